@@ -1,0 +1,9 @@
+/**
+ * What a session calls: `orm:read`, `orm:commit` and `orm:search`, described in `docs/wire.md`.
+ *
+ * To add them to a Convex project, copy this file and the folder `orm` next to the project's `schema.ts`.
+ */
+import { ormFunctions } from "./orm/functions";
+import schema from "./schema";
+
+export const { read, commit, search } = ormFunctions(schema);

@@ -1,0 +1,41 @@
+/**
+ * What the deployment's schema declares, as requests need it: which tables there are and the fields of their indexes.
+ *
+ * A function cannot ask Convex for the schema it runs under, but `schema.ts` is deployed together with the functions
+ * that import it, so the two always agree.
+ */
+import type { GenericSchema, SchemaDefinition } from "convex/server";
+import { unknownIndex, unknownTable } from "./errors";
+
+const BUILT_IN: [string, string[]][] = [
+  ["by_creation_time", ["_creationTime", "_id"]],
+  ["by_id", ["_id"]],
+];
+
+export class Catalog {
+  readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
+
+  constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
+    this.#tables = new Map(
+      Object.entries(schema.tables).map(([table, definition]) => {
+        const declared = definition[" indexes"]().map((index): [string, string[]] => [
+          index.indexDescriptor,
+          [...index.fields, "_creationTime", "_id"],
+        ]);
+        return [table, new Map([...declared, ...BUILT_IN])];
+      }),
+    );
+  }
+
+  requireTable(table: string): void {
+    if (!this.#tables.has(table)) throw unknownTable(table);
+  }
+
+  /** All fields of an index in order, with `_creationTime` and `_id` at the end. */
+  fields(table: string, index: string): readonly string[] {
+    this.requireTable(table);
+    const fields = this.#tables.get(table)?.get(index);
+    if (fields === undefined) throw unknownIndex(table, index);
+    return fields;
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * What Convex demands of every document, whatever the schema says.
+ *
+ * Checked here before anything is written, so that a bad document is refused with its write's position and the same words
+ * everywhere a document can be written.
+ */
+import { getDocumentSize, type Value } from "convex/values";
+import * as limits from "./limits";
+import type { Fields } from "./protocol";
+
+const FIELD_NAME = /^[\x20-\x7e]+$/;
+
+/** Why Convex would refuse a document, or null if it would not. The reason repeats no content. */
+export function flawOf(fields: Fields): string | null {
+  const system = Object.keys(fields).find((name) => name.startsWith("_"));
+  if (system !== undefined) return "a field name starts with an underscore, which Convex keeps for itself";
+  return flawIn(fields, 0) ?? sizeFlaw(fields);
+}
+
+/** Sizes count the bytes Convex adds for `_id` and `_creationTime`. */
+function sizeFlaw(fields: Fields): string | null {
+  const size = getDocumentSize(fields);
+  return size > limits.DOCUMENT_BYTES ? `it has ${size} bytes, the maximum is ${limits.DOCUMENT_BYTES}` : null;
+}
+
+function flawIn(value: Value | undefined, depth: number): string | null {
+  if (typeof value !== "object" || value === null || value instanceof ArrayBuffer) return null;
+  if (depth >= limits.DOCUMENT_NESTING) return `it is nested deeper than ${limits.DOCUMENT_NESTING} levels`;
+  if (Array.isArray(value)) {
+    if (value.length > limits.ARRAY_ELEMENTS) {
+      return `an array has ${value.length} elements, the maximum is ${limits.ARRAY_ELEMENTS}`;
+    }
+    return firstFlaw(value, depth);
+  }
+  const names = Object.keys(value);
+  if (names.length > limits.OBJECT_FIELDS) {
+    return `an object has ${names.length} fields, the maximum is ${limits.OBJECT_FIELDS}`;
+  }
+  return names.some((name) => !isFieldName(name))
+    ? `a field name is empty, longer than ${limits.FIELD_NAME_LENGTH}, not printable ASCII or starts with "$"`
+    : firstFlaw(Object.values(value), depth);
+}
+
+function firstFlaw(values: (Value | undefined)[], depth: number): string | null {
+  for (const value of values) {
+    const flaw = flawIn(value, depth + 1);
+    if (flaw !== null) return flaw;
+  }
+  return null;
+}
+
+function isFieldName(name: string): boolean {
+  return FIELD_NAME.test(name) && !name.startsWith("$") && name.length <= limits.FIELD_NAME_LENGTH;
+}

@@ -1,0 +1,67 @@
+/**
+ * The three functions of the wire, over the schema they are deployed with.
+ *
+ * All are internal: only a caller with the deployment's admin key reaches them.
+ */
+import {
+  internalActionGeneric,
+  internalMutationGeneric,
+  internalQueryGeneric,
+  type GenericSchema,
+  type SchemaDefinition,
+} from "convex/server";
+import { Catalog } from "./catalog";
+import { readerOf, writerOf } from "./database";
+import { Ledger } from "./ledger";
+import { VERSION } from "./limits";
+import { CommitMeter, ReadMeter } from "./meter";
+import { parseCommit, parseReads, parseSearch, type Applied, type Result } from "./protocol";
+import { answer } from "./reads";
+import { hits } from "./search";
+import { Transaction } from "./transaction";
+import { apply, Commit } from "./writes";
+
+export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>) {
+  const catalog = new Catalog(schema);
+
+  const read = internalQueryGeneric({
+    handler: async ({ db }, request: Record<string, unknown>) => {
+      const reads = parseReads(request);
+      const meter = new ReadMeter();
+      const results: Result[] = [];
+      for (const each of reads) results.push(await answer(readerOf(db), catalog, meter, each));
+      return { version: VERSION, results };
+    },
+  });
+
+  const commit = internalMutationGeneric({
+    handler: async ({ db }, request: Record<string, unknown>) => {
+      const { commitId, writes } = parseCommit(request);
+      const meter = new CommitMeter();
+      const ledger = new Ledger(writerOf(db), catalog, meter);
+      const before = await ledger.recall(commitId);
+      if (before !== null) return { version: VERSION, results: before };
+
+      const under = new Commit(new Transaction(writerOf(db), catalog, meter));
+      const results: Applied[][] = [];
+      let position = 0;
+      for (const chunk of writes) {
+        const applied: Applied[] = [];
+        for (const write of chunk) applied.push(await apply(under, write, position++));
+        results.push(applied);
+      }
+      await ledger.record(commitId, results);
+      await ledger.clean(Date.now());
+      return { version: VERSION, results };
+    },
+  });
+
+  const search = internalActionGeneric({
+    handler: async (ctx, request: Record<string, unknown>) => ({
+      version: VERSION,
+      hits: await hits(ctx, catalog, parseSearch(request)),
+    }),
+  });
+
+  return { read, commit, search };
+}

@@ -1,0 +1,64 @@
+/**
+ * The ledger makes a commit that is sent again safe: it keeps the answer of every commit under its id, for an hour.
+ *
+ * The entry is written in the same mutation as the writes, so there is one exactly when they were applied. Every commit removes a few
+ * entries that are too old, so the table stays small without a job of its own.
+ */
+import { getDocumentSize } from "convex/values";
+import type { Writer } from "./database";
+import type { Catalog } from "./catalog";
+import * as limits from "./limits";
+import type { CommitMeter } from "./meter";
+import type { Applied, Fields } from "./protocol";
+import { scan } from "./range";
+
+/** The table and its index, as a schema has to declare them: `commitId` and `answer`, both strings. */
+export const LEDGER_TABLE = "convexorm_commits";
+export const LEDGER_INDEX = "by_commit";
+
+export class Ledger {
+  constructor(
+    readonly db: Writer,
+    readonly catalog: Catalog,
+    readonly meter: CommitMeter,
+  ) {}
+
+  /** The answer a commit was given before, or null if it is new. */
+  async recall(commitId: string): Promise<Applied[][] | null> {
+    const fields = this.catalog.fields(LEDGER_TABLE, LEDGER_INDEX);
+    this.meter.charge({ indexRanges: 1 });
+    for await (const entry of scan(this.db, LEDGER_TABLE, LEDGER_INDEX, fields, { eq: [[commitId]] }, "asc")) {
+      return JSON.parse(entry["answer"] as string) as Applied[][];
+    }
+    return null;
+  }
+
+  async record(commitId: string, answer: Applied[][]): Promise<void> {
+    const entry: Fields = { commitId, answer: JSON.stringify(answer) };
+    this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(entry) });
+    await this.db.insert(LEDGER_TABLE, entry);
+  }
+
+  /** Removes a few entries past their time, as far as the commit has room for it. */
+  async clean(now: number): Promise<void> {
+    // What removing one more entry can cost: any document may have a mebibyte, and it is read twice.
+    const cost = {
+      indexRanges: 1,
+      documentsRead: 2,
+      bytesRead: 2 * limits.DOCUMENT_BYTES,
+      documentsWritten: 1,
+    };
+    if (!this.meter.hasRoom({ ...cost, indexRanges: 2 })) return;
+    this.meter.charge({ indexRanges: 1 });
+    const old = { eq: [], upper: { value: [now - limits.LEDGER_MILLISECONDS] as [number], inclusive: false } };
+    const fields = this.catalog.fields(LEDGER_TABLE, "by_creation_time");
+    let removed = 0;
+    for await (const entry of scan(this.db, LEDGER_TABLE, "by_creation_time", fields, old, "asc")) {
+      const bytes = getDocumentSize(entry);
+      this.meter.charge({ indexRanges: 1, documentsRead: 2, bytesRead: 2 * bytes, documentsWritten: 1 });
+      await this.db.delete(LEDGER_TABLE, entry._id);
+      removed += 1;
+      if (removed === limits.LEDGER_REMOVALS || !this.meter.hasRoom(cost)) return;
+    }
+  }
+}

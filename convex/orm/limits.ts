@@ -1,0 +1,55 @@
+/**
+ * Every number the functions hold requests to, with where it comes from.
+ *
+ * "Convex" are the backend's own limits (https://docs.convex.dev/production/state/limits), "wire" are the ones this
+ * protocol sets below them in `docs/wire.md`. Sizes are bytes as `getConvexSize` and `getDocumentSize` count them.
+ */
+
+const MiB = 1 << 20;
+
+/** The version of the wire these functions speak. */
+export const VERSION = 1;
+
+// Convex: one document.
+export const DOCUMENT_BYTES = MiB;
+export const DOCUMENT_NESTING = 16;
+export const OBJECT_FIELDS = 1_024;
+export const ARRAY_ELEMENTS = 8_192;
+export const FIELD_NAME_LENGTH = 1_024;
+
+// Convex: one query or mutation.
+export const TRANSACTION_BYTES_READ = 16 * MiB;
+export const TRANSACTION_DOCUMENTS_READ = 32_000;
+export const TRANSACTION_INDEX_RANGES = 4_096;
+export const TRANSACTION_BYTES_WRITTEN = 16 * MiB;
+export const TRANSACTION_DOCUMENTS_WRITTEN = 16_000;
+
+// Convex: one result.
+export const RESULT_BYTES = 16 * MiB;
+
+// Wire: one call of `read`. Half of what Convex lets a query read, so that the last document and the answer always fit;
+// 8,000 documents fit one array. A range is opened only below READ_INDEX_RANGES.
+export const READS = 1_024;
+export const READ_BYTES = 8 * MiB;
+export const READ_DOCUMENTS = 8_000;
+export const READ_INDEX_RANGES = 4_000;
+
+// Wire: one call of `commit`. One write fewer than Convex allows, for the ledger.
+export const WRITES = 15_999;
+export const CHUNK_WRITES = 4_096;
+export const COMMIT_ID_CHARACTERS = 64;
+
+// Wire: what the deleteRanges of one commit may do together. Convex reads a document it deletes a second time and counts a
+// range for it.
+export const RANGE_DELETES = 4_000;
+export const RANGE_BYTES = 6 * MiB;
+export const RANGE_DOCUMENTS = 16_000;
+
+// Wire: the ledger.
+export const LEDGER_MILLISECONDS = 60 * 60 * 1_000;
+export const LEDGER_REMOVALS = 4;
+
+// Convex: one vector search.
+export const SEARCH_RESULTS = 256;
+export const SEARCH_CLAUSES = 64;
+export const VECTOR_DIMENSIONS = { least: 2, most: 4_096 };

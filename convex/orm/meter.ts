@@ -1,0 +1,57 @@
+/**
+ * What one call has read and written so far, counted as Convex counts it, so that a call ends where the wire says and not where
+ * Convex would stop it.
+ */
+import { getDocumentSize } from "convex/values";
+import { overLimit } from "./errors";
+import * as limits from "./limits";
+import type { Document } from "./protocol";
+
+export class ReadMeter {
+  documents = 0;
+  bytes = 0;
+  ranges = 0;
+
+  read(document: Document): void {
+    this.documents += 1;
+    this.bytes += getDocumentSize(document);
+  }
+
+  /** Whether the budget of a call of `read` is used up. */
+  get isSpent(): boolean {
+    return (
+      this.documents >= limits.READ_DOCUMENTS ||
+      this.bytes >= limits.READ_BYTES ||
+      this.ranges >= limits.READ_INDEX_RANGES
+    );
+  }
+}
+
+const MAXIMUM = {
+  indexRanges: limits.TRANSACTION_INDEX_RANGES,
+  documentsRead: limits.TRANSACTION_DOCUMENTS_READ,
+  bytesRead: limits.TRANSACTION_BYTES_READ,
+  documentsWritten: limits.TRANSACTION_DOCUMENTS_WRITTEN,
+  bytesWritten: limits.TRANSACTION_BYTES_WRITTEN,
+};
+
+type Usage = Record<keyof typeof MAXIMUM, number>;
+
+export class CommitMeter {
+  readonly #used: Usage = { indexRanges: 0, documentsRead: 0, bytesRead: 0, documentsWritten: 0, bytesWritten: 0 };
+
+  /** Adds to what is used; throws `Limit` when that is more than Convex allows one mutation. */
+  charge(usage: Partial<Usage>): void {
+    for (const limit of Object.keys(usage) as (keyof Usage)[]) {
+      this.#used[limit] += usage[limit] ?? 0;
+      if (this.#used[limit] > MAXIMUM[limit]) throw overLimit(limit, MAXIMUM[limit], this.#used[limit]);
+    }
+  }
+
+  /** Whether this much more would still be allowed. */
+  hasRoom(usage: Partial<Usage>): boolean {
+    return (Object.keys(usage) as (keyof Usage)[]).every(
+      (limit) => this.#used[limit] + (usage[limit] ?? 0) <= MAXIMUM[limit],
+    );
+  }
+}

@@ -1,0 +1,305 @@
+/**
+ * The wire of `docs/wire.md` in TypeScript: the shape of every request, checked, and of every answer.
+ *
+ * A parser takes an unchecked value and the place it has in the request, and returns it typed or throws `Invalid`.
+ * What needs the schema (tables, indexes, the length of a range) is checked where it is used.
+ */
+import type { Value } from "convex/values";
+import { invalid, otherVersion, overLimit } from "./errors";
+import * as limits from "./limits";
+
+/** A value that may be missing: `[]` is a missing field, `[value]` is `value`. */
+export type Bound = [] | [Value];
+
+/** A document as it is stored, `_id` and `_creationTime` included. */
+export type Document = { _id: string; _creationTime: number; [field: string]: Value };
+
+/** A document as it is sent to be stored, without the system fields. */
+export type Fields = Record<string, Value>;
+
+type Parser<T> = (value: unknown, at: string) => T;
+type Parsed<P> = P extends Parser<infer T> ? T : never;
+
+// --- the parts shapes are made of
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return Object.prototype.toString.call(value) === "[object Object]";
+}
+
+const text: Parser<string> = (value, at) => {
+  if (typeof value !== "string") throw invalid(at, "a string");
+  return value;
+};
+
+const flag: Parser<boolean> = (value, at) => {
+  if (typeof value !== "boolean") throw invalid(at, "a boolean");
+  return value;
+};
+
+const whole: Parser<number> = (value, at) => {
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) {
+    throw invalid(at, "a whole number, 0 or more");
+  }
+  return value;
+};
+
+// Convex has checked that arguments are Convex values before a function sees them.
+const fields: Parser<Fields> = (value, at) => {
+  if (!isObject(value)) throw invalid(at, "an object");
+  return value as Fields;
+};
+
+const bytes: Parser<ArrayBuffer> = (value, at) => {
+  if (!(value instanceof ArrayBuffer)) throw invalid(at, "bytes");
+  return value;
+};
+
+function oneOf<T extends string>(...words: T[]): Parser<T> {
+  return (value, at) => {
+    const word = words.find((candidate) => candidate === value);
+    if (word === undefined) throw invalid(at, `one of ${words.map((each) => `"${each}"`).join(", ")}`);
+    return word;
+  };
+}
+
+function optional<T>(parse: Parser<T>): Parser<T | undefined> {
+  return (value, at) => (value === undefined ? undefined : parse(value, at));
+}
+
+function list<T>(parse: Parser<T>): Parser<T[]> {
+  return (value, at) => {
+    if (!Array.isArray(value)) throw invalid(at, "an array");
+    return value.map((element, position) => parse(element, `${at}[${position}]`));
+  };
+}
+
+function mapping<T>(parse: Parser<T>): Parser<Record<string, T>> {
+  return (value, at) => {
+    if (!isObject(value)) throw invalid(at, "an object");
+    return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, parse(each, `${at}.${name}`)]));
+  };
+}
+
+type OptionalNames<S> = { [K in keyof S]: undefined extends Parsed<S[K]> ? K : never }[keyof S];
+type Shape<S> = { [K in Exclude<keyof S, OptionalNames<S>>]: Parsed<S[K]> } & {
+  [K in OptionalNames<S>]?: Parsed<S[K]>;
+};
+
+/** An object with these fields and no others. */
+function shape<S extends Record<string, Parser<unknown>>>(parsers: S): Parser<Shape<S>> {
+  return (value, at) => {
+    if (!isObject(value)) throw invalid(at, "an object");
+    if (!Object.keys(value).every((name) => Object.hasOwn(parsers, name))) {
+      throw invalid(at, `an object of ${Object.keys(parsers).join(", ")} and nothing else`);
+    }
+    const entries = Object.entries(parsers).map(([name, parse]) => [name, parse(value[name], `${at}.${name}`)]);
+    return Object.fromEntries(entries) as Shape<S>;
+  };
+}
+
+/** An object whose field `op` says which shape it has. */
+function tagged<S extends Record<string, Parser<{ op: string }>>>(shapes: S): Parser<Parsed<S[keyof S]>> {
+  const parseOp = oneOf(...Object.keys(shapes));
+  return (value, at) => {
+    const op = parseOp(isObject(value) ? value["op"] : undefined, `${at}.op`);
+    return shapes[op]!(value, at) as Parsed<S[keyof S]>;
+  };
+}
+
+const bound: Parser<Bound> = (value, at) => {
+  if (!Array.isArray(value) || value.length > 1) throw invalid(at, "a bound: [] or [value]");
+  return value as Bound;
+};
+
+// --- filters
+
+const COMPARISONS = ["eq", "ne", "lt", "lte", "gt", "gte"] as const;
+
+export type Step = string | number;
+export type Comparison = (typeof COMPARISONS)[number];
+export type Filter =
+  | { op: "and" | "or"; args: Filter[] }
+  | { op: "not"; arg: Filter }
+  | { op: Comparison; field: string; path?: Step[] | undefined; value: Bound }
+  | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] };
+
+const step: Parser<Step> = (value, at) => {
+  if (typeof value !== "string" && typeof value !== "number") throw invalid(at, "a string or a number");
+  return value;
+};
+
+// Called through a function so that filters can hold filters.
+const filter: Parser<Filter> = (value, at) => anyFilter(value, at);
+
+function comparison<Op extends Comparison>(op: Op) {
+  return shape({ op: oneOf(op), field: text, path: optional(list(step)), value: bound });
+}
+
+const anyFilter: Parser<Filter> = tagged({
+  and: shape({ op: oneOf("and"), args: list(filter) }),
+  or: shape({ op: oneOf("or"), args: list(filter) }),
+  not: shape({ op: oneOf("not"), arg: filter }),
+  eq: comparison("eq"),
+  ne: comparison("ne"),
+  lt: comparison("lt"),
+  lte: comparison("lte"),
+  gt: comparison("gt"),
+  gte: comparison("gte"),
+  in: shape({ op: oneOf("in"), field: text, path: optional(list(step)), values: list(bound) }),
+});
+
+// --- read
+
+const edge = shape({ value: bound, inclusive: flag });
+
+/** One end of a range. */
+export type Edge = Parsed<typeof edge>;
+
+const range = { eq: optional(list(bound)), lower: optional(edge), upper: optional(edge) };
+
+const read = shape({
+  table: text,
+  index: text,
+  ...range,
+  order: optional(oneOf("asc", "desc")),
+  after: optional(list(bound)),
+  filter: optional(filter),
+  skip: optional(whole),
+  limit: optional(whole),
+  peek: optional(flag),
+  count: optional(flag),
+});
+
+export type Order = "asc" | "desc";
+export type Read = Parsed<typeof read>;
+export type Result = { docs: Document[]; count: number; skipped: number; more: boolean; next: Bound[] | null };
+
+// --- commit
+
+const key = shape({ index: text, key: list(bound) });
+const id = shape({ id: text });
+
+export type Key = Parsed<typeof key>;
+export type Target = Parsed<typeof id> | Key;
+
+const target: Parser<Target> = (value, at) => (isObject(value) && "id" in value ? id(value, at) : key(value, at));
+
+const is = shape({ is: bound });
+const hash = shape({ sha256: text });
+
+export type Expectation = Parsed<typeof is> | Parsed<typeof hash>;
+
+const expectation: Parser<Expectation> = (value, at) =>
+  isObject(value) && "sha256" in value ? hash(value, at) : is(value, at);
+
+const changing = {
+  table: text,
+  at: target,
+  expect: optional(mapping(expectation)),
+  missing: optional(oneOf("fail", "skip")),
+};
+
+const writes = {
+  insert: shape({ op: oneOf("insert"), table: text, doc: fields, unique: optional(key) }),
+  upsert: shape({ op: oneOf("upsert"), table: text, at: key, doc: fields, keep: optional(list(text)) }),
+  patch: shape({ op: oneOf("patch"), ...changing, set: fields, unset: optional(list(text)) }),
+  replace: shape({ op: oneOf("replace"), ...changing, doc: fields }),
+  delete: shape({ op: oneOf("delete"), ...changing }),
+  deleteRange: shape({
+    op: oneOf("deleteRange"),
+    table: text,
+    index: text,
+    ...range,
+    filter: optional(filter),
+    limit: optional(whole),
+  }),
+};
+
+export type Op = keyof typeof writes;
+export type Write<O extends Op = Op> = { [K in O]: Parsed<(typeof writes)[K]> }[O];
+export type Applied = [string, number | null] | [string, number | null, boolean] | boolean | [number, boolean];
+
+const chunk = list<Write>(tagged(writes));
+
+const commitId: Parser<string> = (value, at) => {
+  const name = text(value, at);
+  const length = [...name].length;
+  if (length === 0 || length > limits.COMMIT_ID_CHARACTERS) {
+    throw invalid(at, `1 to ${limits.COMMIT_ID_CHARACTERS} characters`);
+  }
+  return name;
+};
+
+// --- search
+
+const search = shape({
+  version: whole,
+  table: text,
+  index: text,
+  vector: bytes,
+  limit: whole,
+  filter: optional(list(shape({ field: text, value: bound }))),
+});
+
+export type Search = Parsed<typeof search> & { numbers: number[] };
+
+// --- requests
+
+function requireVersion(request: unknown): void {
+  const version = isObject(request) ? request["version"] : undefined;
+  if (typeof version !== "number" && typeof version !== "bigint") throw invalid("version", "a number");
+  if (version !== limits.VERSION) throw otherVersion();
+}
+
+function requireAtMost(limit: string, maximum: number, actual: number): void {
+  if (actual > maximum) throw overLimit(limit, maximum, actual);
+}
+
+const lengthOf = (value: unknown): number => (Array.isArray(value) ? value.length : 0);
+
+/** The reads of a `read` request. */
+export function parseReads(request: unknown): Read[] {
+  requireVersion(request);
+  if (isObject(request)) requireAtMost("reads", limits.READS, lengthOf(request["reads"]));
+  const { reads } = shape({ version: whole, reads: list(read) })(request, "request");
+  if (reads.length === 0) throw invalid("request.reads", "one read or more");
+  return reads;
+}
+
+/** The id and the chunks of writes of a `commit` request. */
+export function parseCommit(request: unknown): { commitId: string; writes: Write[][] } {
+  requireVersion(request);
+  if (isObject(request) && Array.isArray(request["writes"])) {
+    // Before the writes are looked at one by one.
+    const lengths = request["writes"].map(lengthOf);
+    requireAtMost("chunk", limits.CHUNK_WRITES, Math.max(0, ...lengths));
+    requireAtMost(
+      "writes",
+      limits.WRITES,
+      lengths.reduce((sum, length) => sum + length, 0),
+    );
+  }
+  const commit = shape({ version: whole, commitId, writes: list(chunk) })(request, "request");
+  return { commitId: commit.commitId, writes: commit.writes };
+}
+
+/** A `search` request, with its vector as numbers. */
+export function parseSearch(request: unknown): Search {
+  requireVersion(request);
+  const parsed = search(request, "request");
+  if (parsed.limit < 1 || parsed.limit > limits.SEARCH_RESULTS) {
+    throw invalid("request.limit", `1 to ${limits.SEARCH_RESULTS}`);
+  }
+  requireAtMost("filter", limits.SEARCH_CLAUSES, parsed.filter?.length ?? 0);
+  const { least, most } = limits.VECTOR_DIMENSIONS;
+  const dimensions = parsed.vector.byteLength / Float64Array.BYTES_PER_ELEMENT;
+  if (!Number.isInteger(dimensions) || dimensions < least || dimensions > most) {
+    throw invalid("request.vector", `${least} to ${most} float64`);
+  }
+  const view = new DataView(parsed.vector);
+  const numbers = Array.from({ length: dimensions }, (_, position) =>
+    view.getFloat64(position * Float64Array.BYTES_PER_ELEMENT, true),
+  );
+  if (!numbers.every(Number.isFinite)) throw invalid("request.vector", "finite numbers");
+  return { ...parsed, numbers };
+}

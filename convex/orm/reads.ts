@@ -1,0 +1,72 @@
+/**
+ * Answers one read: its range through its filter, from `skip` to `limit`, as far as the budget of the call goes.
+ *
+ * A document is read only when it is needed, and `next` is the key of the last one read, so a read that is sent again goes on
+ * behind it.
+ */
+import type { Catalog } from "./catalog";
+import type { Reader } from "./database";
+import { predicate } from "./filter";
+import type { ReadMeter } from "./meter";
+import type { Document, Read, Result } from "./protocol";
+import { keyOf, rangesOf, scan } from "./range";
+
+export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
+  const fields = catalog.fields(read.table, read.index);
+  const ranges = rangesOf(read, fields);
+  const collector = new Collector(read);
+  let next = read.after ?? [];
+  if (collector.isDone) return collector.result(null);
+  for (const range of ranges) {
+    if (meter.isSpent) return collector.result(next);
+    meter.ranges += 1;
+    for await (const document of scan(db, read.table, read.index, fields, range, read.order ?? "asc")) {
+      meter.read(document);
+      next = keyOf(document, fields);
+      collector.take(document);
+      if (collector.isDone) return collector.result(null);
+      if (meter.isSpent) return collector.result(next);
+    }
+  }
+  return collector.result(null);
+}
+
+/** Takes documents in scan order and keeps what a read asks for. */
+class Collector {
+  readonly #read: Read;
+  readonly #matches: (document: Document) => boolean;
+  readonly #documents: Document[] = [];
+  #count = 0;
+  #skipped = 0;
+  #more = false;
+
+  constructor(read: Read) {
+    this.#read = read;
+    this.#matches = predicate(read.filter);
+  }
+
+  /** Whether no further document can change the answer. */
+  get isDone(): boolean {
+    return this.#more || (this.#isFull && !this.#read.peek);
+  }
+
+  get #isFull(): boolean {
+    return this.#read.limit !== undefined && this.#count >= this.#read.limit;
+  }
+
+  take(document: Document): void {
+    if (!this.#matches(document)) return;
+    if (this.#skipped < (this.#read.skip ?? 0)) {
+      this.#skipped += 1;
+    } else if (this.#isFull) {
+      this.#more = true;
+    } else {
+      this.#count += 1;
+      if (!this.#read.count) this.#documents.push(document);
+    }
+  }
+
+  result(next: Result["next"]): Result {
+    return { docs: this.#documents, count: this.#count, skipped: this.#skipped, more: this.#more, next };
+  }
+}

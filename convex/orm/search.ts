@@ -1,0 +1,76 @@
+/**
+ * Vector search: the nearest documents by a native vector index, which Convex offers to actions only.
+ *
+ * An action has no database, so the documents are read through `read`, in as many calls as its budget takes.
+ */
+import { makeFunctionReference, type AnyDataModel, type GenericActionCtx } from "convex/server";
+import { getDocumentSize } from "convex/values";
+import type { Catalog } from "./catalog";
+import { invalid, overLimit, unknownIndex } from "./errors";
+import { RESULT_BYTES, VERSION } from "./limits";
+import type { Bound, Document, Read, Result, Search } from "./protocol";
+
+const read = makeFunctionReference<"query", { version: number; reads: Read[] }, { results: Result[] }>("orm:read");
+
+type ActionCtx = GenericActionCtx<AnyDataModel>;
+type Found = { _id: string; _score: number };
+
+/** Scores and documents, best first. A document deleted since the search is left out. */
+export async function hits(ctx: ActionCtx, catalog: Catalog, request: Search): Promise<[number, Document][]> {
+  catalog.requireTable(request.table);
+  const found = await nearest(ctx, request);
+  const documents = await documentsById(ctx, request.table, found);
+  return found.flatMap(({ _id, _score }): [number, Document][] => {
+    const document = documents.get(_id);
+    return document === undefined ? [] : [[_score, document]];
+  });
+}
+
+async function documentsById(ctx: ActionCtx, table: string, found: Found[]): Promise<Map<string, Document>> {
+  const documents = new Map<string, Document>();
+  let missing = found.map(({ _id }) => _id);
+  let bytes = 0;
+  while (missing.length > 0) {
+    const reads = missing.map((id): Read => ({ table, index: "by_id", eq: [[id]], limit: 1 }));
+    const { results } = await ctx.runQuery(read, { version: VERSION, reads });
+    for (const document of results.flatMap((result) => result.docs)) {
+      documents.set(document._id, document);
+      bytes += getDocumentSize(document);
+    }
+    if (bytes > RESULT_BYTES) throw overLimit("resultBytes", RESULT_BYTES, bytes);
+    missing = missing.filter((_, position) => results[position]!.next !== null);
+  }
+  return documents;
+}
+
+/** The part of a vector filter builder that is used, for fields that are only known at run time. */
+interface FilterBuilder {
+  eq(field: string, value: Bound[0]): unknown;
+  or(...clauses: unknown[]): unknown;
+}
+
+/** `ctx.vectorSearch`, for tables and indexes that are only known at run time. */
+type VectorSearch = (
+  table: string,
+  index: string,
+  query: { vector: number[]; limit: number; filter?: (builder: FilterBuilder) => unknown },
+) => Promise<Found[]>;
+
+async function nearest(ctx: ActionCtx, { table, index, numbers, limit, filter }: Search): Promise<Found[]> {
+  const vectorSearch = ctx.vectorSearch as unknown as VectorSearch;
+  const anyOf = (builder: FilterBuilder) =>
+    builder.or(...(filter ?? []).map(({ field, value }) => builder.eq(field, value[0])));
+  try {
+    return await vectorSearch(table, index, { vector: numbers, limit, ...(filter?.length ? { filter: anyOf } : {}) });
+  } catch (error) {
+    throw refusalOf(error, table, index);
+  }
+}
+
+/** Convex tells what is wrong with a vector search only in words. */
+function refusalOf(error: unknown, table: string, index: string): unknown {
+  const words = error instanceof Error ? error.message : "";
+  if (/dimension/i.test(words)) return invalid("request.vector", "as long as the index has dimensions");
+  if (/filter/i.test(words)) return invalid("request.filter", "on filter fields of the index");
+  return /index/i.test(words) ? unknownIndex(table, index) : error;
+}

@@ -1,0 +1,120 @@
+/**
+ * One commit while it is applied: reads and writes documents, counts what Convex will count, and turns what Convex refuses into the
+ * errors of the wire.
+ */
+import { getDocumentSize, type Value } from "convex/values";
+import type { Catalog } from "./catalog";
+import type { Writer } from "./database";
+import { flawOf } from "./documents";
+import { badDocument, badRange } from "./errors";
+import type { CommitMeter } from "./meter";
+import type { Document, Fields, Key, Target } from "./protocol";
+import { rangesOf, scan, type IndexRequest } from "./range";
+
+/** The fields of a document without Convex's own. */
+export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
+  return fields;
+}
+
+export class Transaction {
+  /** Documents whose own range, the one by id, is counted already. */
+  readonly #rangedById = new Set<string>();
+
+  constructor(
+    readonly db: Writer,
+    readonly catalog: Catalog,
+    readonly meter: CommitMeter,
+  ) {}
+
+  /** The document with this id, or the first one under this key; null if there is none. */
+  async find(table: string, target: Target): Promise<Document | null> {
+    return "id" in target ? await this.#get(table, target.id) : await this.first(table, target);
+  }
+
+  /** The first document under a key, in index order. */
+  async first(table: string, { index, key }: Key): Promise<Document | null> {
+    if (key.length === 0) throw badRange(table, index, "a key needs one value or more");
+    for await (const document of this.scan({ table, index, eq: key })) return document;
+    return null;
+  }
+
+  /** The documents of a range, each read when it is asked for. */
+  async *scan(request: IndexRequest): AsyncGenerator<Document> {
+    const fields = this.catalog.fields(request.table, request.index);
+    for (const range of rangesOf(request, fields)) {
+      this.meter.charge({ indexRanges: 1 });
+      for await (const document of scan(this.db, request.table, request.index, fields, range, "asc")) {
+        this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(document) });
+        yield document;
+      }
+    }
+  }
+
+  /** Throws unless the index is there and the range fits it. */
+  requireFits(request: IndexRequest): void {
+    rangesOf(request, this.catalog.fields(request.table, request.index));
+  }
+
+  async #get(table: string, id: string): Promise<Document | null> {
+    this.catalog.requireTable(table);
+    // Not an id of this table: no document of this table has it.
+    if (this.db.normalizeId(table, id) === null) return null;
+    this.#chargeById(id);
+    const document = await this.db.get(table, id);
+    if (document !== null) this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(document) });
+    return document;
+  }
+
+  async insert(write: number, table: string, fields: Fields): Promise<string> {
+    this.catalog.requireTable(table);
+    this.#check(write, table, fields);
+    this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(fields) });
+    return await refusing(write, table, () => this.db.insert(table, fields));
+  }
+
+  async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {
+    this.#check(write, table, fields);
+    this.#chargeChange(old, getDocumentSize(fields));
+    await refusing(write, table, () => this.db.replace(table, old._id, fields));
+  }
+
+  /** Sets fields; those set to undefined are removed. */
+  async patch(write: number, table: string, old: Document, changes: Record<string, Value | undefined>): Promise<void> {
+    const changed = Object.entries({ ...fieldsOf(old), ...changes }).filter(([, value]) => value !== undefined);
+    const fields = Object.fromEntries(changed) as Fields;
+    this.#check(write, table, fields);
+    this.#chargeChange(old, getDocumentSize(fields));
+    await refusing(write, table, () => this.db.patch(table, old._id, changes));
+  }
+
+  async delete(table: string, old: Document): Promise<void> {
+    this.#chargeChange(old, 0);
+    await this.db.delete(table, old._id);
+  }
+
+  #check(write: number, table: string, fields: Fields): void {
+    const flaw = flawOf(fields);
+    if (flaw !== null) throw badDocument(write, table, flaw);
+  }
+
+  #chargeById(id: string): void {
+    if (this.#rangedById.has(id)) return;
+    this.#rangedById.add(id);
+    this.meter.charge({ indexRanges: 1 });
+  }
+
+  /** Convex reads a document it changes by its id, whether or not it was read before. */
+  #chargeChange(old: Document, bytesWritten: number): void {
+    this.#chargeById(old._id);
+    this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(old), documentsWritten: 1, bytesWritten });
+  }
+}
+
+/** Runs a write; what Convex then says against the document may repeat its contents, so it is not passed on. */
+async function refusing<T>(write: number, table: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch {
+    throw badDocument(write, table, "the deployment's schema does not accept the document");
+  }
+}

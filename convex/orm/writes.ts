@@ -1,0 +1,130 @@
+/**
+ * What each kind of write does, one handler an `op`. A write that cannot be applied throws, which rolls the whole commit back.
+ */
+import { compareValues, getDocumentSize } from "convex/values";
+import { canonicalHash } from "./canonical";
+import { invalid, rangeTooLarge, stale } from "./errors";
+import { predicate } from "./filter";
+import * as limits from "./limits";
+import type { Applied, Document, Expectation, Op, Write } from "./protocol";
+import type { Transaction } from "./transaction";
+
+/** A commit under way, and what its deleteRanges have used of their budget. */
+export class Commit {
+  readonly ranges = { deletes: 0, bytes: 0, documents: 0 };
+
+  constructor(readonly transaction: Transaction) {}
+
+  get isRangeBudgetSpent(): boolean {
+    const { deletes, bytes, documents } = this.ranges;
+    return (
+      deletes >= limits.RANGE_DELETES || bytes >= limits.RANGE_BYTES || documents >= limits.RANGE_DOCUMENTS
+    );
+  }
+}
+
+/** Applies one write; `position` is its place among all writes of the commit, for errors. */
+type Handler<O extends Op> = (commit: Commit, write: Write<O>, position: number) => Promise<Applied>;
+
+export async function apply<O extends Op>(commit: Commit, write: Write<O>, position: number): Promise<Applied> {
+  const handler: Handler<O> = handlers[write.op as O];
+  return await handler(commit, write, position);
+}
+
+const handlers: { [O in Op]: Handler<O> } = {
+  async insert({ transaction }, { table, doc, unique }, position) {
+    if (unique && (await transaction.first(table, unique)) !== null) {
+      throw stale(position, table, { reason: "exists" });
+    }
+    return [await transaction.insert(position, table, doc), null];
+  },
+
+  async upsert({ transaction }, { table, at, doc, keep = [] }, position) {
+    const old = await transaction.first(table, at);
+    if (old === null) return [await transaction.insert(position, table, doc), null, true];
+    const kept = keep.filter((field) => !field.startsWith("_") && Object.hasOwn(old, field));
+    const stored = Object.fromEntries(kept.map((field) => [field, old[field]!]));
+    await transaction.replace(position, table, old, { ...doc, ...stored });
+    return [old._id, old._creationTime, false];
+  },
+
+  async patch({ transaction }, write, position) {
+    const { table, set, unset = [] } = write;
+    if (unset.some((field) => Object.hasOwn(set, field))) {
+      throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
+    }
+    return await change(transaction, write, position, async (old) => {
+      const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
+      await transaction.patch(position, table, old, { ...set, ...removed });
+    });
+  },
+
+  async replace({ transaction }, write, position) {
+    return await change(transaction, write, position, async (old) => {
+      await transaction.replace(position, write.table, old, write.doc);
+    });
+  },
+
+  async delete({ transaction }, write, position) {
+    return await change(transaction, write, position, async (old) => {
+      await transaction.delete(write.table, old);
+    });
+  },
+
+  async deleteRange(commit, { table, index, eq, lower, upper, filter, limit }, position) {
+    const { transaction, ranges } = commit;
+    const matches = predicate(filter);
+    let deleted = 0;
+    const isDone = () => deleted === limit || commit.isRangeBudgetSpent;
+    const stopped = (): Applied => {
+      if (limit === undefined) throw rangeTooLarge(position, table);
+      return [deleted, true];
+    };
+    const request = { table, index, eq, lower, upper };
+    transaction.requireFits(request);
+    if (isDone()) return stopped();
+    for await (const document of transaction.scan(request)) {
+      ranges.documents += 1;
+      ranges.bytes += getDocumentSize(document);
+      if (matches(document)) {
+        await transaction.delete(table, document);
+        ranges.deletes += 1;
+        deleted += 1;
+      }
+      if (isDone()) return stopped();
+    }
+    return [deleted, false];
+  },
+};
+
+/** Changes the document a write aims at, if it is there and is what the write expects; says whether it was there. */
+async function change(
+  transaction: Transaction,
+  write: Write<"patch" | "replace" | "delete">,
+  position: number,
+  apply: (old: Document) => Promise<void>,
+): Promise<boolean> {
+  const old = await transaction.find(write.table, write.at);
+  if (old === null) {
+    if (write.missing === "skip") return false;
+    throw stale(position, write.table, { reason: "missing" });
+  }
+  const fields = await unexpected(old, write.expect ?? {});
+  if (fields.length > 0) throw stale(position, write.table, { reason: "changed", fields });
+  await apply(old);
+  return true;
+}
+
+/** The fields that are not what is expected of them. */
+async function unexpected(document: Document, expect: Record<string, Expectation>): Promise<string[]> {
+  const fields: string[] = [];
+  for (const [field, expectation] of Object.entries(expect)) {
+    const value = Object.hasOwn(document, field) ? document[field] : undefined;
+    const isExpected =
+      "is" in expectation
+        ? compareValues(value, expectation.is[0]) === 0
+        : (await canonicalHash(value)) === expectation.sha256;
+    if (!isExpected) fields.push(field);
+  }
+  return fields;
+}
