@@ -1,0 +1,61 @@
+/**
+ * A Convex deployment on this machine, for tests and development:
+ *
+ *     npm run deployment -- [--port 3210] [--admin-key KEY] [--functions convex] [--exit-with-stdin]
+ *
+ * Serves the functions of a directory on 127.0.0.1 from memory, and prints `ready URL` once it does. It ends on SIGTERM and SIGINT,
+ * with `--exit-with-stdin` also when its standard input is closed.
+ */
+import { Console } from "node:console";
+import type { AddressInfo } from "node:net";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { Host } from "./calls";
+import { Functions } from "./functions";
+import { countTransactions } from "./metrics";
+import { serve } from "./server";
+
+// For a deployment nobody else can reach; tests may give their own.
+const DEFAULT_ADMIN_KEY = "local|admin";
+
+function options() {
+  const { values } = parseArgs({
+    options: {
+      port: { type: "string", default: "3210" },
+      "admin-key": { type: "string", default: DEFAULT_ADMIN_KEY },
+      functions: { type: "string", default: "convex" },
+      "exit-with-stdin": { type: "boolean", default: false },
+    },
+  });
+  const port = Number(values.port);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`--port ${values.port} is not a port`);
+  return {
+    port,
+    adminKey: values["admin-key"],
+    directory: resolve(values.functions),
+    exitWithStdin: values["exit-with-stdin"],
+  };
+}
+
+async function main(): Promise<void> {
+  const { port, adminKey, directory, exitWithStdin } = options();
+  // Standard output is for the one line; what functions log goes to standard error.
+  globalThis.console = new Console(process.stderr, process.stderr);
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(0));
+  if (exitWithStdin) process.stdin.on("close", () => process.exit(0)).resume();
+
+  countTransactions();
+  const server = serve(new Host(await Functions.load(directory)), adminKey);
+  server.on("error", fail);
+  server.listen(port, "127.0.0.1", () => {
+    const address = server.address() as AddressInfo;
+    process.stdout.write(`ready http://127.0.0.1:${address.port}\n`);
+  });
+}
+
+function fail(error: unknown): never {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}
+
+main().catch(fail);

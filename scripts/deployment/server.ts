@@ -1,0 +1,138 @@
+/**
+ * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /version`, and two routes of its own,
+ * `GET /metrics` and `POST /metrics/reset`, that need no key.
+ */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Host } from "./calls";
+import type { FunctionKind } from "./functions";
+import { countCall, metrics, resetMetrics } from "./metrics";
+import { formatNamed } from "./values";
+
+// Arguments of 16 MiB as JSON, with room for the encoding.
+const MAXIMUM_BODY = 64 * (1 << 20);
+
+const KINDS: Record<string, FunctionKind> = {
+  "/api/query": "query",
+  "/api/mutation": "mutation",
+  "/api/action": "action",
+};
+
+/** A request that is refused before a function is looked for. */
+class HttpError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+interface Reply {
+  status: number;
+  type: "application/json" | "text/plain";
+  body: string;
+}
+
+export function serve(host: Host, adminKey: string): Server {
+  const server = createServer((request, response) => {
+    void replyTo(request, host, adminKey).then((reply) => send(response, reply));
+  });
+  // Clients keep their connections; none is closed under a call that is just being sent.
+  server.keepAliveTimeout = 60_000;
+  return server;
+}
+
+function send(response: ServerResponse, { status, type, body }: Reply): void {
+  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body) });
+  response.end(body);
+}
+
+const json = (value: unknown, status = 200): Reply => ({
+  status,
+  type: "application/json",
+  body: JSON.stringify(value),
+});
+
+async function replyTo(request: IncomingMessage, host: Host, adminKey: string): Promise<Reply> {
+  const { pathname } = new URL(request.url ?? "/", "http://localhost");
+  try {
+    switch (`${request.method} ${pathname}`) {
+      case "GET /version":
+        return { status: 200, type: "text/plain", body: "local" };
+      case "GET /metrics":
+        return json(metrics());
+      case "POST /metrics/reset":
+        resetMetrics();
+        return json(metrics());
+    }
+    const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
+    if (kind === undefined) throw new HttpError(404, "NotFound", `There is nothing at ${pathname}.`);
+    if (request.method !== "POST") throw new HttpError(405, "MethodNotAllowed", "Functions are called with POST.");
+    return await replyToCall(kind, request, host, adminKey);
+  } catch (error) {
+    if (error instanceof HttpError) return json({ code: error.code, message: error.message }, error.status);
+    console.error(error);
+    return json({ code: "InternalServerError", message: "The host failed." }, 500);
+  }
+}
+
+async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: Host, adminKey: string): Promise<Reply> {
+  const body = await bodyOf(request);
+  const isAdmin = authenticate(request.headers.authorization, adminKey);
+  const { path, args, format } = parseCall(body);
+  const reply = json(await host.answer({ kind, path, args, format, isAdmin }));
+  countCall(body.byteLength, Buffer.byteLength(reply.body));
+  return reply;
+}
+
+/** Whether the caller has the admin key. A wrong key is refused, none is a caller like everybody. */
+function authenticate(authorization: string | undefined, adminKey: string): boolean {
+  if (authorization === undefined) return false;
+  const [scheme, key] = [authorization.slice(0, 7), authorization.slice(7)];
+  if (scheme !== "Convex ") {
+    throw new HttpError(401, "Unauthenticated", "This deployment knows no identity providers, only the admin key.");
+  }
+  if (!timingSafeEqual(digest(key), digest(adminKey))) {
+    throw new HttpError(
+      403,
+      "BadDeployKey",
+      "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
+        "generated for matches the desired deployment.",
+    );
+  }
+  return true;
+}
+
+const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
+
+function parseCall(body: Buffer) {
+  const call = parseJson(body);
+  if (typeof call !== "object" || call === null || !("path" in call) || typeof call.path !== "string") {
+    throw new HttpError(400, "BadJsonBody", "The body is an object with path, args and format.");
+  }
+  const named = "format" in call ? call.format : "convex_encoded_json";
+  const format = typeof named === "string" ? formatNamed(named) : undefined;
+  if (format === undefined) throw new HttpError(400, "BadFormat", "The format is convex_encoded_json or json.");
+  return { path: call.path, args: "args" in call ? call.args : {}, format };
+}
+
+function parseJson(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    throw new HttpError(400, "BadJsonBody", "The body is not JSON.");
+  }
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.byteLength;
+    if (size > MAXIMUM_BODY) throw new HttpError(413, "RequestTooLarge", `A body has at most ${MAXIMUM_BODY} bytes.`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
