@@ -1,0 +1,310 @@
+import { type Value } from "convex/values";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { canonicalHash } from "../../convex/orm/canonical";
+import type { Key, Write } from "../../convex/orm/protocol";
+import { cost, deployment, is, missing, refusal, type Deployment } from "./support";
+
+const at = (rank: Value): Key => ({ index: "by_rank", key: [is(rank)] });
+const rank = (value: Value) => ({ lower: { value: is(value), inclusive: true } });
+
+/** A deployment with one item of rank 1, and its id. */
+async function withItem(fields: Record<string, Value> = {}): Promise<Deployment & { id: string }> {
+  const here = deployment();
+  const [[id]] = (await here.insert("items", { rank: 1, ...fields })) as [[string, null]];
+  return { ...here, id };
+}
+
+describe("a commit is all or nothing", () => {
+  it.each<[string, Write, string]>([
+    ["an expectation fails", { op: "delete", table: "items", at: at("gone") }, "Stale"],
+    ["the schema refuses a document", { op: "insert", table: "tasks", doc: { text: 5 } }, "BadDocument"],
+    ["Convex refuses a document", { op: "insert", table: "items", doc: { _id: "own" } }, "BadDocument"],
+    ["a table is unknown", { op: "insert", table: "nope", doc: {} }, "UnknownTable"],
+    ["an index is unknown", { op: "deleteRange", table: "items", index: "by_nope" }, "UnknownIndex"],
+  ])("leaves nothing behind when %s in the last write", async (_name, last, code) => {
+    const here = await withItem();
+    const refused = here.commitAs(
+      "refused",
+      { op: "insert", table: "items", doc: { rank: 2 } },
+      { op: "patch", table: "items", at: at(1), set: { text: "changed" } },
+      { op: "upsert", table: "items", at: at(3), doc: { rank: 3 } },
+      { op: "deleteRange", table: "items", index: "by_rank", eq: [is(2)] },
+      last,
+    );
+    expect(await refusal(refused)).toMatchObject({ code });
+    expect(await here.all("items")).toEqual([{ rank: 1 }]);
+    expect((await here.all("convexorm_commits")).map((entry) => entry["commitId"])).not.toContain("refused");
+  });
+
+  it("applies writes in order, each seeing the ones before", async () => {
+    const here = deployment();
+    const results = await here.commit(
+      { op: "insert", table: "items", doc: { rank: 1 }, unique: at(1) },
+      { op: "patch", table: "items", at: at(1), set: { rank: 2 } },
+      { op: "upsert", table: "items", at: at(2), doc: { rank: 2, text: "second" } },
+      { op: "deleteRange", table: "items", index: "by_rank", ...rank(2) },
+      { op: "insert", table: "items", doc: { rank: 2 }, unique: at(2) },
+    );
+    expect(results[1]).toBe(true);
+    expect((results[2] as unknown[])[2]).toBe(false);
+    expect(results[3]).toEqual([1, false]);
+    expect(await here.all("items")).toEqual([{ rank: 2 }]);
+  });
+});
+
+describe("a commit id", () => {
+  const write: Write = { op: "insert", table: "items", doc: { rank: 1 } };
+
+  it("seen before is answered as the first time and writes nothing", async () => {
+    const here = deployment();
+    const first = await here.commitAs("same", write, { ...write, op: "upsert", at: at(1) });
+    expect(await cost(async () => expect(await here.commitAs("same", write)).toEqual(first))).toEqual({ read: 1, written: 0 });
+    expect(await here.all("items")).toHaveLength(1);
+  });
+
+  it("that is new costs no read", async () => {
+    const here = await withItem();
+    expect(await cost(() => here.commit(write))).toEqual({ read: 0, written: 2 });
+  });
+
+  it("has 1 to 64 characters", async () => {
+    const here = deployment();
+    expect(await refusal(here.commitAs("", write))).toMatchObject({ code: "Invalid" });
+    expect(await refusal(here.commitAs("x".repeat(65), write))).toMatchObject({ code: "Invalid" });
+    await here.commitAs("😀".repeat(64), write);
+  });
+
+  describe("an hour later", () => {
+    beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"] }));
+    afterEach(() => void vi.useRealTimers());
+
+    it("is forgotten, four with each commit", async () => {
+      const here = deployment();
+      for (let old = 0; old < 6; old++) await here.commitAs(`old ${old}`, write);
+      vi.advanceTimersByTime(59 * 60_000);
+      await here.commitAs("young", write);
+      vi.advanceTimersByTime(2 * 60_000);
+      const left = async () => (await here.all("convexorm_commits")).map((entry) => entry["commitId"]);
+      await here.commitAs("a", write);
+      expect(await left()).toEqual(["old 4", "old 5", "young", "a"]);
+      await here.commitAs("b", write);
+      expect(await left()).toEqual(["young", "a", "b"]);
+    });
+  });
+});
+
+describe("expectations", () => {
+  const large = { text: "x".repeat(5_000), tags: [1n, null] };
+
+  it("let two sessions change different fields", async () => {
+    const here = await withItem({ x: "old", y: "old" });
+    const change = (field: string): Write => ({
+      op: "patch",
+      table: "items",
+      at: { id: here.id },
+      set: { [field]: "new" },
+      expect: { [field]: { is: is("old") } },
+    });
+    await here.commit(change("x"));
+    await here.commit(change("y"));
+    expect(await here.all("items")).toEqual([{ rank: 1, x: "new", y: "new" }]);
+    const again = await refusal(here.commit({ op: "insert", table: "items", doc: {} }, change("x")));
+    expect(again).toMatchObject({ code: "Stale", write: 1, table: "items", reason: "changed", fields: ["x"] });
+  });
+
+  it("hold large values to their hash", async () => {
+    const here = await withItem({ large });
+    const guarded = async (sha256: string) =>
+      await here.commit({ op: "patch", table: "items", at: at(1), set: { done: true }, expect: { large: { sha256 } } });
+    expect(await refusal(guarded(await canonicalHash({ ...large, tags: [1, null] })))).toMatchObject({ code: "Stale", fields: ["large"] });
+    expect(await guarded(await canonicalHash({ tags: [1n, null], text: large.text }))).toEqual([true]);
+  });
+
+  it("tell a missing field from null, by value and by hash", async () => {
+    const here = await withItem({ nothing: null });
+    const expecting = (expect: Write<"delete">["expect"]) => here.commit({ op: "delete", table: "items", at: at(1), expect });
+    expect(await refusal(expecting({ nothing: { is: missing } }))).toMatchObject({ fields: ["nothing"] });
+    expect(await refusal(expecting({ absent: { is: is(null) }, rank: { is: is(1n) } }))).toMatchObject({ fields: ["absent", "rank"] });
+    await expecting({ absent: { is: missing }, other: { sha256: await canonicalHash(undefined) }, nothing: { is: is(null) } });
+  });
+
+  it("of a document that is gone fail the commit, or skip the write", async () => {
+    const here = await withItem();
+    await here.commit({ op: "delete", table: "items", at: { id: here.id } });
+    const gone: Write = { op: "patch", table: "items", at: { id: here.id }, set: { x: 1 } };
+    expect(await refusal(here.commit(gone))).toMatchObject({ code: "Stale", write: 0, table: "items", reason: "missing" });
+    expect(await refusal(here.commit({ ...gone, at: { id: "no id" } }))).toMatchObject({ reason: "missing" });
+    expect(await here.commit({ ...gone, missing: "skip" })).toEqual([false]);
+  });
+
+  it("count positions through all chunks and repeat no content", async () => {
+    const here = await withItem({ secret: "do not repeat" });
+    const insert = { op: "insert", table: "items", doc: {} };
+    const last = { op: "delete", table: "items", at: at(1), expect: { secret: { is: is("another") } } };
+    const refused = await refusal(here.mutate({ version: 1, commitId: "c", writes: [[insert, insert], [insert, last]] }));
+    expect(refused).toMatchObject({ write: 3 });
+    expect(JSON.stringify(refused)).not.toMatch(/do not repeat|another/);
+  });
+});
+
+describe("writes", () => {
+  it("insert under a unique key only where it is free", async () => {
+    const here = await withItem();
+    const insert = (value: number): Write => ({ op: "insert", table: "items", doc: { rank: value }, unique: at(value) });
+    expect(await refusal(here.commit(insert(1)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
+    await here.commit(insert(2));
+  });
+
+  it("upsert replaces the document whole but for what it keeps", async () => {
+    const here = await withItem({ createdAt: 5, text: "old", done: true });
+    const upsert: Write = { op: "upsert", table: "items", at: at(1), doc: { rank: 1, createdAt: 9, text: "new" }, keep: ["createdAt", "absent"] };
+    const stored = await here.one("items");
+    expect(await here.commit(upsert)).toEqual([[here.id, stored._creationTime, false]]);
+    expect(await here.all("items")).toEqual([{ rank: 1, createdAt: 5, text: "new" }]);
+    const [created] = await here.commit({ ...upsert, at: at(2), doc: { rank: 2, createdAt: 9 } });
+    expect(created).toEqual([expect.any(String), null, true]);
+    expect((await here.all("items"))[1]).toEqual({ rank: 2, createdAt: 9 });
+  });
+
+  it("patch sets and removes fields and leaves the others", async () => {
+    const here = await withItem({ x: 1, y: 2 });
+    await here.commit({ op: "patch", table: "items", at: at(1), set: { x: null }, unset: ["y", "absent"] });
+    expect(await here.all("items")).toEqual([{ rank: 1, x: null }]);
+    const both: Write = { op: "patch", table: "items", at: at(1), set: { x: 1 }, unset: ["x"] };
+    expect(await refusal(here.commit(both))).toMatchObject({ code: "Invalid" });
+  });
+
+  it("replace and delete say whether the document was there", async () => {
+    const here = await withItem();
+    const replace: Write = { op: "replace", table: "items", at: at(1), doc: { rank: 9 }, missing: "skip" };
+    const remove: Write = { op: "delete", table: "items", at: at(9), missing: "skip" };
+    expect(await here.commit(replace, replace, remove, remove)).toEqual([true, false, true, false]);
+    expect(await here.all("items")).toEqual([]);
+  });
+
+  it("a key takes the first document in index order", async () => {
+    const here = deployment();
+    await here.insert("items", { owner: "o", rank: 2 }, { owner: "o", rank: 1 });
+    await here.commit({ op: "delete", table: "items", at: { index: "by_owner", key: [is("o")] } });
+    expect(await here.all("items")).toEqual([{ owner: "o", rank: 2 }]);
+  });
+
+  it("read no more than the look-up and what Convex reads to change a document", async () => {
+    const here = await withItem();
+    const patch: Write = { op: "patch", table: "items", at: at(1), set: { touched: true } };
+    expect(await cost(() => here.commit(patch))).toEqual({ read: 2, written: 2 });
+    expect(await cost(() => here.commit({ ...patch, at: { id: here.id } }))).toEqual({ read: 2, written: 2 });
+    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(1), doc: { rank: 1 } }))).toEqual({ read: 2, written: 2 });
+    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(2), doc: { rank: 2 } }))).toEqual({ read: 0, written: 2 });
+    expect(await cost(() => here.commit({ op: "insert", table: "items", doc: {}, unique: at(3) }))).toEqual({ read: 0, written: 2 });
+    expect(await cost(() => here.commit({ op: "delete", table: "items", at: at(2) }))).toEqual({ read: 2, written: 2 });
+  });
+});
+
+describe("deleteRange", () => {
+  async function many(length: number) {
+    const here = deployment();
+    await here.insert("items", ...Array.from({ length }, (_, position) => ({ rank: position, even: position % 2 === 0 })));
+    return here;
+  }
+
+  const range: Write<"deleteRange"> = { op: "deleteRange", table: "items", index: "by_rank" };
+
+  it("deletes the whole range, or up to a limit of matches", async () => {
+    const here = await many(10);
+    const even: Write = { ...range, filter: { op: "eq", field: "even", value: is(true) }, limit: 2 };
+    expect(await here.commit(even, { ...range, ...rank(8) }, { ...range, limit: 0 })).toEqual([[2, true], [2, false], [0, true]]);
+    expect((await here.all("items")).map((doc) => doc["rank"])).toEqual([1, 3, 4, 5, 6, 7]);
+    expect(await here.commit({ ...range, limit: 100 })).toEqual([[6, false]]);
+  });
+
+  it("without a limit is refused over the budget, and nothing is deleted", async () => {
+    const here = await many(4_001);
+    expect(await refusal(here.commit(range))).toMatchObject({ code: "RangeTooLarge", write: 0, table: "items" });
+    expect(await here.all("items")).toHaveLength(4_001);
+    expect(await here.commit({ ...range, limit: 10_000 })).toEqual([[4_000, true]]);
+    expect(await here.commit(range)).toEqual([[1, false]]);
+  });
+
+  it("has one budget for the whole commit", async () => {
+    const here = await many(4_002);
+    const half: Write = { ...range, limit: 2_500 };
+    expect(await here.commit(half, half, half)).toEqual([[2_500, true], [1_500, true], [0, true]]);
+  });
+});
+
+describe("a commit is refused", () => {
+  const insert: Write = { op: "insert", table: "items", doc: {} };
+  const request = (...writes: unknown[]) => ({ version: 1, commitId: "c", writes: [writes] });
+  const nested = (levels: number): Value => (levels === 0 ? 1 : { in: nested(levels - 1) });
+  const list = <T>(length: number, value: T) => Array.from({ length }, () => value);
+
+  it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
+    ["in another version", { ...request(insert), version: 7 }, { code: "Version", supported: 1 }],
+    ["over 15,999 writes", { ...request(), writes: list(4, list(4_000, insert)) }, { code: "Limit", limit: "writes", maximum: 15_999, actual: 16_000 }],
+    ["over 4,096 writes in a chunk", request(...list(4_097, insert)), { code: "Limit", limit: "chunk", maximum: 4_096 }],
+    ["with an unknown op", request({ ...insert, op: "drop" }), { code: "Invalid" }],
+    ["with a field it does not know", request({ ...insert, at: 1 }), { code: "Invalid" }],
+    ["with two kinds of expectation at once", request({ op: "delete", table: "items", at: { id: "x" }, expect: { x: { is: [], sha256: "" } } }), { code: "Invalid" }],
+    ["of an unknown index", request({ op: "upsert", table: "items", at: { index: "by_nope", key: [[1]] }, doc: {} }), { code: "UnknownIndex" }],
+    ["with a key that is no key", request({ op: "upsert", table: "items", at: { index: "by_rank", key: [] }, doc: {} }), { code: "BadRange" }],
+    ["with an own _id", request({ ...insert, doc: { _id: "x" } }), { code: "BadDocument", write: 0, table: "items" }],
+    ["with a document over 1 MiB", request({ ...insert, doc: { text: "x".repeat(1 << 20) } }), { code: "BadDocument" }],
+    ["nested too deep", request({ ...insert, doc: { in: nested(16) } }), { code: "BadDocument" }],
+    ["with an array over 8,192", request({ ...insert, doc: { list: list(8_193, 0) } }), { code: "BadDocument" }],
+    ["over 1,024 fields", request({ ...insert, doc: Object.fromEntries(list(1_025, 0).map((_, n) => [`f${n}`, n])) }), { code: "BadDocument" }],
+    ["when the schema refuses a document", request({ op: "insert", table: "tasks", doc: { text: "t", done: "secret" } }), { code: "BadDocument", write: 0, table: "tasks" }],
+  ])("%s", async (_name, commit, expected) => {
+    const here = deployment();
+    const refused = await refusal(here.mutate(commit));
+    expect(refused).toMatchObject(expected);
+    expect(JSON.stringify(refused)).not.toContain("secret");
+    expect(await here.all("items")).toEqual([]);
+  });
+
+  it("as Limit before Convex would end it for its index ranges", async () => {
+    const here = deployment();
+    const writes = list(4_096, 0).map((_, n): Write => ({ op: "upsert", table: "items", at: at(n), doc: {} }));
+    expect(await refusal(here.commit(...writes))).toMatchObject({ code: "Limit", limit: "indexRanges", maximum: 4_096 });
+  });
+
+  it("but a document just within the limits is stored", async () => {
+    const here = deployment();
+    await here.commit(insert, { ...insert, doc: { in: nested(15) } }, { ...insert, doc: { list: list(8_192, 0) } });
+    expect(await here.all("items")).toHaveLength(3);
+  });
+});
+
+it("takes 15,999 inserts in one commit", async () => {
+  const here = deployment();
+  const chunk = (length: number) => Array.from({ length }, () => ({ op: "insert", table: "items", doc: {} }));
+  const writes = [chunk(4_096), chunk(4_096), chunk(4_096), chunk(3_711)];
+  const { results } = await here.mutate({ version: 1, commitId: "c", writes });
+  expect(results.map((applied: unknown[]) => applied.length)).toEqual([4_096, 4_096, 4_096, 3_711]);
+});
+
+describe("search", () => {
+  const vector = (...numbers: number[]) => Float64Array.from(numbers).buffer;
+  const request = { table: "points", index: "by_at", vector: vector(1, 0), limit: 2 };
+
+  it("answers the nearest documents, best first", async () => {
+    const here = deployment();
+    await here.insert("points", { name: "up", at: [0, 1] }, { name: "near", at: [2, 0.1] }, { name: "back", at: [-1, 0] });
+    const found = await here.search(request);
+    expect(found.hits.map(([score, doc]: [number, { name: string }]) => [score > 0.9, doc.name])).toEqual([[true, "near"], [false, "up"]]);
+    const filter = [{ field: "name", value: is("up") }, { field: "name", value: is("back") }];
+    const some = await here.search({ ...request, filter });
+    expect(some.hits.map(([, doc]: [number, { name: string }]) => doc.name)).toEqual(["up", "back"]);
+  });
+
+  it.each<[string, Record<string, unknown>, string]>([
+    ["an unknown table", { table: "nope" }, "UnknownTable"],
+    ["an unknown index", { index: "by_nope" }, "UnknownIndex"],
+    ["no results", { limit: 0 }, "Invalid"],
+    ["more than 256 results", { limit: 257 }, "Invalid"],
+    ["half a number", { vector: new ArrayBuffer(12) }, "Invalid"],
+    ["over 64 filters", { filter: Array.from({ length: 65 }, () => ({ field: "name", value: [] })) }, "Limit"],
+  ])("refuses %s", async (_name, more, code) => {
+    expect(await refusal(deployment().search({ ...request, ...more }))).toMatchObject({ code });
+  });
+});

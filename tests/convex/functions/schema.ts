@@ -1,0 +1,17 @@
+/** A schema for the tests: a loose table, a strict one, one of vectors, and the ledger. */
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+
+export default defineSchema({
+  items: defineTable(v.any())
+    .index("by_rank", ["rank"])
+    .index("by_owner", ["owner", "rank"])
+    .index("by_kind", ["meta.kind"]),
+  tasks: defineTable({ text: v.string(), done: v.optional(v.boolean()) }).index("by_text", ["text"]),
+  points: defineTable({ name: v.string(), at: v.array(v.float64()) }).vectorIndex("by_at", {
+    vectorField: "at",
+    dimensions: 2,
+    filterFields: ["name"],
+  }),
+  convexorm_commits: defineTable({ commitId: v.string(), answer: v.string() }).index("by_commit", ["commitId"]),
+});
