@@ -90,8 +90,8 @@ async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: H
 /** Whether the caller has the admin key. A wrong key is refused, none is a caller like everybody. */
 function authenticate(authorization: string | undefined, adminKey: string): boolean {
   if (authorization === undefined) return false;
-  const [scheme, key] = [authorization.slice(0, 7), authorization.slice(7)];
-  if (scheme !== "Convex ") {
+  const [scheme, key = ""] = authorization.split(/ (.*)/s);
+  if (scheme !== "Convex") {
     throw new HttpError(401, "Unauthenticated", "This deployment knows no identity providers, only the admin key.");
   }
   if (!timingSafeEqual(digest(key), digest(adminKey))) {

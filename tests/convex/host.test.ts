@@ -1,0 +1,234 @@
+/** The local host as a client sees it: a process of its own, over HTTP. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { convexToJson, type Value } from "convex/values";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Metrics } from "../../scripts/deployment/metrics";
+import { is } from "./support";
+
+const KEY = "test|key";
+const HOST = ["--import", "tsx", "scripts/deployment/main.ts", "--port", "0"];
+
+let host: ChildProcess;
+let url: string;
+
+async function start(...options: string[]): Promise<{ process: ChildProcess; line: string }> {
+  const started = spawn(process.execPath, [...HOST, ...options], { stdio: ["pipe", "pipe", "inherit"] });
+  const [line] = (await once(createInterface(started.stdout), "line")) as [string];
+  return { process: started, line };
+}
+
+beforeAll(async () => {
+  const started = await start("--admin-key", KEY, "--functions", "tests/convex/functions");
+  host = started.process;
+  url = /^ready (http:\/\/127\.0\.0\.1:\d+)$/.exec(started.line)![1]!;
+});
+
+afterAll(() => host.kill());
+
+interface Answer {
+  status: "success" | "error";
+  value?: unknown;
+  errorMessage?: string;
+  errorData?: Record<string, unknown>;
+  logLines: string[];
+}
+
+async function post(kind: string, body: unknown, authorization?: string): Promise<Response> {
+  return await fetch(`${url}/api/${kind}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", ...(authorization === undefined ? {} : { authorization }) },
+    body: typeof body === "string" ? body : JSON.stringify(body),
+  });
+}
+
+async function call(kind: string, path: string, args: unknown, format = "convex_encoded_json", key: string | null = KEY) {
+  const response = await post(kind, { path, args, format }, key === null ? undefined : `Convex ${key}`);
+  expect(response.status).toBe(200);
+  return (await response.json()) as Answer;
+}
+
+const echo = (value: Value, format?: string) => call("query", "samples:echo", { value: convexToJson(value) }, format);
+const missing = (path: string) =>
+  `Could not find public function for '${path}'. Did you forget to run \`npx convex dev\` or \`npx convex deploy\`?`;
+
+describe("values", () => {
+  const value: Value = { n: 7n, f: 1.5, nan: NaN, inf: -Infinity, b: new Uint8Array([1, 2]).buffer, l: [null, true, "s"] };
+
+  it("travel without loss as convex_encoded_json", async () => {
+    expect(await echo(value)).toEqual({ status: "success", value: convexToJson(value), logLines: [] });
+  });
+
+  it("are plain as json", async () => {
+    const plain = { n: "7", f: 1.5, nan: "NaN", inf: "-Infinity", b: "AQI=", l: [null, true, "s"] };
+    expect(await echo(value, "json")).toEqual({ status: "success", value: plain, logLines: [] });
+  });
+
+  it("of arguments may be sent as an array of one", async () => {
+    expect(await call("action", "samples:twice", [{ n: 4 }])).toMatchObject({ value: 8 });
+  });
+
+  it.each<[string, () => Promise<Answer>, RegExp]>([
+    ["an array over 8,192 in arguments", () => echo(Array.from({ length: 8_193 }, () => null)), /Array length is too long \(8193/],
+    ["an array over 8,192 in a result", () => call("query", "samples:list", { length: 8_193 }), /return value invalid: Array length/],
+    ["nesting over 64", () => echo(JSON.parse("[".repeat(64) + "]".repeat(64)) as Value), /too nested/],
+    ["a field name that is not ASCII", () => call("query", "samples:echo", { value: { é: 1 } }), /Invalid arguments/],
+    ["a field name that starts with $", () => call("query", "samples:echo", { value: { $a: 1, b: 2 } }), /Invalid arguments/],
+    ["arguments over 16 MiB", () => echo("x".repeat(16 << 20)), /Arguments for samples:echo are too large/],
+    ["a result over 16 MiB", () => call("query", "samples:text", { length: 16 << 20 }), /return value is too large/],
+    ["arguments that are no object", () => call("query", "samples:echo", "text"), /Arguments must be one object/],
+  ])("are refused: %s", async (_name, run, words) => {
+    const answer = await run();
+    expect(answer).toMatchObject({ status: "error", logLines: [] });
+    expect(answer.errorMessage).toMatch(words);
+    expect(answer.errorMessage).toMatch(/^\[Request ID: [0-9a-f]+\] Server Error\n/);
+  });
+});
+
+describe("access", () => {
+  const request = { version: 1, reads: [{ table: "items", index: "by_rank" }] };
+
+  it("to internal functions takes the admin key; without it they are as good as missing", async () => {
+    expect(await call("query", "orm:read", request)).toMatchObject({ status: "success" });
+    for (const path of ["orm:read", "orm:nothing", "nowhere:read", "samples:notAFunction", "schema:default"]) {
+      const answer = await call("query", path, request, "json", null);
+      expect(answer).toMatchObject({ status: "error" });
+      expect(answer.errorMessage).toMatch(/^\[Request ID: [0-9a-f]+\] Server Error\n/);
+      expect(answer.errorMessage!.split("\n")[1]).toBe(missing(path));
+      expect(answer).not.toHaveProperty("errorData");
+    }
+    const write = { version: 1, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
+    expect((await call("mutation", "orm:commit", write, "json", null)).errorMessage).toContain(missing("orm:commit"));
+    expect((await call("action", "orm:search", {}, "json", null)).errorMessage).toContain(missing("orm:search"));
+    expect(await call("query", "orm:read", request)).toMatchObject({ value: { results: [{ count: 0 }] } });
+  });
+
+  it("to public functions takes none", async () => {
+    expect(await call("action", "samples:twice", { n: 2 }, "json", null)).toMatchObject({ value: 4 });
+  });
+
+  it("with a wrong key is refused, whatever is called", async () => {
+    for (const key of ["wrong", "", `${KEY}x`]) {
+      const response = await post("query", { path: "samples:echo", args: { value: 1 } }, `Convex ${key}`);
+      expect(response.status).toBe(403);
+      expect(await response.json()).toMatchObject({ code: "BadDeployKey" });
+    }
+    expect((await post("query", { path: "samples:echo", args: {} }, "Bearer x")).status).toBe(401);
+  });
+
+  it("goes by the kind of function", async () => {
+    const answer = await call("query", "samples:fail", {});
+    expect(answer.errorMessage).toContain("Trying to execute samples:fail as Query, but it is defined as Mutation.");
+  });
+});
+
+describe("errors", () => {
+  it("of the wire carry their data in the format asked for", async () => {
+    const read = { version: 3, reads: [] };
+    for (const format of ["json", "convex_encoded_json"]) {
+      const answer = await call("query", "orm:read", read, format);
+      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 1 });
+      expect(answer.errorMessage).toMatch(/^\[Request ID: [0-9a-f]+\] Server Error\nUncaught ConvexError: /);
+    }
+  });
+
+  it("of other kinds carry their words", async () => {
+    const answer = await call("mutation", "samples:fail", {});
+    expect(answer.errorMessage).toMatch(/Server Error\nUncaught Error: on purpose/);
+    expect(answer).not.toHaveProperty("errorData");
+  });
+
+  it.each<[string, unknown, number]>([
+    ["a body that is not JSON", "{", 400],
+    ["a body without a path", { args: {} }, 400],
+    ["an unknown format", { path: "a:b", args: {}, format: "xml" }, 400],
+  ])("for %s are HTTP errors", async (_name, body, status) => {
+    const response = await post("query", body);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ code: expect.any(String), message: expect.any(String) });
+  });
+});
+
+describe("metrics", () => {
+  const metrics = async () => (await (await fetch(`${url}/metrics`)).json()) as Metrics;
+  const insert = (rank: number) => ({ op: "insert", table: "items", doc: { rank } });
+  let commits = 0;
+  const commit = (...writes: unknown[]) =>
+    call("mutation", "orm:commit", { version: 1, commitId: `m${commits++}`, writes: [writes] });
+
+  beforeEach(async () => {
+    await commit({ op: "deleteRange", table: "items", index: "by_rank" });
+    await fetch(`${url}/metrics/reset`, { method: "POST" });
+  });
+
+  it("count the calls, the bytes of their bodies, and nothing else", async () => {
+    const request = JSON.stringify({ path: "samples:twice", args: { n: 1 }, format: "json" });
+    const response = await post("action", request);
+    const responseBytes = (await response.text()).length;
+    expect(await metrics()).toEqual({
+      calls: 1,
+      requestBytes: request.length,
+      responseBytes,
+      documentsRead: 0,
+      bytesRead: 0,
+      documentsWritten: 0,
+      bytesWritten: 0,
+    });
+    await fetch(`${url}/metrics/reset`, { method: "POST" });
+    expect((await metrics()).calls).toBe(0);
+  });
+
+  it("count documents read and written", async () => {
+    await commit(insert(1), insert(2), insert(3));
+    expect(await metrics()).toMatchObject({ calls: 1, documentsRead: 0, documentsWritten: 4 });
+    const read = { table: "items", index: "by_rank", limit: 1, peek: true };
+    await call("query", "orm:read", { version: 1, reads: [read] });
+    const { documentsRead, bytesRead, documentsWritten } = await metrics();
+    expect([documentsRead, documentsWritten]).toEqual([2, 4]);
+    expect(bytesRead).toBeGreaterThan(100);
+  });
+
+  it("count the reads but not the writes of what is rolled back", async () => {
+    await commit(insert(1));
+    const before = await metrics();
+    await commit({ op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: {} }, { op: "insert", table: "nope", doc: {} });
+    await call("mutation", "samples:fail", {});
+    const after = await metrics();
+    expect(after.documentsRead).toBe(before.documentsRead + 2);
+    expect([after.documentsWritten, after.bytesWritten]).toEqual([before.documentsWritten, before.bytesWritten]);
+  });
+});
+
+describe("the process", () => {
+  const exit = async (started: ChildProcess) => (await once(started, "exit")) as [number | null, string | null];
+
+  it.each(["SIGTERM", "SIGINT"] as const)("ends on %s at once", async (signal) => {
+    const { process: started } = await start("--functions", "tests/convex/functions");
+    const ended = exit(started);
+    started.kill(signal);
+    expect(await ended).toEqual([0, null]);
+  });
+
+  it("ends with its standard input only when told to", async () => {
+    const { process: bound } = await start("--functions", "tests/convex/functions", "--exit-with-stdin");
+    const ended = exit(bound);
+    bound.stdin!.end();
+    expect(await ended).toEqual([0, null]);
+
+    const { process: free } = await start("--functions", "tests/convex/functions");
+    free.stdin!.end();
+    await new Promise((done) => setTimeout(done, 500));
+    expect(free.exitCode).toBeNull();
+    free.kill();
+  });
+
+  it("answers many calls at once over kept connections", async () => {
+    const answers = await Promise.all(Array.from({ length: 50 }, (_, n) => call("action", "samples:twice", { n })));
+    expect(answers.map((answer) => answer.value)).toEqual(Array.from({ length: 50 }, (_, n) => 2 * n));
+  });
+
+  it("says its version", async () => {
+    expect((await fetch(`${url}/version`)).status).toBe(200);
+  });
+});
