@@ -1,0 +1,66 @@
+"""A SQLAlchemy-style ORM for Convex.
+
+Declare entities once, query them through their indexes, and change them in a session whose commit is one atomic Convex
+mutation. The same code runs on a Convex deployment and, with no server, on an embedded one over SQLite.
+"""
+
+from convexorm.deployments import Deployment, connect
+from convexorm.errors import (
+    AuthError,
+    ConvexORMError,
+    DeploymentError,
+    FullTableScanError,
+    IndexRangeError,
+    InvalidCursorError,
+    InvalidRequestError,
+    LimitExceeded,
+    MultipleResultsFound,
+    NoResultFound,
+    StaleDataError,
+    ValidationError,
+)
+from convexorm.expressions import Column, Condition, Mapped, and_, not_, or_
+from convexorm.model import Index, Model, VectorIndex, field
+from convexorm.query import Count, Query
+from convexorm.schema import Schema, compare, to_typescript
+from convexorm.session import AsyncSession, Hit, Page, Session
+from convexorm.types import Int64, IsoDatetime, JsonText
+
+__all__ = [
+    "AsyncSession",
+    "AuthError",
+    "Column",
+    "Condition",
+    "ConvexORMError",
+    "Count",
+    "Deployment",
+    "DeploymentError",
+    "FullTableScanError",
+    "Hit",
+    "Index",
+    "IndexRangeError",
+    "Int64",
+    "InvalidCursorError",
+    "InvalidRequestError",
+    "IsoDatetime",
+    "JsonText",
+    "LimitExceeded",
+    "Mapped",
+    "Model",
+    "MultipleResultsFound",
+    "NoResultFound",
+    "Page",
+    "Query",
+    "Schema",
+    "Session",
+    "StaleDataError",
+    "ValidationError",
+    "VectorIndex",
+    "and_",
+    "compare",
+    "connect",
+    "field",
+    "not_",
+    "or_",
+    "to_typescript",
+]

@@ -1,0 +1,56 @@
+"""Page cursors: an index key as opaque text, bound to the query it came from.
+
+A cursor is stateless: it names the place in the index behind which the next page begins, so it stays valid after writes
+elsewhere. It carries a digest of its query, so that using it with another one is an error and not a wrong page.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from hashlib import sha256
+
+import attrs
+
+from convexorm.errors import InvalidCursorError
+from convexorm.requests import Document, KeyValue, Range, Read
+from convexorm.values import MISSING, canonical, dumps, loads, reach
+from convexorm.wire import encode_read
+
+__all__ = ["decode_cursor", "encode_cursor", "index_key"]
+
+_VERSION = 1
+
+
+def index_key(document: Document, range: Range) -> KeyValue:
+    """The key of a document in the range's index, `_creationTime` and `_id` included."""
+    fields = range.table.key_fields(range.index)
+    return tuple(reach(document, field) for field in (fields if fields[-1] == "_id" else (*fields, "_id")))
+
+
+def encode_cursor(read: Read, key: KeyValue) -> str:
+    """The cursor that resumes `read` behind `key`."""
+    bounds = [[] if value is MISSING else [value] for value in key]
+    text = dumps([_VERSION, _digest(read), bounds])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_cursor(read: Read, cursor: str) -> KeyValue:
+    """The key a cursor holds. Raises InvalidCursorError for text that is no cursor, or one of another query."""
+    table = read.range.table.name
+    try:
+        text = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        version, digest, bounds = loads(text)
+        key = tuple(bound[0] if bound else MISSING for bound in bounds)
+        canonical([value for value in key if value is not MISSING])
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError, RecursionError, binascii.Error):
+        raise InvalidCursorError("not a cursor; pass the one of the page before, unchanged", table=table) from None
+    if version != _VERSION or digest != _digest(read) or len(key) != len(index_key({}, read.range)):
+        raise InvalidCursorError("the cursor belongs to another query", table=table)
+    return key
+
+
+def _digest(read: Read) -> str:
+    """What makes two reads the same query: all but where they begin and how much they ask for."""
+    query = encode_read(attrs.evolve(read, after=None, skip=0, limit=None, peek=False, count=False))
+    return sha256(canonical(query)).hexdigest()[:16]

@@ -1,0 +1,65 @@
+"""What a deployment is: something that answers requests, once for callers that block and once for callers that await.
+
+Both faces are a `Port` of coroutines. Those of `Deployment.blocking` never suspend, so a blocking session can run them to
+their end with one `send(None)`; those of `Deployment.asynchronous` never block the event loop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
+
+__all__ = ["Deployment", "Port"]
+
+
+class Port(Protocol):
+    """One face of a deployment. Every method raises the errors of `convexorm.errors` and no others."""
+
+    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+        """Answer all reads from one snapshot, each as far as one call goes."""
+        ...
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        """Apply all writes or none; the same id is applied once. One answer a write."""
+        ...
+
+    async def search(self, search: Search) -> list[tuple[float, Document]]:
+        """The nearest documents with their cosine similarity, best first."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, as this face waits."""
+        ...
+
+
+class Deployment(ABC):
+    """Where documents live. Safe to share between threads and tasks; close it when done."""
+
+    blocking: Port
+    asynchronous: Port
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release connections and files. Using the deployment afterwards raises DeploymentError."""
+
+    async def aclose(self) -> None:
+        """`close`, for callers that await."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

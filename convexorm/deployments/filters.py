@@ -1,0 +1,96 @@
+"""Conditions, evaluated over documents in Python exactly as `convex/orm/filter.ts` does on Convex."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.requests import Document
+from convexorm.values import MISSING, Missing, Value, canonical, same
+
+__all__ = ["Predicate", "compile_filter"]
+
+Predicate = Callable[[Document], bool]
+
+
+def compile_filter(condition: Condition) -> Predicate:
+    """The condition as a function of a document."""
+    return _COMPILERS[type(condition)](condition)
+
+
+def _compile_comparison(condition: Comparison) -> Predicate:
+    get = _getter(condition)
+    expected = condition.value
+    if condition.op == "eq":
+        return lambda document: same(get(document), expected)
+    if condition.op == "ne":
+        return lambda document: not same(get(document), expected)
+    compare, bound = _ORDER[condition.op], canonical(expected)
+    return lambda document: compare(canonical(get(document)), bound)
+
+
+def _compile_membership(condition: Membership) -> Predicate:
+    get = _getter(condition)
+    expected = frozenset(map(canonical, condition.values))
+    return lambda document: canonical(get(document)) in expected
+
+
+def _compile_combined(condition: Combined) -> Predicate:
+    predicates = [compile_filter(argument) for argument in condition.args]
+    together = all if condition.op == "and" else any
+    return lambda document: together(predicate(document) for predicate in predicates)
+
+
+def _compile_negated(condition: Negated) -> Predicate:
+    predicate = compile_filter(condition.arg)
+    return lambda document: not predicate(document)
+
+
+_COMPILERS: dict[type[Condition], Callable[[Any], Predicate]] = {
+    Comparison: _compile_comparison,
+    Membership: _compile_membership,
+    Combined: _compile_combined,
+    Negated: _compile_negated,
+}
+_ORDER: dict[str, Callable[[bytes, bytes], bool]] = {
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+
+
+def _getter(condition: Comparison | Membership) -> Callable[[Document], Value | Missing]:
+    field, path = condition.field, condition.path
+    if not path:
+        return lambda document: document.get(field, MISSING)
+
+    def walk(document: Document) -> Value | Missing:
+        value = document.get(field, MISSING)
+        if isinstance(value, str):
+            value = _parsed(value)
+        for step in path:
+            if isinstance(value, dict) and isinstance(step, str):
+                value = value.get(step, MISSING)
+            elif isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value):
+                value = value[step]
+            else:
+                return MISSING
+        return value
+
+    return walk
+
+
+def _parsed(text: str) -> Value | Missing:
+    """JSON text as JavaScript's JSON.parse reads it, numbers as float64; MISSING for any other text."""
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_int=float)
+    except (ValueError, RecursionError):
+        return MISSING
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

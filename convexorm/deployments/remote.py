@@ -1,0 +1,289 @@
+"""The remote deployment: the requests, sent to a Convex deployment over its HTTP API.
+
+What is asked and what an answer means is written once, over a `post` that either blocks or awaits. Calls go through one
+pooled httpx2 client a face, every wait has a timeout, and what is safe to send twice is sent again after a failure: reads
+and searches change nothing, and a commit is known by its id. The admin key travels in a header and is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import httpx2
+
+from convexorm.deployments.base import Deployment
+from convexorm.errors import (
+    AuthError,
+    ConvexORMError,
+    DeploymentError,
+    IndexRangeError,
+    LimitExceeded,
+    StaleDataError,
+    ValidationError,
+)
+from convexorm.requests import (
+    Applied,
+    Commit,
+    Document,
+    Read,
+    ReadResult,
+    Search,
+    check_commit,
+    check_reads,
+    check_search,
+)
+from convexorm.values import Value, dumps, loads
+from convexorm.wire import (
+    VERSION,
+    decode_commit,
+    decode_reads,
+    decode_search,
+    encode_commit,
+    encode_reads,
+    encode_search,
+)
+
+__all__ = ["RemoteDeployment"]
+
+MAX_ARGUMENTS = 16 << 20
+"""Bytes of the arguments of one call (Convex limit)."""
+ATTEMPTS = 4
+"""How often a call is sent before its failure is reported."""
+_BACKOFF = 0.1
+"""Seconds of the first pause between attempts; each is drawn evenly from zero to twice the one before."""
+_CONNECTIONS = httpx2.Limits(max_connections=128, max_keepalive_connections=64)
+
+Kind = Literal["query", "mutation", "action"]
+Post = Callable[[str, bytes], Awaitable[httpx2.Response]]
+Pause = Callable[[float], Awaitable[None]]
+
+
+class RemoteDeployment(Deployment):
+    """A Convex deployment, reached with its admin key.
+
+    `timeout` is the seconds to wait for a connection, or for the next bytes of an answer. Raises AuthError for a key that
+    is missing or cannot be one.
+    """
+
+    def __init__(self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0) -> None:
+        if not admin_key:
+            raise AuthError(
+                "a Convex deployment needs its admin key: pass admin_key, or set CONVEX_ADMIN_KEY "
+                "(a deploy key from the dashboard's settings)"
+            )
+        if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
+            raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
+        self._url = url.rstrip("/")
+        self._options: dict[str, Any] = {
+            "headers": {"Authorization": f"Convex {admin_key}", "Content-Type": "application/json"},
+            "timeout": timeout,
+            "limits": _CONNECTIONS,
+            "trust_env": urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"),
+        }
+        self._client = httpx2.Client(**self._options)
+        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+        self._closed = False
+        self.blocking = _RemotePort(self._url, functions, self._post, _sleep)
+        self.asynchronous = _RemotePort(self._url, functions, self._post_async, asyncio.sleep)
+
+    async def _post(self, url: str, body: bytes) -> httpx2.Response:
+        self._check_open()
+        return self._client.post(url, content=body)
+
+    async def _post_async(self, url: str, body: bytes) -> httpx2.Response:
+        self._check_open()
+        loop = asyncio.get_running_loop()  # connections belong to the loop they were opened on
+        client = self._async_clients.get(loop)
+        if client is None:
+            client = self._async_clients[loop] = httpx2.AsyncClient(**self._options)
+        return await client.post(url, content=body)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeploymentError("the deployment is closed")
+
+    def close(self) -> None:
+        self._closed = True
+        self._client.close()
+
+    async def aclose(self) -> None:
+        self.close()
+        client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    def __repr__(self) -> str:
+        return f"<RemoteDeployment {self._url}>"
+
+
+async def _sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class _RemotePort:
+    """The protocol, knowing neither how one posts nor how one waits."""
+
+    def __init__(self, url: str, functions: str, post: Post, pause: Pause) -> None:
+        self._url = url
+        self._functions = functions
+        self._post = post
+        self.pause = pause
+
+    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+        check_reads(reads)
+        return decode_reads(await self._call("query", "read", encode_reads(reads)), reads)
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        check_commit(commit)
+        return decode_commit(await self._call("mutation", "commit", encode_commit(commit)), commit.writes)
+
+    async def search(self, search: Search) -> list[tuple[float, Document]]:
+        check_search(search)
+        return decode_search(await self._call("action", "search", encode_search(search)))
+
+    async def _call(self, kind: Kind, function: str, arguments: Mapping[str, Any]) -> Value:
+        path = f"{self._functions}:{function}"
+        body = _body(path, arguments)
+        last: DeploymentError | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await self.pause(random.uniform(0, _BACKOFF * 2**attempt))
+            try:
+                response = await self._post(f"{self._url}/api/{kind}", body)
+            except httpx2.TransportError as error:
+                last = DeploymentError(f"{self._url}: {_REASONS.get(type(error), type(error).__name__)}")
+                last.__cause__ = error
+                continue
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                raise DeploymentError(f"{self._url}: {type(error).__name__}") from error
+            answer = _answer(response)
+            if answer.get("status") == "success":
+                return answer.get("value")
+            if _transient(response, answer):
+                last = DeploymentError(f"{self._url}: HTTP {response.status_code}, {answer.get('code') or 'busy'}")
+                continue
+            self._refused(path, response, answer)
+        assert last is not None
+        raise last
+
+    def _refused(self, path: str, response: httpx2.Response, answer: Mapping[str, Any]) -> NoReturn:
+        """Raise what a refusal means."""
+        data, text = answer.get("errorData"), str(answer.get("errorMessage") or "")
+        if isinstance(data, dict) and data.get("code") in _ERRORS:
+            raise _ERRORS[data["code"]](data)
+        if response.status_code in (401, 403) or answer.get("code") in _BAD_KEYS:
+            raise AuthError(f"{self._url} refused the admin key")
+        if any(sign in text for sign in _NO_FUNCTION) or answer.get("code") == "FunctionPathNotFound":
+            raise DeploymentError(
+                f"{self._url} has no function {path!r}. Copy the functions into your Convex project with "
+                "`python -m convexorm functions convex`, then deploy them with `npx convex deploy`"
+            )
+        if any(sign in text for sign in _OVER_LIMIT):
+            raise LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)
+        summary = text.splitlines()[0][:200] if text else str(answer.get("code") or "no JSON answer")
+        raise DeploymentError(f"{self._url}: {path} failed, HTTP {response.status_code}: {summary}")
+
+
+def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
+    try:
+        body = dumps({"path": path, "args": arguments, "format": "convex_encoded_json"}).encode()
+    except UnicodeEncodeError:
+        raise ValidationError("a string with a lone surrogate cannot be stored") from None
+    if len(body) > MAX_ARGUMENTS:
+        raise LimitExceeded("bytes of one call's arguments", maximum=MAX_ARGUMENTS, actual=len(body))
+    return body
+
+
+def _answer(response: httpx2.Response) -> Mapping[str, Any]:
+    try:
+        answer = loads(response.content)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _transient(response: httpx2.Response, answer: Mapping[str, Any]) -> bool:
+    return (
+        response.status_code in (408, 425, 429)
+        or (response.status_code >= 500 and response.status_code != 560)  # 560: the function itself failed
+        or answer.get("code") == "OptimisticConcurrencyControlFailure"
+    )
+
+
+_REASONS: dict[type[Exception], str] = {
+    httpx2.ConnectError: "unreachable",
+    httpx2.ConnectTimeout: "timed out while connecting",
+    httpx2.ReadTimeout: "timed out waiting for an answer",
+    httpx2.WriteTimeout: "timed out while sending",
+    httpx2.PoolTimeout: "timed out waiting for a free connection",
+    httpx2.RemoteProtocolError: "broke off the connection",
+    httpx2.ReadError: "broke off the connection",
+}
+_BAD_KEYS = frozenset(("BadDeployKey", "BadAdminKey", "InvalidAdminKey", "InvalidHeaderFailure", "Unauthenticated"))
+_NO_FUNCTION = ("Could not find public function", "Could not find function", "Couldn't find JavaScript module")
+_OVER_LIMIT = ("Convex limit", "Too many bytes", "Too many reads", "too large", "limit:")
+
+# what the codes of docs/wire.md mean here
+
+
+def _version(data: Mapping[str, Any]) -> ConvexORMError:
+    return DeploymentError(
+        f"the deployment's functions speak wire version {data.get('supported')}, this library version {VERSION}; "
+        "deploy the functions of this version"
+    )
+
+
+def _unknown_table(data: Mapping[str, Any]) -> ConvexORMError:
+    return DeploymentError(
+        f"the deployment has no table {data.get('table')!r}; write its schema with `python -m convexorm schema` and deploy it"
+    )
+
+
+def _index(data: Mapping[str, Any]) -> ConvexORMError:
+    return IndexRangeError(str(data.get("message")), table=str(data.get("table")), index=str(data.get("index")))
+
+
+def _invalid(data: Mapping[str, Any]) -> ConvexORMError:
+    return ValidationError(str(data.get("message")), table=data.get("table"))
+
+
+def _stale(data: Mapping[str, Any]) -> ConvexORMError:
+    return StaleDataError(
+        table=str(data.get("table")),
+        reason=data.get("reason", "changed"),
+        write=int(data["write"]) if "write" in data else None,
+        fields=data.get("fields") or (),
+    )
+
+
+def _range_too_large(data: Mapping[str, Any]) -> ConvexORMError:
+    return LimitExceeded("documents deleted by ranges in one commit", maximum=4_000, table=data.get("table"))
+
+
+def _limit(data: Mapping[str, Any]) -> ConvexORMError:
+    actual = data.get("actual")
+    return LimitExceeded(
+        str(data.get("limit")),
+        maximum=int(data.get("maximum") or 0),
+        actual=None if actual is None else int(actual),
+        table=data.get("table"),
+    )
+
+
+_ERRORS: dict[str, Callable[[Mapping[str, Any]], ConvexORMError]] = {
+    "Version": _version,
+    "Invalid": _invalid,
+    "UnknownTable": _unknown_table,
+    "UnknownIndex": _index,
+    "BadRange": _index,
+    "Stale": _stale,
+    "RangeTooLarge": _range_too_large,
+    "Limit": _limit,
+    "BadDocument": _invalid,
+}

@@ -1,0 +1,141 @@
+"""Every error this library raises, in one tree under `ConvexORMError`.
+
+An error carries what failed as attributes and derives its message from them. Messages name tables, indexes, fields,
+types and limits; they never repeat the contents of a document or an admin key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+__all__ = [
+    "AuthError",
+    "ConvexORMError",
+    "DeploymentError",
+    "FullTableScanError",
+    "IndexRangeError",
+    "InvalidCursorError",
+    "InvalidRequestError",
+    "LimitExceeded",
+    "MultipleResultsFound",
+    "NoResultFound",
+    "StaleDataError",
+    "ValidationError",
+]
+
+
+class ConvexORMError(Exception):
+    """The root of the tree."""
+
+
+class ValidationError(ConvexORMError, ValueError):
+    """A value or a document that Convex, or the declared model, cannot hold.
+
+    `table` and `field` say where, as far as that is known; `problem` says what was given and what would be right.
+    """
+
+    def __init__(self, problem: str, *, table: str | None = None, field: str | None = None) -> None:
+        self.problem = problem
+        self.table = table
+        self.field = field
+        place = ".".join(part for part in (table, field) if part)
+        super().__init__(f"{place}: {problem}" if place else problem)
+
+
+class InvalidCursorError(ValidationError):
+    """A page cursor that was not issued for this query, or not by this library."""
+
+
+class InvalidRequestError(ConvexORMError):
+    """A session was asked for something its state does not allow, such as refreshing an instance it does not hold."""
+
+
+class IndexRangeError(ConvexORMError):
+    """The conditions given do not form a range of the index.
+
+    A range is equalities on the first fields of the index, in index order, then at most one lower and one upper bound on
+    the next field.
+    """
+
+    def __init__(self, problem: str, *, table: str, index: str, fields: Sequence[str] = ()) -> None:
+        self.problem = problem
+        self.table = table
+        self.index = index
+        self.fields = tuple(fields)
+        declared = f" ({', '.join(self.fields)})" if self.fields else ""
+        super().__init__(f"index {index!r}{declared} of table {table!r}: {problem}")
+
+
+class FullTableScanError(ConvexORMError):
+    """A query that no declared index covers was executed without `.full_scan()`."""
+
+    def __init__(self, *, table: str, conditions: Sequence[str] = (), indexes: Sequence[str] = ()) -> None:
+        self.table = table
+        self.conditions = tuple(conditions)
+        self.indexes = tuple(indexes)
+        what = f"the conditions on {', '.join(self.conditions)}" if self.conditions else "a query without conditions"
+        super().__init__(
+            f"table {table!r}: no index covers {what} (declared: {', '.join(self.indexes) or 'none'}). "
+            "Use by_index(...), declare an index, or say .full_scan() to read the whole table."
+        )
+
+
+class NoResultFound(ConvexORMError):
+    """One document was required and there is none."""
+
+
+class MultipleResultsFound(ConvexORMError):
+    """At most one document was expected and there are more."""
+
+
+class StaleDataError(ConvexORMError):
+    """What a write expected to find is no longer so; nothing of the commit was applied.
+
+    `reason` is `missing` (the document is gone), `changed` (another writer changed `fields`) or `exists` (the primary
+    key is taken). `write` is the position of the write in the commit, `instance` the one it was for, if any.
+    """
+
+    _REASONS = {
+        "missing": "the document is gone",
+        "changed": "another writer changed it",
+        "exists": "a document with this key exists already",
+    }
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        reason: Literal["missing", "changed", "exists"],
+        write: int | None = None,
+        fields: Sequence[str] = (),
+    ) -> None:
+        self.table = table
+        self.reason = reason
+        self.write = write
+        self.fields = tuple(fields)
+        self.instance: object | None = None
+        where = "" if write is None else f" (write {write} of the commit)"
+        which = f": {', '.join(self.fields)}" if self.fields else ""
+        super().__init__(f"table {table!r}{where}: {self._REASONS[reason]}{which}; nothing was written")
+
+
+class LimitExceeded(ConvexORMError):
+    """A request is over a limit of Convex. `limit` names it, `maximum` and `actual` are in its unit."""
+
+    def __init__(self, limit: str, *, maximum: int, actual: int | None = None, table: str | None = None) -> None:
+        self.limit = limit
+        self.maximum = maximum
+        self.actual = actual
+        self.table = table
+        where = f"table {table!r}: " if table else ""
+        given = "" if actual is None else f", got {actual:,}"
+        super().__init__(f"{where}{limit}: at most {maximum:,}{given}")
+
+
+class AuthError(ConvexORMError):
+    """The deployment refused the admin key, or none was given. The key itself is never shown."""
+
+
+class DeploymentError(ConvexORMError):
+    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""

@@ -1,0 +1,341 @@
+"""What a query can say about a document: columns, paths into them, and conditions made of both.
+
+On a model class an attribute is a `Column`, whose operators build `Condition`s. A condition already holds Convex values:
+what cannot be stored cannot be asked for, so a wrong type is refused here, with the column named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
+
+import attrs
+
+from convexorm.errors import ValidationError
+from convexorm.schema import Property
+from convexorm.types import AnyType, ColumnType
+from convexorm.values import MISSING, Missing, Value
+
+if TYPE_CHECKING:
+    from convexorm.model import Model
+
+__all__ = ["Column", "Combined", "Comparison", "Condition", "Mapped", "Membership", "Negated", "Path", "and_", "not_", "or_"]
+
+T = TypeVar("T")
+
+NoneForm: TypeAlias = Literal["absent", "null", "either"]
+"""How `None` is stored: no field at all, an explicit null, or (written as no field) both are read."""
+Operator: TypeAlias = Literal["eq", "ne", "lt", "lte", "gt", "gte"]
+
+
+# -- conditions ----------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Condition:
+    """Combine conditions with `&`, `|` and `~`, or with `and_`, `or_` and `not_`."""
+
+    def __and__(self, other: Condition) -> Condition:
+        return Combined("and", (self, other))
+
+    def __or__(self, other: Condition) -> Condition:
+        return Combined("or", (self, other))
+
+    def __invert__(self) -> Condition:
+        return Negated(self)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a condition has no truth value in Python; combine conditions with &, | and ~")
+
+    def fields(self) -> Iterable[str]:
+        """The names of the fields it speaks of."""
+        raise NotImplementedError
+
+
+@attrs.frozen
+class Comparison(Condition):
+    """`field` (or what `path` reaches inside it) compared with `value` in Convex's total order."""
+
+    field: str
+    op: Operator
+    value: Value | Missing = attrs.field(repr=False)
+    path: tuple[str | int, ...] = ()
+
+    def fields(self) -> Iterable[str]:
+        return (self.field,)
+
+
+@attrs.frozen
+class Membership(Condition):
+    """`field` (or what `path` reaches inside it) is one of `values`."""
+
+    field: str
+    values: tuple[Value | Missing, ...] = attrs.field(repr=False)
+    path: tuple[str | int, ...] = ()
+
+    def fields(self) -> Iterable[str]:
+        return (self.field,)
+
+
+@attrs.frozen
+class Combined(Condition):
+    op: Literal["and", "or"]
+    args: tuple[Condition, ...]
+
+    def fields(self) -> Iterable[str]:
+        return (name for argument in self.args for name in argument.fields())
+
+
+@attrs.frozen
+class Negated(Condition):
+    arg: Condition
+
+    def fields(self) -> Iterable[str]:
+        return self.arg.fields()
+
+
+def and_(*conditions: Condition) -> Condition:
+    """All of them; true when there are none."""
+    return Combined("and", conditions)
+
+
+def or_(*conditions: Condition) -> Condition:
+    """Any of them; false when there are none."""
+    return Combined("or", conditions)
+
+
+def not_(condition: Condition) -> Condition:
+    return Negated(condition)
+
+
+# -- operands ------------------------------------------------------------------------------------------------------
+
+
+class _Operand(Generic[T]):
+    """The operators that columns and paths share."""
+
+    def _compare(self, op: Operator, value: object) -> Condition:
+        raise NotImplementedError
+
+    def _member(self, values: Iterable[object]) -> Condition:
+        raise NotImplementedError
+
+    def __eq__(self, other: T) -> Condition:  # type: ignore[override]
+        return self._compare("eq", other)
+
+    def __ne__(self, other: T) -> Condition:  # type: ignore[override]
+        return self._compare("ne", other)
+
+    def __lt__(self, other: T) -> Condition:
+        return self._compare("lt", other)
+
+    def __le__(self, other: T) -> Condition:
+        return self._compare("lte", other)
+
+    def __gt__(self, other: T) -> Condition:
+        return self._compare("gt", other)
+
+    def __ge__(self, other: T) -> Condition:
+        return self._compare("gte", other)
+
+    __hash__ = object.__hash__
+
+    def is_(self, other: T) -> Condition:
+        """`==`, for `None`, `True` and `False` where a linter asks for `is`."""
+        return self._compare("eq", other)
+
+    def is_not(self, other: T) -> Condition:
+        return self._compare("ne", other)
+
+    def in_(self, values: Iterable[T]) -> Condition:
+        """One of `values`; false for none."""
+        return self._member(values)
+
+    def not_in(self, values: Iterable[T]) -> Condition:
+        return Negated(self._member(values))
+
+    def between(self, lower: T, upper: T) -> Condition:
+        """`lower <= self <= upper`."""
+        return Combined("and", (self._compare("gte", lower), self._compare("lte", upper)))
+
+    def startswith(self, prefix: str) -> Condition:
+        """A string that begins with `prefix`: a range, so an index can serve it."""
+        if not prefix:
+            return Combined("and", (self._compare("gte", ""), self._compare("lt", _AFTER_STRINGS)))
+        return Combined("and", (self._compare("gte", prefix), self._compare("lt", _following(prefix))))
+
+
+_AFTER_STRINGS = b""
+"""The least value behind every string."""
+
+
+def _following(prefix: str) -> Value:
+    """The least value behind every string that begins with `prefix`."""
+    for end in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[end]) + 1
+        if code <= 0x10FFFF:
+            return prefix[:end] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
+    return _AFTER_STRINGS
+
+
+class Path(_Operand[Any]):
+    """A place inside a column's value: `Thread.metadata["topic"]`. Columns of JSON text are parsed on the server."""
+
+    def __init__(self, column: Column[Any], steps: tuple[str | int, ...]) -> None:
+        self._column = column
+        self._steps = steps
+
+    def __getitem__(self, step: str | int) -> Path:
+        return Path(self._column, (*self._steps, step))
+
+    def _compare(self, op: Operator, value: object) -> Condition:
+        return Comparison(self._column.field, op, _dumped(value), self._steps)
+
+    def _member(self, values: Iterable[object]) -> Condition:
+        return Membership(self._column.field, tuple(map(_dumped, values)), self._steps)
+
+    __hash__ = object.__hash__
+
+
+def _dumped(value: object) -> Value | Missing:
+    return MISSING if value is MISSING else AnyType().dump(value)
+
+
+class Column(_Operand[T]):
+    """A field of a model: a typed operand on the class, the attribute's value on an instance.
+
+    `name` is the attribute's, `field` the Convex field's. On a persistent instance the value is converted from the loaded
+    document at first access, so reading a thousand rows costs nothing for the columns nobody looks at.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        name: str,
+        field: str,
+        type: ColumnType[Any],
+        none: NoneForm,
+        nullable: bool,
+        default: Callable[[], Any] | None,
+    ) -> None:
+        self.table = table
+        self.name = name
+        self.field = field
+        self.type = type
+        self.none = none
+        self.nullable = nullable
+        self._default = default
+
+    def property(self) -> Property:
+        """The field as the schema declares it."""
+        from convexorm.schema import AnyOf, Null
+
+        validator = self.type.validator
+        if self.nullable and self.none != "absent":
+            validator = AnyOf.of(validator, Null())
+        return Property(validator, optional=self.nullable and self.none != "null")
+
+    # the attribute of an instance
+
+    @overload
+    def __get__(self, instance: None, owner: type[Model]) -> Column[T]: ...
+    @overload
+    def __get__(self, instance: Model, owner: type[Model]) -> T: ...
+    def __get__(self, instance: Model | None, owner: type[Model]) -> Column[T] | T:
+        if instance is None:
+            return self
+        state = instance._state
+        if state.document is None:
+            raise AttributeError(f"{owner.__name__}.{self.name} is not set")
+        value = self.load(state.document.get(self.field, MISSING))
+        instance.__dict__[self.name] = value
+        if self.type.mutable:
+            state.touch(instance)
+        return value
+
+    def dump(self, value: object) -> Value | Missing:
+        """What a document holds for an attribute's value. ValidationError, with the field named, if nothing can."""
+        if value is None:
+            if self.nullable:
+                return None if self.none == "null" else MISSING
+            if not isinstance(self.type, AnyType):
+                raise ValidationError(f"expected {self.type.validator.noun}, got None", table=self.table, field=self.field)
+        try:
+            return self.type.dump(value)
+        except ValidationError as error:
+            raise ValidationError(error.problem, table=self.table, field=self.field) from error
+
+    def load(self, value: Value | Missing) -> T:
+        """The attribute's value for what a document holds."""
+        if value is None or value is MISSING:
+            if self.nullable or (value is None and isinstance(self.type, AnyType)):
+                return None  # type: ignore[return-value]
+            if self._default is not None:
+                return self._default()  # type: ignore[no-any-return]
+            raise ValidationError("the stored document lacks a required field", table=self.table, field=self.field)
+        try:
+            return self.type.load(value)  # type: ignore[no-any-return]
+        except (TypeError, ValueError) as error:
+            problem = error.problem if isinstance(error, ValidationError) else f"stored as {type(value).__name__}"
+            raise ValidationError(f"cannot be loaded: {problem}", table=self.table, field=self.field) from error
+
+    # the operand of a class
+
+    def __getitem__(self, step: str | int) -> Path:
+        return Path(self, (step,))
+
+    def _compare(self, op: Operator, value: object) -> Condition:
+        if value is None and self.none == "either":  # missing and null are neighbours, and come before everything
+            return Comparison(self.field, _EITHER_NONE[op], None)
+        return Comparison(self.field, op, self._operand(value))
+
+    def _member(self, values: Iterable[object]) -> Condition:
+        values = list(values)
+        condition = Membership(self.field, tuple(self._operand(value) for value in values if value is not None))
+        return Combined("or", (condition, self._compare("eq", None))) if None in values else condition
+
+    def _operand(self, value: object) -> Value | Missing:
+        if value is _AFTER_STRINGS:
+            return value
+        if value is None and not self.nullable:
+            return None if isinstance(self.type, AnyType) else MISSING
+        dumped = self.dump(value)
+        if dumped is not MISSING and dumped is not None and not self.type.validator.accepts(dumped):
+            kind = type(value).__name__
+            raise ValidationError(
+                f"compared with {kind}, expected {self.type.validator.noun}", table=self.table, field=self.field
+            )
+        return dumped
+
+    def __repr__(self) -> str:
+        return f"<Column {self.table}.{self.field}>"
+
+    __hash__ = object.__hash__
+
+
+_EITHER_NONE: dict[Operator, Operator] = {
+    "eq": "lte",
+    "lte": "lte",
+    "ne": "gt",
+    "gt": "gt",
+    "gte": "gte",
+    "lt": "lt",
+}
+
+
+class Mapped(Generic[T]):
+    """The annotation of a column: `rank: Mapped[float | None]`.
+
+    Type checkers see a `Column[float | None]` on the class and a `float | None` on an instance.
+    """
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: Any) -> Column[T]: ...
+        @overload
+        def __get__(self, instance: object, owner: Any) -> T: ...
+        def __get__(self, instance: object, owner: Any) -> Column[T] | T: ...
+
+        def __set__(self, instance: object, value: T) -> None: ...

@@ -1,0 +1,64 @@
+"""One implementation, two faces: running coroutines that never suspend.
+
+Everything a session or a service does is written once, as coroutines over a `Port`. Over a blocking port these never
+suspend, so `blocking` turns such a method into a plain one by running it to its end with a single step. The plain method
+keeps the name, the docstring and the exact signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+__all__ = ["DONE", "blocking", "blocking_stream", "finish"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Done:
+    """What a method that had nothing to wait for returns: awaiting it is allowed and does nothing."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+DONE: Awaitable[None] = _Done()
+
+
+def finish(awaitable: Awaitable[T]) -> T:
+    """The result of an awaitable that never suspends."""
+    steps = awaitable.__await__()
+    try:
+        next(iter(steps))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    raise RuntimeError("a blocking deployment suspended; its port must not await anything")
+
+
+def blocking(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]:
+    """The plain face of a coroutine method: called on an object whose `_core` has the method."""
+
+    @wraps(method)
+    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        return finish(method(self._core, *args, **kwargs))
+
+    return run
+
+
+def blocking_stream(
+    method: Callable[Concatenate[Any, P], AsyncIterator[T]],
+) -> Callable[Concatenate[Any, P], Iterator[T]]:
+    """The plain face of an asynchronous generator method."""
+
+    @wraps(method)
+    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        items = method(self._core, *args, **kwargs)
+        while True:
+            try:
+                yield finish(items.__anext__())
+            except StopAsyncIteration:
+                return
+
+    return run

@@ -1,0 +1,340 @@
+"""Declaring an entity: `Model`, `field`, `Index` and `VectorIndex`.
+
+A model class is an attrs class whose attributes are `Column`s. Declaring it computes everything a session needs once: the
+`Table` as data, the columns by attribute, the primary key. Instances carry an `InstanceState`: the document they were
+loaded from and the session that watches them.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import attrs
+from typing_extensions import dataclass_transform
+
+from convexorm import types
+from convexorm.errors import ValidationError
+from convexorm.expressions import Column, Mapped, NoneForm
+from convexorm.schema import IndexDef, Number, String, Table, VectorIndexDef
+from convexorm.values import MISSING, Value
+
+if TYPE_CHECKING:
+    from convexorm.query import Query
+
+__all__ = ["Index", "InstanceState", "Model", "VectorIndex", "field"]
+
+
+# -- what a class body says ----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Field:
+    """What `field(...)` was told."""
+
+    name: str | None
+    type: types.ColumnType[Any] | None
+    none: NoneForm
+    default: Any
+    factory: Callable[[], Any] | None
+    validator: Any
+
+
+def field(
+    *,
+    default: Any = attrs.NOTHING,
+    factory: Callable[[], Any] | None = None,
+    name: str | None = None,
+    type: types.ColumnType[Any] | None = None,
+    none: NoneForm = "absent",
+    validator: Any = None,
+    kw_only: Literal[True] = True,
+) -> Any:
+    """Details of a column.
+
+    `default` or `factory` make it optional in the constructor. `name` is the Convex field's, where it differs from the
+    attribute's. `type` overrides how values are stored. `none` says how `None` is stored: `"absent"` (no field),
+    `"null"`, or `"either"` (written as no field; null is accepted and read too). `validator` is an attrs validator, run by
+    the constructor and before a commit.
+    """
+    return _Field(name, type, none, default, factory, validator)
+
+
+@attrs.frozen
+class Index:
+    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name."""
+
+    attributes: tuple[str, ...]
+
+    def __init__(self, *attributes: str) -> None:
+        self.__attrs_init__(attributes)  # type: ignore[attr-defined]
+
+
+class VectorIndex:
+    """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
+
+    `dimensions` is 2 to 4,096. The attribute holds a list of that many floats. `filter_fields` are attributes that a
+    search may ask to be equal to something.
+    """
+
+    def __init__(self, attribute: str, *, dimensions: int, filter_fields: tuple[str, ...] = ()) -> None:
+        self.attribute = attribute
+        self.dimensions = dimensions
+        self.filter_fields = tuple(filter_fields)
+        self.name = ""
+        self.model: type[Model] | None = None
+
+    def __set_name__(self, owner: type[Model], name: str) -> None:
+        self.name = name
+        self.model = owner
+
+
+# -- instances -----------------------------------------------------------------------------------------------------
+
+
+class Watcher(typing.Protocol):
+    """What an instance tells its session."""
+
+    def touched(self, instance: Model) -> None:
+        """An attribute was set, or a mutable value was handed out: the instance may differ from its document."""
+
+
+class InstanceState:
+    """What a session knows of an instance.
+
+    `document` is what the database held when the instance was last loaded or written, system fields included; None before
+    the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
+    """
+
+    __slots__ = ("deleted", "document", "session")
+
+    def __init__(self, document: Mapping[str, Value] | None = None, session: Watcher | None = None) -> None:
+        self.document = document
+        self.session = session
+        self.deleted = False
+
+    def touch(self, instance: Model) -> None:
+        if self.session is not None:
+            self.session.touched(instance)
+
+    @property
+    def name(self) -> str:
+        """SQLAlchemy's word: transient, pending, persistent, detached or deleted."""
+        if self.deleted:
+            return "deleted"
+        if self.document is None:
+            return "transient" if self.session is None else "pending"
+        return "detached" if self.session is None else "persistent"
+
+
+class _SystemField(Column[Any]):
+    """`_id` or `_creationTime`: an operand on the class, read-only on an instance, None before the first commit."""
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return _SystemField(
+                table=owner.__table__.name if hasattr(owner, "__table__") else "",
+                name=self.name,
+                field=self.field,
+                type=self.type,
+                none="absent",
+                nullable=False,
+                default=None,
+            )
+        document = instance._state.document
+        return None if document is None else document[self.field]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        raise AttributeError(f"{self.name} is given by Convex and cannot be set")
+
+
+def _system_field(name: str, field: str, type: types.ColumnType[Any]) -> Any:
+    return _SystemField(table="", name=name, field=field, type=type, none="absent", nullable=False, default=None)
+
+
+def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    instance._state.touch(instance)
+    return value
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+class Model:
+    """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
+
+    `primary_key` names an attribute that identifies the document to the application and is the only field, or the first, of
+    an index; without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are
+    inherited. Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are
+    checked against the table when a session commits.
+    """
+
+    __table__: ClassVar[Table]
+    __columns__: ClassVar[Mapping[str, Column[Any]]] = {}
+    __primary_key__: ClassVar[Column[Any] | None] = None
+    __primary_index__: ClassVar[str] = "by_id"
+    __validated__: ClassVar[bool] = False
+    _declared: ClassVar[Mapping[str, tuple[Any, _Field]]] = {}
+    _state: InstanceState
+
+    convex_id: Mapped[str | None] = _system_field("convex_id", "_id", types.PlainType[str](String()))
+    """The document's `_id`; None before the first commit."""
+    creation_time: Mapped[float | None] = _system_field("creation_time", "_creationTime", types.PlainType[float](Number()))
+    """The document's `_creationTime` in milliseconds since the epoch; None before the first commit."""
+
+    def __init_subclass__(cls, table: str | None = None, primary_key: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._declared = {**cls._declared, **_own_fields(cls, sys._getframe(1).f_locals)}
+        if table is not None:
+            _declare(cls, table, primary_key)
+
+    def __init__(self, **values: Any) -> None:
+        columns = self.__columns__
+        if not columns:
+            raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
+        self.__dict__["_state"] = InstanceState()
+        try:
+            self.__attrs_init__(**values)  # type: ignore[attr-defined]
+        except TypeError:
+            _explain(type(self), values)
+            raise
+
+    @classmethod
+    def query(cls) -> Query[Self]:
+        """All documents of the table: the start of a query."""
+        from convexorm.query import Query
+
+        return Query(cls)
+
+    @property
+    def primary_key(self) -> Any:
+        """The primary key's value, or the `_id` of a model without one."""
+        column = self.__primary_key__
+        return self.convex_id if column is None else getattr(self, column.name)
+
+    def __repr__(self) -> str:
+        identity = f" {self.convex_id}" if self.convex_id else ""
+        return f"<{type(self).__name__}{identity} ({self._state.name})>"
+
+
+def _explain(model: type[Model], values: Mapping[str, Any]) -> None:
+    """Turn a constructor's TypeError about its keywords into a ValidationError that says what would be right."""
+    table = model.__table__.name
+    for name in values:
+        if name not in model.__columns__:
+            known = ", ".join(model.__columns__)
+            raise ValidationError(f"no such attribute; the attributes are {known}", table=table, field=name) from None
+    for attribute in attrs.fields(model):  # type: ignore[arg-type]
+        if attribute.default is attrs.NOTHING and attribute.name not in values:
+            raise ValidationError("required, and not given", table=table, field=attribute.name) from None
+
+
+# -- from class body to table --------------------------------------------------------------------------------------
+
+
+def _own_fields(cls: type[Model], locals_: Mapping[str, Any]) -> dict[str, tuple[Any, _Field]]:
+    """The columns that the body of `cls` declares: annotation and details by attribute."""
+    own: dict[str, tuple[Any, _Field]] = {}
+    namespace = {**vars(typing), **vars(sys.modules[cls.__module__]), **locals_, cls.__name__: cls}
+    for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+        if isinstance(annotation, str):
+            annotation = eval(annotation, namespace)
+        if name.startswith("_") or typing.get_origin(annotation) is ClassVar or annotation is ClassVar:
+            continue
+        details = cls.__dict__.get(name, attrs.NOTHING)
+        if not isinstance(details, _Field):
+            details = field(default=details)
+        own[name] = (annotation, details)
+    return own
+
+
+def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
+    columns = {name: _column(table, name, *declared) for name, declared in cls._declared.items()}
+    fields = {name: column.field for name, column in columns.items()}
+    indexes: list[IndexDef] = []
+    vector_indexes: list[VectorIndexDef] = []
+    for name, value in _attributes(cls).items():
+        if isinstance(value, Index):
+            indexes.append(IndexDef(name, tuple(_named(table, name, fields, part) for part in value.attributes)))
+        elif isinstance(value, VectorIndex):
+            value.model = cls
+            filters = tuple(_named(table, name, fields, part) for part in value.filter_fields)
+            attribute = _named(table, name, fields, value.attribute)
+            vector_indexes.append(VectorIndexDef(name, attribute, value.dimensions, filters))
+    cls.__table__ = Table(
+        table, {column.field: column.property() for column in columns.values()}, tuple(indexes), tuple(vector_indexes)
+    )
+    cls.__columns__ = columns
+    cls.__primary_key__, cls.__primary_index__ = _primary_key(cls.__table__, columns, primary_key)
+    cls.__validated__ = any(details.validator is not None for _, details in cls._declared.values())
+    these = {
+        name: attrs.field(
+            default=details.default if details.factory is None else attrs.Factory(details.factory),
+            validator=details.validator,
+            kw_only=True,
+        )
+        for name, (_, details) in cls._declared.items()
+    }
+    attrs.define(
+        cls, these=these, slots=False, init=False, repr=False, eq=False, order=False, on_setattr=_touch, auto_detect=False
+    )
+    for name, column in columns.items():
+        setattr(cls, name, column)
+
+
+def _attributes(cls: type[Model]) -> dict[str, Any]:
+    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+
+
+def _named(table: str, index: str, fields: Mapping[str, str], attribute: str) -> str:
+    if attribute not in fields:
+        known = ", ".join(fields)
+        raise ValidationError(f"index {index!r} names {attribute!r}; the attributes are {known}", table=table)
+    return fields[attribute]
+
+
+def _column(table: str, name: str, annotation: Any, details: _Field) -> Column[Any]:
+    if typing.get_origin(annotation) is Mapped:
+        (annotation,) = typing.get_args(annotation)
+    annotation, nullable = types.split_optional(annotation)
+    try:
+        type_ = details.type or types.column_type(annotation)
+    except TypeError as error:
+        raise ValidationError(str(error), table=table, field=name) from None
+    default: Callable[[], Any] | None = details.factory
+    if default is None and details.default is not attrs.NOTHING:
+        default = lambda: details.default  # noqa: E731
+    return Column(
+        table=table,
+        name=name,
+        field=details.name or name,
+        type=type_,
+        none=details.none,
+        nullable=nullable,
+        default=default,
+    )
+
+
+def _primary_key(
+    table: Table, columns: Mapping[str, Column[Any]], primary_key: str | None
+) -> tuple[Column[Any] | None, str]:
+    if primary_key is None:
+        return None, "by_id"
+    if primary_key not in columns:
+        known = ", ".join(columns)
+        raise ValidationError(f"primary_key={primary_key!r}; the attributes are {known}", table=table.name)
+    column = columns[primary_key]
+    index = next((index for index in table.indexes if index.fields == (column.field,)), None)
+    if index is None:
+        raise ValidationError(f"primary_key={primary_key!r} needs an index on that field alone", table=table.name)
+    return column, index.name
+
+
+def dump(instance: Model) -> dict[str, Value]:
+    """The document for an instance, without system fields. Raises ValidationError for what cannot be stored."""
+    document: dict[str, Value] = {}
+    for name, column in instance.__columns__.items():
+        value = column.dump(getattr(instance, name))
+        if value is not MISSING:
+            document[column.field] = value
+    return document

@@ -1,0 +1,254 @@
+"""`Query`: an immutable builder that ends in one request.
+
+A query knows its model and nothing of sessions. `plan()` decides which index serves it and which of its conditions become
+the range, which a filter after it; `explain()` tells. An index is used only where it covers something: a query that no
+index covers must say `full_scan()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+
+import attrs
+
+from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
+from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.requests import Bound, KeyValue, Range, Read
+from convexorm.schema import BUILT_IN_INDEXES, Table
+from convexorm.values import MISSING, Missing, Value, dumps
+
+if TYPE_CHECKING:
+    from convexorm.model import Model
+
+__all__ = ["Count", "Query"]
+
+M = TypeVar("M", bound="Model", covariant=True)
+Order = Literal["asc", "desc"]
+
+_SYMBOLS = {"eq": "=", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+
+
+@attrs.frozen
+class Query(Generic[M]):
+    """Documents of one model. Every method answers a new query; nothing is read before a session executes it."""
+
+    model: type[M]
+    _index: str | None = None
+    _range: tuple[Comparison, ...] = ()
+    _where: tuple[Condition, ...] = ()
+    _order: Order = "asc"
+    _limit: int | None = None
+    _full_scan: bool = False
+
+    def by_index(self, name: str, *conditions: Condition, **equalities: Any) -> Self:
+        """Read through the index `name`, in its order.
+
+        `equalities` (by attribute) must be a prefix of the index's fields; `conditions` may bound the next field from
+        below and above, once each. `_creationTime` is the last field of every index. Raises IndexRangeError for
+        anything else, and ValidationError for a value the field cannot hold.
+        """
+        table = self.model.__table__
+        fields = table.key_fields(name)
+        comparisons: list[Comparison] = []
+        for attribute, value in equalities.items():
+            column = self.model.__columns__.get(attribute)
+            if column is None:
+                known = ", ".join(self.model.__columns__)
+                raise IndexRangeError(f"no attribute {attribute!r}; there are {known}", table=table.name, index=name)
+            comparisons += _comparisons(column == value, table, name, fields)
+        for condition in conditions:
+            comparisons += _comparisons(condition, table, name, fields)
+        fitted = _fit(fields, comparisons)
+        if fitted.rest:
+            given = ", ".join(f"{one.field} {_SYMBOLS[one.op]}" for one in comparisons)
+            raise IndexRangeError(
+                f"not a range: {given}. Give equalities on the first fields, in index order, then at most one lower and "
+                "one upper bound on the next",
+                table=table.name,
+                index=name,
+                fields=fields,
+            )
+        return attrs.evolve(self, index=name, range=tuple(comparisons))
+
+    def where(self, *conditions: Condition) -> Self:
+        """Only documents for which all `conditions` hold.
+
+        What continues the range of the index is read as a range, the rest is filtered on the server. Comparisons follow
+        Convex's total order: a missing field is less than everything, and types never mix.
+        """
+        for condition in conditions:
+            if not isinstance(condition, Condition):
+                raise ValidationError(
+                    f"where() takes conditions such as {self.model.__name__}.x == 1, got {type(condition).__name__}",
+                    table=self.model.__table__.name,
+                )
+        return attrs.evolve(self, where=(*self._where, *conditions))
+
+    def order(self, order: Order) -> Self:
+        """`"asc"` (the default) or `"desc"`, in the order of the index."""
+        if order not in ("asc", "desc"):
+            raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__table__.name)
+        return attrs.evolve(self, order=order)
+
+    def limit(self, limit: int | None) -> Self:
+        """At most `limit` documents; None for no limit."""
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ValidationError("limit is a whole number from 0, or None", table=self.model.__table__.name)
+        return attrs.evolve(self, limit=limit)
+
+    def full_scan(self) -> Self:
+        """Allow reading the whole table where no index covers the conditions."""
+        return attrs.evolve(self, full_scan=True)
+
+    def count(self) -> Count:
+        """How many there are: something `session.read` takes beside queries."""
+        return Count(self)
+
+    def plan(self) -> Read:
+        """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
+        table = self.model.__table__
+        conditions = list(_flat(self._where))
+        simple = [one for one in conditions if isinstance(one, Comparison) and not one.path]
+        if self._index is not None:
+            index, fit = self._index, _fit(table.key_fields(self._index), (*self._range, *simple))
+        else:
+            index, fit = _best(table, simple)
+            if not fit.used and not self._full_scan:
+                raise FullTableScanError(
+                    table=table.name,
+                    conditions=tuple(dict.fromkeys(name for one in conditions for name in one.fields())),
+                    indexes=tuple(one.name for one in table.indexes),
+                )
+        rest = [one for one in conditions if not any(one is used for used in fit.used)]
+        return Read(
+            Range(table, index, fit.eq, fit.lower, fit.upper),
+            order=self._order,
+            filter=None if not rest else rest[0] if len(rest) == 1 else Combined("and", tuple(rest)),
+            limit=self._limit,
+        )
+
+    def explain(self) -> str:
+        """What executing it will do: table, index, range, filter, order and limit, a line each."""
+        try:
+            read = self.plan()
+        except FullTableScanError as error:
+            return f"table   {self.model.__table__.name}\nrefused {error}"
+        range_, table = read.range, read.range.table
+        fields = table.key_fields(range_.index)
+        parts = [f"{name} = {_shown(value)}" for name, value in zip(fields, range_.eq, strict=False)]
+        for bound, symbol in ((range_.lower, ">"), (range_.upper, "<")):
+            if bound is not None:
+                sign = symbol + ("=" if bound.inclusive else "")
+                parts.append(f"{fields[len(range_.eq)]} {sign} {_shown(bound.value)}")
+        whole = "the whole table" if self._index is None and range_.index == "by_creation_time" else "the whole index"
+        lines = [
+            f"table   {table.name}",
+            f"index   {range_.index} ({', '.join(fields)})",
+            f"range   {' and '.join(parts) or whole}",
+            f"filter  {_described(read.filter) if read.filter is not None else 'none'}",
+            f"order   {read.order}",
+            f"limit   {'none' if read.limit is None else read.limit}",
+        ]
+        return "\n".join(lines)
+
+
+@attrs.frozen
+class Count:
+    """How many documents a query has."""
+
+    query: Query[Any]
+
+
+# -- planning ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class _Fit:
+    """How far comparisons go as a range: what they become, which were used, which are left."""
+
+    eq: KeyValue
+    lower: Bound | None
+    upper: Bound | None
+    used: Sequence[Comparison]
+    rest: Sequence[Comparison]
+
+
+def _fit(fields: Sequence[str], comparisons: Sequence[Comparison]) -> _Fit:
+    rest = list(comparisons)
+    used: list[Comparison] = []
+    eq: list[Value | Missing] = []
+
+    def take(field: str, *ops: str) -> Comparison | None:
+        for position, one in enumerate(rest):
+            if one.field == field and one.op in ops:
+                used.append(one)
+                return rest.pop(position)
+        return None
+
+    for field in fields:
+        equality = take(field, "eq")
+        if equality is not None:
+            eq.append(equality.value)
+            continue
+        lower, upper = take(field, "gt", "gte"), take(field, "lt", "lte")
+        return _Fit(
+            tuple(eq),
+            None if lower is None else Bound(lower.value, lower.op == "gte"),
+            None if upper is None else Bound(upper.value, upper.op == "lte"),
+            used,
+            rest,
+        )
+    return _Fit(tuple(eq), None, None, used, rest)
+
+
+def _best(table: Table, comparisons: Sequence[Comparison]) -> tuple[str, _Fit]:
+    """The index that covers most comparisons, equalities before bounds; by_creation_time where none covers any."""
+    best = ("by_creation_time", _fit(BUILT_IN_INDEXES["by_creation_time"], comparisons))
+    for name in (*(index.name for index in table.indexes), "by_id"):
+        fit = _fit(table.key_fields(name), comparisons)
+        if (len(fit.used), len(fit.eq)) > (len(best[1].used), len(best[1].eq)):
+            best = (name, fit)
+    return best
+
+
+def _flat(conditions: Iterable[Condition]) -> Iterator[Condition]:
+    for condition in conditions:
+        if isinstance(condition, Combined) and condition.op == "and":
+            yield from _flat(condition.args)
+        else:
+            yield condition
+
+
+def _comparisons(condition: Condition, table: Table, index: str, fields: Sequence[str]) -> Iterator[Comparison]:
+    for one in _flat((condition,)):
+        if not isinstance(one, Comparison) or one.path or one.op == "ne":
+            raise IndexRangeError(
+                f"{_described(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
+            )
+        yield one
+
+
+# -- explaining ----------------------------------------------------------------------------------------------------
+
+
+def _shown(value: Value | Missing) -> str:
+    return "missing" if value is MISSING else dumps(value)
+
+
+def _place(condition: Comparison | Membership) -> str:
+    return condition.field + "".join(f"[{dumps(step)}]" for step in condition.path)
+
+
+def _described(condition: Condition) -> str:
+    if isinstance(condition, Comparison):
+        return f"{_place(condition)} {_SYMBOLS[condition.op]} {_shown(condition.value)}"
+    if isinstance(condition, Membership):
+        return f"{_place(condition)} in [{', '.join(map(_shown, condition.values))}]"
+    if isinstance(condition, Negated):
+        return f"not ({_described(condition.arg)})"
+    if isinstance(condition, Combined):
+        return f" {condition.op} ".join(f"({_described(one)})" for one in condition.args) or {"and": "true"}.get(
+            condition.op, "false"
+        )
+    return "?"

@@ -1,0 +1,340 @@
+"""The only language between sessions and deployments: read, commit, search.
+
+A request is plain data. Sessions make requests, deployments answer them; neither knows the other. `docs/wire.md` describes
+the same data as it travels to a Convex deployment, with the meaning of every field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import attrs
+
+from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
+from convexorm.expressions import Condition
+from convexorm.schema import Table, VectorIndexDef
+from convexorm.values import Missing, Value
+
+__all__ = [
+    "MAX_READS",
+    "MAX_WRITES",
+    "Applied",
+    "Bound",
+    "Commit",
+    "Delete",
+    "DeleteRange",
+    "DeletedRange",
+    "Document",
+    "Expect",
+    "Insert",
+    "Key",
+    "KeyValue",
+    "Patch",
+    "Range",
+    "Read",
+    "ReadResult",
+    "Replace",
+    "Search",
+    "Target",
+    "Upsert",
+    "Write",
+    "Written",
+    "check_commit",
+    "check_reads",
+    "check_search",
+]
+
+MAX_READS = 1_024
+"""Reads of one call, below Convex's 4,096 index ranges of one function even when each resumes behind a key."""
+MAX_WRITES = 15_999
+"""Writes of one commit: Convex's 16,000 documents of one mutation, one of which is the commit's entry in the ledger."""
+MAX_DELETED_BY_RANGE = 4_000
+"""Documents one commit deletes by ranges: each is read twice, and a function may read 32,000."""
+MAX_SEARCH_RESULTS = 256
+"""Results of one native vector search (Convex limit)."""
+
+Document: TypeAlias = Mapping[str, Value]
+KeyValue: TypeAlias = tuple[Value | Missing, ...]
+"""Values of the first fields of an index; of all of them, `_creationTime` and `_id` included, where a read resumes."""
+
+
+@attrs.frozen
+class Bound:
+    value: Value | Missing = attrs.field(repr=False)
+    inclusive: bool
+
+
+@attrs.frozen
+class Range:
+    """A range of an index: equalities on its first fields, then bounds on the next."""
+
+    table: Table
+    index: str
+    eq: KeyValue = attrs.field(default=(), repr=False)
+    lower: Bound | None = None
+    upper: Bound | None = None
+
+    def check(self) -> None:
+        """Raise IndexRangeError unless this is a range of a declared index."""
+        fields = self.table.key_fields(self.index)
+        bounded = self.lower is not None or self.upper is not None
+        if len(self.eq) + bounded > len(fields):
+            raise IndexRangeError(
+                f"{len(self.eq)} equalities and {'a' if bounded else 'no'} bound, for {len(fields)} fields",
+                table=self.table.name,
+                index=self.index,
+                fields=fields,
+            )
+
+
+@attrs.frozen
+class Read:
+    """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered."""
+
+    range: Range
+    order: Literal["asc", "desc"] = "asc"
+    after: KeyValue | None = attrs.field(default=None, repr=False)
+    filter: Condition | None = None
+    skip: int = 0
+    limit: int | None = None
+    peek: bool = False
+    count: bool = False
+
+
+@attrs.frozen
+class ReadResult:
+    """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun)."""
+
+    docs: Sequence[Document] = attrs.field(repr=False)
+    count: int
+    skipped: int
+    more: bool
+    next: KeyValue | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
+class Key:
+    """The first document, in index order, whose first index fields are `key`."""
+
+    index: str
+    key: KeyValue = attrs.field(repr=False)
+
+
+Target: TypeAlias = str | Key
+"""Which document: an `_id`, or a key."""
+Expect: TypeAlias = Mapping[str, Value | Missing]
+"""What a write expects the document's fields to be. Large values travel as digests."""
+
+
+@attrs.define
+class Insert:
+    """A new document; with `unique`, StaleDataError if one holds that key.
+
+    `returning` asks for the creation time, for which Convex has to read the document back.
+    """
+
+    table: Table
+    doc: Document = attrs.field(repr=False)
+    unique: Key | None = None
+    returning: bool = False
+
+
+@attrs.define
+class Upsert:
+    """Replace the document under `at` whole, or insert it. Fields in `keep` stay as stored where they are stored."""
+
+    table: Table
+    at: Key
+    doc: Document = attrs.field(repr=False)
+    keep: tuple[str, ...] = ()
+    returning: bool = False
+
+
+@attrs.define
+class Patch:
+    """Change some fields of a document."""
+
+    table: Table
+    at: Target
+    set: Mapping[str, Value] = attrs.field(repr=False)
+    unset: tuple[str, ...] = ()
+    expect: Expect = attrs.field(factory=dict, repr=False)
+    missing: Literal["fail", "skip"] = "fail"
+
+
+@attrs.define
+class Replace:
+    """Replace a document whole."""
+
+    table: Table
+    at: Target
+    doc: Document = attrs.field(repr=False)
+    expect: Expect = attrs.field(factory=dict, repr=False)
+    missing: Literal["fail", "skip"] = "fail"
+
+
+@attrs.define
+class Delete:
+    """Delete a document."""
+
+    table: Table
+    at: Target
+    expect: Expect = attrs.field(factory=dict, repr=False)
+    missing: Literal["fail", "skip"] = "fail"
+
+
+@attrs.define
+class DeleteRange:
+    """Delete the matches of a range: all or LimitExceeded without `limit`, else up to that many."""
+
+    range: Range
+    filter: Condition | None = None
+    limit: int | None = None
+
+    @property
+    def table(self) -> Table:
+        return self.range.table
+
+
+Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
+
+
+@attrs.frozen
+class Written:
+    """The answer to an insert or upsert. `created` is False where an upsert replaced a document.
+
+    `creation_time` is None where it was not asked for, or the commit is too large to read it back.
+    """
+
+    id: str
+    creation_time: float | None
+    created: bool = True
+
+
+@attrs.frozen
+class DeletedRange:
+    deleted: int
+    more: bool
+
+
+Applied: TypeAlias = Written | DeletedRange | bool
+"""The answer to one write; a bool says whether the document of a patch, replace or delete was there."""
+
+
+@attrs.frozen
+class Commit:
+    """Writes applied all or none, once for each `id` however often it is sent."""
+
+    id: str
+    writes: Sequence[Write]
+
+
+@attrs.frozen
+class Search:
+    """The `limit` nearest documents by cosine similarity, among those where any of `filter` holds."""
+
+    table: Table
+    index: str
+    vector: Sequence[float] = attrs.field(repr=False)
+    limit: int
+    filter: tuple[tuple[str, Value | Missing], ...] = attrs.field(default=(), repr=False)
+
+
+# -- what a deployment checks before it begins ----------------------------------------------------------------------
+
+
+def check_reads(reads: Sequence[Read]) -> None:
+    """Raise IndexRangeError or LimitExceeded unless these can be answered in one call."""
+    if len(reads) > MAX_READS:
+        raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
+    for read in reads:
+        read.range.check()
+        if read.after and len(read.after) != _key_length(read.range):
+            raise IndexRangeError(
+                "the key to resume behind has another length", table=read.range.table.name, index=read.range.index
+            )
+
+
+def _key_length(range: Range) -> int:
+    fields = range.table.key_fields(range.index)
+    return len(fields) + (fields[-1] != "_id")
+
+
+def check_commit(commit: Commit) -> None:
+    """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
+    if len(commit.writes) > MAX_WRITES:
+        raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
+    for write in commit.writes:
+        _CHECKS[type(write)](write)
+
+
+def check_search(search: Search) -> VectorIndexDef:
+    """The index a search names. Raises IndexRangeError, ValidationError or LimitExceeded for a search it cannot answer."""
+    table = search.table.name
+    index = next((one for one in search.table.vector_indexes if one.name == search.index), None)
+    if index is None:
+        declared = ", ".join(one.name for one in search.table.vector_indexes) or "none"
+        raise IndexRangeError(f"no such vector index; there are {declared}", table=table, index=search.index)
+    if len(search.vector) != index.dimensions:
+        raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
+    if not all(math.isfinite(number) for number in search.vector):
+        raise ValidationError("a vector holds finite numbers only", table=table, field=index.field)
+    if not 1 <= search.limit <= MAX_SEARCH_RESULTS:
+        raise LimitExceeded("results of a vector search", maximum=MAX_SEARCH_RESULTS, actual=search.limit, table=table)
+    unknown = [name for name, _ in search.filter if name not in index.filter_fields]
+    if unknown:
+        raise IndexRangeError(
+            f"{unknown[0]!r} is no filter field", table=table, index=search.index, fields=index.filter_fields
+        )
+    return index
+
+
+def _check_key(table: Table, target: Target | None) -> None:
+    if isinstance(target, Key):
+        Range(table, target.index, target.key).check()
+
+
+def _check_insert(write: Insert) -> None:
+    if write.unique is not None:
+        _check_key(write.table, write.unique)
+    write.table.check(write.doc)
+
+
+def _check_upsert(write: Upsert) -> None:
+    _check_key(write.table, write.at)
+    write.table.check(write.doc)
+
+
+def _check_patch(write: Patch) -> None:
+    _check_key(write.table, write.at)
+    for name, value in write.set.items():
+        write.table.check_field(name, value)
+    for name in write.unset:
+        write.table.check_unset(name)
+
+
+def _check_replace(write: Replace) -> None:
+    _check_key(write.table, write.at)
+    write.table.check(write.doc)
+
+
+def _check_delete(write: Delete) -> None:
+    _check_key(write.table, write.at)
+
+
+def _check_delete_range(write: DeleteRange) -> None:
+    write.range.check()
+    if write.limit is not None and write.limit < 1:
+        raise ValidationError("deletes at least one document", table=write.table.name)
+
+
+_CHECKS = {
+    Insert: _check_insert,
+    Upsert: _check_upsert,
+    Patch: _check_patch,
+    Replace: _check_replace,
+    Delete: _check_delete,
+    DeleteRange: _check_delete_range,
+}

@@ -1,0 +1,511 @@
+"""The declared tables as data: what Convex's `schema.ts` says, in Python.
+
+A `Schema` holds `Table`s, a `Table` holds validated fields and indexes. Models produce them, deployments obey them,
+`to_typescript` writes them as `convex/schema.ts`, and `compare` tells two of them apart. Nothing here knows of models.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import attrs
+
+from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
+from convexorm.values import (
+    MAX_DOCUMENT_NESTING,
+    MAX_DOCUMENT_SIZE,
+    MAX_OBJECT_FIELDS,
+    ConvexInt64,
+    Value,
+    check_field_name,
+    check_value,
+    document_size,
+)
+
+__all__ = [
+    "LEDGER",
+    "AnyOf",
+    "AnyValue",
+    "Array",
+    "Boolean",
+    "Bytes",
+    "Id",
+    "IndexDef",
+    "Int64",
+    "Literal",
+    "Null",
+    "Number",
+    "Object",
+    "Property",
+    "Record",
+    "Schema",
+    "String",
+    "Table",
+    "Validator",
+    "VectorIndexDef",
+    "compare",
+    "to_typescript",
+]
+
+MAX_INDEXES = 64
+"""Indexes of one table (Convex limit)."""
+MAX_INDEX_FIELDS = 16
+"""Fields of one index, `_creationTime` not counted (Convex limit)."""
+VECTOR_DIMENSIONS = range(2, 4_097)
+"""Dimensions of a vector index (Convex limit)."""
+BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
+"""The indexes every table has, with their fields but for the `_id` that ends each key."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
+
+
+# -- validators ----------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Validator:
+    """What a field may hold. `noun` names it in messages."""
+
+    noun: ClassVar[str] = "any value"
+
+    def accepts(self, value: Value) -> bool:
+        """Whether `value` is of this type. Only the type: sizes and nesting are the document's business."""
+        raise NotImplementedError
+
+    def typescript(self) -> str:
+        """The validator as TypeScript, in terms of `v` of `convex/values`."""
+        raise NotImplementedError
+
+
+@attrs.frozen
+class _Scalar(Validator):
+    kinds: ClassVar[frozenset[type]]
+    builder: ClassVar[str]
+
+    def accepts(self, value: Value) -> bool:
+        return type(value) in self.kinds
+
+    def typescript(self) -> str:
+        return f"v.{self.builder}()"
+
+
+@attrs.frozen
+class Null(_Scalar):
+    noun, builder, kinds = "null", "null", frozenset((type(None),))
+
+
+@attrs.frozen
+class Boolean(_Scalar):
+    noun, builder, kinds = "a boolean", "boolean", frozenset((bool,))
+
+
+@attrs.frozen
+class Number(_Scalar):
+    """float64. Python ints count, as long as they are exact in a float64."""
+
+    noun, builder, kinds = "a number", "number", frozenset((float, int))
+
+
+@attrs.frozen
+class Int64(_Scalar):
+    noun, builder, kinds = "an int64", "int64", frozenset((ConvexInt64,))
+
+
+@attrs.frozen
+class String(_Scalar):
+    noun, builder, kinds = "a string", "string", frozenset((str,))
+
+
+@attrs.frozen
+class Bytes(_Scalar):
+    noun, builder, kinds = "bytes", "bytes", frozenset((bytes,))
+
+
+@attrs.frozen
+class AnyValue(Validator):
+    def accepts(self, value: Value) -> bool:
+        return True
+
+    def typescript(self) -> str:
+        return "v.any()"
+
+
+@attrs.frozen
+class Literal(Validator):
+    value: str | float | bool
+
+    @property
+    def noun(self) -> str:  # type: ignore[override]
+        return repr(self.value)
+
+    def accepts(self, value: Value) -> bool:
+        return bool(value == self.value) and isinstance(value, bool) == isinstance(self.value, bool)
+
+    def typescript(self) -> str:
+        return f"v.literal({json.dumps(self.value)})"
+
+
+@attrs.frozen
+class Id(Validator):
+    """The `_id` of a document of `table`. Which table an id belongs to, only the deployment knows."""
+
+    table: str
+
+    @property
+    def noun(self) -> str:  # type: ignore[override]
+        return f"an id of table {self.table!r}"
+
+    def accepts(self, value: Value) -> bool:
+        return type(value) is str
+
+    def typescript(self) -> str:
+        return f"v.id({json.dumps(self.table)})"
+
+
+@attrs.frozen
+class Array(Validator):
+    items: Validator
+
+    @property
+    def noun(self) -> str:  # type: ignore[override]
+        return f"an array of {self.items.noun}"
+
+    def accepts(self, value: Value) -> bool:
+        return type(value) is list and all(map(self.items.accepts, value))
+
+    def typescript(self) -> str:
+        return f"v.array({self.items.typescript()})"
+
+
+@attrs.frozen
+class Record(Validator):
+    values: Validator
+    noun = "an object"
+
+    def accepts(self, value: Value) -> bool:
+        return type(value) is dict and all(map(self.values.accepts, value.values()))
+
+    def typescript(self) -> str:
+        return f"v.record(v.string(), {self.values.typescript()})"
+
+
+@attrs.frozen
+class Property:
+    """A field of an object: its validator, and whether it may be missing."""
+
+    validator: Validator
+    optional: bool = False
+
+    @property
+    def noun(self) -> str:
+        return self.validator.noun
+
+    def typescript(self) -> str:
+        inner = self.validator.typescript()
+        return f"v.optional({inner})" if self.optional else inner
+
+
+def _frozen_mapping(value: Mapping[str, Property]) -> Mapping[str, Property]:
+    return dict(value)
+
+
+@attrs.frozen
+class Object(Validator):
+    fields: Mapping[str, Property] = attrs.field(converter=_frozen_mapping, hash=False)
+    noun = "an object"
+
+    def accepts(self, value: Value) -> bool:
+        if type(value) is not dict or not value.keys() <= self.fields.keys():
+            return False
+        return all(
+            prop.validator.accepts(value[name]) if name in value else prop.optional
+            for name, prop in self.fields.items()
+        )
+
+    def typescript(self) -> str:
+        inner = ", ".join(f"{json.dumps(name)}: {prop.typescript()}" for name, prop in self.fields.items())
+        return f"v.object({{ {inner} }})" if inner else "v.object({})"
+
+
+@attrs.frozen
+class AnyOf(Validator):
+    """A union. `AnyOf.of` flattens and drops repetitions."""
+
+    members: tuple[Validator, ...]
+
+    @classmethod
+    def of(cls, *members: Validator) -> Validator:
+        flat: list[Validator] = []
+        for member in members:
+            for one in member.members if isinstance(member, AnyOf) else (member,):
+                if isinstance(one, AnyValue):
+                    return one
+                if one not in flat:
+                    flat.append(one)
+        return flat[0] if len(flat) == 1 else cls(tuple(flat))
+
+    @property
+    def noun(self) -> str:  # type: ignore[override]
+        return " or ".join(member.noun for member in self.members)
+
+    def accepts(self, value: Value) -> bool:
+        return any(member.accepts(value) for member in self.members)
+
+    def typescript(self) -> str:
+        return f"v.union({', '.join(member.typescript() for member in self.members)})"
+
+
+# -- tables --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class IndexDef:
+    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`."""
+
+    name: str
+    fields: tuple[str, ...]
+
+    def typescript(self) -> str:
+        return f".index({json.dumps(self.name)}, {json.dumps(list(self.fields))})"
+
+
+@attrs.frozen
+class VectorIndexDef:
+    """A native vector index over one field of float64 arrays of `dimensions` elements."""
+
+    name: str
+    field: str
+    dimensions: int
+    filter_fields: tuple[str, ...] = ()
+
+    def typescript(self) -> str:
+        parts = [f"vectorField: {json.dumps(self.field)}", f"dimensions: {self.dimensions}"]
+        if self.filter_fields:
+            parts.append(f"filterFields: {json.dumps(list(self.filter_fields))}")
+        return f".vectorIndex({json.dumps(self.name)}, {{ {', '.join(parts)} }})"
+
+
+@attrs.frozen(cache_hash=True)
+class Table:
+    """One table: its name, its fields and its indexes.
+
+    Raises ValidationError or LimitExceeded for a definition Convex would refuse.
+    """
+
+    name: str
+    fields: Mapping[str, Property] = attrs.field(converter=_frozen_mapping, hash=False)
+    indexes: tuple[IndexDef, ...] = ()
+    vector_indexes: tuple[VectorIndexDef, ...] = ()
+    _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
+    _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
+    _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not _IDENTIFIER.match(self.name):
+            raise ValidationError("a table's name is a letter, then letters, digits and underscores, at most 64")
+        for name in self.fields:
+            if not _IDENTIFIER.match(name):
+                raise ValidationError(
+                    "a field's name is a letter, then letters, digits and underscores, at most 64",
+                    table=self.name,
+                    field=name,
+                )
+        if len(self.fields) > MAX_OBJECT_FIELDS:
+            raise LimitExceeded("fields", maximum=MAX_OBJECT_FIELDS, actual=len(self.fields), table=self.name)
+        if len(self.indexes) > MAX_INDEXES:
+            raise LimitExceeded("indexes", maximum=MAX_INDEXES, actual=len(self.indexes), table=self.name)
+        for index in self.indexes:
+            self._check_index(index)
+        for vector_index in self.vector_indexes:
+            if vector_index.dimensions not in VECTOR_DIMENSIONS:
+                raise ValidationError(
+                    f"vector index {vector_index.name!r} has {vector_index.dimensions} dimensions, 2 to 4,096 are right",
+                    table=self.name,
+                )
+        set_ = object.__setattr__
+        set_(self, "_acceptors", {name: prop.validator.accepts for name, prop in self.fields.items()})
+        set_(self, "_required", frozenset(name for name, prop in self.fields.items() if not prop.optional))
+        set_(self, "_by_name", {**BUILT_IN_INDEXES, **{index.name: index.fields for index in self.indexes}})
+
+    def _check_index(self, index: IndexDef) -> None:
+        if not _IDENTIFIER.match(index.name) or index.name in BUILT_IN_INDEXES:
+            raise ValidationError(f"{index.name!r} cannot name an index", table=self.name)
+        if not 1 <= len(index.fields) <= MAX_INDEX_FIELDS or len(set(index.fields)) < len(index.fields):
+            raise ValidationError(
+                f"index {index.name!r} has {len(index.fields)} fields; 1 to {MAX_INDEX_FIELDS} different ones are right",
+                table=self.name,
+            )
+        unknown = [name for name in index.fields if name.split(".")[0] not in self.fields]
+        if unknown:
+            raise ValidationError(f"index {index.name!r} names {unknown[0]!r}, which is no field", table=self.name)
+
+    def key_fields(self, index: str) -> tuple[str, ...]:
+        """The fields of an index key but for the closing `_id`. IndexRangeError if there is no such index."""
+        try:
+            fields = self._by_name[index]
+        except KeyError:
+            declared = ", ".join(sorted(self._by_name))
+            raise IndexRangeError(f"no such index; there are {declared}", table=self.name, index=index) from None
+        return fields if index in BUILT_IN_INDEXES else (*fields, "_creationTime")
+
+    def check(self, document: Mapping[str, Value]) -> None:
+        """Raise ValidationError or LimitExceeded unless this table can hold `document` (without `_id`, `_creationTime`)."""
+        acceptors = self._acceptors
+        scalar = True
+        size = 0
+        for name, value in document.items():
+            accepts = acceptors.get(name)
+            if accepts is None:
+                raise self._unknown(name)
+            if not accepts(value):
+                raise self._mismatch(name, value)
+            kind = type(value)
+            if kind is str:
+                size += len(value)
+                if value.isascii():
+                    continue
+            elif kind is bool or value is None:
+                continue
+            elif kind is list or kind is dict:
+                scalar = False
+            self._check_value(name, value)
+        if len(document) < len(self.fields) and not self._required <= document.keys():
+            missing = sorted(self._required - document.keys())
+            raise ValidationError("required, and missing", table=self.name, field=missing[0])
+        if not scalar or size > MAX_DOCUMENT_SIZE // 8:
+            self.check_size(document)
+
+    def check_size(self, document: Mapping[str, Value]) -> None:
+        """Raise LimitExceeded if the document (without system fields) is larger than Convex allows."""
+        size = document_size(document)
+        if size > MAX_DOCUMENT_SIZE:
+            raise LimitExceeded("bytes of a document", maximum=MAX_DOCUMENT_SIZE, actual=size, table=self.name)
+
+    def check_field(self, name: str, value: Value) -> None:
+        """Raise ValidationError unless the field `name` can hold `value`."""
+        accepts = self._acceptors.get(name)
+        if accepts is None:
+            raise self._unknown(name)
+        if not accepts(value):
+            raise self._mismatch(name, value)
+        self._check_value(name, value)
+
+    def _check_value(self, name: str, value: Value) -> None:
+        try:
+            check_value(value, nesting=MAX_DOCUMENT_NESTING - 1)
+        except ValidationError as error:
+            raise ValidationError(error.problem, table=self.name, field=name) from None
+        except LimitExceeded as error:
+            raise LimitExceeded(
+                f"{name}: {error.limit}", maximum=error.maximum, actual=error.actual, table=self.name
+            ) from None
+
+    def _mismatch(self, name: str, value: Value) -> ValidationError:
+        problem = f"expected {self.fields[name].noun}, got {_kind(value)}"
+        return ValidationError(problem, table=self.name, field=name)
+
+    def check_unset(self, name: str) -> None:
+        """Raise ValidationError unless the field `name` may be missing."""
+        if name not in self.fields:
+            raise self._unknown(name)
+        if not self.fields[name].optional:
+            raise ValidationError("required, cannot be removed", table=self.name, field=name)
+
+    def _unknown(self, name: str) -> ValidationError:
+        check_field_name(name)
+        return ValidationError(
+            f"no such field; the fields are {', '.join(self.fields)}", table=self.name, field=name
+        )
+
+    def renamed(self, name: str) -> Table:
+        """The same table under another name."""
+        return self if name == self.name else attrs.evolve(self, name=name)
+
+    def typescript(self) -> str:
+        """The `defineTable(...)` expression."""
+        fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
+        indexes = "".join(f"\n    {index.typescript()}" for index in (*self.indexes, *self.vector_indexes))
+        return f"defineTable({{\n{fields}  }}){indexes}"
+
+
+def _kind(value: Value) -> str:
+    return "null" if value is None else {"dict": "object", "list": "array"}.get(type(value).__name__, type(value).__name__)
+
+
+LEDGER = Table(
+    name="convexorm_commits",
+    fields={"commitId": Property(String()), "answer": Property(String())},
+    indexes=(IndexDef("by_commit", ("commitId",)),),
+)
+"""Where `orm:commit` remembers its answers, so that a commit sent again is not applied again."""
+
+
+# -- schemas -------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Schema:
+    """A set of tables, in order of declaration. Two different definitions of one name are a ValidationError."""
+
+    tables: Mapping[str, Table]
+
+    @classmethod
+    def of(cls, tables: Iterable[Table]) -> Schema:
+        named: dict[str, Table] = {}
+        for table in tables:
+            if named.setdefault(table.name, table) != table:
+                raise ValidationError("declared twice, differently", table=table.name)
+        return cls(named)
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.tables.values())
+
+
+_HEADER = """\
+// Generated by `python -m convexorm schema`; edit the models instead. The ledger table at the end belongs to orm.ts.
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+
+export default defineSchema({
+"""
+
+
+def to_typescript(schema: Schema) -> str:
+    """`convex/schema.ts` for these tables and the commit ledger."""
+    tables = (*(table for table in schema if table.name != LEDGER.name), LEDGER)
+    return _HEADER + "".join(f"  {table.name}: {table.typescript()},\n" for table in tables) + "});\n"
+
+
+def compare(old: Schema, new: Schema) -> list[str]:
+    """What changed from `old` to `new`, a line each; empty when they are the same.
+
+    Lines start with `+`, `-` or `~` and name the table and the field or index.
+    """
+    lines: list[str] = []
+
+    def parts(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], show: Callable[[Any], str]) -> None:
+        for name in (*before, *(name for name in after if name not in before)):
+            if name not in after:
+                lines.append(f"- {kind}{name}")
+            elif name not in before:
+                lines.append(f"+ {kind}{name}: {show(after[name])}")
+            elif before[name] != after[name]:
+                lines.append(f"~ {kind}{name}: {show(before[name])} -> {show(after[name])}")
+
+    for name in (*old.tables, *(name for name in new.tables if name not in old.tables)):
+        before, after = old.tables.get(name), new.tables.get(name)
+        if before is None or after is None:
+            lines.append(f"{'+' if before is None else '-'} table {name}")
+            continue
+        parts(f"{name}.", before.fields, after.fields, lambda prop: prop.typescript())
+        for mine, theirs in ((before.indexes, after.indexes), (before.vector_indexes, after.vector_indexes)):
+            parts(
+                f"{name} index ",
+                {index.name: index for index in mine},
+                {index.name: index for index in theirs},
+                lambda index: index.typescript(),
+            )
+    return lines

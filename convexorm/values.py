@@ -1,0 +1,290 @@
+"""The Convex value rules: which Python objects are Convex values, their total order, size and JSON.
+
+A Convex value in Python is `None`, `bool`, `float` or `int` (both are Convex's float64), `ConvexInt64`, `str`, `bytes`, a
+`list` or a `dict` with string keys. `MISSING` is a field that is not there: Convex's *undefined*, distinct from `None`.
+Limits are those of the Convex backend; each constant names its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from enum import Enum
+from hashlib import sha256
+from typing import Any, Final, TypeAlias
+
+from convex import ConvexInt64, convex_to_json, json_to_convex
+
+from convexorm.errors import LimitExceeded, ValidationError
+
+__all__ = [
+    "MAX_ARRAY_LENGTH",
+    "MAX_DOCUMENT_NESTING",
+    "MAX_DOCUMENT_SIZE",
+    "MAX_OBJECT_FIELDS",
+    "MISSING",
+    "ConvexInt64",
+    "Missing",
+    "Value",
+    "canonical",
+    "check_value",
+    "digest",
+    "dumps",
+    "loads",
+    "nesting_of",
+    "reach",
+    "same",
+    "size_of",
+]
+
+Value: TypeAlias = Any
+"""A Convex value, as described in this module's docstring. (Python's type system has no practical recursive alias for it.)"""
+
+
+class Missing(Enum):
+    """The type of `MISSING`."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing.MISSING
+
+MAX_DOCUMENT_SIZE = 1 << 20
+"""Bytes of one document, `_id` and `_creationTime` included (backend: MAX_USER_SIZE)."""
+MAX_DOCUMENT_NESTING = 16
+"""Levels of objects and arrays in a document, the document itself being the first (backend: MAX_DOCUMENT_NESTING)."""
+MAX_OBJECT_FIELDS = 1_024
+"""Fields of one object."""
+MAX_ARRAY_LENGTH = 8_192
+"""Elements of one array, in documents, arguments and results."""
+MAX_SAFE_INTEGER = 2**53
+"""The largest magnitude up to which every integer is a float64."""
+_SYSTEM_FIELDS_SIZE = 38 + 23
+"""What `_id` and `_creationTime` add to a document that does not carry them yet (npm convex: getDocumentSize)."""
+
+
+# -- total order ---------------------------------------------------------------------------------------------------
+
+
+def canonical(value: Value | Missing) -> bytes:
+    """Convex's order-preserving encoding: comparing the bytes compares the values. `docs/wire.md` has the table.
+
+    Raises ValidationError for an object that is no Convex value.
+    """
+    encoder = _CANONICAL.get(type(value))
+    if encoder is None:
+        raise ValidationError(f"{type(value).__name__} is not a Convex value")
+    return encoder(value)
+
+
+def digest(value: Value | Missing) -> str:
+    """The SHA-256 of the canonical form, in lower-case hex."""
+    return sha256(canonical(value)).hexdigest()
+
+
+def _escaped(data: bytes) -> bytes:
+    return (data.replace(b"\0", b"\0\xff") if b"\0" in data else data) + b"\0"
+
+
+def _canonical_str(value: str) -> bytes:
+    try:
+        return b"\x10" + _escaped(value.encode())
+    except UnicodeEncodeError:
+        raise ValidationError("a string with a lone surrogate cannot be stored") from None
+
+
+def _canonical_float(value: float) -> bytes:
+    (bits,) = struct.unpack(">Q", struct.pack(">d", value))
+    return b"\x0d" + struct.pack(">Q", bits ^ 0xFFFFFFFFFFFFFFFF if bits >> 63 else bits | 1 << 63)
+
+
+def _canonical_int(value: int) -> bytes:
+    return _canonical_float(as_float(value))
+
+
+def _canonical_int64(value: ConvexInt64) -> bytes:
+    number = int(value.value)
+    if number == 0:
+        return b"\x08"
+    width = next(w for w in (1, 2, 3, 4) if -(1 << (8 << w - 1) - 1) <= number < 1 << (8 << w - 1) - 1)
+    return bytes([8 + width if number > 0 else 8 - width]) + number.to_bytes(1 << width - 1, "big", signed=True)
+
+
+def _canonical_list(value: list[Value]) -> bytes:
+    return b"\x12" + b"".join(map(canonical, value)) + b"\0"
+
+
+def _canonical_dict(value: dict[str, Value]) -> bytes:
+    parts = [b"\x15"]
+    for name, item in sorted((_escaped(name.encode()), item) for name, item in value.items()):
+        parts += (name if name != b"\0" else b"\0\xff", canonical(item))
+    parts.append(b"\0")
+    return b"".join(parts)
+
+
+_CANONICAL: dict[type, Callable[[Any], bytes]] = {
+    Missing: lambda _: b"\x01",
+    type(None): lambda _: b"\x03",
+    ConvexInt64: _canonical_int64,
+    float: _canonical_float,
+    int: _canonical_int,
+    bool: lambda value: b"\x0f" if value else b"\x0e",
+    str: _canonical_str,
+    bytes: lambda value: b"\x11" + _escaped(value),
+    list: _canonical_list,
+    dict: _canonical_dict,
+}
+
+
+def same(a: Value | Missing, b: Value | Missing) -> bool:
+    """Whether two values are the same Convex value: 1 is 1.0 but not True, -0.0 is not 0.0, NaN is NaN."""
+    kind_a, kind_b = type(a), type(b)
+    if kind_a is kind_b and (kind_a is str or kind_a is bool or kind_a is type(None) or kind_a is bytes):
+        return bool(a == b)
+    if kind_a in _NUMBERS and kind_b in _NUMBERS:
+        return bool(a == b and (a != 0 or math.copysign(1, a) == math.copysign(1, b))) or bool(a != a and b != b)
+    if kind_a is not kind_b:
+        return False
+    if kind_a is list:
+        return len(a) == len(b) and all(map(same, a, b))
+    if kind_a is dict:
+        return a.keys() == b.keys() and all(same(item, b[name]) for name, item in a.items())
+    if kind_a is ConvexInt64:
+        return bool(a.value == b.value)
+    return bool(a == b)
+
+
+_NUMBERS = frozenset((int, float))
+
+
+def reach(document: Mapping[str, Value], path: str) -> Value | Missing:
+    """What a dotted field path reaches in a document."""
+    value: Value | Missing = document
+    for step in path.split("."):
+        if not isinstance(value, dict) or step not in value:
+            return MISSING
+        value = value[step]
+    return value
+
+
+# -- what a value may be -------------------------------------------------------------------------------------------
+
+
+def as_float(value: int) -> float:
+    """An int as the float64 it is stored as; ValidationError where that would change it."""
+    if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        return float(value)
+    raise ValidationError("an integer beyond 2**53 does not fit a number (float64); use Int64 for it")
+
+
+def check_value(value: Value, *, nesting: int = MAX_DOCUMENT_NESTING) -> None:
+    """Raise ValidationError unless Convex can hold `value` in at most `nesting` levels of objects and arrays.
+
+    NaN is refused: no column that stores numbers means it, and it does not survive JSON text.
+    """
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():
+            _check_text(value)
+    elif kind is float:
+        if value != value:
+            raise ValidationError("NaN cannot be stored as a number")
+    elif kind is int:
+        as_float(value)
+    elif kind is list:
+        if nesting < 1:
+            raise ValidationError(f"nested deeper than {MAX_DOCUMENT_NESTING} levels")
+        if len(value) > MAX_ARRAY_LENGTH:
+            raise LimitExceeded("elements of an array", maximum=MAX_ARRAY_LENGTH, actual=len(value))
+        for item in value:
+            check_value(item, nesting=nesting - 1)
+    elif kind is dict:
+        if nesting < 1:
+            raise ValidationError(f"nested deeper than {MAX_DOCUMENT_NESTING} levels")
+        if len(value) > MAX_OBJECT_FIELDS:
+            raise LimitExceeded("fields of an object", maximum=MAX_OBJECT_FIELDS, actual=len(value))
+        for name, item in value.items():
+            check_field_name(name)
+            check_value(item, nesting=nesting - 1)
+    elif kind not in _CANONICAL or kind is Missing:
+        raise ValidationError(f"{kind.__name__} is not a Convex value")
+
+
+def _check_text(value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("a string with a lone surrogate cannot be stored") from None
+
+
+def check_field_name(name: object) -> None:
+    """Raise ValidationError unless `name` may name a field of a (nested) Convex object."""
+    if not isinstance(name, str):
+        raise ValidationError(f"an object's keys are strings, got {type(name).__name__}")
+    if not name or not name.isascii() or not name.isprintable() or name[0] == "$" or len(name) > 1_024:
+        raise ValidationError(
+            f"object key {name[:80]!r}: keys are printable ASCII, not empty, at most 1,024 long and do not start with '$'"
+        )
+
+
+def nesting_of(value: Value) -> int:
+    """Levels of objects and arrays: 0 for a scalar, 1 for a flat list."""
+    if type(value) is list:
+        return 1 + max(map(nesting_of, value), default=0)
+    if type(value) is dict:
+        return 1 + max(map(nesting_of, value.values()), default=0)
+    return 0
+
+
+def size_of(value: Value | Missing) -> int:
+    """The size in bytes that Convex bills and limits (npm convex: getConvexSize)."""
+    kind = type(value)
+    if kind is str:
+        return 2 + (len(value) if value.isascii() else len(value.encode()))
+    if kind is bytes:
+        return 2 + len(value)
+    if kind is dict:
+        return 2 + sum(len(name.encode()) + 1 + size_of(item) for name, item in value.items())
+    if kind is list:
+        return 2 + sum(map(size_of, value))
+    return _FIXED_SIZES[kind]
+
+
+_FIXED_SIZES = {Missing: 0, type(None): 1, bool: 1, int: 9, float: 9, ConvexInt64: 9}
+
+
+def document_size(document: Mapping[str, Value]) -> int:
+    """The size of a document that has no `_id` and `_creationTime` yet, those two included."""
+    return size_of(dict(document)) + _SYSTEM_FIELDS_SIZE
+
+
+# -- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def _default(value: object) -> object:
+    if isinstance(value, bytes | ConvexInt64):
+        return convex_to_json(value)
+    raise TypeError(f"{type(value).__name__} is not a Convex value")
+
+
+_plain = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default).encode
+
+
+def dumps(value: Value) -> str:
+    """Convex's own JSON of a value (`convex_encoded_json`): `$integer`, `$bytes` and `$float` for what JSON lacks."""
+    try:
+        return _plain(value)
+    except ValueError:  # NaN or an infinity somewhere inside
+        return json.dumps(convex_to_json(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def loads(text: str | bytes) -> Value:
+    """The value of Convex's own JSON. Plain JSON (the common case) is parsed at C speed."""
+    if ('"$' in text) if isinstance(text, str) else (b'"$' in text):
+        return json_to_convex(json.loads(text, parse_int=float))
+    return json.loads(text)

@@ -1,0 +1,254 @@
+"""Requests and answers as the values that travel to a Convex deployment: `docs/wire.md`, in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from convexorm.errors import DeploymentError
+from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.requests import (
+    Applied,
+    Bound,
+    Commit,
+    Delete,
+    DeletedRange,
+    DeleteRange,
+    Document,
+    Expect,
+    Insert,
+    Key,
+    KeyValue,
+    Patch,
+    Range,
+    Read,
+    ReadResult,
+    Replace,
+    Search,
+    Target,
+    Upsert,
+    Write,
+    Written,
+)
+from convexorm.values import MISSING, Missing, Value, digest, size_of
+
+__all__ = [
+    "VERSION",
+    "decode_commit",
+    "decode_reads",
+    "decode_search",
+    "encode_commit",
+    "encode_read",
+    "encode_reads",
+    "encode_search",
+]
+
+VERSION = 1
+_CHUNK = 4_096
+"""Writes in one array of a commit; an array holds at most 8,192 elements."""
+_LARGE = 128
+"""Bytes from which an expected value travels as its digest (64 characters)."""
+
+Json = dict[str, Any]
+
+
+def _bound(value: Value | Missing) -> list[Value]:
+    return [] if value is MISSING else [value]
+
+
+def _bounds(values: KeyValue) -> list[list[Value]]:
+    return [_bound(value) for value in values]
+
+
+# -- filters -------------------------------------------------------------------------------------------------------
+
+
+def _encode_filter(condition: Condition) -> Json:
+    return _FILTERS[type(condition)](condition)
+
+
+def _place(condition: Comparison | Membership) -> Json:
+    return {"field": condition.field, **({"path": list(condition.path)} if condition.path else {})}
+
+
+_FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
+    Comparison: lambda one: {"op": one.op, **_place(one), "value": _bound(one.value)},
+    Membership: lambda one: {"op": "in", **_place(one), "values": _bounds(one.values)},
+    Combined: lambda one: {"op": one.op, "args": [_encode_filter(arg) for arg in one.args]},
+    Negated: lambda one: {"op": "not", "arg": _encode_filter(one.arg)},
+}
+
+
+# -- read ----------------------------------------------------------------------------------------------------------
+
+
+def _encode_range(range: Range) -> Json:
+    encoded: Json = {"table": range.table.name, "index": range.index}
+    if range.eq:
+        encoded["eq"] = _bounds(range.eq)
+    for name, bound in (("lower", range.lower), ("upper", range.upper)):
+        if bound is not None:
+            encoded[name] = _encode_bound(bound)
+    return encoded
+
+
+def _encode_bound(bound: Bound) -> Json:
+    return {"value": _bound(bound.value), "inclusive": bound.inclusive}
+
+
+def encode_read(read: Read) -> Json:
+    """One `Read`; defaults are left out."""
+    encoded = _encode_range(read.range)
+    if read.order != "asc":
+        encoded["order"] = read.order
+    if read.after is not None:
+        encoded["after"] = _bounds(read.after)
+    if read.filter is not None:
+        encoded["filter"] = _encode_filter(read.filter)
+    if read.skip:
+        encoded["skip"] = read.skip
+    if read.limit is not None:
+        encoded["limit"] = read.limit
+    if read.peek:
+        encoded["peek"] = True
+    if read.count:
+        encoded["count"] = True
+    return encoded
+
+
+def encode_reads(reads: Sequence[Read]) -> Json:
+    return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
+
+
+def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
+    results = _results(answer, "results", len(reads))
+    return [
+        ReadResult(
+            one["docs"],
+            int(one["count"]),
+            int(one["skipped"]),
+            one["more"],
+            None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"]),
+        )
+        for one in results
+    ]
+
+
+def _results(answer: Value, name: str, expected: int | None) -> list[Any]:
+    results = answer.get(name) if isinstance(answer, dict) and answer.get("version") == VERSION else None
+    if not isinstance(results, list) or (expected is not None and len(results) != expected):
+        raise DeploymentError(f"the deployment's answer is not of wire version {VERSION}; deploy the functions again")
+    return results
+
+
+# -- commit --------------------------------------------------------------------------------------------------------
+
+
+def _encode_key(key: Key) -> Json:
+    return {"index": key.index, "key": _bounds(key.key)}
+
+
+def _encode_target(at: Target) -> Json:
+    return _encode_key(at) if isinstance(at, Key) else {"id": at}
+
+
+def _encode_expect(expect: Expect) -> Json:
+    return {
+        name: {"is": _bound(value)} if size_of(value) < _LARGE else {"sha256": digest(value)}
+        for name, value in expect.items()
+    }
+
+
+def _encode_guarded(op: str, write: Patch | Replace | Delete, **rest: Any) -> Json:
+    encoded: Json = {"op": op, "table": write.table.name, "at": _encode_target(write.at), **rest}
+    if write.expect:
+        encoded["expect"] = _encode_expect(write.expect)
+    if write.missing != "fail":
+        encoded["missing"] = write.missing
+    return encoded
+
+
+def _encode_insert(write: Insert) -> Json:
+    encoded: Json = {"op": "insert", "table": write.table.name, "doc": write.doc}
+    if write.unique is not None:
+        encoded["unique"] = _encode_key(write.unique)
+    if write.returning:
+        encoded["returning"] = True
+    return encoded
+
+
+def _encode_upsert(write: Upsert) -> Json:
+    encoded: Json = {"op": "upsert", "table": write.table.name, "at": _encode_key(write.at), "doc": write.doc}
+    if write.keep:
+        encoded["keep"] = list(write.keep)
+    if write.returning:
+        encoded["returning"] = True
+    return encoded
+
+
+def _encode_patch(write: Patch) -> Json:
+    return _encode_guarded("patch", write, set=write.set, **({"unset": list(write.unset)} if write.unset else {}))
+
+
+def _encode_delete_range(write: DeleteRange) -> Json:
+    encoded: Json = {"op": "deleteRange", **_encode_range(write.range)}
+    if write.filter is not None:
+        encoded["filter"] = _encode_filter(write.filter)
+    if write.limit is not None:
+        encoded["limit"] = write.limit
+    return encoded
+
+
+_WRITES: dict[type, Callable[[Any], Json]] = {
+    Insert: _encode_insert,
+    Upsert: _encode_upsert,
+    Patch: _encode_patch,
+    Replace: lambda write: _encode_guarded("replace", write, doc=write.doc),
+    Delete: lambda write: _encode_guarded("delete", write),
+    DeleteRange: _encode_delete_range,
+}
+
+
+def encode_commit(commit: Commit) -> Json:
+    encoded = [_WRITES[type(write)](write) for write in commit.writes]
+    chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
+    return {"version": VERSION, "commitId": commit.id, "writes": chunks}
+
+
+def decode_commit(answer: Value, writes: Sequence[Write]) -> list[Applied]:
+    applied = list(chain.from_iterable(_results(answer, "results", None)))
+    if len(applied) != len(writes):
+        raise DeploymentError("the deployment answered another number of writes than it was sent")
+    return [_decode_applied(one) for one in applied]
+
+
+def _decode_applied(one: Any) -> Applied:
+    if isinstance(one, bool):
+        return one
+    if isinstance(one[0], str):
+        return Written(*one)
+    return DeletedRange(int(one[0]), one[1])
+
+
+# -- search --------------------------------------------------------------------------------------------------------
+
+
+def encode_search(search: Search) -> Json:
+    encoded: Json = {
+        "version": VERSION,
+        "table": search.table.name,
+        "index": search.index,
+        "vector": np.asarray(search.vector, dtype="<f8").tobytes(),
+        "limit": search.limit,
+    }
+    if search.filter:
+        encoded["filter"] = [{"field": name, "value": _bound(value)} for name, value in search.filter]
+    return encoded
+
+
+def decode_search(answer: Value) -> list[tuple[float, Document]]:
+    hits: Iterable[tuple[float, Mapping[str, Value]]] = _results(answer, "hits", None)
+    return [(float(score), document) for score, document in hits]
