@@ -7,7 +7,7 @@ types and limits; they never repeat the contents of a document or an admin key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 __all__ = [
     "AuthError",
@@ -96,7 +96,7 @@ class StaleDataError(ConvexORMError):
     key is taken). `write` is the position of the write in the commit, `instance` the one it was for, if any.
     """
 
-    _REASONS = {
+    _REASONS: ClassVar[dict[str, str]] = {
         "missing": "the document is gone",
         "changed": "another writer changed it",
         "exists": "a document with this key exists already",

@@ -19,7 +19,19 @@ from convexorm.values import MISSING, Missing, Value
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["Column", "Combined", "Comparison", "Condition", "Mapped", "Membership", "Negated", "Path", "and_", "not_", "or_"]
+__all__ = [
+    "Column",
+    "Combined",
+    "Comparison",
+    "Condition",
+    "Mapped",
+    "Membership",
+    "Negated",
+    "Path",
+    "and_",
+    "not_",
+    "or_",
+]
 
 T = TypeVar("T")
 
@@ -217,7 +229,8 @@ class Column(_Operand[T]):
         type: ColumnType[Any],
         none: NoneForm,
         nullable: bool,
-        default: Callable[[], Any] | None,
+        optional: bool = False,
+        default: Callable[[], Any] | None = None,
     ) -> None:
         self.table = table
         self.name = name
@@ -225,6 +238,7 @@ class Column(_Operand[T]):
         self.type = type
         self.none = none
         self.nullable = nullable
+        self.optional = optional
         self._default = default
 
     def property(self) -> Property:
@@ -234,7 +248,7 @@ class Column(_Operand[T]):
         validator = self.type.validator
         if self.nullable and self.none != "absent":
             validator = AnyOf.of(validator, Null())
-        return Property(validator, optional=self.nullable and self.none != "null")
+        return Property(validator, optional=self.optional or (self.nullable and self.none != "null"))
 
     # the attribute of an instance
 

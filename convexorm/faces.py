@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 __all__ = ["DONE", "blocking", "blocking_stream", "finish"]
 
@@ -44,7 +44,7 @@ def blocking(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Co
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
         return finish(method(self._core, *args, **kwargs))
 
-    return run
+    return cast("Callable[Concatenate[Any, P], T]", run)
 
 
 def blocking_stream(
@@ -61,4 +61,4 @@ def blocking_stream(
             except StopAsyncIteration:
                 return
 
-    return run
+    return cast("Callable[Concatenate[Any, P], Iterator[T]]", run)

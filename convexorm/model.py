@@ -7,6 +7,7 @@ loaded from and the session that watches them.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ class _Field:
     name: str | None
     type: types.ColumnType[Any] | None
     none: NoneForm
+    optional: bool
     default: Any
     factory: Callable[[], Any] | None
     validator: Any
@@ -49,6 +51,7 @@ def field(
     name: str | None = None,
     type: types.ColumnType[Any] | None = None,
     none: NoneForm = "absent",
+    optional: bool = False,
     validator: Any = None,
     kw_only: Literal[True] = True,
 ) -> Any:
@@ -56,10 +59,11 @@ def field(
 
     `default` or `factory` make it optional in the constructor. `name` is the Convex field's, where it differs from the
     attribute's. `type` overrides how values are stored. `none` says how `None` is stored: `"absent"` (no field),
-    `"null"`, or `"either"` (written as no field; null is accepted and read too). `validator` is an attrs validator, run by
-    the constructor and before a commit.
+    `"null"`, or `"either"` (written as no field; null is accepted and read too). `optional` lets the schema accept documents
+    without the field although the model always writes it. `validator` is an attrs validator, run by the constructor and
+    before a commit.
     """
-    return _Field(name, type, none, default, factory, validator)
+    return _Field(name, type, none, optional, default, factory, validator)
 
 
 @attrs.frozen
@@ -141,7 +145,6 @@ class _SystemField(Column[Any]):
                 type=self.type,
                 none="absent",
                 nullable=False,
-                default=None,
             )
         document = instance._state.document
         return None if document is None else document[self.field]
@@ -151,7 +154,7 @@ class _SystemField(Column[Any]):
 
 
 def _system_field(name: str, field: str, type: types.ColumnType[Any]) -> Any:
-    return _SystemField(table="", name=name, field=field, type=type, none="absent", nullable=False, default=None)
+    return _SystemField(table="", name=name, field=field, type=type, none="absent", nullable=False)
 
 
 def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
@@ -163,15 +166,14 @@ def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
 class Model:
     """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
 
-    `primary_key` names an attribute that identifies the document to the application and is the only field, or the first, of
-    an index; without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are
+    `primary_key` names an attribute that identifies the document to the application and is the only field of an index; without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are
     inherited. Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are
     checked against the table when a session commits.
     """
 
     __table__: ClassVar[Table]
     __columns__: ClassVar[Mapping[str, Column[Any]]] = {}
-    __primary_key__: ClassVar[Column[Any] | None] = None
+    __primary_key__: ClassVar[str | None] = None
     __primary_index__: ClassVar[str] = "by_id"
     __validated__: ClassVar[bool] = False
     _declared: ClassVar[Mapping[str, tuple[Any, _Field]]] = {}
@@ -209,8 +211,8 @@ class Model:
     @property
     def primary_key(self) -> Any:
         """The primary key's value, or the `_id` of a model without one."""
-        column = self.__primary_key__
-        return self.convex_id if column is None else getattr(self, column.name)
+        name = self.__primary_key__
+        return self.convex_id if name is None else getattr(self, name)
 
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
@@ -236,10 +238,10 @@ def _own_fields(cls: type[Model], locals_: Mapping[str, Any]) -> dict[str, tuple
     """The columns that the body of `cls` declares: annotation and details by attribute."""
     own: dict[str, tuple[Any, _Field]] = {}
     namespace = {**vars(typing), **vars(sys.modules[cls.__module__]), **locals_, cls.__name__: cls}
-    for name, annotation in cls.__dict__.get("__annotations__", {}).items():
+    for name, annotation in inspect.get_annotations(cls).items():
         if isinstance(annotation, str):
             annotation = eval(annotation, namespace)
-        if name.startswith("_") or typing.get_origin(annotation) is ClassVar or annotation is ClassVar:
+        if name.startswith("_") or ClassVar in (annotation, typing.get_origin(annotation)):
             continue
         details = cls.__dict__.get(name, attrs.NOTHING)
         if not isinstance(details, _Field):
@@ -265,7 +267,8 @@ def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
         table, {column.field: column.property() for column in columns.values()}, tuple(indexes), tuple(vector_indexes)
     )
     cls.__columns__ = columns
-    cls.__primary_key__, cls.__primary_index__ = _primary_key(cls.__table__, columns, primary_key)
+    cls.__primary_key__ = primary_key
+    cls.__primary_index__ = _primary_index(cls.__table__, columns, primary_key)
     cls.__validated__ = any(details.validator is not None for _, details in cls._declared.values())
     these = {
         name: attrs.field(
@@ -276,7 +279,15 @@ def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
         for name, (_, details) in cls._declared.items()
     }
     attrs.define(
-        cls, these=these, slots=False, init=False, repr=False, eq=False, order=False, on_setattr=_touch, auto_detect=False
+        cls,
+        these=these,
+        slots=False,
+        init=False,
+        repr=False,
+        eq=False,
+        order=False,
+        on_setattr=_touch,
+        auto_detect=False,
     )
     for name, column in columns.items():
         setattr(cls, name, column)
@@ -311,23 +322,22 @@ def _column(table: str, name: str, annotation: Any, details: _Field) -> Column[A
         type=type_,
         none=details.none,
         nullable=nullable,
+        optional=details.optional,
         default=default,
     )
 
 
-def _primary_key(
-    table: Table, columns: Mapping[str, Column[Any]], primary_key: str | None
-) -> tuple[Column[Any] | None, str]:
+def _primary_index(table: Table, columns: Mapping[str, Column[Any]], primary_key: str | None) -> str:
+    """The index that finds a document by its primary key."""
     if primary_key is None:
-        return None, "by_id"
+        return "by_id"
     if primary_key not in columns:
         known = ", ".join(columns)
         raise ValidationError(f"primary_key={primary_key!r}; the attributes are {known}", table=table.name)
-    column = columns[primary_key]
-    index = next((index for index in table.indexes if index.fields == (column.field,)), None)
+    index = next((index for index in table.indexes if index.fields == (columns[primary_key].field,)), None)
     if index is None:
         raise ValidationError(f"primary_key={primary_key!r} needs an index on that field alone", table=table.name)
-    return column, index.name
+    return index.name
 
 
 def dump(instance: Model) -> dict[str, Value]:

@@ -7,8 +7,8 @@ the same data as it travels to a Convex deployment, with the meaning of every fi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -330,7 +330,7 @@ def _check_delete_range(write: DeleteRange) -> None:
         raise ValidationError("deletes at least one document", table=write.table.name)
 
 
-_CHECKS = {
+_CHECKS: dict[type, Callable[[Any], None]] = {
     Insert: _check_insert,
     Upsert: _check_upsert,
     Patch: _check_patch,

@@ -221,8 +221,7 @@ class Object(Validator):
         if type(value) is not dict or not value.keys() <= self.fields.keys():
             return False
         return all(
-            prop.validator.accepts(value[name]) if name in value else prop.optional
-            for name, prop in self.fields.items()
+            prop.validator.accepts(value[name]) if name in value else prop.optional for name, prop in self.fields.items()
         )
 
     def typescript(self) -> str:
@@ -416,9 +415,7 @@ class Table:
 
     def _unknown(self, name: str) -> ValidationError:
         check_field_name(name)
-        return ValidationError(
-            f"no such field; the fields are {', '.join(self.fields)}", table=self.name, field=name
-        )
+        return ValidationError(f"no such field; the fields are {', '.join(self.fields)}", table=self.name, field=name)
 
     def renamed(self, name: str) -> Table:
         """The same table under another name."""
@@ -427,7 +424,9 @@ class Table:
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
         fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
-        indexes = "".join(f"\n    {index.typescript()}" for index in (*self.indexes, *self.vector_indexes))
+        ordinary = [f"\n    {index.typescript()}" for index in self.indexes]
+        vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
+        indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
 
 

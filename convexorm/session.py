@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -205,9 +205,7 @@ class AsyncSession:
     @overload
     async def read(self, one: Query[M], two: Count, /) -> tuple[list[M], int]: ...
     @overload
-    async def read(
-        self, one: Query[M], two: Query[M2], three: Query[M3], /
-    ) -> tuple[list[M], list[M2], list[M3]]: ...
+    async def read(self, one: Query[M], two: Query[M2], three: Query[M3], /) -> tuple[list[M], list[M2], list[M3]]: ...
     @overload
     async def read(self, *queries: Query[Any] | Count) -> tuple[Any, ...]: ...
     async def read(self, *queries: Any) -> Any:
@@ -438,9 +436,7 @@ class AsyncSession:
         self._keys = {}
         return DONE
 
-    async def transact(
-        self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS
-    ) -> T:
+    async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
         `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
@@ -537,8 +533,9 @@ class AsyncSession:
 
     def _known(self, model: type[M], key: Any) -> M | None:
         id_ = self._keys.get((self._table(model).name, canonical(list(self._key(model, key).key))))
-        instance = None if id_ is None else self._identities.get(model, {}).get(id_)
-        return instance  # type: ignore[return-value]
+        if id_ is None or model not in self._identities:
+            return None
+        return cast("M | None", self._identities[model].get(id_))
 
     def _load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
@@ -574,14 +571,13 @@ class AsyncSession:
         return field
 
     def _key(self, model: type[Model], key: Any) -> Key:
-        column = model.__primary_key__
-        if column is None:
+        if model.__primary_key__ is None:
             if not isinstance(key, str):
                 raise ValidationError(
                     f"an _id is a string, got {type(key).__name__}", table=model.__table__.name, field="_id"
                 )
             return Key("by_id", (key,))
-        return Key(model.__primary_index__, (column._operand(key),))
+        return Key(model.__primary_index__, (model.__columns__[model.__primary_key__]._operand(key),))
 
     def _target(self, model: type[Model], key: Any) -> str | Key:
         target = self._key(model, key)
@@ -624,7 +620,7 @@ class AsyncSession:
             model = type(instance)
             self._identities.setdefault(model, WeakValueDictionary())[written.id] = instance
             if model.__primary_key__ is not None:
-                key = document.get(model.__primary_key__.field, MISSING)
+                key = document.get(model.__columns__[model.__primary_key__].field, MISSING)
                 self._keys[write.table.name, canonical([key])] = written.id
 
         return applied
@@ -808,7 +804,5 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 from uuid import UUID
@@ -202,9 +203,11 @@ def json_text(value: object) -> str:
 class JsonTextType(ColumnType[Any]):
     """Any JSON value, always stored as JSON text: for keys and nesting that Convex refuses. Other text loads as itself."""
 
-    validator = schema.String()
     mutable = True
     json_text = True
+
+    def __init__(self, validator: Validator | None = None) -> None:
+        self.validator = validator or schema.String()
 
     def dump(self, value: Any) -> Value:
         return json_text(value)
@@ -285,14 +288,19 @@ def _converter() -> cattrs.Converter:
         detailed_validation=False,
         unstruct_collection_overrides={set: list, frozenset: list, tuple: list},
     )
-    for python, column in {datetime: TimestampType(), int: IntType(), float: FloatType()}.items():
+    scalars: dict[type, ColumnType[Any]] = {datetime: TimestampType(), int: IntType(), float: FloatType()}
+    for python, column in scalars.items():
         converter.register_unstructure_hook(python, column.dump)
-        converter.register_structure_hook(python, lambda value, _, column=column: column.load(value))
+        converter.register_structure_hook(python, partial(_structured, column))
     converter.register_unstructure_hook(UUID, str)
     converter.register_structure_hook(UUID, lambda value, _: UUID(value))
     converter.register_structure_hook(bytes, lambda value, _: value)
     converter.register_unstructure_hook(bytes, lambda value: value)
     return converter
+
+
+def _structured(column: ColumnType[Any], value: Value, _: object) -> Any:
+    return column.load(value)
 
 
 CONVERTER = _converter()

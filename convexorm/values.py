@@ -16,7 +16,6 @@ from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
 from convex import ConvexInt64, convex_to_json, json_to_convex
-
 from convexorm.errors import LimitExceeded, ValidationError
 
 __all__ = [
@@ -40,7 +39,7 @@ __all__ = [
 ]
 
 Value: TypeAlias = Any
-"""A Convex value, as described in this module's docstring. (Python's type system has no practical recursive alias for it.)"""
+"""A Convex value, as this module describes it; Python has no practical recursive type for it."""
 
 
 class Missing(Enum):
@@ -141,10 +140,10 @@ _CANONICAL: dict[type, Callable[[Any], bytes]] = {
 }
 
 
-def same(a: Value | Missing, b: Value | Missing) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Whether two values are the same Convex value: 1 is 1.0 but not True, -0.0 is not 0.0, NaN is NaN."""
     kind_a, kind_b = type(a), type(b)
-    if kind_a is kind_b and (kind_a is str or kind_a is bool or kind_a is type(None) or kind_a is bytes):
+    if kind_a is kind_b and kind_a in _PLAIN:
         return bool(a == b)
     if kind_a in _NUMBERS and kind_b in _NUMBERS:
         return bool(a == b and (a != 0 or math.copysign(1, a) == math.copysign(1, b))) or bool(a != a and b != b)
@@ -160,6 +159,7 @@ def same(a: Value | Missing, b: Value | Missing) -> bool:
 
 
 _NUMBERS = frozenset((int, float))
+_PLAIN = frozenset((str, bool, bytes, type(None), Missing))
 
 
 def reach(document: Mapping[str, Value], path: str) -> Value | Missing:
@@ -241,7 +241,7 @@ def nesting_of(value: Value) -> int:
     return 0
 
 
-def size_of(value: Value | Missing) -> int:
+def size_of(value: Any) -> int:
     """The size in bytes that Convex bills and limits (npm convex: getConvexSize)."""
     kind = type(value)
     if kind is str:
@@ -251,7 +251,7 @@ def size_of(value: Value | Missing) -> int:
     if kind is dict:
         return 2 + sum(len(name.encode()) + 1 + size_of(item) for name, item in value.items())
     if kind is list:
-        return 2 + sum(map(size_of, value))
+        return 2 + sum(size_of(item) for item in value)
     return _FIXED_SIZES[kind]
 
 

@@ -40,7 +40,9 @@ class Deployment(ABC):
     """Where documents live. Safe to share between threads and tasks; close it when done."""
 
     blocking: Port
+    """The face whose coroutines never suspend."""
     asynchronous: Port
+    """The face whose coroutines never block the event loop."""
 
     @abstractmethod
     def close(self) -> None:

@@ -23,10 +23,10 @@ from typing import Any, NoReturn
 import attrs
 import numpy as np
 
-from convexorm.deployments.base import Deployment
+from convexorm.deployments.base import Deployment, Port
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.deployments.keys import Span, document_key, id_tick, span_of, time_of
-from convexorm.errors import DeploymentError, IndexRangeError, LimitExceeded, StaleDataError, ValidationError
+from convexorm.errors import DeploymentError, LimitExceeded, StaleDataError
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Applied,
@@ -38,7 +38,6 @@ from convexorm.requests import (
     Expect,
     Insert,
     Key,
-    KeyValue,
     Patch,
     Range,
     Read,
@@ -80,8 +79,8 @@ class EmbeddedDeployment(Deployment):
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._engine = _Engine(None if path is None else Path(path))
-        self.blocking = _BlockingPort(self._engine)
-        self.asynchronous = _AsyncPort(self._engine)
+        self.blocking: Port = _BlockingPort(self._engine)
+        self.asynchronous: Port = _AsyncPort(self._engine)
 
     def close(self) -> None:
         self._engine.close()
@@ -261,9 +260,7 @@ class _Engine:
 
     def _ensure(self, connection: sqlite3.Connection, table: Table) -> _Stored:
         wanted = {index.name: index.fields for index in table.indexes}
-        row = connection.execute(
-            "SELECT number, indexes FROM convexorm_tables WHERE name = ?", (table.name,)
-        ).fetchone()
+        row = connection.execute("SELECT number, indexes FROM convexorm_tables WHERE name = ?", (table.name,)).fetchone()
         if row is None:
             number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM convexorm_tables").fetchone()[0]
             stored = _Stored(number, wanted)
@@ -642,6 +639,6 @@ _HANDLERS: dict[type, Callable[[_Transaction, int, Any], Applied]] = {
 }
 
 
-def _changed(row: _Row, expect: Expect) -> KeyValue:
+def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects."""
-    return tuple(name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value))
+    return [name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value)]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from convexorm.requests import Bound, Document, KeyValue, Range
-from convexorm.values import MISSING, Missing, Value, canonical, reach
+from convexorm.values import MISSING, canonical, reach
 
 __all__ = ["Span", "document_key", "id_tick", "span_of", "tick_of", "time_of"]
 
@@ -25,7 +26,7 @@ def time_of(tick: int) -> float:
     return tick / 1000
 
 
-def tick_of(creation_time: Value | Missing) -> int | None:
+def tick_of(creation_time: Any) -> int | None:
     """The tick whose `_creationTime` this is, or None."""
     if type(creation_time) not in (int, float) or not math.isfinite(creation_time):
         return None
@@ -116,13 +117,13 @@ def _bound_ticks(span: Span, eq: KeyValue, lower: Bound | None, upper: Bound | N
         span.add("tick < ?", _first_tick(upper.value, behind=upper.inclusive))
 
 
-def _first_tick(value: Value | Missing, *, behind: bool) -> int:
+def _first_tick(value: Any, *, behind: bool) -> int:
     """The first tick whose time is not before `value` in Convex's order, or with `behind` the first after it."""
     if type(value) not in (int, float):
         return 0 if canonical(value) < canonical(0.0) else MAX_TICK
     if value != value or abs(value) > 1e15:
         return 0 if canonical(value) < canonical(0.0) else MAX_TICK
-    tick = max(math.floor(value * 1000) - 1, 0)
+    tick: int = max(math.floor(value * 1000) - 1, 0)
     while time_of(tick) < value or (behind and time_of(tick) == value):
         tick += 1
     return tick
@@ -153,7 +154,7 @@ def id_tick(id: str) -> int | None:
         return None
 
 
-def _tick_near(time: Value | Missing, order: str) -> int:
+def _tick_near(time: Any, order: str) -> int:
     """The tick of a creation time; for one no document can have, the last tick before (asc) or first after it (desc)."""
     tick = tick_of(time)
     if tick is not None:

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import httpx2
 
-from convexorm.deployments.base import Deployment
+from convexorm.deployments.base import Deployment, Port
 from convexorm.errors import (
     AuthError,
     ConvexORMError,
@@ -89,8 +89,8 @@ class RemoteDeployment(Deployment):
         self._client = httpx2.Client(**self._options)
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
         self._closed = False
-        self.blocking = _RemotePort(self._url, functions, self._post, _sleep)
-        self.asynchronous = _RemotePort(self._url, functions, self._post_async, asyncio.sleep)
+        self.blocking: Port = _RemotePort(self._url, functions, self._post, _sleep)
+        self.asynchronous: Port = _RemotePort(self._url, functions, self._post_async, asyncio.sleep)
 
     async def _post(self, url: str, body: bytes) -> httpx2.Response:
         self._check_open()
@@ -133,7 +133,10 @@ class _RemotePort:
         self._url = url
         self._functions = functions
         self._post = post
-        self.pause = pause
+        self._pause = pause
+
+    async def pause(self, seconds: float) -> None:
+        await self._pause(seconds)
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         check_reads(reads)
@@ -241,7 +244,7 @@ def _version(data: Mapping[str, Any]) -> ConvexORMError:
 
 def _unknown_table(data: Mapping[str, Any]) -> ConvexORMError:
     return DeploymentError(
-        f"the deployment has no table {data.get('table')!r}; write its schema with `python -m convexorm schema` and deploy it"
+        f"the deployment has no table {data.get('table')!r}; write its schema with `python -m convexorm schema`, then deploy"
     )
 
 
