@@ -45,6 +45,9 @@ export const RANGE_DELETES = 4_000;
 export const RANGE_BYTES = 6 * MiB;
 export const RANGE_DOCUMENTS = 16_000;
 
+// Wire: new documents that one commit reads back for their creation times, each a range of its own.
+export const READ_BACKS = 1_000;
+
 // Wire: the ledger.
 export const LEDGER_MILLISECONDS = 60 * 60 * 1_000;
 export const LEDGER_REMOVALS = 4;

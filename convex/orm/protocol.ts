@@ -200,8 +200,15 @@ const changing = {
 };
 
 const writes = {
-  insert: shape({ op: oneOf("insert"), table: text, doc: fields, unique: optional(key) }),
-  upsert: shape({ op: oneOf("upsert"), table: text, at: key, doc: fields, keep: optional(list(text)) }),
+  insert: shape({ op: oneOf("insert"), table: text, doc: fields, unique: optional(key), returning: optional(flag) }),
+  upsert: shape({
+    op: oneOf("upsert"),
+    table: text,
+    at: key,
+    doc: fields,
+    keep: optional(list(text)),
+    returning: optional(flag),
+  }),
   patch: shape({ op: oneOf("patch"), ...changing, set: fields, unset: optional(list(text)) }),
   replace: shape({ op: oneOf("replace"), ...changing, doc: fields }),
   delete: shape({ op: oneOf("delete"), ...changing }),

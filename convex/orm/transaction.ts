@@ -7,6 +7,7 @@ import type { Catalog } from "./catalog";
 import type { Writer } from "./database";
 import { flawOf } from "./documents";
 import { badDocument, badRange } from "./errors";
+import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Document, Fields, Key, Target } from "./protocol";
 import { rangesOf, scan, type IndexRequest } from "./range";
@@ -19,6 +20,8 @@ export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
 export class Transaction {
   /** Documents whose own range, the one by id, is counted already. */
   readonly #rangedById = new Set<string>();
+  /** New documents that were read back for their creation times. */
+  #readBacks = 0;
 
   constructor(
     readonly db: Writer,
@@ -65,11 +68,18 @@ export class Transaction {
     return document;
   }
 
-  async insert(write: number, table: string, fields: Fields): Promise<string> {
+  /** The new document's id, and its creation time if that is asked for and there is room to read the document back. */
+  async insert(write: number, table: string, fields: Fields, returning = false): Promise<[string, number | null]> {
     this.catalog.requireTable(table);
     this.#check(write, table, fields);
-    this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(fields) });
-    return await refusing(write, table, () => this.db.insert(table, fields));
+    const bytes = getDocumentSize(fields);
+    this.meter.charge({ documentsWritten: 1, bytesWritten: bytes });
+    const id = await refusing(write, table, () => this.db.insert(table, fields));
+    const cost = { indexRanges: 1, documentsRead: 1, bytesRead: bytes };
+    if (!returning || this.#readBacks === limits.READ_BACKS || !this.meter.hasRoom(cost)) return [id, null];
+    this.#readBacks += 1;
+    const document = await this.#get(table, id);
+    return [id, document?._creationTime ?? null];
   }
 
   async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {

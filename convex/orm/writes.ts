@@ -32,16 +32,16 @@ export async function apply<O extends Op>(commit: Commit, write: Write<O>, posit
 }
 
 const handlers: { [O in Op]: Handler<O> } = {
-  async insert({ transaction }, { table, doc, unique }, position) {
+  async insert({ transaction }, { table, doc, unique, returning }, position) {
     if (unique && (await transaction.first(table, unique)) !== null) {
       throw stale(position, table, { reason: "exists" });
     }
-    return [await transaction.insert(position, table, doc), null];
+    return await transaction.insert(position, table, doc, returning);
   },
 
-  async upsert({ transaction }, { table, at, doc, keep = [] }, position) {
+  async upsert({ transaction }, { table, at, doc, keep = [], returning }, position) {
     const old = await transaction.first(table, at);
-    if (old === null) return [await transaction.insert(position, table, doc), null, true];
+    if (old === null) return [...(await transaction.insert(position, table, doc, returning)), true];
     const kept = keep.filter((field) => !field.startsWith("_") && Object.hasOwn(old, field));
     const stored = Object.fromEntries(kept.map((field) => [field, old[field]!]));
     await transaction.replace(position, table, old, { ...doc, ...stored });
