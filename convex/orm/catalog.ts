@@ -5,6 +5,7 @@
  * that import it, so the two always agree.
  */
 import type { GenericSchema, SchemaDefinition } from "convex/server";
+import type { GenericValidator } from "convex/values";
 import { unknownIndex, unknownTable } from "./errors";
 
 const BUILT_IN: [string, string[]][] = [
@@ -14,6 +15,7 @@ const BUILT_IN: [string, string[]][] = [
 
 export class Catalog {
   readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
+  readonly #validators: ReadonlyMap<string, GenericValidator>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
     this.#tables = new Map(
@@ -24,6 +26,9 @@ export class Catalog {
         ]);
         return [table, new Map([...declared, ...BUILT_IN])];
       }),
+    );
+    this.#validators = new Map(
+      Object.entries(schema.tables).map(([table, definition]): [string, GenericValidator] => [table, definition.validator]),
     );
   }
 
@@ -37,5 +42,10 @@ export class Catalog {
     const fields = this.#tables.get(table)?.get(index);
     if (fields === undefined) throw unknownIndex(table, index);
     return fields;
+  }
+
+  /** What a table's documents must be, without Convex's own fields. */
+  validator(table: string): GenericValidator | undefined {
+    return this.#validators.get(table);
   }
 }

@@ -15,17 +15,18 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   const fields = catalog.fields(read.table, read.index);
   const ranges = rangesOf(read, fields);
   const collector = new Collector(read);
-  let next = read.after ?? [];
+  let last: Document | undefined;
+  const next = () => (last === undefined ? (read.after ?? []) : keyOf(last, fields));
   if (collector.isDone) return collector.result(null);
   for (const range of ranges) {
-    if (meter.isSpent) return collector.result(next);
+    if (meter.isSpent) return collector.result(next());
     meter.ranges += 1;
     for await (const document of scan(db, read.table, read.index, fields, range, read.order ?? "asc")) {
       meter.read(document);
-      next = keyOf(document, fields);
+      last = document;
       collector.take(document);
       if (collector.isDone) return collector.result(null);
-      if (meter.isSpent) return collector.result(next);
+      if (meter.isSpent) return collector.result(next());
     }
   }
   return collector.result(null);

@@ -11,6 +11,7 @@ import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Document, Fields, Key, Target } from "./protocol";
 import { rangesOf, scan, type IndexRequest } from "./range";
+import { mismatch } from "./validation";
 
 /** The fields of a document without Convex's own. */
 export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
@@ -74,7 +75,7 @@ export class Transaction {
     this.#check(write, table, fields);
     const bytes = getDocumentSize(fields);
     this.meter.charge({ documentsWritten: 1, bytesWritten: bytes });
-    const id = await refusing(write, table, () => this.db.insert(table, fields));
+    const id = await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
     const cost = { indexRanges: 1, documentsRead: 1, bytesRead: bytes };
     if (!returning || this.#readBacks === limits.READ_BACKS || !this.meter.hasRoom(cost)) return [id, null];
     this.#readBacks += 1;
@@ -85,7 +86,7 @@ export class Transaction {
   async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {
     this.#check(write, table, fields);
     this.#chargeChange(old, getDocumentSize(fields));
-    await refusing(write, table, () => this.db.replace(table, old._id, fields));
+    await this.#refusing(write, table, fields, () => this.db.replace(table, old._id, fields));
   }
 
   /** Sets fields; those set to undefined are removed. */
@@ -94,7 +95,7 @@ export class Transaction {
     const fields = Object.fromEntries(changed) as Fields;
     this.#check(write, table, fields);
     this.#chargeChange(old, getDocumentSize(fields));
-    await refusing(write, table, () => this.db.patch(table, old._id, changes));
+    await this.#refusing(write, table, fields, () => this.db.patch(table, old._id, changes));
   }
 
   async delete(table: string, old: Document): Promise<void> {
@@ -118,13 +119,15 @@ export class Transaction {
     this.#chargeById(old._id);
     this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(old), documentsWritten: 1, bytesWritten });
   }
-}
 
-/** Runs a write; what Convex then says against the document may repeat its contents, so it is not passed on. */
-async function refusing<T>(write: number, table: string, run: () => Promise<T>): Promise<T> {
-  try {
-    return await run();
-  } catch {
-    throw badDocument(write, table, "the deployment's schema does not accept the document");
+  /** Runs a write; what Convex then says against the document may repeat its contents, so it is said again without. */
+  async #refusing<T>(write: number, table: string, fields: Fields, run: () => Promise<T>): Promise<T> {
+    try {
+      return await run();
+    } catch {
+      const validator = this.catalog.validator(table);
+      const why = validator && mismatch(validator, fields);
+      throw badDocument(write, table, why ?? "the deployment's schema does not accept the document");
+    }
   }
 }

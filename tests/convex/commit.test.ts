@@ -283,6 +283,30 @@ it("takes 15,999 inserts in one commit", async () => {
   expect(results.map((applied: unknown[]) => applied.length)).toEqual([4_096, 4_096, 4_096, 3_711]);
 });
 
+describe("a document the schema refuses", () => {
+  it.each<[string, Value, RegExp]>([
+    ["a wrong type", { text: 5 }, /field "text" is float64, not string/],
+    ["a missing field", { done: true }, /field "text" is missing/],
+    ["an unknown field", { text: "t", secret: 1 }, /the document has a field that is not in the schema/],
+    ["a wrong type in an array", { text: "t", tags: ["a", null] }, /field "tags\[\]" is null, not string/],
+    ["no member of a union", { text: "t", size: "secret" }, /field "size" is string and fits none of literal, float64/],
+    ["a wrong type in an object", { text: "t", by: { name: 1n } }, /field "by.name" is int64, not string/],
+    ["an id of another table", { text: "t", item: "10000;tasks" }, /schema does not accept/],
+  ])("is told apart by names and types, never contents: %s", async (_name, doc, words) => {
+    const refused = await refusal(deployment().commit({ op: "insert", table: "tasks", doc: doc as Record<string, Value> }));
+    expect(refused).toMatchObject({ code: "BadDocument", message: expect.stringMatching(words) });
+    expect(JSON.stringify(refused)).not.toContain("secret");
+  });
+
+  it("may be a patched one", async () => {
+    const here = deployment();
+    await here.insert("tasks", { text: "t" });
+    const key = { index: "by_text", key: [is("t")] };
+    const patch: Write = { op: "patch", table: "tasks", at: key, set: { done: true }, unset: ["text"] };
+    expect(await refusal(here.commit(patch))).toMatchObject({ code: "BadDocument", message: expect.stringContaining('"text" is missing') });
+  });
+});
+
 describe("search", () => {
   const vector = (...numbers: number[]) => Float64Array.from(numbers).buffer;
   const request = { table: "points", index: "by_at", vector: vector(1, 0), limit: 2 };

@@ -7,7 +7,14 @@ export default defineSchema({
     .index("by_rank", ["rank"])
     .index("by_owner", ["owner", "rank"])
     .index("by_kind", ["meta.kind"]),
-  tasks: defineTable({ text: v.string(), done: v.optional(v.boolean()) }).index("by_text", ["text"]),
+  tasks: defineTable({
+    text: v.string(),
+    done: v.optional(v.boolean()),
+    tags: v.optional(v.array(v.string())),
+    size: v.optional(v.union(v.literal("small"), v.float64())),
+    by: v.optional(v.object({ name: v.string() })),
+    item: v.optional(v.id("items")),
+  }).index("by_text", ["text"]),
   points: defineTable({ name: v.string(), at: v.array(v.float64()) }).vectorIndex("by_at", {
     vectorField: "at",
     dimensions: 2,
