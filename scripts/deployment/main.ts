@@ -7,6 +7,7 @@
  * with `--exit-with-stdin` also when its standard input is closed.
  */
 import { Console } from "node:console";
+import { register } from "node:module";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -44,6 +45,7 @@ async function main(): Promise<void> {
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(0));
   if (exitWithStdin) process.stdin.on("close", () => process.exit(0)).resume();
 
+  register("./packages.ts", import.meta.url);
   countTransactions();
   const server = serve(new Host(await Functions.load(directory)), adminKey);
   server.on("error", fail);

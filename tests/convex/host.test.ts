@@ -1,6 +1,9 @@
 /** The local host as a client sees it: a process of its own, over HTTP. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { convexToJson, type Value } from "convex/values";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -221,6 +224,23 @@ describe("the process", () => {
     await new Promise((done) => setTimeout(done, 500));
     expect(free.exitCode).toBeNull();
     free.kill();
+  });
+
+  it("serves functions of any directory, with or without a schema", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "functions-"));
+    await writeFile(join(directory, "package.json"), '{"type": "module"}');
+    await writeFile(
+      join(directory, "plain.ts"),
+      'import { queryGeneric } from "convex/server";\nexport default queryGeneric(async () => "served");\n',
+    );
+    const { process: started, line } = await start("--functions", directory);
+    const answer = await fetch(`${line.slice("ready ".length)}/api/query`, {
+      method: "POST",
+      body: JSON.stringify({ path: "plain", args: {}, format: "json" }),
+    });
+    expect(await answer.json()).toMatchObject({ value: "served" });
+    started.kill();
+    await rm(directory, { recursive: true });
   });
 
   it("answers many calls at once over kept connections", async () => {
