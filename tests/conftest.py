@@ -1,0 +1,139 @@
+"""The deployments that tests run on.
+
+`deployment` runs a test on every kind there is: memory, a SQLite file, the TypeScript functions on the local host, and a real
+Convex deployment where `CONVEX_TEST_URL` and `CONVEX_TEST_ADMIN_KEY` name one. Only the last one keeps documents from test to
+test, so tests that share tables use ids of their own (`unique`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import attrs
+import httpx2
+import pytest
+
+from convexorm import Deployment, connect
+
+ROOT = Path(__file__).parents[1]
+ADMIN_KEY = "local-test-key"
+
+
+@attrs.frozen
+class Host:
+    """The local host of the TypeScript functions, and the counts it keeps."""
+
+    url: str
+    key: str
+
+    def connect(self) -> Deployment:
+        return connect(self.url, self.key)
+
+    def reset(self) -> None:
+        """Forget the counts, not the documents."""
+        httpx2.post(f"{self.url}/metrics/reset").raise_for_status()
+
+    def metrics(self) -> dict[str, int]:
+        counts: dict[str, int] = httpx2.get(f"{self.url}/metrics").raise_for_status().json()
+        return counts
+
+
+def start_host(functions: Path) -> tuple[subprocess.Popen[str], str]:
+    """A host of the functions in a folder on a free port, and its URL. Whoever starts it ends it."""
+    node = ROOT / ".venv" / "bin" / "node"
+    program = str(node) if node.exists() else shutil.which("node")
+    if program is None:
+        pytest.skip("Node is not installed; `make` installs it")
+    process = subprocess.Popen(
+        [
+            *(program, "--import", "tsx", "scripts/deployment/main.ts"),
+            *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin"),
+        ],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline().split()
+    if len(line) != 2 or line[0] != "ready":
+        process.kill()
+        raise RuntimeError("the local host did not start")
+    return process, line[1]
+
+
+def stop_host(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.wait(timeout=10)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _host(functions: Path) -> Iterator[Host]:
+    process, url = start_host(functions)
+    try:
+        yield Host(url, ADMIN_KEY)
+    finally:
+        stop_host(process)
+
+
+@pytest.fixture(scope="session")
+def shared_host() -> Iterator[Host]:
+    """One host for all tests of the session that can share it."""
+    yield from _host(ROOT / "convex")
+
+
+@pytest.fixture
+def fresh_host() -> Iterator[Host]:
+    """A host of this test's own, empty."""
+    yield from _host(ROOT / "convex")
+
+
+KINDS = ["memory", "sqlite", "host", *(["convex"] if os.environ.get("CONVEX_TEST_URL") else [])]
+
+
+@pytest.fixture
+def open_deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Deployment]:
+    """Opens deployments by kind and closes them when the test ends."""
+
+    def open_(kind: str) -> Deployment:
+        if kind == "memory":
+            deployment = connect("memory:")
+        elif kind == "sqlite":
+            deployment = connect(f"sqlite:///{tmp_path / 'test.db'}")
+        elif kind == "host":
+            host: Host = request.getfixturevalue("shared_host")
+            deployment = host.connect()
+        else:
+            deployment = connect(os.environ["CONVEX_TEST_URL"], os.environ["CONVEX_TEST_ADMIN_KEY"])
+        request.addfinalizer(deployment.close)
+        return deployment
+
+    return open_
+
+
+@pytest.fixture(params=KINDS)
+def deployment(request: pytest.FixtureRequest, open_deployment: Callable[[str], Deployment]) -> Deployment:
+    """Every kind of deployment in turn."""
+    return open_deployment(request.param)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A prefix for ids that no other test uses."""
+    return uuid4().hex[:12]
+
+
+@pytest.fixture(scope="session")
+def locomo() -> Path:
+    """The folder of real conversations, where there is one."""
+    folder = ROOT.parent / "shared" / "data" / "locomo"
+    if not folder.is_dir():
+        pytest.skip("the LoCoMo conversations are not there")
+    return folder
