@@ -61,7 +61,9 @@ def _functions(arguments: argparse.Namespace) -> int:
         return 1
     shutil.copytree(source / "orm", arguments.folder / "orm", dirs_exist_ok=True)
     shutil.copy2(source / "orm.ts", arguments.folder / "orm.ts")
-    sys.stdout.write(f"wrote {arguments.folder / 'orm.ts'} and {arguments.folder / 'orm'}; deploy with `npx convex deploy`\n")
+    sys.stdout.write(
+        f"wrote {arguments.folder / 'orm.ts'} and {arguments.folder / 'orm'}; deploy with `npx convex deploy`\n"
+    )
     return 0
 
 

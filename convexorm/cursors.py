@@ -13,19 +13,13 @@ from hashlib import sha256
 import attrs
 
 from convexorm.errors import InvalidCursorError
-from convexorm.requests import Document, KeyValue, Range, Read
-from convexorm.values import MISSING, canonical, dumps, loads, reach
+from convexorm.requests import KeyValue, Read, index_key
+from convexorm.values import MISSING, canonical, dumps, loads
 from convexorm.wire import encode_read
 
-__all__ = ["decode_cursor", "encode_cursor", "index_key"]
+__all__ = ["decode_cursor", "encode_cursor"]
 
 _VERSION = 1
-
-
-def index_key(document: Document, range: Range) -> KeyValue:
-    """The key of a document in the range's index, `_creationTime` and `_id` included."""
-    fields = range.table.key_fields(range.index)
-    return tuple(reach(document, field) for field in (fields if fields[-1] == "_id" else (*fields, "_id")))
 
 
 def encode_cursor(read: Read, key: KeyValue) -> str:

@@ -14,7 +14,7 @@ import attrs
 
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
-from convexorm.requests import Bound, KeyValue, Range, Read
+from convexorm.requests import Bound, KeyValue, Range, Read, index_key
 from convexorm.schema import BUILT_IN_INDEXES, Table
 from convexorm.values import MISSING, Missing, Value, dumps
 
@@ -39,6 +39,8 @@ class Query(Generic[M]):
     _where: tuple[Condition, ...] = ()
     _order: Order = "asc"
     _limit: int | None = None
+    _offset: int = 0
+    _after: Model | None = None
     _full_scan: bool = False
 
     def by_index(self, name: str, *conditions: Condition, **equalities: Any) -> Self:
@@ -97,6 +99,20 @@ class Query(Generic[M]):
             raise ValidationError("limit is a whole number from 0, or None", table=self.model.__table__.name)
         return attrs.evolve(self, limit=limit)
 
+    def offset(self, offset: int) -> Self:
+        """Pass over the first `offset` documents. Convex reads what it passes over; `session.page` does not."""
+        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
+            raise ValidationError("offset is a whole number from 0", table=self.model.__table__.name)
+        return attrs.evolve(self, offset=offset)
+
+    def after(self, instance: Model) -> Self:
+        """Only documents behind a persistent instance, in the order of the query: its neighbours in the index."""
+        if type(instance) is not self.model or instance._state.document is None:
+            raise ValidationError(
+                f"after() takes a persistent {self.model.__name__}, got {instance!r}", table=self.model.__table__.name
+            )
+        return attrs.evolve(self, after=instance)
+
     def full_scan(self) -> Self:
         """Allow reading the whole table where no index covers the conditions."""
         return attrs.evolve(self, full_scan=True)
@@ -121,10 +137,14 @@ class Query(Generic[M]):
                     indexes=tuple(one.name for one in table.indexes),
                 )
         rest = [one for one in conditions if not any(one is used for used in fit.used)]
+        range_ = Range(table, index, fit.eq, fit.lower, fit.upper)
+        behind = None if self._after is None else self._after._state.document
         return Read(
-            Range(table, index, fit.eq, fit.lower, fit.upper),
+            range_,
             order=self._order,
+            after=None if behind is None else index_key(behind, range_),
             filter=None if not rest else rest[0] if len(rest) == 1 else Combined("and", tuple(rest)),
+            skip=self._offset,
             limit=self._limit,
         )
 
@@ -149,6 +169,8 @@ class Query(Generic[M]):
             f"filter  {_described(read.filter) if read.filter is not None else 'none'}",
             f"order   {read.order}",
             f"limit   {'none' if read.limit is None else read.limit}",
+            *([f"offset  {read.skip}"] if read.skip else []),
+            *(["after   an instance"] if read.after is not None else []),
         ]
         return "\n".join(lines)
 

@@ -15,7 +15,7 @@ import attrs
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.expressions import Condition
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value
+from convexorm.values import Missing, Value, reach
 
 __all__ = [
     "MAX_READS",
@@ -44,6 +44,7 @@ __all__ = [
     "check_commit",
     "check_reads",
     "check_search",
+    "index_key",
 ]
 
 MAX_READS = 1_024
@@ -240,6 +241,12 @@ class Search:
     vector: Sequence[float] = attrs.field(repr=False)
     limit: int
     filter: tuple[tuple[str, Value | Missing], ...] = attrs.field(default=(), repr=False)
+
+
+def index_key(document: Document, range: Range) -> KeyValue:
+    """The key of a document in the range's index, `_creationTime` and `_id` included."""
+    fields = range.table.key_fields(range.index)
+    return tuple(reach(document, field) for field in (fields if fields[-1] == "_id" else (*fields, "_id")))
 
 
 # -- what a deployment checks before it begins ----------------------------------------------------------------------

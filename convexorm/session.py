@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 
-from convexorm.cursors import decode_cursor, encode_cursor, index_key
+from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port
 from convexorm.errors import (
     DeploymentError,
@@ -55,6 +55,7 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    index_key,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, canonical
@@ -170,8 +171,8 @@ class AsyncSession:
         table = query.model.__table__.name
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValidationError("a page has at least 1 document", table=table)
-        if query._limit is not None:
-            raise ValidationError("a query that is read in pages takes no limit", table=table)
+        if query._limit is not None or query._offset or query._after is not None:
+            raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
         read = self._plan(query)
         after = None if cursor is None else decode_cursor(read, cursor)
         (result,) = await self._run([attrs.evolve(read, after=after, limit=size, peek=True)])
@@ -190,7 +191,7 @@ class AsyncSession:
                 yield self._load(query.model, (document,))[0]
             if not result.more:
                 return
-            read = attrs.evolve(read, after=last)
+            read = attrs.evolve(read, after=last, skip=0)
             left = None if left is None else left - size
 
     async def count(self, query: Query[Any]) -> int:
@@ -273,22 +274,32 @@ class AsyncSession:
         if instance._state.document is not None:
             self._touched[id(instance)] = instance
 
-    def add(self, instance: Model) -> Awaitable[None]:
+    def add(self, instance: Model, *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
 
-        A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`). Nothing waits
+        A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
+        is False because the key is known to be new. Without `returning`, and beyond 1,000 documents in one commit, its
+        `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it. Nothing waits
         here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
         if instance._state.session is self:
             return DONE
         self._adopt(instance)
-        self._operations.append(_Operation(lambda: self._insert(instance), self._inserted(instance), instance))
+
+        def write() -> Write:
+            model = type(instance)
+            checked = unique and model.__primary_key__ is not None
+            document = self._dumped(instance)
+            key = self._key(model, instance.primary_key) if checked else None
+            return Insert(self._table(model), document, key, returning)
+
+        self._operations.append(_Operation(write, self._inserted(instance), instance))
         return DONE
 
-    def add_all(self, instances: Iterable[Model]) -> Awaitable[None]:
+    def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """`add` each of them."""
         for instance in instances:
-            self.add(instance)
+            self.add(instance, unique=unique, returning=returning)
         return DONE
 
     def upsert(self, instance: Model, *, keep: Iterable[str] = (), returning: bool = True) -> Awaitable[None]:
@@ -603,12 +614,6 @@ class AsyncSession:
         if type(instance).__validated__:
             _validate(instance)
         return dump(instance)
-
-    def _insert(self, instance: Model) -> Write:
-        model = type(instance)
-        document = self._dumped(instance)
-        unique = None if model.__primary_key__ is None else self._key(model, instance.primary_key)
-        return Insert(self._table(model), document, unique, returning=True)
 
     def _inserted(self, instance: Model) -> Callable[[Applied, Write], None]:
         def applied(written: Applied, write: Write) -> None:

@@ -294,14 +294,10 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
     observed_message_ids: Mapped[list[str] | None] = field(name="observedMessageIds", none="either", default=None)
     observed_timezone: Mapped[str | None] = field(name="observedTimezone", none="either", default=None)
     buffered_observations: Mapped[str | None] = field(name="bufferedObservations", none="either", default=None)
-    buffered_observation_tokens: Mapped[float | None] = field(
-        name="bufferedObservationTokens", none="either", default=None
-    )
+    buffered_observation_tokens: Mapped[float | None] = field(name="bufferedObservationTokens", none="either", default=None)
     buffered_message_ids: Mapped[list[str] | None] = field(name="bufferedMessageIds", none="either", default=None)
     buffered_reflection: Mapped[str | None] = field(name="bufferedReflection", none="either", default=None)
-    buffered_reflection_tokens: Mapped[float | None] = field(
-        name="bufferedReflectionTokens", none="either", default=None
-    )
+    buffered_reflection_tokens: Mapped[float | None] = field(name="bufferedReflectionTokens", none="either", default=None)
     buffered_reflection_input_tokens: Mapped[float | None] = field(
         name="bufferedReflectionInputTokens", none="either", default=None
     )
