@@ -28,7 +28,10 @@ export class Catalog {
       }),
     );
     this.#validators = new Map(
-      Object.entries(schema.tables).map(([table, definition]): [string, GenericValidator] => [table, definition.validator]),
+      Object.entries(schema.tables).map(([table, definition]): [string, GenericValidator] => [
+        table,
+        definition.validator,
+      ]),
     );
   }
 

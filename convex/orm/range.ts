@@ -81,7 +81,10 @@ function narrower(left: Edge | undefined, right: Edge, side: 1 | -1): Edge {
 }
 
 function isWithin(value: Bound, { lower, upper }: Range): boolean {
-  return !isEmpty({ eq: [], lower, upper: { value, inclusive: true } }) && !isEmpty({ eq: [], lower: { value, inclusive: true }, upper });
+  return (
+    !isEmpty({ eq: [], lower, upper: { value, inclusive: true } }) &&
+    !isEmpty({ eq: [], lower: { value, inclusive: true }, upper })
+  );
 }
 
 function isEmpty({ lower, upper }: Range): boolean {

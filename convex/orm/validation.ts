@@ -29,7 +29,11 @@ export function mismatch(validator: GenericValidator, value: Value | undefined, 
   }
 }
 
-function fieldMismatch(fields: Record<string, GenericValidator>, value: Record<string, Value>, at: string): string | null {
+function fieldMismatch(
+  fields: Record<string, GenericValidator>,
+  value: Record<string, Value>,
+  at: string,
+): string | null {
   // The name is the document's, not the schema's, so it is not repeated.
   if (!Object.keys(value).every((name) => Object.hasOwn(fields, name))) {
     return `${placeOf(at)} has a field that is not in the schema`;

@@ -17,9 +17,7 @@ export class Commit {
 
   get isRangeBudgetSpent(): boolean {
     const { deletes, bytes, documents } = this.ranges;
-    return (
-      deletes >= limits.RANGE_DELETES || bytes >= limits.RANGE_BYTES || documents >= limits.RANGE_DOCUMENTS
-    );
+    return deletes >= limits.RANGE_DELETES || bytes >= limits.RANGE_BYTES || documents >= limits.RANGE_DOCUMENTS;
   }
 }
 

@@ -54,9 +54,7 @@ export class Host {
       );
     }
     if (kindOf(found) !== kind) {
-      throw new CallError(
-        `Trying to execute ${name} as ${WORDS[kind]}, but it is defined as ${WORDS[kindOf(found)]}.`,
-      );
+      throw new CallError(`Trying to execute ${name} as ${WORDS[kind]}, but it is defined as ${WORDS[kindOf(found)]}.`);
     }
     const values = importArguments(name, args);
     const result = ((await this.#invoke(kind, name, values)) ?? null) as Value;

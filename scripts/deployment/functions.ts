@@ -20,7 +20,8 @@ export interface RegisteredFunction {
 }
 
 const SOURCE = /\.[jt]s$/;
-const NOT_A_MODULE = /\.d\.ts$|\.test\.[jt]s$|(^|\/)_generated\/|(^|\/)node_modules\/|(^|\/)(schema|convex\.config)\.[jt]s$/;
+const NOT_A_MODULE =
+  /\.d\.ts$|\.test\.[jt]s$|(^|\/)_generated\/|(^|\/)node_modules\/|(^|\/)(schema|convex\.config)\.[jt]s$/;
 
 export class Functions {
   private constructor(

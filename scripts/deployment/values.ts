@@ -19,7 +19,8 @@ const FORMATS: Record<string, Format> = {
   convex_clean_json: "json",
 };
 
-export const formatNamed = (name: string): Format | undefined => (Object.hasOwn(FORMATS, name) ? FORMATS[name] : undefined);
+export const formatNamed = (name: string): Format | undefined =>
+  Object.hasOwn(FORMATS, name) ? FORMATS[name] : undefined;
 
 /** A call that Convex refuses before or after it runs the function; the message says why. */
 export class CallError extends Error {}
@@ -69,7 +70,9 @@ class SizeError extends CallError {}
 
 function requireSize(what: string, size: number): void {
   if (size > MAXIMUM_BYTES) {
-    throw new SizeError(`${what} (actual: ${(size / (1 << 20)).toFixed(2)} MiB, limit: ${MAXIMUM_BYTES / (1 << 20)} MiB)`);
+    throw new SizeError(
+      `${what} (actual: ${(size / (1 << 20)).toFixed(2)} MiB, limit: ${MAXIMUM_BYTES / (1 << 20)} MiB)`,
+    );
   }
 }
 

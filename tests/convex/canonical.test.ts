@@ -4,12 +4,10 @@ import { canonical, canonicalHash, hex } from "../../convex/orm/canonical";
 import vectors from "../canonical_vectors.json";
 
 /** In Convex's order; one without a value is a missing field. */
-const known = (vectors as { value?: JSONValue; canonical: string }[]).map(
-  (vector): [Value | undefined, string] => [
-    vector.value === undefined ? undefined : jsonToConvex(vector.value),
-    vector.canonical,
-  ],
-);
+const known = (vectors as { value?: JSONValue; canonical: string }[]).map((vector): [Value | undefined, string] => [
+  vector.value === undefined ? undefined : jsonToConvex(vector.value),
+  vector.canonical,
+]);
 
 describe("the canonical form", () => {
   it("is the one the Python side knows", () => {

@@ -58,7 +58,10 @@ describe("a commit id", () => {
   it("seen before is answered as the first time and writes nothing", async () => {
     const here = deployment();
     const first = await here.commitAs("same", write, { ...write, op: "upsert", at: at(1) });
-    expect(await cost(async () => expect(await here.commitAs("same", write)).toEqual(first))).toEqual({ read: 1, written: 0 });
+    expect(await cost(async () => expect(await here.commitAs("same", write)).toEqual(first))).toEqual({
+      read: 1,
+      written: 0,
+    });
     expect(await here.all("items")).toHaveLength(1);
   });
 
@@ -116,23 +119,38 @@ describe("expectations", () => {
     const here = await withItem({ large });
     const guarded = async (sha256: string) =>
       await here.commit({ op: "patch", table: "items", at: at(1), set: { done: true }, expect: { large: { sha256 } } });
-    expect(await refusal(guarded(await canonicalHash({ ...large, tags: [1, null] })))).toMatchObject({ code: "Stale", fields: ["large"] });
+    expect(await refusal(guarded(await canonicalHash({ ...large, tags: [1, null] })))).toMatchObject({
+      code: "Stale",
+      fields: ["large"],
+    });
     expect(await guarded(await canonicalHash({ tags: [1n, null], text: large.text }))).toEqual([true]);
   });
 
   it("tell a missing field from null, by value and by hash", async () => {
     const here = await withItem({ nothing: null });
-    const expecting = (expect: Write<"delete">["expect"]) => here.commit({ op: "delete", table: "items", at: at(1), expect });
+    const expecting = (expect: Write<"delete">["expect"]) =>
+      here.commit({ op: "delete", table: "items", at: at(1), expect });
     expect(await refusal(expecting({ nothing: { is: missing } }))).toMatchObject({ fields: ["nothing"] });
-    expect(await refusal(expecting({ absent: { is: is(null) }, rank: { is: is(1n) } }))).toMatchObject({ fields: ["absent", "rank"] });
-    await expecting({ absent: { is: missing }, other: { sha256: await canonicalHash(undefined) }, nothing: { is: is(null) } });
+    expect(await refusal(expecting({ absent: { is: is(null) }, rank: { is: is(1n) } }))).toMatchObject({
+      fields: ["absent", "rank"],
+    });
+    await expecting({
+      absent: { is: missing },
+      other: { sha256: await canonicalHash(undefined) },
+      nothing: { is: is(null) },
+    });
   });
 
   it("of a document that is gone fail the commit, or skip the write", async () => {
     const here = await withItem();
     await here.commit({ op: "delete", table: "items", at: { id: here.id } });
     const gone: Write = { op: "patch", table: "items", at: { id: here.id }, set: { x: 1 } };
-    expect(await refusal(here.commit(gone))).toMatchObject({ code: "Stale", write: 0, table: "items", reason: "missing" });
+    expect(await refusal(here.commit(gone))).toMatchObject({
+      code: "Stale",
+      write: 0,
+      table: "items",
+      reason: "missing",
+    });
     expect(await refusal(here.commit({ ...gone, at: { id: "no id" } }))).toMatchObject({ reason: "missing" });
     expect(await here.commit({ ...gone, missing: "skip" })).toEqual([false]);
   });
@@ -141,7 +159,16 @@ describe("expectations", () => {
     const here = await withItem({ secret: "do not repeat" });
     const insert = { op: "insert", table: "items", doc: {} };
     const last = { op: "delete", table: "items", at: at(1), expect: { secret: { is: is("another") } } };
-    const refused = await refusal(here.mutate({ version: 1, commitId: "c", writes: [[insert, insert], [insert, last]] }));
+    const refused = await refusal(
+      here.mutate({
+        version: 1,
+        commitId: "c",
+        writes: [
+          [insert, insert],
+          [insert, last],
+        ],
+      }),
+    );
     expect(refused).toMatchObject({ write: 3 });
     expect(JSON.stringify(refused)).not.toMatch(/do not repeat|another/);
   });
@@ -150,14 +177,25 @@ describe("expectations", () => {
 describe("writes", () => {
   it("insert under a unique key only where it is free", async () => {
     const here = await withItem();
-    const insert = (value: number): Write => ({ op: "insert", table: "items", doc: { rank: value }, unique: at(value) });
+    const insert = (value: number): Write => ({
+      op: "insert",
+      table: "items",
+      doc: { rank: value },
+      unique: at(value),
+    });
     expect(await refusal(here.commit(insert(1)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
     await here.commit(insert(2));
   });
 
   it("upsert replaces the document whole but for what it keeps", async () => {
     const here = await withItem({ createdAt: 5, text: "old", done: true });
-    const upsert: Write = { op: "upsert", table: "items", at: at(1), doc: { rank: 1, createdAt: 9, text: "new" }, keep: ["createdAt", "absent"] };
+    const upsert: Write = {
+      op: "upsert",
+      table: "items",
+      at: at(1),
+      doc: { rank: 1, createdAt: 9, text: "new" },
+      keep: ["createdAt", "absent"],
+    };
     const stored = await here.one("items");
     expect(await here.commit(upsert)).toEqual([[here.id, stored._creationTime, false]]);
     expect(await here.all("items")).toEqual([{ rank: 1, createdAt: 5, text: "new" }]);
@@ -194,9 +232,18 @@ describe("writes", () => {
     const patch: Write = { op: "patch", table: "items", at: at(1), set: { touched: true } };
     expect(await cost(() => here.commit(patch))).toEqual({ read: 2, written: 2 });
     expect(await cost(() => here.commit({ ...patch, at: { id: here.id } }))).toEqual({ read: 2, written: 2 });
-    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(1), doc: { rank: 1 } }))).toEqual({ read: 2, written: 2 });
-    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(2), doc: { rank: 2 } }))).toEqual({ read: 0, written: 2 });
-    expect(await cost(() => here.commit({ op: "insert", table: "items", doc: {}, unique: at(3) }))).toEqual({ read: 0, written: 2 });
+    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(1), doc: { rank: 1 } }))).toEqual({
+      read: 2,
+      written: 2,
+    });
+    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(2), doc: { rank: 2 } }))).toEqual({
+      read: 0,
+      written: 2,
+    });
+    expect(await cost(() => here.commit({ op: "insert", table: "items", doc: {}, unique: at(3) }))).toEqual({
+      read: 0,
+      written: 2,
+    });
     expect(await cost(() => here.commit({ op: "delete", table: "items", at: at(2) }))).toEqual({ read: 2, written: 2 });
   });
 });
@@ -204,7 +251,10 @@ describe("writes", () => {
 describe("deleteRange", () => {
   async function many(length: number) {
     const here = deployment();
-    await here.insert("items", ...Array.from({ length }, (_, position) => ({ rank: position, even: position % 2 === 0 })));
+    await here.insert(
+      "items",
+      ...Array.from({ length }, (_, position) => ({ rank: position, even: position % 2 === 0 })),
+    );
     return here;
   }
 
@@ -213,7 +263,11 @@ describe("deleteRange", () => {
   it("deletes the whole range, or up to a limit of matches", async () => {
     const here = await many(10);
     const even: Write = { ...range, filter: { op: "eq", field: "even", value: is(true) }, limit: 2 };
-    expect(await here.commit(even, { ...range, ...rank(8) }, { ...range, limit: 0 })).toEqual([[2, true], [2, false], [0, true]]);
+    expect(await here.commit(even, { ...range, ...rank(8) }, { ...range, limit: 0 })).toEqual([
+      [2, true],
+      [2, false],
+      [0, true],
+    ]);
     expect((await here.all("items")).map((doc) => doc["rank"])).toEqual([1, 3, 4, 5, 6, 7]);
     expect(await here.commit({ ...range, limit: 100 })).toEqual([[6, false]]);
   });
@@ -229,7 +283,11 @@ describe("deleteRange", () => {
   it("has one budget for the whole commit", async () => {
     const here = await many(4_002);
     const half: Write = { ...range, limit: 2_500 };
-    expect(await here.commit(half, half, half)).toEqual([[2_500, true], [1_500, true], [0, true]]);
+    expect(await here.commit(half, half, half)).toEqual([
+      [2_500, true],
+      [1_500, true],
+      [0, true],
+    ]);
   });
 });
 
@@ -241,19 +299,47 @@ describe("a commit is refused", () => {
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
     ["in another version", { ...request(insert), version: 7 }, { code: "Version", supported: 1 }],
-    ["over 15,999 writes", { ...request(), writes: list(4, list(4_000, insert)) }, { code: "Limit", limit: "writes", maximum: 15_999, actual: 16_000 }],
-    ["over 4,096 writes in a chunk", request(...list(4_097, insert)), { code: "Limit", limit: "chunk", maximum: 4_096 }],
+    [
+      "over 15,999 writes",
+      { ...request(), writes: list(4, list(4_000, insert)) },
+      { code: "Limit", limit: "writes", maximum: 15_999, actual: 16_000 },
+    ],
+    [
+      "over 4,096 writes in a chunk",
+      request(...list(4_097, insert)),
+      { code: "Limit", limit: "chunk", maximum: 4_096 },
+    ],
     ["with an unknown op", request({ ...insert, op: "drop" }), { code: "Invalid" }],
     ["with a field it does not know", request({ ...insert, at: 1 }), { code: "Invalid" }],
-    ["with two kinds of expectation at once", request({ op: "delete", table: "items", at: { id: "x" }, expect: { x: { is: [], sha256: "" } } }), { code: "Invalid" }],
-    ["of an unknown index", request({ op: "upsert", table: "items", at: { index: "by_nope", key: [[1]] }, doc: {} }), { code: "UnknownIndex" }],
-    ["with a key that is no key", request({ op: "upsert", table: "items", at: { index: "by_rank", key: [] }, doc: {} }), { code: "BadRange" }],
+    [
+      "with two kinds of expectation at once",
+      request({ op: "delete", table: "items", at: { id: "x" }, expect: { x: { is: [], sha256: "" } } }),
+      { code: "Invalid" },
+    ],
+    [
+      "of an unknown index",
+      request({ op: "upsert", table: "items", at: { index: "by_nope", key: [[1]] }, doc: {} }),
+      { code: "UnknownIndex" },
+    ],
+    [
+      "with a key that is no key",
+      request({ op: "upsert", table: "items", at: { index: "by_rank", key: [] }, doc: {} }),
+      { code: "BadRange" },
+    ],
     ["with an own _id", request({ ...insert, doc: { _id: "x" } }), { code: "BadDocument", write: 0, table: "items" }],
     ["with a document over 1 MiB", request({ ...insert, doc: { text: "x".repeat(1 << 20) } }), { code: "BadDocument" }],
     ["nested too deep", request({ ...insert, doc: { in: nested(16) } }), { code: "BadDocument" }],
     ["with an array over 8,192", request({ ...insert, doc: { list: list(8_193, 0) } }), { code: "BadDocument" }],
-    ["over 1,024 fields", request({ ...insert, doc: Object.fromEntries(list(1_025, 0).map((_, n) => [`f${n}`, n])) }), { code: "BadDocument" }],
-    ["when the schema refuses a document", request({ op: "insert", table: "tasks", doc: { text: "t", done: "secret" } }), { code: "BadDocument", write: 0, table: "tasks" }],
+    [
+      "over 1,024 fields",
+      request({ ...insert, doc: Object.fromEntries(list(1_025, 0).map((_, n) => [`f${n}`, n])) }),
+      { code: "BadDocument" },
+    ],
+    [
+      "when the schema refuses a document",
+      request({ op: "insert", table: "tasks", doc: { text: "t", done: "secret" } }),
+      { code: "BadDocument", write: 0, table: "tasks" },
+    ],
   ])("%s", async (_name, commit, expected) => {
     const here = deployment();
     const refused = await refusal(here.mutate(commit));
@@ -265,7 +351,11 @@ describe("a commit is refused", () => {
   it("as Limit before Convex would end it for its index ranges", async () => {
     const here = deployment();
     const writes = list(4_096, 0).map((_, n): Write => ({ op: "upsert", table: "items", at: at(n), doc: {} }));
-    expect(await refusal(here.commit(...writes))).toMatchObject({ code: "Limit", limit: "indexRanges", maximum: 4_096 });
+    expect(await refusal(here.commit(...writes))).toMatchObject({
+      code: "Limit",
+      limit: "indexRanges",
+      maximum: 4_096,
+    });
   });
 
   it("but a document just within the limits is stored", async () => {
@@ -275,12 +365,20 @@ describe("a commit is refused", () => {
   });
 });
 
-it("takes 15,999 inserts in one commit", async () => {
-  const here = deployment();
-  const chunk = (length: number) => Array.from({ length }, () => ({ op: "insert", table: "items", doc: {} }));
-  const writes = [chunk(4_096), chunk(4_096), chunk(4_096), chunk(3_711)];
-  const { results } = await here.mutate({ version: 1, commitId: "c", writes });
-  expect(results.map((applied: unknown[]) => applied.length)).toEqual([4_096, 4_096, 4_096, 3_711]);
+describe("a commit of 15,999 writes", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["Date"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  it("fits, and leaves old entries of the ledger to the next one", async () => {
+    const here = deployment();
+    await here.commitAs("old", { op: "insert", table: "items", doc: {} });
+    vi.advanceTimersByTime(2 * 60 * 60_000);
+    const chunk = (length: number) => Array.from({ length }, () => ({ op: "insert", table: "items", doc: {} }));
+    const writes = [chunk(4_096), chunk(4_096), chunk(4_096), chunk(3_711)];
+    const { results } = await here.mutate({ version: 1, commitId: "new", writes });
+    expect(results.map((applied: unknown[]) => applied.length)).toEqual([4_096, 4_096, 4_096, 3_711]);
+    expect((await here.all("convexorm_commits")).map((entry) => entry["commitId"])).toEqual(["old", "new"]);
+  });
 });
 
 describe("a document the schema refuses", () => {
@@ -293,7 +391,9 @@ describe("a document the schema refuses", () => {
     ["a wrong type in an object", { text: "t", by: { name: 1n } }, /field "by.name" is int64, not string/],
     ["an id of another table", { text: "t", item: "10000;tasks" }, /schema does not accept/],
   ])("is told apart by names and types, never contents: %s", async (_name, doc, words) => {
-    const refused = await refusal(deployment().commit({ op: "insert", table: "tasks", doc: doc as Record<string, Value> }));
+    const refused = await refusal(
+      deployment().commit({ op: "insert", table: "tasks", doc: doc as Record<string, Value> }),
+    );
     expect(refused).toMatchObject({ code: "BadDocument", message: expect.stringMatching(words) });
     expect(JSON.stringify(refused)).not.toContain("secret");
   });
@@ -303,7 +403,10 @@ describe("a document the schema refuses", () => {
     await here.insert("tasks", { text: "t" });
     const key = { index: "by_text", key: [is("t")] };
     const patch: Write = { op: "patch", table: "tasks", at: key, set: { done: true }, unset: ["text"] };
-    expect(await refusal(here.commit(patch))).toMatchObject({ code: "BadDocument", message: expect.stringContaining('"text" is missing') });
+    expect(await refusal(here.commit(patch))).toMatchObject({
+      code: "BadDocument",
+      message: expect.stringContaining('"text" is missing'),
+    });
   });
 });
 
@@ -313,10 +416,21 @@ describe("search", () => {
 
   it("answers the nearest documents, best first", async () => {
     const here = deployment();
-    await here.insert("points", { name: "up", at: [0, 1] }, { name: "near", at: [2, 0.1] }, { name: "back", at: [-1, 0] });
+    await here.insert(
+      "points",
+      { name: "up", at: [0, 1] },
+      { name: "near", at: [2, 0.1] },
+      { name: "back", at: [-1, 0] },
+    );
     const found = await here.search(request);
-    expect(found.hits.map(([score, doc]: [number, { name: string }]) => [score > 0.9, doc.name])).toEqual([[true, "near"], [false, "up"]]);
-    const filter = [{ field: "name", value: is("up") }, { field: "name", value: is("back") }];
+    expect(found.hits.map(([score, doc]: [number, { name: string }]) => [score > 0.9, doc.name])).toEqual([
+      [true, "near"],
+      [false, "up"],
+    ]);
+    const filter = [
+      { field: "name", value: is("up") },
+      { field: "name", value: is("back") },
+    ];
     const some = await here.search({ ...request, filter });
     expect(some.hits.map(([, doc]: [number, { name: string }]) => doc.name)).toEqual(["up", "back"]);
   });

@@ -46,7 +46,13 @@ async function post(kind: string, body: unknown, authorization?: string): Promis
   });
 }
 
-async function call(kind: string, path: string, args: unknown, format = "convex_encoded_json", key: string | null = KEY) {
+async function call(
+  kind: string,
+  path: string,
+  args: unknown,
+  format = "convex_encoded_json",
+  key: string | null = KEY,
+) {
   const response = await post(kind, { path, args, format }, key === null ? undefined : `Convex ${key}`);
   expect(response.status).toBe(200);
   return (await response.json()) as Answer;
@@ -57,7 +63,14 @@ const missing = (path: string) =>
   `Could not find public function for '${path}'. Did you forget to run \`npx convex dev\` or \`npx convex deploy\`?`;
 
 describe("values", () => {
-  const value: Value = { n: 7n, f: 1.5, nan: NaN, inf: -Infinity, b: new Uint8Array([1, 2]).buffer, l: [null, true, "s"] };
+  const value: Value = {
+    n: 7n,
+    f: 1.5,
+    nan: NaN,
+    inf: -Infinity,
+    b: new Uint8Array([1, 2]).buffer,
+    l: [null, true, "s"],
+  };
 
   it("travel without loss as convex_encoded_json", async () => {
     expect(await echo(value)).toEqual({ status: "success", value: convexToJson(value), logLines: [] });
@@ -73,11 +86,23 @@ describe("values", () => {
   });
 
   it.each<[string, () => Promise<Answer>, RegExp]>([
-    ["an array over 8,192 in arguments", () => echo(Array.from({ length: 8_193 }, () => null)), /Array length is too long \(8193/],
-    ["an array over 8,192 in a result", () => call("query", "samples:list", { length: 8_193 }), /return value invalid: Array length/],
+    [
+      "an array over 8,192 in arguments",
+      () => echo(Array.from({ length: 8_193 }, () => null)),
+      /Array length is too long \(8193/,
+    ],
+    [
+      "an array over 8,192 in a result",
+      () => call("query", "samples:list", { length: 8_193 }),
+      /return value invalid: Array length/,
+    ],
     ["nesting over 64", () => echo(JSON.parse("[".repeat(64) + "]".repeat(64)) as Value), /too nested/],
     ["a field name that is not ASCII", () => call("query", "samples:echo", { value: { é: 1 } }), /Invalid arguments/],
-    ["a field name that starts with $", () => call("query", "samples:echo", { value: { $a: 1, b: 2 } }), /Invalid arguments/],
+    [
+      "a field name that starts with $",
+      () => call("query", "samples:echo", { value: { $a: 1, b: 2 } }),
+      /Invalid arguments/,
+    ],
     ["arguments over 16 MiB", () => echo("x".repeat(16 << 20)), /Arguments for samples:echo are too large/],
     ["a result over 16 MiB", () => call("query", "samples:text", { length: 16 << 20 }), /return value is too large/],
     ["arguments that are no object", () => call("query", "samples:echo", "text"), /Arguments must be one object/],
@@ -195,7 +220,10 @@ describe("metrics", () => {
   it("count the reads but not the writes of what is rolled back", async () => {
     await commit(insert(1));
     const before = await metrics();
-    await commit({ op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: {} }, { op: "insert", table: "nope", doc: {} });
+    await commit(
+      { op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: {} },
+      { op: "insert", table: "nope", doc: {} },
+    );
     await call("mutation", "samples:fail", {});
     const after = await metrics();
     expect(after.documentsRead).toBe(before.documentsRead + 2);

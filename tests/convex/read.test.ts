@@ -40,7 +40,10 @@ const ORDERED: (Value | undefined)[] = [
 const boundOf = (value: Value | undefined): Bound => (value === undefined ? [] : [value]);
 
 function shuffled<T>(values: readonly T[]): T[] {
-  return values.map((value, position) => [(position * 17) % values.length, value] as const).sort((a, b) => a[0] - b[0]).map(([, value]) => value);
+  return values
+    .map((value, position) => [(position * 17) % values.length, value] as const)
+    .sort((a, b) => a[0] - b[0])
+    .map(([, value]) => value);
 }
 
 /** A deployment that holds one item for each value, with its place in the order as `place`. */
@@ -80,7 +83,12 @@ describe("a range", () => {
 
   it("ends at its edges, whatever the types of the edges", async () => {
     const here = await ordered();
-    for (const [low, high] of [[0, 4], [3, 9], [12, 20], [21, 28]] as const) {
+    for (const [low, high] of [
+      [0, 4],
+      [3, 9],
+      [12, 20],
+      [21, 28],
+    ] as const) {
       const edges = (inclusive: boolean) => ({
         lower: { value: boundOf(ORDERED[low]), inclusive },
         upper: { value: boundOf(ORDERED[high]), inclusive },
@@ -115,7 +123,12 @@ describe("a range", () => {
 
   it("reaches into objects by dotted index fields", async () => {
     const here = deployment();
-    await here.insert("items", { meta: { kind: "b" }, place: 1 }, { meta: { kind: "a" }, place: 0 }, { meta: 3, place: 2 });
+    await here.insert(
+      "items",
+      { meta: { kind: "b" }, place: 1 },
+      { meta: { kind: "a" }, place: 0 },
+      { meta: 3, place: 2 },
+    );
     const [all, one] = await here.read(
       { table: "items", index: "by_kind" },
       { table: "items", index: "by_kind", eq: [is("b")] },
@@ -130,14 +143,25 @@ describe("after", () => {
 
   it.each<Order>(["asc", "desc"])("goes on behind a key without gaps or repeats, ties included (%s)", async (order) => {
     const here = deployment();
-    const docs = upTo(40).map((place) => ({ place, owner: `o${place % 3}`, ...(place % 4 ? { rank: place % 4 } : {}) }));
+    const docs = upTo(40).map((place) => ({
+      place,
+      owner: `o${place % 3}`,
+      ...(place % 4 ? { rank: place % 4 } : {}),
+    }));
     await here.insert("items", ...docs);
     const reads: Read[] = [
       { table: "items", index: "by_owner", order },
       { table: "items", index: "by_owner", order, eq: [is("o1")] },
       { table: "items", index: "by_owner", order, eq: [is("o1"), is(2)] },
       { table: "items", index: "by_owner", order, lower: { value: is("o1"), inclusive: true } },
-      { table: "items", index: "by_owner", order, eq: [is("o2")], lower: { value: is(1), inclusive: true }, upper: { value: is(3), inclusive: false } },
+      {
+        table: "items",
+        index: "by_owner",
+        order,
+        eq: [is("o2")],
+        lower: { value: is(1), inclusive: true },
+        upper: { value: is(3), inclusive: false },
+      },
       { table: "items", index: "by_owner", order, eq: [is("o0")], upper: { value: is(2), inclusive: true } },
     ];
     for (const read of reads) {
@@ -216,13 +240,23 @@ describe("a filter", () => {
       {
         op: "and",
         args: [
-          { op: "or", args: [{ op: "eq", field: "place", value: is(2) }, { op: "eq", field: "place", value: is(3) }] },
+          {
+            op: "or",
+            args: [
+              { op: "eq", field: "place", value: is(2) },
+              { op: "eq", field: "place", value: is(3) },
+            ],
+          },
           { op: "eq", field: "x", value: is(true) },
         ],
       },
       [3],
     ],
-    ["a path walks values and JSON text alike", { op: "eq", field: "x", path: ["y", 1, "z"], value: is("deep") }, [5, 6]],
+    [
+      "a path walks values and JSON text alike",
+      { op: "eq", field: "x", path: ["y", 1, "z"], value: is("deep") },
+      [5, 6],
+    ],
     ["null in JSON text", { op: "eq", field: "x", path: ["n"], value: is(null) }, [6]],
     ["steps that do not fit are missing", { op: "ne", field: "x", path: ["y", "1"], value: missing }, []],
     ["an inherited name is missing", { op: "ne", field: "x", path: ["constructor"], value: missing }, []],
@@ -272,20 +306,25 @@ describe("the budget of a call", () => {
     expect(after).toEqual({ docs: [], count: 0, skipped: 0, more: false, next: [] });
 
     const found = [...whole!.docs];
-    for (let next = whole!.next; next !== null; ) {
+    for (let next = whole!.next; next !== null;) {
       const [rest] = await here.read({ table: "items", index: "by_owner", after: next });
       found.push(...rest!.docs);
       next = rest!.next;
     }
     expect(found.map((doc) => [doc["owner"], doc["rank"]])).toEqual(
-      ["a", "b"].flatMap((owner) => upTo(30).map((place) => [owner, place % 7]).sort((x, y) => Number(x[1]) - Number(y[1]))),
+      ["a", "b"].flatMap((owner) =>
+        upTo(30)
+          .map((place) => [owner, place % 7])
+          .sort((x, y) => Number(x[1]) - Number(y[1])),
+      ),
     );
     expect(new Set(found.map((doc) => doc._id)).size).toBe(60);
   });
 
   it("ends a count after 8,000 documents; skip and limit less what was done go on", async () => {
     const here = deployment();
-    for (let chunk = 0; chunk < 3; chunk++) await here.insert("items", ...upTo(3_000).map((place) => ({ place, rank: 1 })));
+    for (let chunk = 0; chunk < 3; chunk++)
+      await here.insert("items", ...upTo(3_000).map((place) => ({ place, rank: 1 })));
     const read: Read = { table: "items", index: "by_rank", skip: 100, limit: 8_500, count: true, peek: true };
     const [first] = await here.read(read);
     expect(first).toMatchObject({ count: 7_900, skipped: 100, more: false });
@@ -295,13 +334,20 @@ describe("the budget of a call", () => {
 });
 
 describe("a read is refused", () => {
-  const read = (more: Record<string, unknown>) => ({ version: 1, reads: [{ table: "items", index: "by_rank", ...more }] });
+  const read = (more: Record<string, unknown>) => ({
+    version: 1,
+    reads: [{ table: "items", index: "by_rank", ...more }],
+  });
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
     ["in another version", { version: 2, reads: [] }, { code: "Version", supported: 1 }],
     ["without a version", { reads: [] }, { code: "Invalid" }],
     ["when it reads nothing", { version: 1, reads: [] }, { code: "Invalid" }],
-    ["over 1,024 reads", { version: 1, reads: upTo(1_025) }, { code: "Limit", limit: "reads", maximum: 1_024, actual: 1_025 }],
+    [
+      "over 1,024 reads",
+      { version: 1, reads: upTo(1_025) },
+      { code: "Limit", limit: "reads", maximum: 1_024, actual: 1_025 },
+    ],
     ["with a field it does not know", read({ colour: "red" }), { code: "Invalid" }],
     ["with a limit that is not whole", read({ limit: 1.5 }), { code: "Invalid" }],
     ["with a negative skip", read({ skip: -1 }), { code: "Invalid" }],
@@ -310,8 +356,16 @@ describe("a read is refused", () => {
     ["of an unknown table", read({ table: "nope" }), { code: "UnknownTable", table: "nope" }],
     ["of a table named like an object's own", read({ table: "constructor" }), { code: "UnknownTable" }],
     ["of an unknown index", read({ index: "by_nope" }), { code: "UnknownIndex", table: "items", index: "by_nope" }],
-    ["with too many equalities", read({ eq: [[1], [2], [3], [4]] }), { code: "BadRange", table: "items", index: "by_rank" }],
-    ["with a bound after the last field", read({ eq: [[1], [2], [3]], lower: { value: [1], inclusive: true } }), { code: "BadRange" }],
+    [
+      "with too many equalities",
+      read({ eq: [[1], [2], [3], [4]] }),
+      { code: "BadRange", table: "items", index: "by_rank" },
+    ],
+    [
+      "with a bound after the last field",
+      read({ eq: [[1], [2], [3]], lower: { value: [1], inclusive: true } }),
+      { code: "BadRange" },
+    ],
     ["with a key of another length", read({ after: [[1]] }), { code: "BadRange" }],
   ])("%s", async (_name, request, expected) => {
     expect(await refusal(deployment().query(request))).toMatchObject(expected);
