@@ -50,6 +50,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>) {
         for (const write of chunk) applied.push(await apply(under, write, position++));
         results.push(applied);
       }
+      await under.tellCreationTimes();
       await ledger.record(commitId, results);
       await ledger.clean(Date.now());
       return { version: VERSION, results };

@@ -7,7 +7,6 @@ import type { Catalog } from "./catalog";
 import type { Writer } from "./database";
 import { flawOf } from "./documents";
 import { badDocument, badRange } from "./errors";
-import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Document, Fields, Key, Target } from "./protocol";
 import { rangesOf, scan, type IndexRequest } from "./range";
@@ -21,8 +20,6 @@ export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
 export class Transaction {
   /** Documents whose own range, the one by id, is counted already. */
   readonly #rangedById = new Set<string>();
-  /** New documents that were read back for their creation times. */
-  #readBacks = 0;
 
   constructor(
     readonly db: Writer,
@@ -32,7 +29,7 @@ export class Transaction {
 
   /** The document with this id, or the first one under this key; null if there is none. */
   async find(table: string, target: Target): Promise<Document | null> {
-    return "id" in target ? await this.#get(table, target.id) : await this.first(table, target);
+    return "id" in target ? await this.get(table, target.id) : await this.first(table, target);
   }
 
   /** The first document under a key, in index order. */
@@ -59,7 +56,8 @@ export class Transaction {
     rangesOf(request, this.catalog.fields(request.table, request.index));
   }
 
-  async #get(table: string, id: string): Promise<Document | null> {
+  /** The document with this id; null if the table has none. */
+  async get(table: string, id: string): Promise<Document | null> {
     this.catalog.requireTable(table);
     // Not an id of this table: no document of this table has it.
     if (this.db.normalizeId(table, id) === null) return null;
@@ -69,18 +67,11 @@ export class Transaction {
     return document;
   }
 
-  /** The new document's id, and its creation time if that is asked for and there is room to read the document back. */
-  async insert(write: number, table: string, fields: Fields, returning = false): Promise<[string, number | null]> {
+  async insert(write: number, table: string, fields: Fields): Promise<string> {
     this.catalog.requireTable(table);
     this.#check(write, table, fields);
-    const bytes = getDocumentSize(fields);
-    this.meter.charge({ documentsWritten: 1, bytesWritten: bytes });
-    const id = await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
-    const cost = { indexRanges: 1, documentsRead: 1, bytesRead: bytes };
-    if (!returning || this.#readBacks === limits.READ_BACKS || !this.meter.hasRoom(cost)) return [id, null];
-    this.#readBacks += 1;
-    const document = await this.#get(table, id);
-    return [id, document?._creationTime ?? null];
+    this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(fields) });
+    return await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
   }
 
   async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {

@@ -12,12 +12,31 @@ import type { Transaction } from "./transaction";
 /** A commit under way, and what its deleteRanges have used of their budget. */
 export class Commit {
   readonly ranges = { deletes: 0, bytes: 0, documents: 0 };
+  /** Answers of the writes that ask for the creation time of a new document. */
+  readonly #asking: { table: string; applied: [string, number | null, boolean?] }[] = [];
 
   constructor(readonly transaction: Transaction) {}
 
   get isRangeBudgetSpent(): boolean {
     const { deletes, bytes, documents } = this.ranges;
     return deletes >= limits.RANGE_DELETES || bytes >= limits.RANGE_BYTES || documents >= limits.RANGE_DOCUMENTS;
+  }
+
+  ask(table: string, applied: [string, number | null, boolean?]): void {
+    this.#asking.push({ table, applied });
+  }
+
+  /**
+   * Fills in the creation times that were asked for. Convex tells them only to who reads the new document back, so this comes after
+   * all writes and takes what room they leave.
+   */
+  async tellCreationTimes(): Promise<void> {
+    const cost = { indexRanges: 1, documentsRead: 1, bytesRead: limits.DOCUMENT_BYTES };
+    for (const { table, applied } of this.#asking.slice(0, limits.READ_BACKS)) {
+      if (!this.transaction.meter.hasRoom(cost)) return;
+      const document = await this.transaction.get(table, applied[0]);
+      applied[1] = document?._creationTime ?? null;
+    }
   }
 }
 
@@ -30,16 +49,24 @@ export async function apply<O extends Op>(commit: Commit, write: Write<O>, posit
 }
 
 const handlers: { [O in Op]: Handler<O> } = {
-  async insert({ transaction }, { table, doc, unique, returning }, position) {
+  async insert(commit, { table, doc, unique, returning }, position) {
+    const { transaction } = commit;
     if (unique && (await transaction.first(table, unique)) !== null) {
       throw stale(position, table, { reason: "exists" });
     }
-    return await transaction.insert(position, table, doc, returning);
+    const applied: Applied = [await transaction.insert(position, table, doc), null];
+    if (returning) commit.ask(table, applied);
+    return applied;
   },
 
-  async upsert({ transaction }, { table, at, doc, keep = [], returning }, position) {
+  async upsert(commit, { table, at, doc, keep = [], returning }, position) {
+    const { transaction } = commit;
     const old = await transaction.first(table, at);
-    if (old === null) return [...(await transaction.insert(position, table, doc, returning)), true];
+    if (old === null) {
+      const applied: Applied = [await transaction.insert(position, table, doc), null, true];
+      if (returning) commit.ask(table, applied);
+      return applied;
+    }
     const kept = keep.filter((field) => !field.startsWith("_") && Object.hasOwn(old, field));
     const stored = Object.fromEntries(kept.map((field) => [field, old[field]!]));
     await transaction.replace(position, table, old, { ...doc, ...stored });

@@ -248,6 +248,52 @@ describe("writes", () => {
   });
 });
 
+describe("returning", () => {
+  const insert: Write = { op: "insert", table: "items", doc: { rank: 1 }, returning: true };
+
+  it("tells creation times for one read each", async () => {
+    const here = deployment();
+    const upsert: Write = { op: "upsert", table: "items", at: at(2), doc: { rank: 2 }, returning: true };
+    const asked = await cost(async () => {
+      const [inserted, upserted] = (await here.commitAs("same", insert, upsert)) as [string, number][];
+      const [result] = await here.read({ table: "items", index: "by_creation_time" });
+      expect(result!.docs.map((doc) => [doc._id, doc._creationTime])).toEqual([
+        inserted!.slice(0, 2),
+        upserted!.slice(0, 2),
+      ]);
+    });
+    expect(asked.read).toBe(2 + 2);
+    expect(await here.commitAs("same")).toEqual([
+      [expect.any(String), expect.any(Number)],
+      [expect.any(String), expect.any(Number), true],
+    ]);
+  });
+
+  it("is null for a document that a later write deletes", async () => {
+    const remove: Write = { op: "delete", table: "items", at: at(1) };
+    expect(await deployment().commit(insert, remove)).toEqual([[expect.any(String), null], true]);
+  });
+
+  it("holds for the first thousand of a commit and takes no room from its writes", async () => {
+    const here = deployment();
+    const inserts = (await here.commit(...Array.from({ length: 1_002 }, () => insert))) as [string, number | null][];
+    expect(inserts.map(([, time]) => time !== null)).toEqual(inserts.map((_, position) => position < 1_000));
+
+    const writes = [
+      Array.from({ length: 200 }, () => ({ op: "insert", table: "tasks", doc: { text: "" }, returning: true })),
+      Array.from({ length: 4_000 }, () => ({
+        op: "delete",
+        table: "points",
+        at: { index: "by_creation_time", key: [[0]] },
+        missing: "skip",
+      })),
+    ];
+    const { results } = await here.mutate({ version: 1, commitId: "crowded", writes });
+    const told = (results[0] as [string, number | null][]).filter(([, time]) => time !== null);
+    expect(told).toHaveLength(4_096 - 1 - 4_000);
+  });
+});
+
 describe("deleteRange", () => {
   async function many(length: number) {
     const here = deployment();
@@ -350,7 +396,7 @@ describe("a commit is refused", () => {
 
   it("as Limit before Convex would end it for its index ranges", async () => {
     const here = deployment();
-    const writes = list(4_096, 0).map((_, n): Write => ({ op: "upsert", table: "items", at: at(n), doc: {} }));
+    const writes = list<Write>(4_096, { op: "delete", table: "items", at: at(1), missing: "skip" });
     expect(await refusal(here.commit(...writes))).toMatchObject({
       code: "Limit",
       limit: "indexRanges",
