@@ -14,7 +14,7 @@ import attrs
 from convexorm.errors import ValidationError
 from convexorm.schema import Property
 from convexorm.types import AnyType, ColumnType
-from convexorm.values import MISSING, Missing, Value
+from convexorm.values import MISSING, Missing, Value, check_value
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -210,7 +210,11 @@ class Path(_Operand[Any]):
 
 
 def _dumped(value: object) -> Value | Missing:
-    return MISSING if value is MISSING else AnyType().dump(value)
+    if value is MISSING:
+        return MISSING
+    dumped = AnyType().dump(value)
+    check_value(dumped)
+    return dumped
 
 
 class Column(_Operand[T]):
@@ -273,7 +277,7 @@ class Column(_Operand[T]):
         if value is None:
             if self.nullable:
                 return None if self.none == "null" else MISSING
-            if not isinstance(self.type, AnyType):
+            if not self.type.holds_none:
                 raise ValidationError(f"expected {self.type.validator.noun}, got None", table=self.table, field=self.field)
         try:
             return self.type.dump(value)
@@ -283,7 +287,7 @@ class Column(_Operand[T]):
     def load(self, value: Value | Missing) -> T:
         """The attribute's value for what a document holds."""
         if value is None or value is MISSING:
-            if self.nullable or (value is None and isinstance(self.type, AnyType)):
+            if self.nullable or (value is None and self.type.holds_none):
                 return None  # type: ignore[return-value]
             if self._default is not None:
                 return self._default()  # type: ignore[no-any-return]
@@ -313,13 +317,18 @@ class Column(_Operand[T]):
         if value is _AFTER_STRINGS:
             return value
         if value is None and not self.nullable:
-            return None if isinstance(self.type, AnyType) else MISSING
+            return self.dump(None) if self.type.holds_none else MISSING
         dumped = self.dump(value)
         if dumped is not MISSING and dumped is not None and not self.type.validator.accepts(dumped):
             kind = type(value).__name__
             raise ValidationError(
                 f"compared with {kind}, expected {self.type.validator.noun}", table=self.table, field=self.field
             )
+        if dumped is not MISSING:
+            try:
+                check_value(dumped)
+            except ValidationError as error:
+                raise ValidationError(error.problem, table=self.table, field=self.field) from None
         return dumped
 
     def __repr__(self) -> str:

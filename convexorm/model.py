@@ -59,21 +59,18 @@ def field(
 
     `default` or `factory` make it optional in the constructor. `name` is the Convex field's, where it differs from the
     attribute's. `type` overrides how values are stored. `none` says how `None` is stored: `"absent"` (no field),
-    `"null"`, or `"either"` (written as no field; null is accepted and read too). `optional` lets the schema accept documents
-    without the field although the model always writes it. `validator` is an attrs validator, run by the constructor and
+    `"null"`, or `"either"` (written as no field; null is accepted and read too). `optional` lets the schema accept
+    documents without the field although the model always writes it. `validator` is an attrs validator, run by the constructor and
     before a commit.
     """
     return _Field(name, type, none, optional, default, factory, validator)
 
 
-@attrs.frozen
 class Index:
     """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name."""
 
-    attributes: tuple[str, ...]
-
     def __init__(self, *attributes: str) -> None:
-        self.__attrs_init__(attributes)  # type: ignore[attr-defined]
+        self.attributes = attributes
 
 
 class VectorIndex:
@@ -166,8 +163,8 @@ def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
 class Model:
     """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
 
-    `primary_key` names an attribute that identifies the document to the application and is the only field of an index; without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are
-    inherited. Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are
+    `primary_key` names an attribute that identifies the document to the application and is the only field of an index;
+    without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are inherited. Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are
     checked against the table when a session commits.
     """
 
@@ -197,9 +194,11 @@ class Model:
         self.__dict__["_state"] = InstanceState()
         try:
             self.__attrs_init__(**values)  # type: ignore[attr-defined]
-        except TypeError:
+        except (TypeError, ValueError) as error:
             _explain(type(self), values)
-            raise
+            if isinstance(error, ValidationError) or not self.__validated__:
+                raise
+            raise ValidationError(str(error.args[0]), table=self.__table__.name) from error
 
     @classmethod
     def query(cls) -> Query[Self]:
@@ -252,7 +251,13 @@ def _own_fields(cls: type[Model], locals_: Mapping[str, Any]) -> dict[str, tuple
 
 def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
     columns = {name: _column(table, name, *declared) for name, declared in cls._declared.items()}
-    fields = {name: column.field for name, column in columns.items()}
+    fields: dict[str, str] = {}
+    for name, column in columns.items():
+        if name in _RESERVED:
+            raise ValidationError("the name of an attribute that every model has", table=table, field=name)
+        if column.field in fields.values():
+            raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
+        fields[name] = column.field
     indexes: list[IndexDef] = []
     vector_indexes: list[VectorIndexDef] = []
     for name, value in _attributes(cls).items():
@@ -291,6 +296,10 @@ def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
     )
     for name, column in columns.items():
         setattr(cls, name, column)
+
+
+_RESERVED = frozenset(name for name in vars(Model) if not name.startswith("_"))
+"""What a column cannot be called."""
 
 
 def _attributes(cls: type[Model]) -> dict[str, Any]:

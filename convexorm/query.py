@@ -136,7 +136,7 @@ class Query(Generic[M]):
                     conditions=tuple(dict.fromkeys(name for one in conditions for name in one.fields())),
                     indexes=tuple(one.name for one in table.indexes),
                 )
-        rest = [one for one in conditions if not any(one is used for used in fit.used)]
+        rest = [one for one in (*self._range, *conditions) if not any(one is used for used in fit.used)]
         range_ = Range(table, index, fit.eq, fit.lower, fit.upper)
         behind = None if self._after is None else self._after._state.document
         return Read(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -55,6 +56,8 @@ MAX_DELETED_BY_RANGE = 4_000
 """Documents one commit deletes by ranges: each is read twice, and a function may read 32,000."""
 MAX_SEARCH_RESULTS = 256
 """Results of one native vector search (Convex limit)."""
+MAX_SEARCH_CLAUSES = 64
+"""Equalities in the filter of one native vector search (Convex limit)."""
 
 Document: TypeAlias = Mapping[str, Value]
 KeyValue: TypeAlias = tuple[Value | Missing, ...]
@@ -286,10 +289,14 @@ def check_search(search: Search) -> VectorIndexDef:
         raise IndexRangeError(f"no such vector index; there are {declared}", table=table, index=search.index)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
-    if not all(math.isfinite(number) for number in search.vector):
+    if not all(isinstance(number, Real) and math.isfinite(number) for number in search.vector):
         raise ValidationError("a vector holds finite numbers only", table=table, field=index.field)
     if not 1 <= search.limit <= MAX_SEARCH_RESULTS:
         raise LimitExceeded("results of a vector search", maximum=MAX_SEARCH_RESULTS, actual=search.limit, table=table)
+    if len(search.filter) > MAX_SEARCH_CLAUSES:
+        raise LimitExceeded(
+            "clauses of a vector search's filter", maximum=MAX_SEARCH_CLAUSES, actual=len(search.filter), table=table
+        )
     unknown = [name for name, _ in search.filter if name not in index.filter_fields]
     if unknown:
         raise IndexRangeError(
@@ -301,6 +308,8 @@ def check_search(search: Search) -> VectorIndexDef:
 def _check_key(table: Table, target: Target | None) -> None:
     if isinstance(target, Key):
         Range(table, target.index, target.key).check()
+        if not target.key:
+            raise IndexRangeError("a key needs one value or more", table=table.name, index=target.index)
 
 
 def _check_insert(write: Insert) -> None:
@@ -320,6 +329,8 @@ def _check_patch(write: Patch) -> None:
         write.table.check_field(name, value)
     for name in write.unset:
         write.table.check_unset(name)
+        if name in write.set:
+            raise ValidationError("set and removed by the same write", table=write.table.name, field=name)
 
 
 def _check_replace(write: Replace) -> None:

@@ -366,6 +366,9 @@ class Table:
                 size += len(value)
                 if value.isascii():
                     continue
+            elif kind is bytes:
+                size += len(value)
+                continue
             elif kind is bool or value is None:
                 continue
             elif kind is list or kind is dict:

@@ -23,7 +23,6 @@ import attrs
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port
 from convexorm.errors import (
-    DeploymentError,
     IndexRangeError,
     InvalidRequestError,
     MultipleResultsFound,
@@ -31,7 +30,7 @@ from convexorm.errors import (
     StaleDataError,
     ValidationError,
 )
-from convexorm.expressions import Combined, Comparison, Condition
+from convexorm.expressions import Column, Combined, Comparison, Condition
 from convexorm.faces import DONE, blocking, blocking_stream, finish
 from convexorm.model import InstanceState, Model, VectorIndex, dump
 from convexorm.query import Count, Query
@@ -58,7 +57,7 @@ from convexorm.requests import (
     index_key,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Missing, Value, canonical
+from convexorm.values import MISSING, Missing, Value, canonical, same
 
 __all__ = ["AsyncSession", "Hit", "Page", "Session"]
 
@@ -409,21 +408,16 @@ class AsyncSession:
             self._sent = Commit(uuid4().hex, writes)
         try:
             results = await self._port.commit(self._sent)
-        except StaleDataError as error:
-            self._sent = None
+        except StaleDataError as error:  # a refused commit is not remembered, so the same id may be sent again
             if error.write is not None:
                 error.instance = operations[error.write].instance
             raise
-        except DeploymentError:
-            raise  # the same commit, with the same id, may be sent again
-        except BaseException:
-            self._sent = None
-            raise
         self._sent = None
         self._operations = []
-        self._touched = {}
         for operation, write, applied in zip(operations, writes, results, strict=True):
             operation.applied(applied, write)
+        instances = {*self._touched.values(), *(one.instance for one in operations if one.instance is not None)}
+        self._touched = {id(one): one for one in instances if one._state.session is self and _holds_mutable(one)}
 
     def rollback(self) -> Awaitable[None]:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
@@ -543,10 +537,15 @@ class AsyncSession:
         return instances
 
     def _known(self, model: type[M], key: Any) -> M | None:
-        id_ = self._keys.get((self._table(model).name, canonical(list(self._key(model, key).key))))
+        wanted = self._key(model, key)
+        id_ = self._keys.get((self._table(model).name, canonical(list(wanted.key))))
         if id_ is None or model not in self._identities:
             return None
-        return cast("M | None", self._identities[model].get(id_))
+        instance = self._identities[model].get(id_)
+        document = None if instance is None else instance._state.document
+        if document is None or not same(document.get(_key_field(model), MISSING), wanted.key[0]):
+            return None  # it has another key by now
+        return cast("M", instance)
 
     def _load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
@@ -683,6 +682,11 @@ class AsyncSession:
 # -- small pieces --------------------------------------------------------------------------------------------------
 
 
+def _key_field(model: type[Model]) -> str:
+    name = model.__primary_key__
+    return "_id" if name is None else model.__columns__[name].field
+
+
 def _is_new(instance: Model) -> bool:
     return instance._state.document is None
 
@@ -698,6 +702,12 @@ def _validate(instance: Model) -> None:
         raise ValidationError(str(error.args[0]), table=instance.__table__.name) from error
 
 
+def _holds_mutable(instance: Model) -> bool:
+    """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
+    columns = instance.__columns__
+    return any(name in columns and columns[name].type.mutable for name in instance.__dict__)
+
+
 def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missing]]:
     """What differs from the loaded document: for each field what it held and what it is to hold."""
     document = instance._state.document
@@ -708,9 +718,17 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
     for name, column in instance.__columns__.items():
         if name in held:
             old, new = document.get(column.field, MISSING), column.dump(held[name])
-            if not column.type.equal(old, new) and not (held[name] is None and old is None):
+            if not column.type.equal(old, new) and not _loads_as(column, old, new):
                 changes[column.field] = (old, new)
     return changes
+
+
+def _loads_as(column: Column[Any], old: Value | Missing, new: Value | Missing) -> bool:
+    """Whether `new` is only another form of what `old` is loaded as: a default, another form of None, a set reordered."""
+    try:
+        return same(column.dump(column.load(old)), new)
+    except ValidationError:
+        return False
 
 
 def _joined(before: ReadResult, result: ReadResult) -> ReadResult:

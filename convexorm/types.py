@@ -11,7 +11,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -25,7 +25,7 @@ import cattrs
 from convexorm import schema
 from convexorm.errors import ConvexORMError, ValidationError
 from convexorm.schema import AnyOf, AnyValue, Property, Validator
-from convexorm.values import MAX_DOCUMENT_NESTING, ConvexInt64, Missing, Value, check_value, same
+from convexorm.values import MAX_DOCUMENT_NESTING, ConvexInt64, Missing, Value, canonical, check_value, same
 
 __all__ = [
     "ColumnType",
@@ -43,11 +43,15 @@ T = TypeVar("T")
 
 
 class ColumnType(Generic[T]):
-    """Converts the values of one column. `mutable` says that what `load` returns can be changed in place."""
+    """Converts the values of one column.
+
+    `mutable` says that what `load` returns can be changed in place, `holds_none` that `None` is a value like any other.
+    """
 
     validator: Validator
     mutable: ClassVar[bool] = False
     json_text: ClassVar[bool] = False
+    holds_none: ClassVar[bool] = False
 
     def dump(self, value: T) -> Value:
         """The Convex value for an attribute's value. Raises ValidationError where there is none."""
@@ -99,8 +103,9 @@ class IntType(ColumnType[int]):
         return int(value) if isinstance(value, Integral) else _refused("an integer", value)
 
     def load(self, value: Value) -> int:
-        number = int(value)
-        return number if number == value else _refused("an integer", value)
+        if type(value) is float and value.is_integer():
+            return int(value)
+        return value if type(value) is int else _refused("an integer", value)
 
 
 class Int64Type(ColumnType[int]):
@@ -142,7 +147,10 @@ class TimestampType(ColumnType[datetime]):
         return ((_aware(value) - _EPOCH) // _MICROSECOND) / 1000
 
     def load(self, value: Value) -> datetime:
-        return _EPOCH + timedelta(microseconds=round(value * 1000))
+        try:
+            return _EPOCH + timedelta(microseconds=round(value * 1000))
+        except OverflowError:
+            raise ValidationError("a time outside of the years 1 to 9999") from None
 
 
 def iso_timestamp(value: datetime) -> str:
@@ -160,7 +168,8 @@ class IsoDatetimeType(ColumnType[datetime]):
 
     def load(self, value: Value) -> datetime:
         if isinstance(value, str):
-            return datetime.fromisoformat(value).astimezone(UTC)
+            time = datetime.fromisoformat(value)
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         return TimestampType().load(value)
 
 
@@ -205,6 +214,7 @@ class JsonTextType(ColumnType[Any]):
 
     mutable = True
     json_text = True
+    holds_none = True
 
     def __init__(self, validator: Validator | None = None) -> None:
         self.validator = validator or schema.String()
@@ -225,6 +235,7 @@ class AnyType(ColumnType[Any]):
     """Whatever Convex can hold: JSON-like objects, arrays and scalars, bytes, ConvexInt64."""
 
     mutable = True
+    holds_none = True
 
     def __init__(self, validator: Validator | None = None) -> None:
         self.validator = validator or AnyValue()
@@ -286,7 +297,7 @@ def _plain(value: Any) -> Value:
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(
         detailed_validation=False,
-        unstruct_collection_overrides={set: list, frozenset: list, tuple: list},
+        unstruct_collection_overrides={set: _ordered, frozenset: _ordered, tuple: list},
     )
     scalars: dict[type, ColumnType[Any]] = {datetime: TimestampType(), int: IntType(), float: FloatType()}
     for python, column in scalars.items():
@@ -297,6 +308,11 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(bytes, lambda value, _: value)
     converter.register_unstructure_hook(bytes, lambda value: value)
     return converter
+
+
+def _ordered(items: Iterable[Value]) -> list[Value]:
+    """The members of a set, in Convex's order: the same set is always the same array."""
+    return sorted(items, key=canonical)
 
 
 def _structured(column: ColumnType[Any], value: Value, _: object) -> Any:

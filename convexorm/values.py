@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -120,7 +121,8 @@ def _canonical_list(value: list[Value]) -> bytes:
 
 def _canonical_dict(value: dict[str, Value]) -> bytes:
     parts = [b"\x15"]
-    for name, item in sorted((_escaped(name.encode()), item) for name, item in value.items()):
+    named = ((_canonical_str(name)[1:], item) for name, item in value.items())
+    for name, item in sorted(named, key=operator.itemgetter(0)):
         parts += (name if name != b"\0" else b"\0\xff", canonical(item))
     parts.append(b"\0")
     return b"".join(parts)

@@ -33,7 +33,10 @@ def connect(
         admin_key = admin_key or os.environ.get("CONVEX_ADMIN_KEY")
     if url in ("memory:", "sqlite://", "sqlite:///:memory:"):
         return EmbeddedDeployment()
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise DeploymentError(f"not a URL: {error}") from None
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return EmbeddedDeployment(unquote(parts.path[1:]))
     if parts.scheme in ("http", "https") and parts.netloc:

@@ -244,7 +244,7 @@ def _version(data: Mapping[str, Any]) -> ConvexORMError:
 
 def _unknown_table(data: Mapping[str, Any]) -> ConvexORMError:
     return DeploymentError(
-        f"the deployment has no table {data.get('table')!r}; write its schema with `python -m convexorm schema`, then deploy"
+        f"the deployment has no table {data.get('table')!r}; write the schema with `python -m convexorm schema`, deploy it"
     )
 
 

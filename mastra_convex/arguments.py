@@ -1,0 +1,230 @@
+"""Checking what the contract's methods are given, before anything is read or written.
+
+Every check raises `InvalidArgument` with the operation, the argument and what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+import attrs
+
+from mastra_convex.errors import InvalidArgument
+
+__all__ = [
+    "DateRange",
+    "Include",
+    "MessageFilter",
+    "OrderBy",
+    "Paging",
+    "ThreadFilter",
+    "check_date_range",
+    "check_id",
+    "check_ids",
+    "check_include",
+    "check_instant",
+    "check_keys",
+    "check_mapping",
+    "check_metadata_filter",
+    "check_order",
+    "check_paging",
+]
+
+MAX_SAFE_INTEGER = 2**53 - 1
+"""JavaScript's: the contract's page numbers and offsets stay below it."""
+_METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
+_FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
+
+
+class OrderBy(TypedDict, total=False):
+    field: Literal["created_at", "updated_at"]
+    direction: Literal["ASC", "DESC"]
+
+
+class DateRange(TypedDict, total=False):
+    """Both ends belong to the range unless said otherwise; aware datetimes."""
+
+    start: datetime
+    end: datetime
+    start_exclusive: bool
+    end_exclusive: bool
+
+
+class MessageFilter(TypedDict, total=False):
+    """`metadata`: scalars that `content["metadata"]` must hold, exactly."""
+
+    date_range: DateRange
+    metadata: Mapping[str, str | float | bool | None]
+
+
+class ThreadFilter(TypedDict, total=False):
+    """`metadata`: JSON values that the thread's metadata must hold, exactly."""
+
+    resource_id: str
+    metadata: Mapping[str, Any]
+
+
+class _IncludeId(TypedDict):
+    id: str
+
+
+class Include(_IncludeId, total=False):
+    """A message to answer besides the page, with its neighbours in its own thread."""
+
+    thread_id: str
+    with_previous_messages: int
+    with_next_messages: int
+
+
+@attrs.frozen
+class Paging:
+    """Which part of a list: `per_page` False is all of it, 0 none of it."""
+
+    page: int
+    per_page: int | Literal[False]
+
+    @property
+    def offset(self) -> int:
+        return 0 if self.per_page is False else self.page * self.per_page
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_paging(
+    operation: str, page: int, per_page: int | Literal[False] | None, *, default: int, one_page: bool = False
+) -> Paging:
+    """The part of a list asked for. With `one_page` a `per_page` of False allows only page 0, else it ignores the page."""
+    size: int | Literal[False] = default if per_page is None else per_page
+    if not _whole(page) or page < 0:
+        raise InvalidArgument("a whole number from 0", operation=operation, argument="page", status="INVALID_PAGE")
+    if size is not False and (not _whole(size) or size < 0):
+        raise InvalidArgument(
+            "a whole number from 0, or False for all", operation=operation, argument="per_page", status="INVALID_PAGE"
+        )
+    if size is False and one_page and page != 0:
+        raise InvalidArgument("0 when per_page is False", operation=operation, argument="page", status="INVALID_PAGE")
+    if size is not False and page * size > MAX_SAFE_INTEGER:
+        raise InvalidArgument("too large", operation=operation, argument="page", status="INVALID_PAGE")
+    return Paging(page, size)
+
+
+def check_order(
+    operation: str, order_by: OrderBy | None, *, fields: Sequence[str], direction: Literal["ASC", "DESC"]
+) -> tuple[str, Literal["asc", "desc"]]:
+    """The attribute and the direction to order by."""
+    given: Mapping[str, Any] = order_by or {}
+    check_keys(operation, "order_by", given, ("field", "direction"))
+    field, chosen = given.get("field") or fields[0], given.get("direction") or direction
+    if field not in fields:
+        raise InvalidArgument(f"field is one of {', '.join(fields)}", operation=operation, argument="order_by")
+    if chosen not in ("ASC", "DESC"):
+        raise InvalidArgument("direction is 'ASC' or 'DESC'", operation=operation, argument="order_by")
+    return field, "asc" if chosen == "ASC" else "desc"
+
+
+def check_mapping(operation: str, argument: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(f"a mapping, got {type(value).__name__}", operation=operation, argument=argument)
+    return value
+
+
+def check_keys(operation: str, argument: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
+    """A mapping with no other keys than these."""
+    mapping = check_mapping(operation, argument, value)
+    for key in mapping:
+        if key not in known:
+            raise InvalidArgument(f"no key {key!r}; there are {', '.join(known)}", operation=operation, argument=argument)
+    return mapping
+
+
+def check_id(operation: str, argument: str, value: object) -> str:
+    """A record id: a string with something in it."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidArgument(
+            "a non-empty string", operation=operation, argument=argument, status=f"INVALID_{argument.upper()}"
+        )
+    return value
+
+
+def check_ids(operation: str, argument: str, value: object) -> list[str]:
+    """One record id or several, each once, in order."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, Sequence) or not values:
+        raise InvalidArgument(
+            "a non-empty string, or several",
+            operation=operation,
+            argument=argument,
+            status=f"INVALID_{argument.upper()}",
+        )
+    return list(dict.fromkeys(check_id(operation, argument, one) for one in values))
+
+
+def check_instant(operation: str, argument: str, value: object) -> datetime:
+    """An aware datetime, or the ISO text of one."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidArgument("not an ISO timestamp", operation=operation, argument=argument) from None
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        kind = "a naive datetime" if isinstance(value, datetime) else type(value).__name__
+        raise InvalidArgument(f"an aware datetime, got {kind}", operation=operation, argument=argument)
+    return value
+
+
+def check_date_range(operation: str, value: object) -> DateRange:
+    keys = ("start", "end", "start_exclusive", "end_exclusive")
+    given = check_keys(operation, "date_range", value, keys)
+    checked: DateRange = {
+        "start_exclusive": bool(given.get("start_exclusive")),
+        "end_exclusive": bool(given.get("end_exclusive")),
+    }
+    if given.get("start") is not None:
+        checked["start"] = check_instant(operation, "date_range.start", given["start"])
+    if given.get("end") is not None:
+        checked["end"] = check_instant(operation, "date_range.end", given["end"])
+    return checked
+
+
+def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Mapping[str, Any]:
+    """Metadata to filter by: keys are identifiers of at most 128 characters; with `scalars` values are JSON scalars."""
+    given = check_mapping(operation, "metadata", value)
+    for key, one in given.items():
+        if not isinstance(key, str) or not _METADATA_KEY.match(key) or key in _FORBIDDEN_KEYS:
+            raise InvalidArgument(
+                f"key {str(key)[:80]!r} cannot be filtered by; keys are letters, digits and underscores, at most 128",
+                operation=operation,
+                argument="metadata",
+                status="INVALID_METADATA_KEY",
+            )
+        scalar = one is None or isinstance(one, str | bool) or (isinstance(one, int | float) and math.isfinite(one))
+        if scalars and not scalar:
+            raise InvalidArgument(
+                f"the value of {key!r} is a string, a finite number, a boolean or None",
+                operation=operation,
+                argument="metadata",
+                status="INVALID_METADATA_VALUE",
+            )
+    return given
+
+
+def check_include(operation: str, value: Sequence[Include] | None) -> list[Include]:
+    """The windows asked for, sizes filled in."""
+    keys = ("id", "thread_id", "with_previous_messages", "with_next_messages")
+    windows: list[Include] = []
+    for one in value or ():
+        given = check_keys(operation, "include", one, keys)
+        window: Include = {"id": check_id(operation, "include.id", given.get("id"))}
+        for key in ("with_previous_messages", "with_next_messages"):
+            size = given.get(key) or 0
+            if not _whole(size) or size < 0:
+                raise InvalidArgument("a whole number from 0", operation=operation, argument=f"include.{key}")
+            window[key] = size
+        windows.append(window)
+    return windows

@@ -1,0 +1,64 @@
+"""Mastra's own errors, under `convexorm.ConvexORMError`. Each carries the contract's error id."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from convexorm import ConvexORMError, ValidationError
+
+__all__ = ["InvalidArgument", "MastraError", "ThreadAlreadyExists", "ThreadNotFound", "UnknownStore", "error_id"]
+
+
+def error_id(operation: str, status: str) -> str:
+    """The contract's id of an error: `MASTRA_STORAGE_CONVEX_LIST_THREADS_INVALID_PAGE`."""
+    return f"MASTRA_STORAGE_CONVEX_{operation}_{status}".upper()
+
+
+class MastraError(ConvexORMError):
+    """An operation of the storage contract that failed. `operation` is its name, `id` the contract's error id."""
+
+    status: ClassVar[str] = "FAILED"
+
+    def __init__(self, problem: str, *, operation: str, status: str | None = None) -> None:
+        self.operation = operation
+        self.id = error_id(operation, status or self.status)
+        super().__init__(f"{operation}: {problem}")
+
+
+class InvalidArgument(MastraError, ValidationError):
+    """An argument the contract refuses. `argument` names it; nothing was read or written."""
+
+    status = "INVALID_ARGUMENT"
+
+    def __init__(self, problem: str, *, operation: str, argument: str, status: str | None = None) -> None:
+        MastraError.__init__(self, f"{argument}: {problem}", operation=operation, status=status)
+        self.argument = argument
+        self.problem = problem
+        self.table = None
+        self.field = argument
+
+
+class ThreadNotFound(MastraError):
+    """There is no thread with this id."""
+
+    status = "THREAD_NOT_FOUND"
+
+    def __init__(self, thread_id: str, *, operation: str) -> None:
+        super().__init__(f"there is no thread {thread_id!r}", operation=operation)
+        self.thread_id = thread_id
+
+
+class ThreadAlreadyExists(MastraError):
+    """The id for a new thread is taken."""
+
+    status = "THREAD_EXISTS"
+
+    def __init__(self, thread_id: str, *, operation: str) -> None:
+        super().__init__(f"a thread {thread_id!r} exists already", operation=operation)
+        self.thread_id = thread_id
+
+
+class UnknownStore(MastraError):
+    """The store has no domain of this name."""
+
+    status = "UNKNOWN_STORE"

@@ -1,0 +1,60 @@
+"""The memory domain: threads, messages, resources, copies of threads."""
+
+from __future__ import annotations
+
+from convexorm.faces import blocking
+from mastra_convex.domain import Domain
+from mastra_convex.entities import Message, Resource, Thread
+from mastra_convex.memory.copies import AsyncCopies, ClonedThread, CloneOptions, CopiedThread, CopyFilter
+from mastra_convex.memory.messages import AsyncMessages, MessageList, MessagePage
+from mastra_convex.memory.resources import AsyncResources
+from mastra_convex.memory.threads import AsyncThreads, ThreadPage
+
+__all__ = [
+    "AsyncMemory",
+    "CloneOptions",
+    "ClonedThread",
+    "CopiedThread",
+    "CopyFilter",
+    "Memory",
+    "MessageList",
+    "MessagePage",
+    "ThreadPage",
+]
+
+
+class AsyncMemory(AsyncThreads, AsyncMessages, AsyncResources, AsyncCopies):
+    """An agent's memory, awaited. `Memory` is the same, blocking."""
+
+    async def dangerously_clear_all(self) -> None:
+        """Delete every thread, message and resource, in as many commits as it takes."""
+        async with self._session() as session:
+            for query in (Message.query(), Thread.query(), Resource.query()):
+                await session.delete_all(query.full_scan())
+
+
+class Memory(Domain):
+    """An agent's memory, blocking. `AsyncMemory` is the same, awaited."""
+
+    face = AsyncMemory
+
+    get_thread_by_id = blocking(AsyncMemory.get_thread_by_id)
+    save_thread = blocking(AsyncMemory.save_thread)
+    update_thread = blocking(AsyncMemory.update_thread)
+    patch_thread = blocking(AsyncMemory.patch_thread)
+    update_thread_metadata = blocking(AsyncMemory.update_thread_metadata)
+    update_thread_resource_id = blocking(AsyncMemory.update_thread_resource_id)
+    list_threads = blocking(AsyncMemory.list_threads)
+    delete_thread = blocking(AsyncMemory.delete_thread)
+    copy_thread = blocking(AsyncMemory.copy_thread)
+    clone_thread = blocking(AsyncMemory.clone_thread)
+    save_messages = blocking(AsyncMemory.save_messages)
+    list_messages = blocking(AsyncMemory.list_messages)
+    list_messages_by_resource_id = blocking(AsyncMemory.list_messages_by_resource_id)
+    list_messages_by_id = blocking(AsyncMemory.list_messages_by_id)
+    update_messages = blocking(AsyncMemory.update_messages)
+    delete_messages = blocking(AsyncMemory.delete_messages)
+    get_resource_by_id = blocking(AsyncMemory.get_resource_by_id)
+    save_resource = blocking(AsyncMemory.save_resource)
+    update_resource = blocking(AsyncMemory.update_resource)
+    dangerously_clear_all = blocking(AsyncMemory.dangerously_clear_all)

@@ -1,0 +1,212 @@
+"""Copies of threads: a new, independent thread with some or all of another's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypedDict
+from uuid import uuid4
+
+import attrs
+
+from convexorm import AsyncSession, ConvexORMError, StaleDataError
+from convexorm.types import iso_timestamp
+from convexorm.values import size_of
+from mastra_convex.arguments import check_id, check_ids, check_instant, check_keys, check_mapping
+from mastra_convex.domain import AsyncDomain, now
+from mastra_convex.entities import Message, Thread
+from mastra_convex.errors import InvalidArgument, ThreadAlreadyExists, ThreadNotFound
+
+__all__ = ["AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
+
+_COPIED_AT_ONCE = 4_000
+"""Messages written in one commit."""
+_COPIED_BYTES = 8 << 20
+"""Bytes of messages written in one commit; Convex allows 16 MiB, as arguments and as documents."""
+
+
+class CopyFilter(TypedDict, total=False):
+    """Both ends of the dates belong to the range."""
+
+    start_date: datetime
+    end_date: datetime
+    message_ids: Sequence[str]
+
+
+class CloneOptions(TypedDict, total=False):
+    """`message_limit`: how many messages at most, the newest."""
+
+    message_limit: int
+    message_filter: CopyFilter
+
+
+@attrs.frozen
+class CopiedThread:
+    """The new thread, and the id of each copied message by the id of its source."""
+
+    thread: Thread
+    message_id_map: dict[str, str]
+
+
+@attrs.frozen
+class ClonedThread(CopiedThread):
+    """A copied thread with its messages, the oldest first."""
+
+    cloned_messages: list[Message]
+
+
+class AsyncCopies(AsyncDomain):
+    """The part of the memory contract that is about copies of threads."""
+
+    async def copy_thread(
+        self,
+        *,
+        source_thread_id: str,
+        new_thread_id: str | None = None,
+        resource_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        options: CloneOptions | None = None,
+    ) -> CopiedThread:
+        """Copy a thread and its messages, without answering the messages.
+
+        The copy belongs to `resource_id` or to the source's resource, is titled `title` or "Clone of …", and carries
+        `metadata` with `clone` added: `sourceThreadId`, `clonedAt` and `lastMessageId`. One atomic commit for up to 4,000
+        messages (8 MiB); of a longer thread the messages are copied in several first, and the thread appears with the
+        last. Raises ThreadNotFound, and ThreadAlreadyExists for a taken `new_thread_id`.
+        """
+        copy, _ = await self._copy("COPY_THREAD", source_thread_id, new_thread_id, resource_id, title, metadata, options)
+        return copy
+
+    async def clone_thread(
+        self,
+        *,
+        source_thread_id: str,
+        new_thread_id: str | None = None,
+        resource_id: str | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        options: CloneOptions | None = None,
+    ) -> ClonedThread:
+        """`copy_thread`, answering the copied messages too."""
+        copy, messages = await self._copy(
+            "CLONE_THREAD", source_thread_id, new_thread_id, resource_id, title, metadata, options
+        )
+        return ClonedThread(copy.thread, copy.message_id_map, messages)
+
+    async def _copy(
+        self,
+        operation: str,
+        source_id: str,
+        new_id: str | None,
+        resource_id: str | None,
+        title: str | None,
+        metadata: Mapping[str, Any] | None,
+        options: CloneOptions | None,
+    ) -> tuple[CopiedThread, list[Message]]:
+        check_id(operation, "source_thread_id", source_id)
+        new_id = str(uuid4()) if new_id is None else check_id(operation, "new_thread_id", new_id)
+        if resource_id is not None:
+            check_id(operation, "resource_id", resource_id)
+        if metadata is not None:
+            check_mapping(operation, "metadata", metadata)
+        chosen = _Choice(operation, options or {})
+        async with self._session() as session:
+            source, taken = await session.get_many(Thread, [source_id, new_id])
+            if source is None:
+                raise ThreadNotFound(source_id, operation=operation)
+            if taken is not None:
+                raise ThreadAlreadyExists(new_id, operation=operation)
+            messages = await chosen.messages(session, source_id)
+            moment = now()
+            clone: dict[str, Any] = {"sourceThreadId": source_id, "clonedAt": iso_timestamp(moment)}
+            if messages:
+                clone["lastMessageId"] = messages[-1].id
+            thread = Thread(
+                id=new_id,
+                resource_id=resource_id or source.resource_id,
+                title=title or (f"Clone of {source.title}" if source.title else None),
+                metadata={**(metadata or {}), "clone": clone},
+                created_at=moment,
+                updated_at=moment,
+            )
+            copies = [_copied(message, thread, resource_id) for message in messages]
+            try:
+                await _store(session, thread, copies)
+            except StaleDataError as error:
+                raise ThreadAlreadyExists(new_id, operation=operation) from error
+        ids = {message.id: copy.id for message, copy in zip(messages, copies, strict=True)}
+        return CopiedThread(thread, ids), copies
+
+
+class _Choice:
+    """Which messages to copy."""
+
+    def __init__(self, operation: str, options: Mapping[str, Any]) -> None:
+        given = check_keys(operation, "options", options, ("message_limit", "message_filter"))
+        keys = ("start_date", "end_date", "message_ids")
+        filter_ = check_keys(operation, "message_filter", given.get("message_filter") or {}, keys)
+        limit = given.get("message_limit")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise InvalidArgument("a whole number from 0", operation=operation, argument="message_limit")
+        self._limit = limit or None  # the contract: 0 is no limit
+        self._conditions = []
+        if filter_.get("start_date") is not None:
+            start = check_instant(operation, "start_date", filter_["start_date"])
+            self._conditions.append(Message.created_at >= start)
+        if filter_.get("end_date") is not None:
+            end = check_instant(operation, "end_date", filter_["end_date"])
+            self._conditions.append(Message.created_at <= end)
+        if filter_.get("message_ids"):
+            self._conditions.append(Message.id.in_(check_ids(operation, "message_ids", filter_["message_ids"])))
+
+    async def messages(self, session: AsyncSession, thread_id: str) -> list[Message]:
+        """The chosen messages of a thread, the oldest first."""
+        query = Message.query().by_index("by_thread_created", thread_id=thread_id).where(*self._conditions)
+        if self._limit is None:
+            return await session.all(query)
+        newest = await session.all(query.order("desc").limit(self._limit))
+        return newest[::-1]
+
+
+def _copied(message: Message, thread: Thread, resource_id: str | None) -> Message:
+    return Message(
+        id=str(uuid4()),
+        thread_id=thread.id,
+        content=message.content,
+        role=message.role,
+        type=message.type,
+        created_at=message.created_at,
+        resource_id=resource_id or message.resource_id,
+    )
+
+
+async def _store(session: AsyncSession, thread: Thread, messages: Sequence[Message]) -> None:
+    """Write the messages and then the thread. What was written is taken back if the rest cannot be."""
+    *first, last = _chunks(messages)
+    try:
+        for chunk in first:
+            session.add_all(chunk, unique=False, returning=False)
+            await session.commit()
+        session.add(thread)
+        session.add_all(last, unique=False, returning=False)
+        await session.commit()
+    except ConvexORMError:
+        session.rollback()
+        if first:
+            await session.delete_all(Message.query().by_index("by_thread", thread_id=thread.id))
+        raise
+
+
+def _chunks(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """The messages in batches that one commit can write; the last one may be empty."""
+    chunk: list[Message] = []
+    size = 0
+    for message in messages:
+        weight = 512 + size_of(Message.__columns__["content"].dump(message.content))
+        if chunk and (len(chunk) >= _COPIED_AT_ONCE or size + weight > _COPIED_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(message)
+        size += weight
+    yield chunk

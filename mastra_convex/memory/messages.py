@@ -1,0 +1,342 @@
+"""Messages: saved in batches, listed by thread or resource, with the neighbours of others included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from convexorm import AsyncSession, Condition, Query
+from mastra_convex.arguments import (
+    DateRange,
+    Include,
+    MessageFilter,
+    OrderBy,
+    Paging,
+    check_date_range,
+    check_id,
+    check_ids,
+    check_include,
+    check_instant,
+    check_keys,
+    check_mapping,
+    check_metadata_filter,
+    check_order,
+    check_paging,
+)
+from mastra_convex.domain import AsyncDomain, now
+from mastra_convex.entities import Message, Thread
+from mastra_convex.errors import InvalidArgument
+from mastra_convex.records import record_of
+
+__all__ = ["AsyncMessages", "MessageList", "MessagePage"]
+
+_DELETED_AT_ONCE = 1_000
+"""Messages deleted by id in one commit: each takes two of the 4,096 index ranges Convex allows."""
+
+
+@attrs.frozen
+class MessageList:
+    """Messages, with nothing known of others."""
+
+    messages: list[Message]
+
+
+@attrs.frozen
+class MessagePage:
+    """Some messages of a list. `total` is None where it was not asked for, `per_page` False where all were.
+
+    Included messages are among `messages`, in order, each once.
+    """
+
+    messages: list[Message]
+    total: int | None
+    page: int
+    per_page: int | Literal[False]
+    has_more: bool
+
+
+class AsyncMessages(AsyncDomain):
+    """The part of the memory contract that is about messages."""
+
+    async def save_messages(self, *, messages: Iterable[Message | Mapping[str, Any]]) -> MessageList:
+        """Store messages, each whole and in place of one with its id, and mark their threads as updated, in one commit.
+
+        A message without id, thread or resource rejects the batch. `type` defaults to "v2", `created_at` to now. Raises
+        LimitExceeded for more than Convex writes at once (about 4,000 new messages, 16 MiB).
+        """
+        operation = "SAVE_MESSAGES"
+        moment = now()
+        records = [record_of(operation, "messages", Message, one, type="v2", created_at=moment) for one in messages]
+        for record in records:
+            check_id(operation, "thread_id", record.thread_id)
+            check_id(operation, "resource_id", record.resource_id)
+        if not records:
+            return MessageList([])
+        latest = {record.id: record for record in records}
+        async with self._session() as session:
+            for record in latest.values():
+                session.upsert(record, returning=False)
+            _touch(session, (record.thread_id for record in latest.values()))
+            await session.commit()
+        return MessageList(sorted(latest.values(), key=lambda record: record.created_at))
+
+    async def list_messages(
+        self,
+        *,
+        thread_id: str | Sequence[str],
+        resource_id: str | None = None,
+        include: Sequence[Include] | None = None,
+        filter: MessageFilter | None = None,
+        page: int = 0,
+        per_page: int | Literal[False] | None = None,
+        order_by: OrderBy | None = None,
+        include_total: bool = True,
+    ) -> MessagePage:
+        """Messages of one or several threads, 40 a page, the oldest first unless `order_by` says otherwise.
+
+        `filter` takes a `date_range` and `metadata`. `include` adds messages with their neighbours in their own threads,
+        whatever the filter; with a `resource_id` neither they nor the listed ones belong to another resource. Without
+        `include_total` nothing is counted and `has_more` comes from one more row. `per_page=0` answers only what is
+        included, `per_page=False` everything.
+        """
+        operation = "LIST_MESSAGES"
+        threads = check_ids(operation, "thread_id", thread_id)
+        conditions, direction, paging = _checked(operation, filter, order_by, page, per_page)
+        if resource_id:
+            conditions.append(Message.resource_id == resource_id)
+        queries = [
+            Message.query().by_index("by_thread_created", thread_id=one).where(*conditions).order(direction)
+            for one in threads
+        ]
+        async with self._session() as session:
+            listing = _Listing(session, queries, direction, paging, include_total)
+            return await listing.answer(check_include(operation, include), resource_id or None, set(threads))
+
+    async def list_messages_by_resource_id(
+        self,
+        *,
+        resource_id: str,
+        include: Sequence[Include] | None = None,
+        filter: MessageFilter | None = None,
+        page: int = 0,
+        per_page: int | Literal[False] | None = None,
+        order_by: OrderBy | None = None,
+        include_total: bool = True,
+    ) -> MessagePage:
+        """Messages of all threads of a resource; everything else as for `list_messages`."""
+        operation = "LIST_MESSAGES_BY_RESOURCE_ID"
+        check_id(operation, "resource_id", resource_id)
+        conditions, direction, paging = _checked(operation, filter, order_by, page, per_page)
+        query = Message.query().by_index("by_resource_created", resource_id=resource_id).where(*conditions).order(direction)
+        async with self._session() as session:
+            listing = _Listing(session, [query], direction, paging, include_total)
+            return await listing.answer(check_include(operation, include), resource_id, None)
+
+    async def list_messages_by_id(self, *, message_ids: Iterable[str]) -> MessageList:
+        """The messages with these ids that there are, the oldest first."""
+        ids = list(dict.fromkeys(check_id("LIST_MESSAGES_BY_ID", "message_ids", one) for one in message_ids))
+        async with self._session() as session:
+            found = [message for message in await session.get_many(Message, ids) if message is not None]
+        return MessageList(sorted(found, key=_place))
+
+    async def update_messages(self, *, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+        """Change the messages that there are: each mapping holds an `id` and what to change.
+
+        `content` merges one level deep, its `metadata` one level deeper; a new `thread_id` moves the message. The threads
+        concerned are marked as updated. One atomic commit; concurrent updates are all kept.
+        """
+        operation = "UPDATE_MESSAGES"
+        updates = [_checked_update(operation, one) for one in messages]
+
+        async def update(session: AsyncSession) -> list[Message]:
+            found = await session.get_many(Message, list(dict.fromkeys(one["id"] for one in updates)))
+            stored = {message.id: message for message in found if message is not None}
+            touched: list[str] = []
+            for one in updates:
+                message = stored.get(one["id"])
+                if message is not None:
+                    touched.append(message.thread_id)
+                    _apply(message, one)
+                    touched.append(message.thread_id)
+            _touch(session, touched)
+            return list(stored.values())
+
+        async with self._session() as session:
+            return await session.transact(update) if updates else []
+
+    async def delete_messages(self, *, message_ids: Iterable[str]) -> None:
+        """Delete the messages that there are and mark their threads as updated, up to 1,000 in one atomic commit."""
+        ids = list(dict.fromkeys(check_id("DELETE_MESSAGES", "message_ids", one) for one in message_ids))
+        async with self._session() as session:
+            for start in range(0, len(ids), _DELETED_AT_ONCE):
+                found = await session.get_many(Message, ids[start : start + _DELETED_AT_ONCE])
+                there = [message for message in found if message is not None]
+                for message in there:
+                    session.delete_key(Message, message.id)
+                _touch(session, (message.thread_id for message in there))
+                await session.commit()
+
+
+# -- listing -------------------------------------------------------------------------------------------------------
+
+
+class _Listing:
+    """Answers a list: a page of one query or of several merged, counts, and included windows."""
+
+    def __init__(
+        self,
+        session: AsyncSession,
+        queries: Sequence[Query[Message]],
+        direction: Literal["asc", "desc"],
+        paging: Paging,
+        include_total: bool,
+    ) -> None:
+        self._session = session
+        self._queries = queries
+        self._direction = direction
+        self._paging = paging
+        self._include_total = include_total
+
+    async def answer(self, windows: Sequence[Include], resource_id: str | None, threads: set[str] | None) -> MessagePage:
+        """The page. `threads` are those listed, None for a resource's list: the contract's `has_more` looks at them."""
+        reads, total, page = self._reads(), None, self._paging
+        targets = [Message.query().by_index("by_record_id", id=one["id"]).limit(1) for one in windows]
+        answers = await self._session.read(*reads, *targets) if reads or targets else ()
+        found = [one[0] if one else None for one in answers[len(reads) :]]
+        counts = [one for one in answers[: len(reads)] if isinstance(one, int)]
+        listed = self._merged([one for one in answers[: len(reads)] if not isinstance(one, int)])
+        if self._include_total or page.per_page == 0:
+            total = 0 if page.per_page == 0 and page.per_page is not False else sum(counts) if counts else len(listed)
+        has_more = False
+        if page.per_page is not False:
+            rows = listed[self._skipped() :]
+            listed, has_more = rows[: page.per_page], len(rows) > page.per_page > 0
+        included = await self._windows(windows, found, resource_id)
+        messages = {message.id: message for message in (*listed, *included)}
+        if included and threads is not None and has_more and total is not None:
+            # the contract counts included messages of the listed threads as answered
+            has_more = sum(message.thread_id in threads for message in messages.values()) < total
+        ordered = sorted(messages.values(), key=_place, reverse=self._direction == "desc")
+        return MessagePage(ordered, total, page.page, page.per_page, has_more)
+
+    def _skipped(self) -> int:
+        """How many of the merged rows come before the page: one query passes over them in the deployment."""
+        return 0 if len(self._queries) == 1 else self._paging.offset
+
+    def _reads(self) -> list[Any]:
+        per_page, offset = self._paging.per_page, self._paging.offset
+        if per_page is False:
+            return list(self._queries)
+        if per_page == 0:
+            return []
+        if len(self._queries) == 1:
+            reads: list[Any] = [self._queries[0].offset(offset).limit(per_page + 1)]
+        else:
+            reads = [query.limit(offset + per_page + 1) for query in self._queries]
+        return [*reads, *(query.count() for query in self._queries)] if self._include_total else reads
+
+    def _merged(self, lists: Sequence[list[Message]]) -> list[Message]:
+        if len(lists) == 1:
+            return lists[0]
+        rows = [message for one in lists for message in one]
+        return sorted(rows, key=_place, reverse=self._direction == "desc")
+
+    async def _windows(
+        self, windows: Sequence[Include], found: Sequence[Message | None], resource_id: str | None
+    ) -> list[Message]:
+        """The included messages and their neighbours, in one call for all of them."""
+        included: list[Message] = []
+        queries: list[Query[Message]] = []
+        for window, target in zip(windows, found, strict=True):
+            if target is None or (resource_id is not None and target.resource_id != resource_id):
+                continue
+            included.append(target)
+            thread = Message.query().by_index("by_thread_created", thread_id=target.thread_id).after(target)
+            if resource_id is not None:
+                thread = thread.where(Message.resource_id == resource_id)
+            before, behind = window["with_previous_messages"], window["with_next_messages"]
+            queries += [thread.order("desc").limit(before)] if before else []
+            queries += [thread.limit(behind)] if behind else []
+        if queries:
+            for neighbours in await self._session.read(*queries):
+                included += neighbours
+        return included
+
+
+def _place(message: Message) -> tuple[Any, float]:
+    """Where a message stands in time: messages of one millisecond keep the order they were stored in."""
+    return message.created_at, message.creation_time or 0.0
+
+
+def _checked(
+    operation: str,
+    filter: MessageFilter | None,
+    order_by: OrderBy | None,
+    page: int,
+    per_page: int | Literal[False] | None,
+) -> tuple[list[Condition], Literal["asc", "desc"], Paging]:
+    paging = check_paging(operation, page, per_page, default=40)
+    _, direction = check_order(operation, order_by, fields=("created_at",), direction="ASC")
+    wanted = check_keys(operation, "filter", filter or {}, ("date_range", "metadata"))
+    conditions = _between(check_date_range(operation, wanted.get("date_range") or {}))
+    metadata = check_metadata_filter(operation, wanted.get("metadata") or {}, scalars=True)
+    conditions += [Message.content["metadata"][key] == value for key, value in metadata.items()]
+    return conditions, direction, paging
+
+
+def _between(dates: DateRange) -> list[Condition]:
+    conditions: list[Condition] = []
+    if "start" in dates:
+        start = dates["start"]
+        conditions.append(Message.created_at > start if dates["start_exclusive"] else Message.created_at >= start)
+    if "end" in dates:
+        end = dates["end"]
+        conditions.append(Message.created_at < end if dates["end_exclusive"] else Message.created_at <= end)
+    return conditions
+
+
+# -- changing ------------------------------------------------------------------------------------------------------
+
+_CHANGEABLE = ("id", "thread_id", "resource_id", "role", "type", "content", "created_at")
+
+
+def _checked_update(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    update = dict(check_keys(operation, "messages", given, _CHANGEABLE))
+    check_id(operation, "id", update.get("id"))
+    if update.get("thread_id"):
+        check_id(operation, "thread_id", update["thread_id"])
+    if update.get("created_at") is not None:
+        update["created_at"] = check_instant(operation, "created_at", update["created_at"])
+    for name in ("role", "type"):
+        if update.get(name) is not None and not isinstance(update[name], str):
+            raise InvalidArgument("a string", operation=operation, argument=name)
+    return update
+
+
+def _apply(message: Message, update: Mapping[str, Any]) -> None:
+    for name in ("thread_id", "role", "type", "created_at"):
+        if update.get(name):
+            setattr(message, name, update[name])
+    if "resource_id" in update:
+        message.resource_id = update["resource_id"]
+    if update.get("content") is not None:
+        message.content = _merged_content(message.content, update["content"])
+
+
+def _merged_content(stored: Any, update: Any) -> Any:
+    if not isinstance(stored, Mapping) or not isinstance(update, Mapping):
+        return update
+    merged = {**stored, **update}
+    if stored.get("metadata") and update.get("metadata"):
+        check_mapping("UPDATE_MESSAGES", "content.metadata", update["metadata"])
+        merged["metadata"] = {**stored["metadata"], **update["metadata"]}
+    return merged
+
+
+def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
+    """Mark threads as updated now, those that there are."""
+    moment = now()
+    for thread_id in dict.fromkeys(thread_ids):
+        session.update(Thread, thread_id, {"updated_at": moment}, missing_ok=True)

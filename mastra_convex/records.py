@@ -1,0 +1,46 @@
+"""Entities made from what the contract's methods are given: an entity, or a mapping of its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from convexorm import Model
+from mastra_convex.arguments import check_instant
+from mastra_convex.errors import InvalidArgument
+
+__all__ = ["record_of"]
+
+M = TypeVar("M", bound=Model)
+
+
+def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[str, Any], **defaults: Any) -> M:
+    """A new entity with the attributes of `given`; `defaults` stand in for those that are not given, or None.
+
+    Timestamps may be ISO text. Raises InvalidArgument for anything that is neither, unknown attributes and missing ones.
+    """
+    columns = model.__columns__
+    if isinstance(given, model):
+        values = {name: getattr(given, name) for name in columns}
+    elif isinstance(given, Mapping):
+        values = dict(given)
+    else:
+        raise InvalidArgument(
+            f"a {model.__name__} or a mapping of its attributes, got {type(given).__name__}",
+            operation=operation,
+            argument=argument,
+        )
+    for name, value in defaults.items():
+        if values.get(name) is None:
+            values[name] = value
+    for name in ("created_at", "updated_at"):
+        if isinstance(values.get(name), str):
+            values[name] = check_instant(operation, f"{argument}.{name}", values[name])
+    for name in values:
+        if name not in columns:
+            known = ", ".join(columns)
+            raise InvalidArgument(f"no attribute {name!r}; there are {known}", operation=operation, argument=argument)
+    key = model.__primary_key__
+    if key is not None and (not isinstance(values.get(key), str) or not values[key].strip()):
+        raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
+    return model(**values)

@@ -1,0 +1,122 @@
+"""`ConvexStore` and `AsyncConvexStore`: the facade over the storage domains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from convexorm import Deployment, connect
+from convexorm.errors import InvalidRequestError
+from mastra_convex.domain import Backend
+from mastra_convex.errors import UnknownStore
+from mastra_convex.memory import AsyncMemory, Memory
+
+__all__ = ["AsyncConvexStore", "ConvexStore"]
+
+DEFAULT_STORAGE_FUNCTION = "mastra/storage:handle"
+"""Where the npm package's handler lives in a deployment that runs only that."""
+
+
+class _Store:
+    """What both faces hold: the deployment, who closes it, and the domains by name."""
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        deployment: Deployment | None = None,
+        deployment_url: str | None = None,
+        admin_auth_token: str | None = None,
+        storage_function: str = DEFAULT_STORAGE_FUNCTION,
+        name: str = "ConvexStore",
+        tables: Mapping[str, str] | None = None,
+    ) -> None:
+        if deployment is not None and (deployment_url is not None or admin_auth_token is not None):
+            raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
+        self.id = id
+        self.name = name
+        self.storage_function = storage_function
+        self.tables = dict(tables or {})
+        self._owns = deployment is None
+        self.deployment = deployment or connect(deployment_url, admin_auth_token)
+
+    @property
+    def stores(self) -> Mapping[str, Any]:
+        """The domains by the contract's names."""
+        raise NotImplementedError
+
+    def _domain(self, name: str) -> Any:
+        try:
+            return self.stores[name]
+        except KeyError:
+            known = ", ".join(self.stores)
+            raise UnknownStore(f"no domain {name!r}; there are {known}", operation="GET_STORE") from None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} on {self.deployment!r}>"
+
+
+class ConvexStore(_Store):
+    """Mastra's storage on Convex, blocking.
+
+    Give it a `deployment`, or a `deployment_url` (any URL `convexorm.connect` takes) with the `admin_auth_token`; with
+    neither it connects to `CONVEX_URL`. `tables` gives tables other names. `storage_function` is the npm package's handler.
+    A deployment the store has opened itself is closed with it.
+    """
+
+    def __init__(self, *, id: str, **options: Any) -> None:
+        super().__init__(id=id, **options)
+        self.memory = Memory(Backend(self.deployment, self.deployment.blocking, self.tables))
+
+    @property
+    def stores(self) -> Mapping[str, Any]:
+        return {"memory": self.memory}
+
+    def get_store(self, name: str) -> Any:
+        """A domain by the contract's name, such as "memory". Raises UnknownStore."""
+        return self._domain(name)
+
+    def init(self) -> None:
+        """Nothing: tables come with the deployment's schema. Here because the contract has it."""
+
+    def close(self) -> None:
+        if self._owns:
+            self.deployment.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class AsyncConvexStore(_Store):
+    """Mastra's storage on Convex, awaited. Takes what `ConvexStore` takes."""
+
+    def __init__(self, *, id: str, **options: Any) -> None:
+        super().__init__(id=id, **options)
+        self.memory = AsyncMemory(Backend(self.deployment, self.deployment.asynchronous, self.tables))
+
+    @property
+    def stores(self) -> Mapping[str, Any]:
+        return {"memory": self.memory}
+
+    async def get_store(self, name: str) -> Any:
+        """A domain by the contract's name, such as "memory". Raises UnknownStore."""
+        return self._domain(name)
+
+    async def init(self) -> None:
+        """Nothing: tables come with the deployment's schema. Here because the contract has it."""
+
+    async def close(self) -> None:
+        if self._owns:
+            await self.deployment.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
