@@ -6,6 +6,7 @@ what cannot be stored cannot be asked for, so a wrong type is refused here, with
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
@@ -244,6 +245,11 @@ class Column(_Operand[T]):
         self.nullable = nullable
         self.optional = optional
         self._default = default
+
+    @builtins.property
+    def has_default(self) -> bool:
+        """Whether the constructor can do without it."""
+        return self._default is not None
 
     def property(self) -> Property:
         """The field as the schema declares it."""

@@ -1,0 +1,101 @@
+"""What unit tests of application code use: a session that needs nothing, and factories of entities.
+
+    def test_finishing_a_task():
+        session = fake_session(Task(text="water the plants", owner_id="u1"))
+        finish_first_task(session, "u1")
+        assert session.one(Task.query().by_index("by_owner", owner_id="u1")).done
+
+The session is a real one, over an embedded deployment in memory: conflicts, validation and index rules are those of
+production, and nothing is mocked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Generic, TypeVar
+
+from convexorm import schema
+from convexorm.deployments import EmbeddedDeployment
+from convexorm.expressions import Column
+from convexorm.model import Model
+from convexorm.session import AsyncSession, Session
+from convexorm.types import IsoDatetimeType, TimestampType
+
+__all__ = ["Factory", "fake_async_session", "fake_session"]
+
+M = TypeVar("M", bound=Model)
+
+
+def fake_session(*instances: Model) -> Session:
+    """A blocking session over a deployment in memory of its own, which holds `instances`, committed."""
+    deployment = EmbeddedDeployment()
+    _store(deployment, instances)
+    return Session(deployment)
+
+
+def fake_async_session(*instances: Model) -> AsyncSession:
+    """The same, awaited."""
+    deployment = EmbeddedDeployment()
+    _store(deployment, instances)
+    return AsyncSession(deployment)
+
+
+def _store(deployment: EmbeddedDeployment, instances: tuple[Model, ...]) -> None:
+    with Session(deployment) as session:
+        session.add_all(instances)
+        session.commit()
+
+
+class Factory(Generic[M]):
+    """Makes entities that are valid and different: `tasks = Factory(Task, done=True)`; `tasks(text="x")`, `tasks.batch(3)`.
+
+    Attributes that are neither given nor have defaults are filled by their type, from the number of the entity (from 1):
+    `"text-1"`, `1`, `1.0`, `False`, a datetime a second after the one before, `[]`, `{}`. A callable stands for a value made
+    from the number. Raises TypeError for an attribute of a type it cannot make up.
+    """
+
+    def __init__(self, model: type[M], **attributes: Any) -> None:
+        self.model = model
+        self._attributes = attributes
+        self._numbers = count(1)
+
+    def __call__(self, **attributes: Any) -> M:
+        """The next entity, transient."""
+        number = next(self._numbers)
+        given = {**self._attributes, **attributes}
+        values = {name: value(number) if callable(value) else value for name, value in given.items()}
+        for name, column in self.model.__columns__.items():
+            if name not in values and not column.has_default:
+                values[name] = _made_up(column, number)
+        return self.model(**values)
+
+    def batch(self, size: int, **attributes: Any) -> list[M]:
+        """The next `size` entities, transient."""
+        return [self(**attributes) for _ in range(size)]
+
+
+_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+
+_MADE_UP: Mapping[type, Callable[[str, int], Any]] = {
+    schema.String: lambda name, number: f"{name}-{number}",
+    schema.Number: lambda name, number: number,
+    schema.Int64: lambda name, number: number,
+    schema.Boolean: lambda name, number: False,
+    schema.Bytes: lambda name, number: f"{name}-{number}".encode(),
+    schema.Array: lambda name, number: [],
+    schema.Record: lambda name, number: {},
+    schema.AnyValue: lambda name, number: {},
+}
+
+
+def _made_up(column: Column[Any], number: int) -> Any:
+    if column.nullable:
+        return None
+    if isinstance(column.type, IsoDatetimeType | TimestampType):
+        return _EPOCH + timedelta(seconds=number)
+    make = _MADE_UP.get(type(column.type.validator))
+    if make is None:
+        raise TypeError(f"{column!r} is {column.type.validator.noun}: give Factory a value for {column.name!r}")
+    return make(column.name, number)
