@@ -60,8 +60,8 @@ def field(
     `default` or `factory` make it optional in the constructor. `name` is the Convex field's, where it differs from the
     attribute's. `type` overrides how values are stored. `none` says how `None` is stored: `"absent"` (no field),
     `"null"`, or `"either"` (written as no field; null is accepted and read too). `optional` lets the schema accept
-    documents without the field although the model always writes it. `validator` is an attrs validator, run by the constructor and
-    before a commit.
+    documents without the field although the model always writes it. `validator` is an attrs validator, run by the
+    constructor and before a commit.
     """
     return _Field(name, type, none, optional, default, factory, validator)
 
@@ -164,8 +164,9 @@ class Model:
     """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
 
     `primary_key` names an attribute that identifies the document to the application and is the only field of an index;
-    without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are inherited. Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are
-    checked against the table when a session commits.
+    without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are inherited.
+    Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are checked
+    against the table when a session commits.
     """
 
     __table__: ClassVar[Table]
@@ -173,6 +174,7 @@ class Model:
     __primary_key__: ClassVar[str | None] = None
     __primary_index__: ClassVar[str] = "by_id"
     __validated__: ClassVar[bool] = False
+    __mutable__: ClassVar[tuple[str, ...]] = ()
     _declared: ClassVar[Mapping[str, tuple[Any, _Field]]] = {}
     _state: InstanceState
 
@@ -274,6 +276,7 @@ def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
     cls.__columns__ = columns
     cls.__primary_key__ = primary_key
     cls.__primary_index__ = _primary_index(cls.__table__, columns, primary_key)
+    cls.__mutable__ = tuple(name for name, column in columns.items() if column.type.mutable)
     cls.__validated__ = any(details.validator is not None for _, details in cls._declared.values())
     these = {
         name: attrs.field(

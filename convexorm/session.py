@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import attrs
 
@@ -117,6 +117,7 @@ class AsyncSession:
         self._identities: dict[type[Model], WeakValueDictionary[str, Model]] = {}
         self._keys: dict[tuple[str, bytes], str] = {}
         self._touched: dict[int, Model] = {}
+        self._watched: WeakSet[Model] = WeakSet()
         self._operations: list[_Operation] = []
         self._sent: Commit | None = None
 
@@ -258,7 +259,7 @@ class AsyncSession:
     @property
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
-        return [instance for instance in self._touched.values() if _changes(instance)]
+        return [instance for instance in self._changeable() if _changes(instance)]
 
     @property
     def deleted(self) -> list[Model]:
@@ -416,8 +417,10 @@ class AsyncSession:
         self._operations = []
         for operation, write, applied in zip(operations, writes, results, strict=True):
             operation.applied(applied, write)
-        instances = {*self._touched.values(), *(one.instance for one in operations if one.instance is not None)}
-        self._touched = {id(one): one for one in instances if one._state.session is self and _holds_mutable(one)}
+        for instance in (*self._touched.values(), *(one.instance for one in operations if one.instance is not None)):
+            if _holds_mutable(instance):
+                self._watched.add(instance)
+        self._touched = {}
 
     def rollback(self) -> Awaitable[None]:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
@@ -426,9 +429,10 @@ class AsyncSession:
         for operation in operations:
             if operation.instance is not None and _is_new(operation.instance):
                 operation.instance._state.session = None
-        touched, self._touched = self._touched, {}
-        for instance in touched.values():
+        for instance in self._changeable():
             self._reset(instance, instance._state.document)
+        self._touched = {}
+        self._watched.clear()
         return DONE
 
     def expunge_all(self) -> Awaitable[None]:
@@ -639,11 +643,20 @@ class AsyncSession:
 
         return applied
 
+    def _changeable(self) -> list[Model]:
+        """The persistent instances that may differ from their documents.
+
+        Those touched since the last commit are kept; those whose mutable values were handed out before it only as long as
+        somebody else keeps them.
+        """
+        watched = [one for one in self._watched if id(one) not in self._touched and one._state.session is self]
+        return [*self._touched.values(), *watched]
+
     def _patches(self) -> list[_Operation]:
         """The changes of persistent instances that are not to be deleted."""
         doomed = {id(one.instance) for one in self._operations}
         patches: list[_Operation] = []
-        for instance in self._touched.values():
+        for instance in self._changeable():
             changes = {} if id(instance) in doomed else _changes(instance)
             if not changes:
                 continue
@@ -673,6 +686,7 @@ class AsyncSession:
         instance.__dict__.clear()
         instance.__dict__["_state"] = state
         self._touched.pop(id(instance), None)
+        self._watched.discard(instance)
 
     def _deletable(self, query: Query[Any]) -> tuple[Range, Condition | None]:
         read = self._plan(query)
@@ -704,8 +718,7 @@ def _validate(instance: Model) -> None:
 
 def _holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
-    columns = instance.__columns__
-    return any(name in columns and columns[name].type.mutable for name in instance.__dict__)
+    return any(name in instance.__dict__ for name in instance.__mutable__)
 
 
 def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missing]]:

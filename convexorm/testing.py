@@ -52,8 +52,8 @@ class Factory(Generic[M]):
     """Makes entities that are valid and different: `tasks = Factory(Task, done=True)`; `tasks(text="x")`, `tasks.batch(3)`.
 
     Attributes that are neither given nor have defaults are filled by their type, from the number of the entity (from 1):
-    `"text-1"`, `1`, `1.0`, `False`, a datetime a second after the one before, `[]`, `{}`. A callable stands for a value made
-    from the number. Raises TypeError for an attribute of a type it cannot make up.
+    `"text-1"`, `1`, `1.0`, `False`, a datetime a second after the one before, `[]`, `{}`. A callable stands for a value
+    made from the number. Raises TypeError for an attribute of a type it cannot make up.
     """
 
     def __init__(self, model: type[M], **attributes: Any) -> None:

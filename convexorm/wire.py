@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -123,6 +124,18 @@ def encode_reads(reads: Sequence[Read]) -> Json:
     return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
 
 
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """What a malformed answer does to its decoder, as a DeploymentError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DeploymentError(
+            f"the deployment's answer is not of wire version {VERSION}; deploy the functions again"
+        ) from error
+
+
+@_decoding()
 def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
     results = _results(answer, "results", len(reads))
     return [
@@ -218,6 +231,7 @@ def encode_commit(commit: Commit) -> Json:
     return {"version": VERSION, "commitId": commit.id, "writes": chunks}
 
 
+@_decoding()
 def decode_commit(answer: Value, writes: Sequence[Write]) -> list[Applied]:
     applied = list(chain.from_iterable(_results(answer, "results", None)))
     if len(applied) != len(writes):
@@ -249,6 +263,7 @@ def encode_search(search: Search) -> Json:
     return encoded
 
 
+@_decoding()
 def decode_search(answer: Value) -> list[tuple[float, Document]]:
     hits: Iterable[tuple[float, Mapping[str, Value]]] = _results(answer, "hits", None)
     return [(float(score), document) for score, document in hits]

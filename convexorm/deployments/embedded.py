@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ import numpy as np
 from convexorm.deployments.base import Deployment, Port
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.deployments.keys import Span, document_key, id_tick, span_of, time_of
-from convexorm.errors import DeploymentError, LimitExceeded, StaleDataError
+from convexorm.errors import DeploymentError, LimitExceeded, StaleDataError, ValidationError
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Applied,
@@ -63,8 +63,10 @@ COMMIT_RETENTION = 3600
 """Seconds for which a commit's answer is remembered."""
 _CHUNK = 500
 """Rows or parameters handled in one statement; SQLite allows 32,766 parameters."""
-_MAX_DELETED_BYTES = 6 << 20
-"""Bytes of documents one commit deletes by ranges."""
+_MAX_RANGED = 16_000
+"""Documents one commit reads to delete by ranges."""
+_MAX_RANGED_BYTES = 6 << 20
+"""Bytes of documents one commit reads to delete by ranges."""
 
 _SETUP = """
 CREATE TABLE IF NOT EXISTS convexorm_tables (
@@ -187,12 +189,16 @@ class _Engine:
             connection = sqlite3.connect(
                 target, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=512
             )
+        except sqlite3.Error as error:
+            self._fail(error)
+        try:
             if self.path is not None:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA cache_size = -65536")
             connection.executescript(_SETUP)
         except sqlite3.Error as error:
+            connection.close()
             self._fail(error)
         return connection
 
@@ -201,7 +207,8 @@ class _Engine:
         """A connection for one request. A file has one a thread at work; memory has one, behind a lock."""
         if self._closed:
             raise DeploymentError("the deployment is closed")
-        if os.getpid() != self._process:  # a forked child must not use its parent's connections
+        if os.getpid() != self._process:  # a forked child must neither use nor close its parent's connections
+            self._inherited = self._idle
             self._idle, self._process, self._lock = [], os.getpid(), threading.RLock()
         exclusive = self.path is None
         if exclusive:
@@ -218,6 +225,7 @@ class _Engine:
             finally:
                 if connection.in_transaction:
                     connection.rollback()
+                    self._forget()  # tables created by what was rolled back are not there
                 if self._closed:
                     connection.close()
                 else:
@@ -225,6 +233,10 @@ class _Engine:
         finally:
             if exclusive:
                 self._lock.release()
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._stored, self._seen = {}, {}
 
     def _fail(self, error: sqlite3.Error) -> NoReturn:
         raise DeploymentError(f"SQLite at {self.path or 'memory'}: {error}") from error
@@ -301,7 +313,7 @@ class _Engine:
         version = connection.execute("PRAGMA schema_version").fetchone()[0]
         if version != self._schema_version:
             with self._lock:
-                self._stored, self._seen = {}, {}
+                self._forget()
                 self._schema_version = version
 
     # reads
@@ -319,6 +331,8 @@ class _Engine:
             return results
 
     def _read(self, connection: sqlite3.Connection, stored: _Stored, read: Read) -> ReadResult:
+        if read.limit == 0 and not read.peek:
+            return ReadResult((), 0, 0, False)
         span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
         if read.filter is not None:
             return self._read_filtered(connection, stored, read, span, compile_filter(read.filter))
@@ -335,7 +349,14 @@ class _Engine:
             f"{self._select(stored, read, span)} LIMIT ? OFFSET ?", (*span.parameters, wanted, read.skip)
         ).fetchall()
         more = read.peek and read.limit is not None and len(rows) > read.limit
-        return ReadResult(_documents(rows[:-1] if more else rows), len(rows) - more, read.skip, more)
+        skipped = read.skip if rows or not read.skip else self._passed(connection, stored, read, span)
+        return ReadResult(_documents(rows[:-1] if more else rows), len(rows) - more, skipped, more)
+
+    def _passed(self, connection: sqlite3.Connection, stored: _Stored, read: Read, span: Span) -> int:
+        """How many documents there were to pass over, where none was left behind them."""
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM {stored.name} WHERE {span.where} LIMIT ?)"
+        passed: int = connection.execute(sql, (*span.parameters, read.skip)).fetchone()[0]
+        return passed
 
     def _select(self, stored: _Stored, read: Read, span: Span) -> str:
         column = stored.columns.get(read.range.index)
@@ -462,13 +483,18 @@ class _Transaction:
         self._inserts: list[tuple[int, Insert]] = []
         self._results: list[Applied] = []
         self._deleted = 0
-        self._deleted_bytes = 0
+        self._ranged = 0
+        self._ranged_bytes = 0
 
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
         for position, write in enumerate(writes):
             if isinstance(write, Insert):
                 if self._inserts and self._inserts[-1][1].table is not write.table:
                     self._flush()
+                if write.unique is not None and _whole_key(self._stored(write.table), write) is None:
+                    self._flush()
+                    if self._find(self._stored(write.table), write.table, write.unique) is not None:
+                        raise StaleDataError(table=write.table.name, reason="exists", write=position)
                 self._inserts.append((position, write))
             else:
                 self._flush()
@@ -483,41 +509,42 @@ class _Transaction:
             return
         inserts, self._inserts = self._inserts, []
         stored = self._stored(inserts[0][1].table)
-        self._refuse_taken(stored, inserts)
+        keys = [stored.keys(write.doc) for _, write in inserts]
+        self._refuse_taken(stored, inserts, keys)
         rows = []
-        for _, write in inserts:
+        for (_, write), key in zip(inserts, keys, strict=True):
             tick, id = self._next(stored)
-            rows.append((tick, id, dumps(write.doc), *stored.keys(write.doc)))
+            rows.append((tick, id, dumps(write.doc), *key))
             self._results.append(Written(id, time_of(tick)))
         self._connection.executemany(stored.insert, rows)
 
-    def _refuse_taken(self, stored: _Stored, inserts: Sequence[tuple[int, Insert]]) -> None:
+    def _refuse_taken(
+        self, stored: _Stored, inserts: Sequence[tuple[int, Insert]], keys: Sequence[Sequence[bytes]]
+    ) -> None:
         """StaleDataError for the first insert whose unique key a document, or an insert before it, holds."""
         table = inserts[0][1].table
-        first: dict[tuple[str, bytes], int] = {}
-        spans: dict[str, dict[bytes, int]] = {}
-        for position, write in inserts:
-            if write.unique is None:
-                continue
-            column = stored.columns.get(write.unique.index, "")
-            span = span_of(Range(table, write.unique.index, write.unique.key), column)
-            if span.conditions == [f"{column} = ?"] and isinstance(span.parameters[0], bytes):
-                spans.setdefault(column, {}).setdefault(span.parameters[0], position)
-            elif self._first(stored, span) is not None:
+        wanted = {
+            position: unique for position, write in inserts if (unique := _whole_key(stored, write)) is not None
+        }
+        taken = {column: self._held(stored, column, {key for one, key in wanted.values() if one == column})
+                 for column in {column for column, _ in wanted.values()}}
+        places = [(taken[column], place) for place, column in enumerate(stored.columns.values()) if column in taken]
+        for (position, _), key in zip(inserts, keys, strict=True):
+            if position in wanted and wanted[position][1] in taken[wanted[position][0]]:
                 raise StaleDataError(table=table.name, reason="exists", write=position)
-            if first.setdefault((write.unique.index, canonical(list(write.unique.key))), position) != position:
-                raise StaleDataError(table=table.name, reason="exists", write=position)
-        for column, keys in spans.items():
-            names = list(keys)
-            for start in range(0, len(names), _CHUNK):
-                chunk = names[start : start + _CHUNK]
-                marks = ",".join("?" * len(chunk))
-                found = self._connection.execute(
-                    f"SELECT {column} FROM {stored.name} WHERE {column} IN ({marks})", chunk
-                ).fetchall()
-                if found:
-                    position = min(keys[one[0]] for one in found)
-                    raise StaleDataError(table=table.name, reason="exists", write=position)
+            for held, place in places:
+                held.add(key[place])
+
+    def _held(self, stored: _Stored, column: str, keys: Collection[bytes]) -> set[bytes]:
+        """Those of `keys` that stored documents hold."""
+        held: set[bytes] = set()
+        names = list(keys)
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            rows = self._connection.execute(f"SELECT {column} FROM {stored.name} WHERE {column} IN ({marks})", chunk)
+            held.update(row[0] for row in rows)
+        return held
 
     def _next(self, stored: _Stored) -> tuple[int, str]:
         """The tick and the `_id` of the next document: later than all others of its table."""
@@ -530,11 +557,20 @@ class _Transaction:
 
     # everything else
 
+    @property
+    def _ranges_spent(self) -> bool:
+        """Whether the deleteRanges of this commit have done what they may do together."""
+        return (
+            self._deleted >= MAX_DELETED_BY_RANGE
+            or self._ranged >= _MAX_RANGED
+            or self._ranged_bytes >= _MAX_RANGED_BYTES
+        )
+
     def _stored(self, table: Table) -> _Stored:
         return self._engine._table(self._connection, table)
 
-    def _first(self, stored: _Stored, span: Span) -> _Row | None:
-        column = next((name for name in stored.columns.values() if any(name in one for one in span.conditions)), None)
+    def _first(self, stored: _Stored, index: str, span: Span) -> _Row | None:
+        column = stored.columns.get(index)
         order = f"{column}, tick" if column else "tick"
         row = self._connection.execute(
             f"SELECT tick, id, body FROM {stored.name} WHERE {span.where} ORDER BY {order} LIMIT 1", span.parameters
@@ -543,7 +579,7 @@ class _Transaction:
 
     def _find(self, stored: _Stored, table: Table, at: Target) -> _Row | None:
         if isinstance(at, Key):
-            return self._first(stored, span_of(Range(table, at.index, at.key), stored.columns.get(at.index, "")))
+            return self._first(stored, at.index, span_of(Range(table, at.index, at.key), stored.columns.get(at.index, "")))
         tick = id_tick(at)
         row = self._connection.execute(
             f"SELECT tick, id, body FROM {stored.name} WHERE tick = ? AND id = ?", (-1 if tick is None else tick, at)
@@ -574,7 +610,10 @@ class _Transaction:
             self._connection.execute(stored.insert, (tick, id, dumps(write.doc), *stored.keys(write.doc)))
             return Written(id, time_of(tick))
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
-        self._store(stored, row, {**write.doc, **kept})
+        document = {**write.doc, **kept}
+        if kept:
+            _check_size(write.table, document)
+        self._store(stored, row, document)
         return Written(row.id, time_of(row.tick), False)
 
     def patch(self, position: int, write: Patch) -> Applied:
@@ -584,7 +623,7 @@ class _Transaction:
         fields = {**row.fields, **write.set}
         for name in write.unset:
             fields.pop(name, None)
-        write.table.check_size(fields)
+        _check_size(write.table, fields)
         self._store(stored, row, fields)
         return True
 
@@ -608,26 +647,36 @@ class _Transaction:
         matches = compile_filter(write.filter) if write.filter is not None else None
         cursor = self._connection.execute(self._engine._select(stored, Read(write.range), span), span.parameters)
         ticks: list[tuple[int]] = []
-        more = False
-        for document in _stream(cursor):
-            if matches is not None and not matches(document):
-                continue
-            full = self._deleted >= MAX_DELETED_BY_RANGE or self._deleted_bytes >= _MAX_DELETED_BYTES
-            if full and write.limit is None:
-                raise LimitExceeded(
-                    "documents deleted by ranges in one commit", maximum=MAX_DELETED_BY_RANGE, table=write.table.name
-                )
-            if full or (write.limit is not None and len(ticks) >= write.limit):
-                more = True
-                break
-            tick = id_tick(document["_id"])
-            assert tick is not None
-            ticks.append((tick,))
-            self._deleted += 1
-            self._deleted_bytes += size_of(document)
+        more = self._ranges_spent
+        if not more:
+            for document in _stream(cursor):
+                self._ranged += 1
+                self._ranged_bytes += size_of(document)
+                if matches is None or matches(document):
+                    tick = id_tick(document["_id"])
+                    assert tick is not None
+                    ticks.append((tick,))
+                    self._deleted += 1
+                more = len(ticks) == write.limit or self._ranges_spent
+                if more:
+                    break
         cursor.close()
+        if more and write.limit is None:
+            raise LimitExceeded(
+                "documents deleted by ranges in one commit", maximum=MAX_DELETED_BY_RANGE, table=write.table.name
+            )
         self._connection.executemany(stored.delete, ticks)
         return DeletedRange(len(ticks), more)
+
+
+def _whole_key(stored: _Stored, write: Insert) -> tuple[str, bytes] | None:
+    """The column and the bytes of an insert's unique key, if it names all declared fields of an index and no more."""
+    if write.unique is None:
+        return None
+    fields = stored.indexes.get(write.unique.index, ())
+    if len(write.unique.key) != len(fields):
+        return None
+    return stored.columns[write.unique.index], b"".join(map(canonical, write.unique.key))
 
 
 _HANDLERS: dict[type, Callable[[_Transaction, int, Any], Applied]] = {
@@ -637,6 +686,14 @@ _HANDLERS: dict[type, Callable[[_Transaction, int, Any], Applied]] = {
     Delete: _Transaction.delete,
     DeleteRange: _Transaction.delete_range,
 }
+
+
+def _check_size(table: Table, document: Document) -> None:
+    """What only shows once a write meets what is stored: the deployment refuses the document, not the request."""
+    try:
+        table.check_size(document)
+    except LimitExceeded as error:
+        raise ValidationError(f"{error.limit}: at most {error.maximum:,}", table=table.name) from None
 
 
 def _changed(row: _Row, expect: Expect) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn
@@ -206,7 +207,7 @@ def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
 def _answer(response: httpx2.Response) -> Mapping[str, Any]:
     try:
         answer = loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError, struct.error):
         return {}
     return answer if isinstance(answer, dict) else {}
 
