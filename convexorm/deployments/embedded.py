@@ -523,11 +523,11 @@ class _Transaction:
     ) -> None:
         """StaleDataError for the first insert whose unique key a document, or an insert before it, holds."""
         table = inserts[0][1].table
-        wanted = {
-            position: unique for position, write in inserts if (unique := _whole_key(stored, write)) is not None
+        wanted = {position: unique for position, write in inserts if (unique := _whole_key(stored, write)) is not None}
+        taken = {
+            column: self._held(stored, column, {key for one, key in wanted.values() if one == column})
+            for column in {column for column, _ in wanted.values()}
         }
-        taken = {column: self._held(stored, column, {key for one, key in wanted.values() if one == column})
-                 for column in {column for column, _ in wanted.values()}}
         places = [(taken[column], place) for place, column in enumerate(stored.columns.values()) if column in taken]
         for (position, _), key in zip(inserts, keys, strict=True):
             if position in wanted and wanted[position][1] in taken[wanted[position][0]]:
@@ -561,9 +561,7 @@ class _Transaction:
     def _ranges_spent(self) -> bool:
         """Whether the deleteRanges of this commit have done what they may do together."""
         return (
-            self._deleted >= MAX_DELETED_BY_RANGE
-            or self._ranged >= _MAX_RANGED
-            or self._ranged_bytes >= _MAX_RANGED_BYTES
+            self._deleted >= MAX_DELETED_BY_RANGE or self._ranged >= _MAX_RANGED or self._ranged_bytes >= _MAX_RANGED_BYTES
         )
 
     def _stored(self, table: Table) -> _Stored:
