@@ -1,0 +1,74 @@
+# Everything a checkout needs lands in .venv and node_modules. A machine needs Python 3.11 or newer and make.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+RUN := .venv/.run
+DEV := .venv/.dev
+NODE := node_modules/.stamp
+
+# What `make deployment` and `make bench` take further, such as `make deployment ARGS="--port 3211"`.
+ARGS ?=
+
+.PHONY: all demo test lint types schema-check functions-test python-test bench deployment schema format clean
+
+all: $(DEV) $(NODE)  ## Install everything
+
+$(RUN): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(DEV): $(RUN)
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+# Node comes from PyPI with the development tools.
+$(NODE): $(DEV) package.json package-lock.json
+	$(BIN)/npm ci --no-audit --no-fund
+	touch $@
+
+demo: $(RUN)  ## Store, page, search, change and delete conversations; embedded, or on CONVEX_URL
+	$(BIN)/python examples/demo.py
+
+test: lint types schema-check functions-test python-test  ## Check everything; the Python tests come last
+
+# One after the other, so that each is readable and pytest has the last word.
+.NOTPARALLEL:
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) $(NODE)
+	$(BIN)/mypy
+	$(BIN)/npm run --silent typecheck
+
+schema-check: $(DEV)
+	$(BIN)/python -m convexorm schema mastra_convex.entities --out convex/schema.ts --check
+
+functions-test: $(NODE)
+	$(BIN)/npm run --silent test
+
+python-test: $(DEV) $(NODE)
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(DEV) $(NODE)  ## Print what the operations cost, beside SQLAlchemy and bare httpx2
+	$(BIN)/python -m bench $(ARGS)
+
+deployment: $(NODE)  ## Serve convex/ on this machine through Convex's HTTP API
+	$(BIN)/npm run --silent deployment -- $(ARGS)
+
+schema: $(DEV)  ## Write convex/schema.ts again from the entities
+	$(BIN)/python -m convexorm schema mastra_convex.entities --out convex/schema.ts
+
+format: $(DEV)  ## Format the Python sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove what was installed and cached
+	rm -rf .venv node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
