@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 import attrs
 
 from mastra_convex.errors import InvalidArgument
+from mastra_convex.instants import in_milliseconds
 
 __all__ = [
     "DateRange",
@@ -166,7 +167,7 @@ def check_ids(operation: str, argument: str, value: object) -> list[str]:
 
 
 def check_instant(operation: str, argument: str, value: object) -> datetime:
-    """An aware datetime, or the ISO text of one."""
+    """An aware datetime, or the ISO text of one, in UTC milliseconds as rows hold it."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -175,7 +176,7 @@ def check_instant(operation: str, argument: str, value: object) -> datetime:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         kind = "a naive datetime" if isinstance(value, datetime) else type(value).__name__
         raise InvalidArgument(f"an aware datetime, got {kind}", operation=operation, argument=argument)
-    return value
+    return in_milliseconds(value)
 
 
 def check_date_range(operation: str, value: object) -> DateRange:

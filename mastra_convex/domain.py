@@ -8,7 +8,6 @@ over with `blocking`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import attrs
@@ -16,7 +15,7 @@ import attrs
 from convexorm import AsyncSession, Deployment
 from convexorm.deployments import Port
 
-__all__ = ["AsyncDomain", "Backend", "Domain", "now"]
+__all__ = ["AsyncDomain", "Backend", "Domain"]
 
 
 @attrs.frozen
@@ -48,8 +47,3 @@ class Domain:
 
     def __init__(self, backend: Backend) -> None:
         self._core: Any = self.face(backend)
-
-
-def now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(UTC)

@@ -9,7 +9,7 @@ from convexorm import Model
 from mastra_convex.arguments import check_instant
 from mastra_convex.errors import InvalidArgument
 
-__all__ = ["record_of"]
+__all__ = ["merged", "record_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -17,7 +17,8 @@ M = TypeVar("M", bound=Model)
 def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[str, Any], **defaults: Any) -> M:
     """A new entity with the attributes of `given`; `defaults` stand in for those that are not given, or None.
 
-    Timestamps may be ISO text. Raises InvalidArgument for anything that is neither, unknown attributes and missing ones.
+    Timestamps may be ISO text; the entity has them as rows do, in UTC milliseconds. Raises InvalidArgument for anything
+    that is neither and for unknown attributes, ValidationError for missing ones.
     """
     columns = model.__columns__
     if isinstance(given, model):
@@ -34,7 +35,7 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
         if values.get(name) is None:
             values[name] = value
     for name in ("created_at", "updated_at"):
-        if isinstance(values.get(name), str):
+        if values.get(name) is not None:
             values[name] = check_instant(operation, f"{argument}.{name}", values[name])
     for name in values:
         if name not in columns:
@@ -44,3 +45,8 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     if key is not None and (not isinstance(values.get(key), str) or not values[key].strip()):
         raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
     return model(**values)
+
+
+def merged(stored: Mapping[str, Any] | None, update: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored metadata with the keys of an update, one level deep. What another writer stored that is no object goes."""
+    return {**stored, **update} if isinstance(stored, Mapping) else dict(update)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convexorm.faces import blocking
 from mastra_convex.domain import Domain
-from mastra_convex.entities import Message, Resource, Thread
+from mastra_convex.entities import Message, ObservationalMemory, Resource, Thread
 from mastra_convex.memory.copies import AsyncCopies, ClonedThread, CloneOptions, CopiedThread, CopyFilter
 from mastra_convex.memory.messages import AsyncMessages, MessageList, MessagePage
 from mastra_convex.memory.resources import AsyncResources
@@ -27,9 +27,9 @@ class AsyncMemory(AsyncThreads, AsyncMessages, AsyncResources, AsyncCopies):
     """An agent's memory, awaited. `Memory` is the same, blocking."""
 
     async def dangerously_clear_all(self) -> None:
-        """Delete every thread, message and resource, in as many commits as it takes."""
+        """Delete every thread, message, resource and observation, in as many commits as it takes."""
         async with self._session() as session:
-            for query in (Message.query(), Thread.query(), Resource.query()):
+            for query in (Message.query(), Thread.query(), Resource.query(), ObservationalMemory.query()):
                 await session.delete_all(query.full_scan())
 
 

@@ -13,9 +13,10 @@ from convexorm import AsyncSession, ConvexORMError, StaleDataError
 from convexorm.types import iso_timestamp
 from convexorm.values import size_of
 from mastra_convex.arguments import check_id, check_ids, check_instant, check_keys, check_mapping
-from mastra_convex.domain import AsyncDomain, now
+from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument, ThreadAlreadyExists, ThreadNotFound
+from mastra_convex.instants import now
 
 __all__ = ["AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
 
@@ -23,6 +24,9 @@ _COPIED_AT_ONCE = 4_000
 """Messages written in one commit."""
 _COPIED_BYTES = 8 << 20
 """Bytes of messages written in one commit; Convex allows 16 MiB, as arguments and as documents."""
+
+_TAKEN_BACK_AT_ONCE = 1_000
+"""Messages deleted by id in one commit: each takes two of the 4,096 index ranges Convex allows."""
 
 
 class CopyFilter(TypedDict, total=False):
@@ -184,8 +188,10 @@ def _copied(message: Message, thread: Thread, resource_id: str | None) -> Messag
 async def _store(session: AsyncSession, thread: Thread, messages: Sequence[Message]) -> None:
     """Write the messages and then the thread. What was written is taken back if the rest cannot be."""
     *first, last = _chunks(messages)
+    sent: list[Message] = []
     try:
         for chunk in first:
+            sent += chunk
             session.add_all(chunk, unique=False, returning=False)
             await session.commit()
         session.add(thread)
@@ -193,9 +199,16 @@ async def _store(session: AsyncSession, thread: Thread, messages: Sequence[Messa
         await session.commit()
     except ConvexORMError:
         session.rollback()
-        if first:
-            await session.delete_all(Message.query().by_index("by_thread", thread_id=thread.id))
+        await _take_back(session, sent)
         raise
+
+
+async def _take_back(session: AsyncSession, messages: Sequence[Message]) -> None:
+    """Delete copies by their ids: the thread's id may be somebody else's by now, and what is in it is theirs."""
+    for start in range(0, len(messages), _TAKEN_BACK_AT_ONCE):
+        for message in messages[start : start + _TAKEN_BACK_AT_ONCE]:
+            session.delete_key(Message, message.id)
+        await session.commit()
 
 
 def _chunks(messages: Sequence[Message]) -> Iterator[list[Message]]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from convexorm import AsyncSession, Condition, Query
+from convexorm import AsyncSession, Condition, LimitExceeded, Query
 from mastra_convex.arguments import (
     DateRange,
     Include,
@@ -20,20 +20,20 @@ from mastra_convex.arguments import (
     check_include,
     check_instant,
     check_keys,
-    check_mapping,
     check_metadata_filter,
     check_order,
     check_paging,
 )
-from mastra_convex.domain import AsyncDomain, now
+from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument
+from mastra_convex.instants import now
 from mastra_convex.records import record_of
 
 __all__ = ["AsyncMessages", "MessageList", "MessagePage"]
 
 _DELETED_AT_ONCE = 1_000
-"""Messages deleted by id in one commit: each takes two of the 4,096 index ranges Convex allows."""
+"""Messages deleted by id in one commit, fewer where they are large: each takes two of Convex's 4,096 index ranges."""
 
 
 @attrs.frozen
@@ -78,7 +78,7 @@ class AsyncMessages(AsyncDomain):
         async with self._session() as session:
             for record in latest.values():
                 session.upsert(record, returning=False)
-            _touch(session, (record.thread_id for record in latest.values()))
+            _touch(session, (record.thread_id for record in records))
             await session.commit()
         return MessageList(sorted(latest.values(), key=lambda record: record.created_at))
 
@@ -112,7 +112,8 @@ class AsyncMessages(AsyncDomain):
         ]
         async with self._session() as session:
             listing = _Listing(session, queries, direction, paging, include_total)
-            return await listing.answer(check_include(operation, include), resource_id or None, set(threads))
+            whole = None if filter else set(threads)
+            return await listing.answer(check_include(operation, include), resource_id or None, whole)
 
     async def list_messages_by_resource_id(
         self,
@@ -136,7 +137,7 @@ class AsyncMessages(AsyncDomain):
 
     async def list_messages_by_id(self, *, message_ids: Iterable[str]) -> MessageList:
         """The messages with these ids that there are, the oldest first."""
-        ids = list(dict.fromkeys(check_id("LIST_MESSAGES_BY_ID", "message_ids", one) for one in message_ids))
+        ids = _checked_ids("LIST_MESSAGES_BY_ID", message_ids)
         async with self._session() as session:
             found = [message for message in await session.get_many(Message, ids) if message is not None]
         return MessageList(sorted(found, key=_place))
@@ -167,16 +168,28 @@ class AsyncMessages(AsyncDomain):
             return await session.transact(update) if updates else []
 
     async def delete_messages(self, *, message_ids: Iterable[str]) -> None:
-        """Delete the messages that there are and mark their threads as updated, up to 1,000 in one atomic commit."""
-        ids = list(dict.fromkeys(check_id("DELETE_MESSAGES", "message_ids", one) for one in message_ids))
+        """Delete the messages that there are and mark their threads as updated.
+
+        One atomic commit for up to 1,000 messages (16 MiB); more of them go in several.
+        """
+        ids = _checked_ids("DELETE_MESSAGES", message_ids)
         async with self._session() as session:
-            for start in range(0, len(ids), _DELETED_AT_ONCE):
-                found = await session.get_many(Message, ids[start : start + _DELETED_AT_ONCE])
+            at_once = _DELETED_AT_ONCE
+            while ids:
+                found = await session.get_many(Message, ids[:at_once])
                 there = [message for message in found if message is not None]
                 for message in there:
                     session.delete_key(Message, message.id)
                 _touch(session, (message.thread_id for message in there))
-                await session.commit()
+                try:
+                    await session.commit()
+                except LimitExceeded:
+                    session.rollback()
+                    if at_once == 1:
+                        raise
+                    at_once //= 2
+                else:
+                    ids = ids[at_once:]
 
 
 # -- listing -------------------------------------------------------------------------------------------------------
@@ -199,25 +212,25 @@ class _Listing:
         self._paging = paging
         self._include_total = include_total
 
-    async def answer(self, windows: Sequence[Include], resource_id: str | None, threads: set[str] | None) -> MessagePage:
-        """The page. `threads` are those listed, None for a resource's list: the contract's `has_more` looks at them."""
+    async def answer(self, windows: Sequence[Include], resource_id: str | None, whole: set[str] | None) -> MessagePage:
+        """The page. `whole` are the threads listed without a filter, if any: the contract's `has_more` looks at them."""
         reads, total, page = self._reads(), None, self._paging
         targets = [Message.query().by_index("by_record_id", id=one["id"]).limit(1) for one in windows]
         answers = await self._session.read(*reads, *targets) if reads or targets else ()
         found = [one[0] if one else None for one in answers[len(reads) :]]
         counts = [one for one in answers[: len(reads)] if isinstance(one, int)]
         listed = self._merged([one for one in answers[: len(reads)] if not isinstance(one, int)])
-        if self._include_total or page.per_page == 0:
-            total = 0 if page.per_page == 0 and page.per_page is not False else sum(counts) if counts else len(listed)
+        if self._include_total:  # of a `per_page` of 0 the contract says that there are none
+            total = sum(counts) if counts else len(listed)
         has_more = False
         if page.per_page is not False:
             rows = listed[self._skipped() :]
             listed, has_more = rows[: page.per_page], len(rows) > page.per_page > 0
         included = await self._windows(windows, found, resource_id)
         messages = {message.id: message for message in (*listed, *included)}
-        if included and threads is not None and has_more and total is not None:
+        if included and whole is not None and has_more and total is not None:
             # the contract counts included messages of the listed threads as answered
-            has_more = sum(message.thread_id in threads for message in messages.values()) < total
+            has_more = sum(message.thread_id in whole for message in messages.values()) < total
         ordered = sorted(messages.values(), key=_place, reverse=self._direction == "desc")
         return MessagePage(ordered, total, page.page, page.per_page, has_more)
 
@@ -297,6 +310,12 @@ def _between(dates: DateRange) -> list[Condition]:
     return conditions
 
 
+def _checked_ids(operation: str, given: Iterable[str]) -> list[str]:
+    if isinstance(given, str):
+        raise InvalidArgument("several ids, got one string", operation=operation, argument="message_ids")
+    return list(dict.fromkeys(check_id(operation, "message_ids", one) for one in given))
+
+
 # -- changing ------------------------------------------------------------------------------------------------------
 
 _CHANGEABLE = ("id", "thread_id", "resource_id", "role", "type", "content", "created_at")
@@ -329,8 +348,7 @@ def _merged_content(stored: Any, update: Any) -> Any:
     if not isinstance(stored, Mapping) or not isinstance(update, Mapping):
         return update
     merged = {**stored, **update}
-    if stored.get("metadata") and update.get("metadata"):
-        check_mapping("UPDATE_MESSAGES", "content.metadata", update["metadata"])
+    if isinstance(stored.get("metadata"), Mapping) and isinstance(update.get("metadata"), Mapping):
         merged["metadata"] = {**stored["metadata"], **update["metadata"]}
     return merged
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from convexorm import AsyncSession
 from mastra_convex.arguments import check_id, check_mapping
-from mastra_convex.domain import AsyncDomain, now
+from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Resource
-from mastra_convex.records import record_of
+from mastra_convex.instants import now
+from mastra_convex.records import merged, record_of
 
 __all__ = ["AsyncResources"]
 
@@ -28,7 +29,10 @@ class AsyncResources(AsyncDomain):
 
     async def save_resource(self, *, resource: Resource | Mapping[str, Any]) -> Resource:
         """Store the resource whole, in place of one with its id. Timestamps default to now."""
-        record = record_of("SAVE_RESOURCE", "resource", Resource, resource, created_at=now(), updated_at=now())
+        moment = now()
+        record = record_of("SAVE_RESOURCE", "resource", Resource, resource, created_at=moment, updated_at=moment)
+        if record.metadata is not None:
+            check_mapping("SAVE_RESOURCE", "metadata", record.metadata)
         async with self._session() as session:
             session.upsert(record, returning=False)
             await session.commit()
@@ -54,7 +58,7 @@ class AsyncResources(AsyncDomain):
             if working_memory is not None:
                 resource.working_memory = working_memory
             if metadata is not None:
-                resource.metadata = {**(resource.metadata or {}), **metadata}
+                resource.metadata = merged(resource.metadata, metadata)
             resource.updated_at = moment
             return resource
 

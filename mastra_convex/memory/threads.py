@@ -18,15 +18,16 @@ from mastra_convex.arguments import (
     check_order,
     check_paging,
 )
-from mastra_convex.domain import AsyncDomain, now
+from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument, ThreadNotFound
-from mastra_convex.records import record_of
+from mastra_convex.instants import now
+from mastra_convex.records import merged, record_of
 
 __all__ = ["AsyncThreads", "ThreadPage"]
 
 _MOVED_AT_ONCE = 3_000
-"""Messages that change hands in one commit: each takes an index range, and Convex allows 4,096."""
+"""Messages that change hands in one commit, fewer where they are large: each takes an index range of Convex's 4,096."""
 
 
 @attrs.frozen
@@ -54,6 +55,7 @@ class AsyncThreads(AsyncDomain):
         moment = now()
         record = record_of("SAVE_THREAD", "thread", Thread, thread, metadata={}, created_at=moment, updated_at=moment)
         check_id("SAVE_THREAD", "resource_id", record.resource_id)
+        check_mapping("SAVE_THREAD", "metadata", record.metadata)
         async with self._session() as session:
             session.upsert(record, returning=False)
             await session.commit()
@@ -79,7 +81,7 @@ class AsyncThreads(AsyncDomain):
             if title is not None:
                 thread.title = title
             if metadata is not None:
-                thread.metadata = {**(thread.metadata or {}), **metadata}
+                thread.metadata = merged(thread.metadata, metadata)
             thread.updated_at = now()
             return thread
 
@@ -107,7 +109,7 @@ class AsyncThreads(AsyncDomain):
             thread = await _owned(session, id, resource_id)
             metadata = None if thread is None else update(thread)
             if thread is not None and metadata is not None:
-                thread.metadata = {**(thread.metadata or {}), **metadata}
+                thread.metadata = merged(thread.metadata, metadata)
                 thread.updated_at = now()
             return thread
 
@@ -146,12 +148,14 @@ class AsyncThreads(AsyncDomain):
     async def update_thread_resource_id(self, *, thread_id: str, resource_id: str) -> Thread:
         """Give the thread and all its messages to another resource.
 
-        One atomic commit for up to 3,000 messages; a longer thread moves in several, the thread itself with the last.
-        Raises ThreadNotFound.
+        One atomic commit for up to 3,000 messages (5 MiB); a longer thread moves in several, the thread itself with the
+        last. Raises ThreadNotFound.
         """
         operation = "UPDATE_THREAD_RESOURCE_ID"
         check_id(operation, "thread_id", thread_id)
         check_id(operation, "resource_id", resource_id)
+
+        at_once = _MOVED_AT_ONCE
 
         async def move(session: AsyncSession) -> Thread | None:
             thread = await session.get(Thread, thread_id)
@@ -163,12 +167,12 @@ class AsyncThreads(AsyncDomain):
                 Message.query()
                 .by_index("by_thread", thread_id=thread_id)
                 .where(Message.resource_id != resource_id)
-                .limit(_MOVED_AT_ONCE + 1)
+                .limit(at_once + 1)
             )
             messages = await session.all(left)
-            for message in messages[:_MOVED_AT_ONCE]:
+            for message in messages[:at_once]:
                 message.resource_id = resource_id
-            if len(messages) > _MOVED_AT_ONCE:
+            if len(messages) > at_once:
                 return None
             thread.resource_id = resource_id
             thread.updated_at = now()
@@ -177,7 +181,12 @@ class AsyncThreads(AsyncDomain):
         async with self._session() as session:
             moved = None
             while moved is None:
-                moved = await session.transact(move)
+                try:
+                    moved = await session.transact(move)
+                except LimitExceeded:
+                    if at_once == 1:
+                        raise
+                    at_once //= 2
             return moved
 
     async def delete_thread(self, *, thread_id: str) -> None:
