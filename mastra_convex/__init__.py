@@ -34,7 +34,7 @@ from mastra_convex.memory import (
     MessagePage,
     ThreadPage,
 )
-from mastra_convex.store import AsyncConvexStore, ConvexStore
+from mastra_convex.store import AsyncConvexStore, ConvexStore, StoreOptions
 
 __all__ = [
     "AsyncConvexStore",
@@ -65,6 +65,7 @@ __all__ = [
     "Schedule",
     "ScheduleTrigger",
     "Score",
+    "StoreOptions",
     "Thread",
     "ThreadAlreadyExists",
     "ThreadFilter",

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 from convexorm import Deployment, connect
 from convexorm.errors import InvalidRequestError
+from mastra_convex import entities
 from mastra_convex.domain import Backend
 from mastra_convex.errors import UnknownStore
 from mastra_convex.memory import AsyncMemory, Memory
 
-__all__ = ["AsyncConvexStore", "ConvexStore"]
+__all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
 
 DEFAULT_STORAGE_FUNCTION = "mastra/storage:handle"
 """Where the npm package's handler lives in a deployment that runs only that."""
+_TABLES = [getattr(entities, name).__table__.name for name in entities.__all__]
+"""Every table there is, under its own name."""
+
+
+class StoreOptions(TypedDict, total=False):
+    """Where a store's data lives: a `deployment`, or its `deployment_url` and `admin_auth_token`; and how it is called.
+
+    `deployment_url` is any URL that `convexorm.connect` takes. `storage_function` is the npm package's handler. `tables`
+    gives tables other names: `{"mastra_scorers": "mastra_scores"}`.
+    """
+
+    deployment: Deployment | None
+    deployment_url: str | None
+    admin_auth_token: str | None
+    storage_function: str
+    name: str
+    tables: Mapping[str, str] | None
 
 
 class _Store:
@@ -34,6 +52,11 @@ class _Store:
     ) -> None:
         if deployment is not None and (deployment_url is not None or admin_auth_token is not None):
             raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
+        if not isinstance(id, str) or not id.strip():
+            raise InvalidRequestError("a store's id is a non-empty string")
+        for table in tables or {}:
+            if table not in _TABLES:
+                raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
         self.id = id
         self.name = name
         self.storage_function = storage_function
@@ -65,7 +88,7 @@ class ConvexStore(_Store):
     A deployment the store has opened itself is closed with it.
     """
 
-    def __init__(self, *, id: str, **options: Any) -> None:
+    def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
         self.memory = Memory(Backend(self.deployment, self.deployment.blocking, self.tables))
 
@@ -73,6 +96,10 @@ class ConvexStore(_Store):
     def stores(self) -> Mapping[str, Any]:
         return {"memory": self.memory}
 
+    @overload
+    def get_store(self, name: Literal["memory"]) -> Memory: ...
+    @overload
+    def get_store(self, name: str) -> Any: ...
     def get_store(self, name: str) -> Any:
         """A domain by the contract's name, such as "memory". Raises UnknownStore."""
         return self._domain(name)
@@ -94,7 +121,7 @@ class ConvexStore(_Store):
 class AsyncConvexStore(_Store):
     """Mastra's storage on Convex, awaited. Takes what `ConvexStore` takes."""
 
-    def __init__(self, *, id: str, **options: Any) -> None:
+    def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
         self.memory = AsyncMemory(Backend(self.deployment, self.deployment.asynchronous, self.tables))
 
@@ -102,6 +129,10 @@ class AsyncConvexStore(_Store):
     def stores(self) -> Mapping[str, Any]:
         return {"memory": self.memory}
 
+    @overload
+    async def get_store(self, name: Literal["memory"]) -> AsyncMemory: ...
+    @overload
+    async def get_store(self, name: str) -> Any: ...
     async def get_store(self, name: str) -> Any:
         """A domain by the contract's name, such as "memory". Raises UnknownStore."""
         return self._domain(name)
