@@ -51,12 +51,18 @@ export default defineSchema({
     updatedAt: v.string(),
     workflowName: v.optional(v.string()),
     runId: v.optional(v.string()),
+    status: v.optional(v.string()),
   })
     .index("by_record_id", ["id"])
     .index("by_workflow_run", ["workflow_name", "run_id"])
     .index("by_workflow", ["workflow_name"])
     .index("by_resource", ["resourceId"])
-    .index("by_created", ["createdAt"]),
+    .index("by_created", ["createdAt"])
+    .index("by_run", ["run_id"])
+    .index("by_workflow_created", ["workflow_name", "createdAt"])
+    .index("by_workflow_status_created", ["workflow_name", "status", "createdAt"])
+    .index("by_status_created", ["status", "createdAt"])
+    .index("by_resource_created", ["resourceId", "createdAt"]),
   mastra_scorers: defineTable({
     id: v.optional(v.string()),
     scorerId: v.string(),

@@ -91,7 +91,11 @@ class Resource(Model, table="mastra_resources", primary_key="id"):
 
 
 class WorkflowSnapshot(Model, table="mastra_workflow_snapshots"):
-    """The state of a workflow run. `snapshot` is JSON. A run is found by `workflow_name` and `run_id`, never by `id`."""
+    """The state of a workflow run. `snapshot` is JSON. A run is found by `workflow_name` and `run_id`, never by `id`.
+
+    `status` is the snapshot's, kept beside it for the indexes by whoever writes the snapshot; the npm package's own
+    functions leave it out.
+    """
 
     id: Mapped[str | None] = field(default=None)
     workflow_name: Mapped[str] = field(optional=True)
@@ -102,12 +106,18 @@ class WorkflowSnapshot(Model, table="mastra_workflow_snapshots"):
     updated_at: Mapped[IsoDatetime] = field(name="updatedAt")
     other_workflow_name: Mapped[str | None] = field(name="workflowName", default=None)
     other_run_id: Mapped[str | None] = field(name="runId", default=None)
+    status: Mapped[str | None] = field(default=None)
 
     by_record_id = Index("id")
     by_workflow_run = Index("workflow_name", "run_id")
     by_workflow = Index("workflow_name")
     by_resource = Index("resource_id")
     by_created = Index("created_at")
+    by_run = Index("run_id")
+    by_workflow_created = Index("workflow_name", "created_at")
+    by_workflow_status_created = Index("workflow_name", "status", "created_at")
+    by_status_created = Index("status", "created_at")
+    by_resource_created = Index("resource_id", "created_at")
 
 
 class Score(Model, table="mastra_scorers", primary_key="id"):
