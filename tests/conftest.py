@@ -7,6 +7,8 @@ test, so tests that share tables use ids of their own (`unique`).
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import shutil
 import subprocess
@@ -22,6 +24,25 @@ from convexorm import Deployment, connect
 
 ROOT = Path(__file__).parents[1]
 ADMIN_KEY = "local-test-key"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Tests may be coroutines; the deployments they use are closed on their event loop."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+
+    async def run() -> None:
+        try:
+            await pyfuncitem.obj(**arguments)
+        finally:
+            for value in list(pyfuncitem.funcargs.values()):
+                if isinstance(value, Deployment):
+                    await value.aclose()
+
+    asyncio.run(run())
+    return True
 
 
 @attrs.frozen
@@ -89,6 +110,18 @@ def shared_host() -> Iterator[Host]:
     yield from _host(ROOT / "convex")
 
 
+@pytest.fixture(scope="session")
+def models_host() -> Iterator[Host]:
+    """One host of the tables of `tests/models.py` for all tests of the session."""
+    yield from _host(ROOT / "tests" / "functions")
+
+
+@pytest.fixture
+def host(shared_host: Host) -> Host:
+    """The host that `deployment` opens; a test module may choose another."""
+    return shared_host
+
+
 @pytest.fixture
 def fresh_host() -> Iterator[Host]:
     """A host of this test's own, empty."""
@@ -108,7 +141,7 @@ def open_deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[
         elif kind == "sqlite":
             deployment = connect(f"sqlite:///{tmp_path / 'test.db'}")
         elif kind == "host":
-            host: Host = request.getfixturevalue("shared_host")
+            host: Host = request.getfixturevalue("host")
             deployment = host.connect()
         else:
             deployment = connect(os.environ["CONVEX_TEST_URL"], os.environ["CONVEX_TEST_ADMIN_KEY"])

@@ -1,0 +1,244 @@
+"""Declaring entities, making instances, and the mistakes one can make with either."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import datetime
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+
+from convexorm import (
+    Column,
+    ConvexORMError,
+    Index,
+    LimitExceeded,
+    Mapped,
+    Model,
+    Session,
+    ValidationError,
+    VectorIndex,
+    field,
+)
+from convexorm.deployments import EmbeddedDeployment
+from convexorm.model import dump
+from convexorm.schema import AnyOf, Array, Boolean, IndexDef, Null, Number, Property, String, VectorIndexDef
+from convexorm.values import same
+from tests.models import Anything, Chunk, Everything, Note, Task
+from tests.test_types import everything
+
+# -- what a declaration says ---------------------------------------------------------------------------------------
+
+
+def test_a_model_declares_a_table_with_its_convex_field_names() -> None:
+    assert Task.__table__.name == "tasks"
+    assert dict(Task.__table__.fields) == {
+        "text": Property(String()),
+        "ownerId": Property(String()),
+        "done": Property(Boolean()),
+        "rank": Property(Number(), optional=True),
+        "due": Property(Number(), optional=True),
+    }
+
+
+def test_indexes_are_named_by_their_attribute_and_hold_field_names() -> None:
+    assert Task.__table__.indexes == (
+        IndexDef("by_owner", ("ownerId", "done")),
+        IndexDef("by_owner_and_due", ("ownerId", "due")),
+        IndexDef("by_rank", ("rank",)),
+    )
+    assert Chunk.__table__.vector_indexes == (VectorIndexDef("by_embedding", "embedding", 3, ("kind",)),)
+    assert Chunk.__table__.fields["embedding"] == Property(Array(Number()))
+
+
+def test_none_is_declared_the_way_it_is_stored() -> None:
+    fields = Everything.__table__.fields
+    assert fields["absent"] == Property(String(), optional=True)
+    assert fields["null"] == Property(AnyOf((String(), Null())))
+    assert fields["either"] == Property(AnyOf((String(), Null())), optional=True)
+
+
+def test_the_primary_key_is_got_through_its_own_index() -> None:
+    assert (Note.__primary_key__, Note.__primary_index__) == ("id", "by_note_id")
+    assert (Task.__primary_key__, Task.__primary_index__) == (None, "by_id")
+
+
+def test_a_class_attribute_is_a_column_and_an_instance_attribute_its_value() -> None:
+    assert isinstance(Task.owner_id, Column)
+    assert Task.owner_id.field == "ownerId"
+    assert Task(text="x", owner_id="u").owner_id == "u"
+
+
+def test_a_mixin_passes_its_columns_and_indexes_on() -> None:
+    class Named(Model):
+        name: Mapped[str]
+        by_name = Index("name")
+
+    class Person(Named, table="persons"):
+        age: Mapped[int]
+
+    assert list(Person.__table__.fields) == ["name", "age"]
+    assert Person.__table__.indexes == (IndexDef("by_name", ("name",)),)
+    with pytest.raises(TypeError, match="not mapped"):
+        Named(name="x")
+
+
+def test_a_plain_annotation_is_a_column_too_and_class_variables_are_none() -> None:
+    class Plain(Model, table="plains"):
+        text: str
+        maximum: ClassVar[int] = 3
+        _hidden: int = 0
+
+    assert list(Plain.__table__.fields) == ["text"]
+
+
+def test_public_methods_of_models_have_docstrings() -> None:
+    assert inspect.getdoc(Model.query)
+
+
+# -- mistakes in a declaration -------------------------------------------------------------------------------------
+
+
+def declare(body: dict[str, Any], **options: Any) -> type[Model]:
+    """A model with the annotations and attributes of `body`."""
+    annotations = {name: value[0] for name, value in body.items() if isinstance(value, tuple)}
+    values = {name: value[1] for name, value in body.items() if isinstance(value, tuple) and len(value) > 1}
+    rest = {name: value for name, value in body.items() if not isinstance(value, tuple)}
+    namespace = {"__annotations__": annotations, "__module__": __name__, **values, **rest}
+    made: type[Model] = type(Model)("Wrong", (Model,), namespace, **{"table": "wrong", **options})
+    return made
+
+
+WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "an index over an unknown attribute": ({"a": (str,), "by_b": Index("b")}, {}, "names 'b'; the attributes are a"),
+    "an index over nothing": ({"a": (str,), "by_a": Index()}, {}, "0 fields"),
+    "an index over one field twice": ({"a": (str,), "by_a": Index("a", "a")}, {}, "different ones"),
+    "an index over 17 fields": (
+        {**{f"a{n}": (str,) for n in range(17)}, "by_all": Index(*(f"a{n}" for n in range(17)))},
+        {},
+        "1 to 16",
+    ),
+    "an index with a name Convex has": ({"a": (str,), "by_id": Index("a")}, {}, "cannot name an index"),
+    "a vector index of one dimension": (
+        {"a": (list[float],), "by_a": VectorIndex("a", dimensions=1)},
+        {},
+        "2 to 4,096",
+    ),
+    "a vector index over an unknown attribute": (
+        {"a": (list[float],), "by_a": VectorIndex("b", dimensions=3)},
+        {},
+        "names 'b'",
+    ),
+    "a table with a bad name": ({"a": (str,)}, {"table": "no-dash"}, "a table's name"),
+    "a field with a bad name": ({"a": (str, field(name="$a"))}, {}, "a field's name"),
+    "a field of the system": ({"a": (str, field(name="_id"))}, {}, "a field's name"),
+    "two attributes of one field": ({"a": (str,), "b": (str, field(name="a"))}, {}, "two attributes"),
+    "an attribute every model has": ({"query": (str,)}, {}, "every model has"),
+    "an unknown primary key": ({"a": (str,)}, {"primary_key": "id"}, "the attributes are a"),
+    "a primary key without an index": ({"a": (str,)}, {"primary_key": "a"}, "needs an index"),
+    "a primary key in a wider index only": (
+        {"a": (str,), "b": (str,), "by_a": Index("a", "b")},
+        {"primary_key": "a"},
+        "needs an index on that field alone",
+    ),
+    "a type without a Convex form": ({"a": (complex,)}, {}, "no Convex type"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_declaration_is_refused(name: str) -> None:
+    body, options, words = WRONG[name]
+    with pytest.raises(ValidationError, match=words):
+        declare(body, **options)
+
+
+def test_more_indexes_than_convex_allows_are_refused() -> None:
+    body: dict[str, Any] = {"a": (str,), **{f"by_{n}": Index("a") for n in range(65)}}
+    with pytest.raises(LimitExceeded) as refused:
+        declare(body)
+    assert (refused.value.maximum, refused.value.actual) == (64, 65)
+
+
+# -- instances -----------------------------------------------------------------------------------------------------
+
+
+def test_defaults_and_factories_fill_what_is_not_given() -> None:
+    one, two = Note(id="1"), Note(id="2")
+    assert (one.title, one.tags, one.meta) == ("", [], None)
+    assert one.tags is not two.tags
+
+
+def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:
+    task = Task(text="x", owner_id="u")
+    assert (task.convex_id, task.creation_time, task.primary_key) == (None, None, None)
+    with pytest.raises(AttributeError, match="given by Convex"):
+        task.convex_id = "x"
+    assert repr(task) == "<Task (transient)>"
+
+
+@pytest.mark.parametrize(
+    ("values", "bad", "words"),
+    [
+        ({"text": "x"}, "owner_id", "required, and not given"),
+        ({"text": "x", "owner_id": "u", "ownerId": "u"}, "ownerId", "the attributes are text, owner_id"),
+        ({"text": "x", "owner_id": "u", "convex_id": "u"}, "convex_id", "no such attribute"),
+        ({}, "text", "required"),
+    ],
+)
+def test_a_constructor_names_what_is_unknown_or_missing(values: dict[str, Any], bad: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words) as refused:
+        Task(**values)
+    assert (refused.value.table, refused.value.field) == ("tasks", bad)
+
+
+def test_validators_run_in_the_constructor_and_before_a_commit() -> None:
+    class Rated(Model, table="rated"):
+        stars: Mapped[int] = field(validator=attrs.validators.le(5))
+
+    with pytest.raises(ValidationError, match="stars"):
+        Rated(stars=6)
+    with Session(EmbeddedDeployment()) as session:
+        rated = Rated(stars=5)
+        session.add(rated)
+        session.commit()
+        rated.stars = 6
+        with pytest.raises(ValidationError, match="stars"):
+            session.commit()
+        assert session.count(Rated.query().full_scan()) == 1
+        session.rollback()
+        assert rated.stars == 5
+
+
+def test_a_document_has_convex_names_and_only_what_is_there() -> None:
+    assert dump(Task(text="x", owner_id="u")) == {"text": "x", "ownerId": "u", "done": False}
+    assert dump(Anything(key="k"))["a"] is None
+
+
+def test_every_kind_of_column_is_accepted_by_its_own_table() -> None:
+    document = dump(everything(null="n"))
+    Everything.__table__.check(document)
+    assert same(document["labels"], ["a", "b", "c"])
+    assert set(Everything.__table__.fields) - set(document) == {"absent", "either"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "bad"),
+    [
+        ({"text": None}, "text"),
+        ({"at": datetime(2024, 1, 1)}, "at"),
+        ({"whole": 1.5}, "whole"),
+        ({"big": 2**64}, "big"),
+        ({"text_json": {"a": object()}}, "textJson"),
+    ],
+)
+def test_a_value_that_has_no_convex_form_is_refused_with_its_field_named(changes: dict[str, Any], bad: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        dump(everything(**changes))
+    assert (refused.value.table, refused.value.field) == ("everything", bad)
+
+
+def test_errors_are_one_tree_and_do_not_repeat_contents() -> None:
+    with pytest.raises(ConvexORMError) as refused:
+        Note.__table__.check({"id": "x", "title": 1, "body": "secret", "tags": []})
+    assert "secret" not in str(refused.value)
