@@ -322,13 +322,22 @@ class AsyncSession:
         return DONE
 
     def update(
-        self, model: type[Model], key: Any, values: Mapping[str, Any], *, missing_ok: bool = False
+        self,
+        model: type[Model],
+        key: Any,
+        values: Mapping[str, Any],
+        *,
+        expected: Mapping[str, Any] | None = None,
+        missing_ok: bool = False,
     ) -> Awaitable[None]:
         """Set some attributes of the document with this key, without reading it first; other writers' changes to them
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
+
+        `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
+        values when it is applied.
         """
         table, at = self._table(model), self._target(model, key)
-        columns = {name: self._column(model, name) for name in values}
+        columns = {name: self._column(model, name) for name in (*values, *(expected or ()))}
         set_: dict[str, Value] = {}
         unset: list[str] = []
         for name, value in values.items():
@@ -337,7 +346,8 @@ class AsyncSession:
                 unset.append(columns[name].field)
             else:
                 set_[columns[name].field] = dumped
-        patch = Patch(table, at, set_, tuple(unset), missing="skip" if missing_ok else "fail")
+        expect: Expect = {columns[name].field: columns[name].dump(value) for name, value in (expected or {}).items()}
+        patch = Patch(table, at, set_, tuple(unset), expect, missing="skip" if missing_ok else "fail")
         self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
         return DONE
 
