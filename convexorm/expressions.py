@@ -251,6 +251,11 @@ class Column(_Operand[T]):
         """Whether the constructor can do without it."""
         return self._default is not None
 
+    @builtins.property
+    def _stored_either_way(self) -> bool:
+        """Whether documents may hold None as a null and as no field at all."""
+        return self.none == "either" or (self.none == "null" and self.nullable and self.optional)
+
     def property(self) -> Property:
         """The field as the schema declares it."""
         from convexorm.schema import AnyOf, Null
@@ -310,7 +315,7 @@ class Column(_Operand[T]):
         return Path(self, (step,))
 
     def _compare(self, op: Operator, value: object) -> Condition:
-        if value is None and self.none == "either":  # missing and null are neighbours, and come before everything
+        if value is None and self._stored_either_way:  # missing and null are neighbours, and come before everything
             return Comparison(self.field, _EITHER_NONE[op], None)
         return Comparison(self.field, op, self._operand(value))
 
