@@ -163,15 +163,16 @@ def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
 class Model:
     """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
 
-    `primary_key` names an attribute that identifies the document to the application and is the only field of an index;
-    without it a document is known by its `_id`. A subclass without `table` is a mixin whose columns are inherited.
-    Constructors take keywords only and raise ValidationError for unknown and missing fields. Attributes are checked
-    against the table when a session commits.
+    `primary_key` names the attribute that identifies the document to the application, or a tuple of several; they are all
+    the fields of an index, in its order. Without it a document is known by its `_id`. A subclass without `table` is a
+    mixin whose columns are inherited. Constructors take keywords only and raise ValidationError for unknown and missing
+    fields. Attributes are checked against the table when a session commits.
     """
 
     __table__: ClassVar[Table]
     __columns__: ClassVar[Mapping[str, Column[Any]]] = {}
-    __primary_key__: ClassVar[str | None] = None
+    __primary_key__: ClassVar[str | tuple[str, ...] | None] = None
+    __key__: ClassVar[tuple[str, ...]] = ()
     __primary_index__: ClassVar[str] = "by_id"
     __validated__: ClassVar[bool] = False
     __mutable__: ClassVar[tuple[str, ...]] = ()
@@ -183,7 +184,9 @@ class Model:
     creation_time: Mapped[float | None] = _system_field("creation_time", "_creationTime", types.PlainType[float](Number()))
     """The document's `_creationTime` in milliseconds since the epoch; None before the first commit."""
 
-    def __init_subclass__(cls, table: str | None = None, primary_key: str | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, table: str | None = None, primary_key: str | tuple[str, ...] | None = None, **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
         cls._declared = {**cls._declared, **_own_fields(cls, sys._getframe(1).f_locals)}
         if table is not None:
@@ -211,9 +214,11 @@ class Model:
 
     @property
     def primary_key(self) -> Any:
-        """The primary key's value, or the `_id` of a model without one."""
-        name = self.__primary_key__
-        return self.convex_id if name is None else getattr(self, name)
+        """The primary key's value (a tuple, if it has several attributes), or the `_id` of a model without one."""
+        names = self.__key__
+        if not names:
+            return self.convex_id
+        return getattr(self, names[0]) if len(names) == 1 else tuple(getattr(self, name) for name in names)
 
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
@@ -251,7 +256,7 @@ def _own_fields(cls: type[Model], locals_: Mapping[str, Any]) -> dict[str, tuple
     return own
 
 
-def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
+def _declare(cls: type[Model], table: str, primary_key: str | tuple[str, ...] | None) -> None:
     columns = {name: _column(table, name, *declared) for name, declared in cls._declared.items()}
     fields: dict[str, str] = {}
     for name, column in columns.items():
@@ -275,7 +280,8 @@ def _declare(cls: type[Model], table: str, primary_key: str | None) -> None:
     )
     cls.__columns__ = columns
     cls.__primary_key__ = primary_key
-    cls.__primary_index__ = _primary_index(cls.__table__, columns, primary_key)
+    cls.__key__ = (primary_key,) if isinstance(primary_key, str) else tuple(primary_key or ())
+    cls.__primary_index__ = _primary_index(cls.__table__, columns, cls.__key__)
     cls.__mutable__ = tuple(name for name, column in columns.items() if column.type.mutable)
     cls.__validated__ = any(details.validator is not None for _, details in cls._declared.values())
     these = {
@@ -339,16 +345,19 @@ def _column(table: str, name: str, annotation: Any, details: _Field) -> Column[A
     )
 
 
-def _primary_index(table: Table, columns: Mapping[str, Column[Any]], primary_key: str | None) -> str:
+def _primary_index(table: Table, columns: Mapping[str, Column[Any]], key: tuple[str, ...]) -> str:
     """The index that finds a document by its primary key."""
-    if primary_key is None:
+    if not key:
         return "by_id"
-    if primary_key not in columns:
+    shown = repr(key[0] if len(key) == 1 else key)
+    if not all(name in columns for name in key):
         known = ", ".join(columns)
-        raise ValidationError(f"primary_key={primary_key!r}; the attributes are {known}", table=table.name)
-    index = next((index for index in table.indexes if index.fields == (columns[primary_key].field,)), None)
+        raise ValidationError(f"primary_key={shown}; the attributes are {known}", table=table.name)
+    fields = tuple(columns[name].field for name in key)
+    index = next((index for index in table.indexes if index.fields == fields), None)
     if index is None:
-        raise ValidationError(f"primary_key={primary_key!r} needs an index on that field alone", table=table.name)
+        on = "that field alone" if len(key) == 1 else "exactly those fields"
+        raise ValidationError(f"primary_key={shown} needs an index on {on}", table=table.name)
     return index.name
 
 

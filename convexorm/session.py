@@ -126,7 +126,7 @@ class AsyncSession:
     async def get(self, model: type[M], key: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
-        A document this session has got before is answered from the identity map.
+        The key of several attributes is a tuple. A document this session has got before is answered from the identity map.
         """
         known = self._known(model, key)
         if known is not None:
@@ -288,7 +288,7 @@ class AsyncSession:
 
         def write() -> Write:
             model = type(instance)
-            checked = unique and model.__primary_key__ is not None
+            checked = unique and bool(model.__key__)
             document = self._dumped(instance)
             key = self._key(model, instance.primary_key) if checked else None
             return Insert(self._table(model), document, key, returning)
@@ -309,7 +309,7 @@ class AsyncSession:
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
         model = type(instance)
-        if model.__primary_key__ is None:
+        if not model.__key__:
             raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
         kept = tuple(self._field(model, name) for name in keep)
         self._adopt(instance)
@@ -557,7 +557,7 @@ class AsyncSession:
             return None
         instance = self._identities[model].get(id_)
         document = None if instance is None else instance._state.document
-        if document is None or not same(document.get(_key_field(model), MISSING), wanted.key[0]):
+        if document is None or not same(_key_of(model, document), list(wanted.key)):
             return None  # it has another key by now
         return cast("M", instance)
 
@@ -595,13 +595,18 @@ class AsyncSession:
         return field
 
     def _key(self, model: type[Model], key: Any) -> Key:
-        if model.__primary_key__ is None:
+        names = model.__key__
+        if not names:
             if not isinstance(key, str):
                 raise ValidationError(
                     f"an _id is a string, got {type(key).__name__}", table=model.__table__.name, field="_id"
                 )
             return Key("by_id", (key,))
-        return Key(model.__primary_index__, (model.__columns__[model.__primary_key__]._operand(key),))
+        values = (key,) if len(names) == 1 else key
+        if not isinstance(values, tuple) or len(values) != len(names):
+            raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=model.__table__.name)
+        parts = zip(names, values, strict=True)
+        return Key(model.__primary_index__, tuple(model.__columns__[name]._operand(value) for name, value in parts))
 
     def _target(self, model: type[Model], key: Any) -> str | Key:
         target = self._key(model, key)
@@ -637,9 +642,8 @@ class AsyncSession:
             state.document = document
             model = type(instance)
             self._identities.setdefault(model, WeakValueDictionary())[written.id] = instance
-            if model.__primary_key__ is not None:
-                key = document.get(model.__columns__[model.__primary_key__].field, MISSING)
-                self._keys[write.table.name, canonical([key])] = written.id
+            if model.__key__:
+                self._keys[write.table.name, canonical(_key_of(model, document))] = written.id
 
         return applied
 
@@ -706,9 +710,10 @@ class AsyncSession:
 # -- small pieces --------------------------------------------------------------------------------------------------
 
 
-def _key_field(model: type[Model]) -> str:
-    name = model.__primary_key__
-    return "_id" if name is None else model.__columns__[name].field
+def _key_of(model: type[Model], document: Document) -> list[Value | Missing]:
+    """A document's primary key, field by field; its `_id` for a model without one."""
+    fields = [model.__columns__[name].field for name in model.__key__] or ["_id"]
+    return [document.get(field, MISSING) for field in fields]
 
 
 def _is_new(instance: Model) -> bool:

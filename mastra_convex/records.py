@@ -41,9 +41,9 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
         if name not in columns:
             known = ", ".join(columns)
             raise InvalidArgument(f"no attribute {name!r}; there are {known}", operation=operation, argument=argument)
-    key = model.__primary_key__
-    if key is not None and (not isinstance(values.get(key), str) or not values[key].strip()):
-        raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
+    for key in model.__key__:
+        if not isinstance(values.get(key), str) or not values[key].strip():
+            raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
     return model(**values)
 
 
