@@ -47,6 +47,12 @@ export class Catalog {
     return fields;
   }
 
+  /** All indexes of a table, by name, with all their fields in order. */
+  indexes(table: string): ReadonlyMap<string, readonly string[]> {
+    this.requireTable(table);
+    return this.#tables.get(table) ?? new Map();
+  }
+
   /** What a table's documents must be, without Convex's own fields. */
   validator(table: string): GenericValidator | undefined {
     return this.#validators.get(table);

@@ -23,14 +23,15 @@ function sizeFlaw(fields: Fields): string | null {
   return size > limits.DOCUMENT_BYTES ? `it has ${size} bytes, the maximum is ${limits.DOCUMENT_BYTES}` : null;
 }
 
-function flawIn(value: Value | undefined, depth: number): string | null {
+/** Why Convex would not hold a value that begins `depth` levels down in one of at most `levels`, or null if it would. */
+export function flawIn(value: Value | undefined, depth: number, levels: number = limits.DOCUMENT_NESTING): string | null {
   if (typeof value !== "object" || value === null || value instanceof ArrayBuffer) return null;
-  if (depth >= limits.DOCUMENT_NESTING) return `it is nested deeper than ${limits.DOCUMENT_NESTING} levels`;
+  if (depth >= levels) return `it is nested deeper than ${levels} levels`;
   if (Array.isArray(value)) {
     if (value.length > limits.ARRAY_ELEMENTS) {
       return `an array has ${value.length} elements, the maximum is ${limits.ARRAY_ELEMENTS}`;
     }
-    return firstFlaw(value, depth);
+    return firstFlaw(value, depth, levels);
   }
   const names = Object.keys(value);
   if (names.length > limits.OBJECT_FIELDS) {
@@ -38,12 +39,12 @@ function flawIn(value: Value | undefined, depth: number): string | null {
   }
   return names.some((name) => !isFieldName(name))
     ? `a field name is empty, longer than ${limits.FIELD_NAME_LENGTH}, not printable ASCII or starts with "$"`
-    : firstFlaw(Object.values(value), depth);
+    : firstFlaw(Object.values(value), depth, levels);
 }
 
-function firstFlaw(values: (Value | undefined)[], depth: number): string | null {
+function firstFlaw(values: (Value | undefined)[], depth: number, levels: number): string | null {
   for (const value of values) {
-    const flaw = flawIn(value, depth + 1);
+    const flaw = flawIn(value, depth + 1, levels);
     if (flaw !== null) return flaw;
   }
   return null;

@@ -7,6 +7,7 @@
 import type { Value } from "convex/values";
 import { invalid, otherVersion, overLimit } from "./errors";
 import * as limits from "./limits";
+import type { Width } from "./packed";
 
 /** A value that may be missing: `[]` is a missing field, `[value]` is `value`. */
 export type Bound = [] | [Value];
@@ -168,11 +169,22 @@ const read = shape({
   limit: optional(whole),
   peek: optional(flag),
   count: optional(flag),
+  pack: optional(list(text)),
+  digest: optional(oneOf("each", "all")),
 });
 
 export type Order = "asc" | "desc";
 export type Read = Parsed<typeof read>;
-export type Result = { docs: Document[]; count: number; skipped: number; more: boolean; next: Bound[] | null };
+export type Result = {
+  docs: Document[];
+  count: number;
+  skipped: number;
+  more: boolean;
+  next: Bound[] | null;
+  rounded?: boolean;
+  digests?: [string, string][];
+  digest?: string;
+};
 
 // --- commit
 
@@ -192,6 +204,12 @@ export type Expectation = Parsed<typeof is> | Parsed<typeof hash>;
 const expectation: Parser<Expectation> = (value, at) =>
   isObject(value) && "sha256" in value ? hash(value, at) : is(value, at);
 
+const width: Parser<Width> = (value, at) => {
+  if (value !== 4 && value !== 8) throw invalid(at, "4 or 8");
+  return value;
+};
+const packed = optional(mapping(width));
+
 const changing = {
   table: text,
   at: target,
@@ -200,17 +218,25 @@ const changing = {
 };
 
 const writes = {
-  insert: shape({ op: oneOf("insert"), table: text, doc: fields, unique: optional(key), returning: optional(flag) }),
+  insert: shape({
+    op: oneOf("insert"),
+    table: text,
+    doc: fields,
+    packed,
+    unique: optional(key),
+    returning: optional(flag),
+  }),
   upsert: shape({
     op: oneOf("upsert"),
     table: text,
     at: key,
     doc: fields,
+    packed,
     keep: optional(list(text)),
     returning: optional(flag),
   }),
-  patch: shape({ op: oneOf("patch"), ...changing, set: fields, unset: optional(list(text)) }),
-  replace: shape({ op: oneOf("replace"), ...changing, doc: fields }),
+  patch: shape({ op: oneOf("patch"), ...changing, set: fields, packed, unset: optional(list(text)) }),
+  replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed }),
   delete: shape({ op: oneOf("delete"), ...changing }),
   deleteRange: shape({
     op: oneOf("deleteRange"),

@@ -6,8 +6,10 @@
  */
 import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
+import { digestAll, digestEach } from "./digest";
 import { predicate } from "./filter";
 import type { ReadMeter } from "./meter";
+import { withPacked } from "./packed";
 import type { Document, Read, Result } from "./protocol";
 import { keyOf, rangesOf, scan } from "./range";
 
@@ -17,19 +19,19 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   const collector = new Collector(read);
   let last: Document | undefined;
   const next = () => (last === undefined ? (read.after ?? []) : keyOf(last, fields));
-  if (collector.isDone) return collector.result(null);
+  if (collector.isDone) return await collector.result(null);
   for (const range of ranges) {
-    if (meter.isSpent) return collector.result(next());
+    if (meter.isSpent) return await collector.result(next());
     meter.ranges += 1;
     for await (const document of scan(db, read.table, read.index, fields, range, read.order ?? "asc")) {
       meter.read(document);
       last = document;
       collector.take(document);
-      if (collector.isDone) return collector.result(null);
-      if (meter.isSpent) return collector.result(next());
+      if (collector.isDone) return await collector.result(null);
+      if (meter.isSpent) return await collector.result(next());
     }
   }
-  return collector.result(null);
+  return await collector.result(null);
 }
 
 /** Takes documents in scan order and keeps what a read asks for. */
@@ -67,7 +69,12 @@ class Collector {
     }
   }
 
-  result(next: Result["next"]): Result {
-    return { docs: this.#documents, count: this.#count, skipped: this.#skipped, more: this.#more, next };
+  async result(next: Result["next"]): Promise<Result> {
+    const found = { count: this.#count, skipped: this.#skipped, more: this.#more, next };
+    const { pack, digest } = this.#read;
+    if (digest === "each") return { docs: [], ...found, digests: await digestEach(this.#documents) };
+    if (digest === "all") return { docs: [], ...found, digest: await digestAll(this.#documents) };
+    if (pack !== undefined) return { ...found, ...withPacked(this.#documents, pack) };
+    return { docs: this.#documents, ...found };
   }
 }

@@ -6,6 +6,7 @@ import { canonicalHash } from "./canonical";
 import { invalid, rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
+import { unpacked } from "./packed";
 import type { Applied, Document, Expectation, Op, Write } from "./protocol";
 import type { Transaction } from "./transaction";
 
@@ -45,7 +46,15 @@ type Handler<O extends Op> = (commit: Commit, write: Write<O>, position: number)
 
 export async function apply<O extends Op>(commit: Commit, write: Write<O>, position: number): Promise<Applied> {
   const handler: Handler<O> = handlers[write.op as O];
-  return await handler(commit, write, position);
+  return await handler(commit, withArrays(write, position), position);
+}
+
+/** The write with the arrays that came as bytes. */
+function withArrays<O extends Op>(write: Write<O>, position: number): Write<O> {
+  if (!("packed" in write) || write.packed === undefined) return write;
+  const name = "doc" in write ? "doc" : "set";
+  const fields = "doc" in write ? write.doc : write.set;
+  return { ...write, [name]: unpacked(fields, write.packed, `write ${position}.${name}`) };
 }
 
 const handlers: { [O in Op]: Handler<O> } = {

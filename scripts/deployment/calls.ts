@@ -4,7 +4,8 @@
 import { randomBytes } from "node:crypto";
 import { convexTest } from "convex-test";
 import { makeFunctionReference } from "convex/server";
-import { ConvexError, type JSONValue, type Value } from "convex/values";
+import { ConvexError, convexToJson, type JSONValue, type Value } from "convex/values";
+import { QueryCache } from "./cache";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
 import { CallError, exportValue, importArguments, requireResult, type Format } from "./values";
 
@@ -24,6 +25,7 @@ export type Answer =
 const WORDS: Record<FunctionKind, string> = { query: "Query", mutation: "Mutation", action: "Action" };
 
 export class Host {
+  readonly queries = new QueryCache();
   readonly #backend;
 
   constructor(readonly functions: Functions) {
@@ -57,9 +59,13 @@ export class Host {
       throw new CallError(`Trying to execute ${name} as ${WORDS[kind]}, but it is defined as ${WORDS[kindOf(found)]}.`);
     }
     const values = importArguments(name, args);
-    const result = ((await this.#invoke(kind, name, values)) ?? null) as Value;
-    requireResult(name, result);
-    return result;
+    const run = async (): Promise<Value> => {
+      const result = ((await this.#invoke(kind, name, values)) ?? null) as Value;
+      requireResult(name, result);
+      return result;
+    };
+    if (kind !== "query") return await run();
+    return await this.queries.answer(JSON.stringify([name, convexToJson(values)]), run);
   }
 
   async #invoke(kind: FunctionKind, name: string, args: Record<string, Value>): Promise<unknown> {

@@ -46,8 +46,9 @@ async function main(): Promise<void> {
   if (exitWithStdin) process.stdin.on("close", () => process.exit(0)).resume();
 
   register("./packages.ts", import.meta.url);
-  countTransactions();
-  const server = serve(new Host(await Functions.load(directory)), adminKey);
+  const host = new Host(await Functions.load(directory));
+  countTransactions(() => host.queries.invalidate());
+  const server = serve(host, adminKey);
   server.on("error", fail);
   server.listen(port, "127.0.0.1", () => {
     const address = server.address() as AddressInfo;

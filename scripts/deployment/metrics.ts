@@ -40,8 +40,8 @@ export function countCall(requestBytes: number, responseBytes: number): void {
   counted.responseBytes += responseBytes;
 }
 
-/** Counts every transaction of this process from now on. */
-export function countTransactions(): void {
+/** Counts every transaction of this process from now on; calls `onWrite` when one has written something. */
+export function countTransactions(onWrite: () => void = () => undefined): void {
   const depths = new WeakMap<TransactionMetricsTracker, number>();
   const deepen = (tracker: TransactionMetricsTracker, by: number): number => {
     const depth = (depths.get(tracker) ?? 0) + by;
@@ -55,7 +55,7 @@ export function countTransactions(): void {
     startTransaction.apply(this, limits);
   };
   tracker.commit = function () {
-    if (deepen(this, -1) === 0) count(this, { committed: true });
+    if (deepen(this, -1) === 0 && count(this, { committed: true })) onWrite();
     commit.apply(this);
   };
   tracker.rollback = function () {
@@ -64,11 +64,13 @@ export function countTransactions(): void {
   };
 }
 
-function count(tracker: TransactionMetricsTracker, { committed }: { committed: boolean }): void {
+/** Counts a transaction that has ended; says whether it has written. */
+function count(tracker: TransactionMetricsTracker, { committed }: { committed: boolean }): boolean {
   const { documentsRead, bytesRead, documentsWritten, bytesWritten } = tracker.getTransactionMetrics();
   counted.documentsRead += documentsRead.used;
   counted.bytesRead += bytesRead.used;
-  if (!committed) return;
+  if (!committed) return false;
   counted.documentsWritten += documentsWritten.used;
   counted.bytesWritten += bytesWritten.used;
+  return documentsWritten.used > 0;
 }

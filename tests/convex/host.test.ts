@@ -1,5 +1,6 @@
 /** The local host as a client sees it: a process of its own, over HTTP. */
 import { spawn, type ChildProcess } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -228,6 +229,33 @@ describe("metrics", () => {
     const after = await metrics();
     expect(after.documentsRead).toBe(before.documentsRead + 2);
     expect([after.documentsWritten, after.bytesWritten]).toEqual([before.documentsWritten, before.bytesWritten]);
+  });
+});
+
+describe("the cache of queries", () => {
+  const read = { version: 1, reads: [{ table: "items", index: "by_creation_time" }] };
+  const documentsRead = async () => {
+    await fetch(`${url}/metrics/reset`, { method: "POST" });
+    const { value } = await call("query", "orm:read", read);
+    return { read: ((await (await fetch(`${url}/metrics`)).json()) as Metrics).documentsRead, value };
+  };
+  const write = async (...writes: unknown[]) =>
+    await call("mutation", "orm:commit", { version: 1, commitId: randomUUID(), writes: [writes] });
+
+  it("answers a query asked again without reading, until something is written", async () => {
+    await write({ op: "insert", table: "items", doc: { rank: 1 } });
+    const first = await documentsRead();
+    expect(first.read).toBeGreaterThan(0);
+    expect(await documentsRead()).toEqual({ read: 0, value: first.value });
+    await write({ op: "insert", table: "items", doc: { rank: 2 } });
+    const after = await documentsRead();
+    expect(after.read).toBe(first.read + 1);
+  });
+
+  it("is kept by what writes nothing", async () => {
+    await documentsRead();
+    expect((await call("mutation", "samples:fail", {})).status).toBe("error");
+    expect((await documentsRead()).read).toBe(0);
   });
 });
 
