@@ -57,7 +57,7 @@ from convexorm.requests import (
     index_key,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Missing, Value, canonical, same
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, same
 
 __all__ = ["AsyncSession", "Hit", "Page", "Session"]
 
@@ -680,7 +680,10 @@ class AsyncSession:
             set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
             unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
             expect: Expect = {field: old for field, (old, _) in changes.items()}
-            patch = Patch(self._table(type(instance)), document["_id"], set_, unset, expect)
+            table = self._table(type(instance))
+            if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
+                table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
+            patch = Patch(table, document["_id"], set_, unset, expect)
             patches.append(_Operation(lambda patch=patch: patch, self._patched(instance), instance))  # type: ignore[misc]
         return patches
 
