@@ -158,7 +158,9 @@ export default defineSchema({
   })
     .index("by_record_id", ["id"])
     .index("by_webhook", ["webhookId"])
+    .index("by_webhook_updated", ["webhookId", "updatedAt"])
     .index("by_platform_agent", ["platform", "agentId"])
+    .index("by_platform_agent_status_updated", ["platform", "agentId", "status", "updatedAt"])
     .index("by_platform", ["platform"]),
   mastra_channel_config: defineTable({
     id: v.string(),
@@ -197,7 +199,15 @@ export default defineSchema({
     .index("by_thread", ["thread_id"])
     .index("by_resource", ["resource_id"])
     .index("by_tool", ["tool_name"])
-    .index("by_created", ["createdAt"]),
+    .index("by_created", ["createdAt"])
+    .index("by_status_started", ["status", "startedAt"])
+    .index("by_status_suspended", ["status", "suspendedAt"])
+    .index("by_status_completed", ["status", "completedAt"])
+    .index("by_agent_created", ["agent_id", "createdAt"])
+    .index("by_agent_status_created", ["agent_id", "status", "createdAt"])
+    .index("by_thread_created", ["thread_id", "createdAt"])
+    .index("by_resource_created", ["resource_id", "createdAt"])
+    .index("by_tool_created", ["tool_name", "createdAt"]),
   mastra_observational_memory: defineTable({
     id: v.string(),
     lookupKey: v.string(),

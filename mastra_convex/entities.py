@@ -9,11 +9,12 @@ text where it cannot, and both are read.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from convexorm import Index, IsoDatetime, Mapped, Model, field
 from convexorm.schema import AnyValue
 from convexorm.types import JsonTextType, JsonType
+from mastra_convex.targets import TargetType
 
 __all__ = [
     "BackgroundTask",
@@ -33,6 +34,9 @@ __all__ = [
     "VectorIndex",
     "WorkflowSnapshot",
 ]
+
+TaskStatus: TypeAlias = Literal["pending", "running", "suspended", "completed", "failed", "cancelled", "timed_out"]
+"""Where a background task stands."""
 
 _JSON = JsonType()
 _TEXT = JsonTextType()
@@ -168,22 +172,22 @@ class Score(Model, table="mastra_scorers", primary_key="id"):
 
 
 class Schedule(Model, table="mastra_schedules", primary_key="id"):
-    """When a workflow runs. Times are JavaScript milliseconds; `target` and `metadata` are JSON text."""
+    """When a workflow or an agent runs. Times are JavaScript milliseconds; `target` and `metadata` are JSON text."""
 
     id: Mapped[str]
-    target: Mapped[Any] = field(type=_TEXT)
+    target: Mapped[Any] = field(type=TargetType())
     cron: Mapped[str]
-    timezone: Mapped[str | None] = field(none="either", default=None)
+    timezone: Mapped[str | None] = field(none="null", optional=True, default=None)
     status: Mapped[str]
     next_fire_at: Mapped[int]
-    last_fire_at: Mapped[int | None] = field(none="either", default=None)
-    last_run_id: Mapped[str | None] = field(none="either", default=None)
+    last_fire_at: Mapped[int | None] = field(none="null", optional=True, default=None)
+    last_run_id: Mapped[str | None] = field(none="null", optional=True, default=None)
     created_at: Mapped[int]
     updated_at: Mapped[int]
-    metadata: Mapped[dict[str, Any] | None] = field(type=_TEXT, none="either", default=None)
-    owner_type: Mapped[str | None] = field(none="either", default=None)
-    owner_id: Mapped[str | None] = field(none="either", default=None)
-    workflow_id: Mapped[str | None] = field(none="either", default=None)
+    metadata: Mapped[dict[str, Any] | None] = field(type=_TEXT, none="null", optional=True, default=None)
+    owner_type: Mapped[str | None] = field(none="null", optional=True, default=None)
+    owner_id: Mapped[str | None] = field(none="null", optional=True, default=None)
+    workflow_id: Mapped[str | None] = field(none="null", optional=True, default=None)
 
     by_record_id = Index("id")
     by_status_next_fire_at = Index("status", "next_fire_at")
@@ -199,14 +203,14 @@ class ScheduleTrigger(Model, table="mastra_schedule_triggers", primary_key="id")
 
     id: Mapped[str]
     schedule_id: Mapped[str]
-    run_id: Mapped[str | None] = field(none="either", default=None)
+    run_id: Mapped[str | None] = field(none="null", optional=True, default=None)
     scheduled_fire_at: Mapped[int]
     actual_fire_at: Mapped[int]
     outcome: Mapped[str]
-    error: Mapped[str | None] = field(none="either", default=None)
+    error: Mapped[str | None] = field(none="null", optional=True, default=None)
     trigger_kind: Mapped[str]
-    parent_trigger_id: Mapped[str | None] = field(none="either", default=None)
-    metadata: Mapped[dict[str, Any] | None] = field(type=_TEXT, none="either", default=None)
+    parent_trigger_id: Mapped[str | None] = field(none="null", optional=True, default=None)
+    metadata: Mapped[dict[str, Any] | None] = field(type=_TEXT, none="null", optional=True, default=None)
 
     by_record_id = Index("id")
     by_schedule_actual = Index("schedule_id", "actual_fire_at")
@@ -220,16 +224,18 @@ class ChannelInstallation(Model, table="mastra_channel_installations", primary_k
     platform: Mapped[str]
     agent_id: Mapped[str] = field(name="agentId")
     status: Mapped[str]
-    webhook_id: Mapped[str | None] = field(name="webhookId", none="either", default=None)
+    webhook_id: Mapped[str | None] = field(name="webhookId", none="null", optional=True, default=None)
     data: Mapped[Any] = field(type=_TEXT)
-    config_hash: Mapped[str | None] = field(name="configHash", none="either", default=None)
-    error: Mapped[str | None] = field(none="either", default=None)
+    config_hash: Mapped[str | None] = field(name="configHash", none="null", optional=True, default=None)
+    error: Mapped[str | None] = field(none="null", optional=True, default=None)
     created_at: Mapped[IsoDatetime] = field(name="createdAt")
     updated_at: Mapped[IsoDatetime] = field(name="updatedAt")
 
     by_record_id = Index("id")
     by_webhook = Index("webhook_id")
+    by_webhook_updated = Index("webhook_id", "updated_at")
     by_platform_agent = Index("platform", "agent_id")
+    by_platform_agent_status_updated = Index("platform", "agent_id", "status", "updated_at")
     by_platform = Index("platform")
 
 
@@ -255,7 +261,7 @@ class BackgroundTask(Model, table="mastra_background_tasks", primary_key="id"):
     run_id: Mapped[str]
     thread_id: Mapped[str | None] = field(none="null", default=None)
     resource_id: Mapped[str | None] = field(none="null", default=None)
-    status: Mapped[Literal["pending", "running", "suspended", "completed", "failed", "cancelled", "timed_out"]]
+    status: Mapped[TaskStatus]
     args: Mapped[Any] = field(type=_TEXT)
     result: Mapped[Any | None] = field(type=_TEXT, none="null", default=None)
     error: Mapped[Any | None] = field(type=_TEXT, none="null", default=None)
@@ -277,6 +283,14 @@ class BackgroundTask(Model, table="mastra_background_tasks", primary_key="id"):
     by_resource = Index("resource_id")
     by_tool = Index("tool_name")
     by_created = Index("created_at")
+    by_status_started = Index("status", "started_at")
+    by_status_suspended = Index("status", "suspended_at")
+    by_status_completed = Index("status", "completed_at")
+    by_agent_created = Index("agent_id", "created_at")
+    by_agent_status_created = Index("agent_id", "status", "created_at")
+    by_thread_created = Index("thread_id", "created_at")
+    by_resource_created = Index("resource_id", "created_at")
+    by_tool_created = Index("tool_name", "created_at")
 
 
 class ObservationalMemory(Model, table="mastra_observational_memory", primary_key="id"):
