@@ -23,6 +23,7 @@ from convexorm.values import (
     check_field_name,
     check_value,
     document_size,
+    is_number_array,
 )
 
 __all__ = [
@@ -174,7 +175,9 @@ class Array(Validator):
         return f"an array of {self.items.noun}"
 
     def accepts(self, value: Value) -> bool:
-        return type(value) is list and all(map(self.items.accepts, value))
+        if type(value) is list:
+            return all(map(self.items.accepts, value))
+        return isinstance(self.items, Number) and is_number_array(value)
 
     def typescript(self) -> str:
         return f"v.array({self.items.typescript()})"

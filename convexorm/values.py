@@ -1,8 +1,9 @@
 """The Convex value rules: which Python objects are Convex values, their total order, size and JSON.
 
 A Convex value in Python is `None`, `bool`, `float` or `int` (both are Convex's float64), `ConvexInt64`, `str`, `bytes`, a
-`list` or a `dict` with string keys. `MISSING` is a field that is not there: Convex's *undefined*, distinct from `None`.
-Limits are those of the Convex backend; each constant names its own.
+`list` or a `dict` with string keys. A one-dimensional numpy array of float32 or float64 stands for a list of numbers.
+`MISSING` is a field that is not there: Convex's *undefined*, distinct from `None`. Limits are those of the Convex backend;
+each constant names its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from enum import Enum
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
 
+import numpy as np
 from convex import ConvexInt64, convex_to_json, json_to_convex
+
 from convexorm.errors import LimitExceeded, ValidationError
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "check_value",
     "digest",
     "dumps",
+    "is_number_array",
     "loads",
     "nesting_of",
     "reach",
@@ -139,12 +143,15 @@ _CANONICAL: dict[type, Callable[[Any], bytes]] = {
     bytes: lambda value: b"\x11" + _escaped(value),
     list: _canonical_list,
     dict: _canonical_dict,
+    np.ndarray: lambda value: _canonical_list(value.tolist()),
 }
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two values are the same Convex value: 1 is 1.0 but not True, -0.0 is not 0.0, NaN is NaN."""
     kind_a, kind_b = type(a), type(b)
+    if kind_a is np.ndarray or kind_b is np.ndarray:
+        return same(*(one.tolist() if type(one) is np.ndarray else one for one in (a, b)))
     if kind_a is kind_b and kind_a in _PLAIN:
         return bool(a == b)
     if kind_a in _NUMBERS and kind_b in _NUMBERS:
@@ -213,8 +220,24 @@ def check_value(value: Value, *, nesting: int = MAX_DOCUMENT_NESTING) -> None:
         for name, item in value.items():
             check_field_name(name)
             check_value(item, nesting=nesting - 1)
+    elif kind is np.ndarray:
+        _check_array(value)
     elif kind not in _CANONICAL or kind is Missing:
         raise ValidationError(f"{kind.__name__} is not a Convex value")
+
+
+def is_number_array(value: object) -> bool:
+    """Whether a value is a numpy array that stands for a list of numbers."""
+    return type(value) is np.ndarray and value.ndim == 1 and value.dtype.char in "fd"
+
+
+def _check_array(value: Any) -> None:
+    if not is_number_array(value):
+        raise ValidationError("an array of numbers has one dimension of float32 or float64")
+    if len(value) > MAX_ARRAY_LENGTH:
+        raise LimitExceeded("elements of an array", maximum=MAX_ARRAY_LENGTH, actual=len(value))
+    if np.isnan(value).any():
+        raise ValidationError("NaN cannot be stored as a number")
 
 
 def _check_text(value: str) -> None:
@@ -254,6 +277,8 @@ def size_of(value: Any) -> int:
         return 2 + sum(len(name.encode()) + 1 + size_of(item) for name, item in value.items())
     if kind is list:
         return 2 + sum(size_of(item) for item in value)
+    if kind is np.ndarray:
+        return 2 + 9 * len(value)
     return _FIXED_SIZES[kind]
 
 
@@ -269,6 +294,8 @@ def document_size(document: Mapping[str, Value]) -> int:
 
 
 def _default(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, bytes | ConvexInt64):
         return convex_to_json(value)
     raise TypeError(f"{type(value).__name__} is not a Convex value")
@@ -282,7 +309,16 @@ def dumps(value: Value) -> str:
     try:
         return _plain(value)
     except ValueError:  # NaN or an infinity somewhere inside
-        return json.dumps(convex_to_json(value), ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(convex_to_json(_listed(value)), ensure_ascii=False, separators=(",", ":"))
+
+
+def _listed(value: Value) -> Value:
+    """The value with lists in place of numpy arrays."""
+    if type(value) is dict:
+        return {name: _listed(item) for name, item in value.items()}
+    if type(value) is list:
+        return [_listed(item) for item in value]
+    return value.tolist() if type(value) is np.ndarray else value
 
 
 def loads(text: str | bytes) -> Value:
