@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 from uuid import uuid4
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet, ref
 
 import attrs
 
@@ -32,6 +32,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column, Combined, Comparison, Condition
 from convexorm.faces import DONE, blocking, blocking_stream, finish
+from convexorm.identities import Instances
 from convexorm.model import InstanceState, Model, VectorIndex, dump
 from convexorm.query import Count, Query
 from convexorm.requests import (
@@ -114,8 +115,8 @@ class AsyncSession:
         self._port = _port or deployment.asynchronous
         self._names = dict(tables or {})
         self._tables: dict[str, Table] = {}
-        self._identities: dict[type[Model], WeakValueDictionary[str, Model]] = {}
-        self._keys: dict[tuple[str, bytes], str] = {}
+        self._identities: dict[type[Model], Instances] = {}
+        self._keys: dict[tuple[str, str | bytes], str] = {}
         self._touched: dict[int, Model] = {}
         self._watched: WeakSet[Model] = WeakSet()
         self._operations: list[_Operation] = []
@@ -449,7 +450,7 @@ class AsyncSession:
         """Let go of every instance, and of what is pending."""
         self.rollback()
         for instances in self._identities.values():
-            for instance in list(instances.values()):
+            for instance in instances:
                 instance._state.session = None
         self._identities = {}
         self._keys = {}
@@ -547,12 +548,12 @@ class AsyncSession:
             loaded = self._load(model, documents)
             instances.append(loaded[0] if loaded else None)
             if loaded:
-                self._keys[table.name, canonical(list(self._key(model, key).key))] = documents[0]["_id"]
+                self._keys[table.name, _identity(self._key(model, key).key)] = documents[0]["_id"]
         return instances
 
     def _known(self, model: type[M], key: Any) -> M | None:
         wanted = self._key(model, key)
-        id_ = self._keys.get((self._table(model).name, canonical(list(wanted.key))))
+        id_ = self._keys.get((self._table(model).name, _identity(wanted.key)))
         if id_ is None or model not in self._identities:
             return None
         instance = self._identities[model].get(id_)
@@ -565,20 +566,23 @@ class AsyncSession:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
         identities = self._identities.get(model)
         if identities is None:
-            identities = self._identities[model] = WeakValueDictionary()
-        known = identities.get
+            identities = self._identities[model] = Instances()
+        refs = identities.refs
+        known = refs.get
         create = model.__new__
         loaded: list[Any] = []
         for document in documents:
             id_ = document["_id"]
-            instance = known(id_)
+            held = known(id_)
+            instance = None if held is None else held()
             if instance is None:
                 instance = create(model)
                 instance.__dict__["_state"] = InstanceState(document, self)
-                identities[id_] = instance
+                refs[id_] = ref(instance)
             elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
                 instance._state.document = document
             loaded.append(instance)
+        identities.sweep()
         return loaded
 
     # -- writing, underneath -------------------------------------------------------------------------------------
@@ -641,9 +645,9 @@ class AsyncSession:
             state = instance._state
             state.document = document
             model = type(instance)
-            self._identities.setdefault(model, WeakValueDictionary())[written.id] = instance
+            self._identities.setdefault(model, Instances()).put(written.id, instance)
             if model.__key__:
-                self._keys[write.table.name, canonical(_key_of(model, document))] = written.id
+                self._keys[write.table.name, _identity(_key_of(model, document))] = written.id
 
         return applied
 
@@ -651,7 +655,9 @@ class AsyncSession:
         def applied(_: Applied, write: Write) -> None:
             state = instance._state
             if state.document is not None:
-                self._identities.get(type(instance), {}).pop(state.document["_id"], None)
+                instances = self._identities.get(type(instance))
+                if instances is not None:
+                    instances.discard(state.document["_id"])
             state.session = None
             state.deleted = True
 
@@ -711,6 +717,13 @@ class AsyncSession:
 
 
 # -- small pieces --------------------------------------------------------------------------------------------------
+
+
+def _identity(key: Sequence[Value | Missing]) -> str | bytes:
+    """A primary key as a dictionary takes it: two are equal if the keys are the same."""
+    if len(key) == 1 and type(key[0]) is str:
+        return key[0]
+    return b"".join(map(canonical, key))
 
 
 def _key_of(model: type[Model], document: Document) -> list[Value | Missing]:
