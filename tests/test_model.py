@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -106,7 +107,8 @@ def declare(body: dict[str, Any], **options: Any) -> type[Model]:
     values = {name: value[1] for name, value in body.items() if isinstance(value, tuple) and len(value) > 1}
     rest = {name: value for name, value in body.items() if not isinstance(value, tuple)}
     namespace = {"__annotations__": annotations, "__module__": __name__, **values, **rest}
-    made: type[Model] = type(Model)("Wrong", (Model,), namespace, **{"table": "wrong", **options})
+    made = types.new_class("Wrong", (Model,), {"table": "wrong", **options}, lambda body: body.update(namespace))
+    assert issubclass(made, Model)
     return made
 
 

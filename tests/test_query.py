@@ -200,7 +200,7 @@ def test_a_range_error_tells_the_index_its_fields_and_what_was_given() -> None:
 
 
 VALUE_ERRORS: dict[str, tuple[Any, str]] = {
-    "a wrong type": (lambda: Task.rank >= "x", "rank"),
+    "a wrong type": (lambda: Task.rank >= "x", "rank"),  # type: ignore[operator]
     "a wrong type in by_index": (lambda: Task.query().by_index("by_owner", owner_id=1), "ownerId"),
     "a bool for a number": (lambda: Task.rank == True, "rank"),  # noqa: E712
     "a naive datetime": (lambda: Task.due >= datetime(2024, 1, 1), "due"),

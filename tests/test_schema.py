@@ -69,6 +69,7 @@ def test_unions_are_flat_and_without_repetition() -> None:
     assert AnyOf.of(String(), AnyOf((Null(), String()))) == AnyOf((String(), Null()))
     assert AnyOf.of(String(), String()) == String()
     assert AnyOf.of(String(), AnyValue()) == AnyValue()
+    assert AnyOf.of(Literal(True), Literal(1)) == AnyOf((Literal(True), Literal(1)))
 
 
 TABLE = Table(

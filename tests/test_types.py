@@ -65,6 +65,8 @@ ROUND_TRIPS: list[tuple[Any, Any, Value]] = [
     (IsoDatetime, datetime(2024, 5, 17, 12, tzinfo=UTC), "2024-05-17T12:00:00.000Z"),
     (Color, Color.RED, "red"),
     (Literal["a", 1], "a", "a"),
+    (Literal["a", 1], 1, 1.0),
+    (list[Literal[True, 1]], [1, True], [1.0, True]),
     (UUID, UUID(UUID_TEXT), UUID_TEXT),
     (list[float], [1.0, 2.0], [1.0, 2.0]),
     (list[Color], [Color.RED], ["red"]),
@@ -94,7 +96,7 @@ def test_a_value_is_stored_in_its_convex_form_and_loaded_back(annotation: Any, v
     assert type(loaded) is type(value)
 
 
-@given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.timezones()))
+@given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2109, 1, 1), timezones=st.timezones()))
 def test_a_datetime_keeps_its_instant_to_the_microsecond(at: datetime) -> None:
     type_: ColumnType[datetime] = column_type(datetime)
     loaded = type_.load(type_.dump(at))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from convex import json_to_convex
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from convex import json_to_convex
 from convexorm import LimitExceeded, ValidationError
 from convexorm.values import (
     MISSING,
@@ -71,20 +71,18 @@ def order(a: Value, b: Value) -> int:
     if kind != kind_of(b):
         return -1 if kind < kind_of(b) else 1
     if isinstance(a, ConvexInt64):
-        return (a.value > b.value) - (a.value < b.value)
+        return int(a.value > b.value) - int(a.value < b.value)
     if isinstance(a, float):
-        return (a > b) - (a < b) or (math.copysign(1, a) > math.copysign(1, b)) - (
-            math.copysign(1, a) < math.copysign(1, b)
-        )
+        mine, theirs = (a, math.copysign(1, a)), (b, math.copysign(1, b))
+        return int(mine > theirs) - int(mine < theirs)
     if isinstance(a, str):
         return (a.encode() > b.encode()) - (a.encode() < b.encode())
     if isinstance(a, list):
         pairs = zip(a, b, strict=False)
         return next((one for one in (order(x, y) for x, y in pairs) if one), (len(a) > len(b)) - (len(a) < len(b)))
     if isinstance(a, dict):
-        mine, theirs = ([part for name in sorted(each) for part in (name, each[name])] for each in (a, b))
-        return order(mine, theirs)
-    return 0 if a is None else (a > b) - (a < b)
+        return order(*([part for name in sorted(each) for part in (name, each[name])] for each in (a, b)))
+    return 0 if a is None else int(a > b) - int(a < b)
 
 
 # -- canonical form ------------------------------------------------------------------------------------------------
@@ -290,7 +288,8 @@ def test_values_beyond_a_limit_are_refused_with_its_number(value: Value, maximum
 
 
 def test_nesting_counts_objects_and_arrays() -> None:
-    assert [nesting_of(value) for value in (1, [], [1], {"a": [1]}, [[], [[]]])] == [0, 1, 1, 2, 3]
+    values: list[Value] = [1, [], [1], {"a": [1]}, [[], [[]]]]
+    assert [nesting_of(value) for value in values] == [0, 1, 1, 2, 3]
 
 
 def test_dotted_paths_reach_into_objects_only() -> None:
