@@ -136,7 +136,7 @@ class AnyValue(Validator):
 
 @attrs.frozen
 class Literal(Validator):
-    value: str | float | bool
+    value: str | float | bool = attrs.field(eq=lambda value: (isinstance(value, bool), value))
 
     @property
     def noun(self) -> str:  # type: ignore[override]
