@@ -35,6 +35,7 @@ __all__ = [
     "JsonText",
     "JsonTextType",
     "JsonType",
+    "MarkedJsonType",
     "column_type",
     "iso_timestamp",
 ]
@@ -269,6 +270,36 @@ class JsonType(AnyType):
                 return value
             return parsed
         return _copied(value)
+
+
+JSON_MARK = "\t\n\t "
+"""What the JSON text of a `MarkedJsonType` begins with: white space, which every JSON parser passes over."""
+
+
+class MarkedJsonType(JsonType):
+    """Any JSON value, texts among them, as a Convex value where Convex can hold it, as marked JSON text where it cannot.
+
+    Text is JSON text if and only if it begins with `JSON_MARK`; any other text is itself, so `'{"a":1}'` and `"null"` come
+    back as the texts they are. A text that begins with the mark is stored as JSON text for that reason. A client that
+    knows nothing of the mark sees plain values as they are, and in the rare rest text that its JSON parser takes as it is.
+    """
+
+    def dump(self, value: Any) -> Value:
+        plain = _plain(value)
+        if not (isinstance(plain, str) and plain.startswith(JSON_MARK)):
+            try:
+                check_value(plain, nesting=MAX_DOCUMENT_NESTING - 1)
+            except (ConvexORMError, RecursionError):
+                if isinstance(plain, str):
+                    raise
+            else:
+                return plain
+        return JSON_MARK + json_text(value)
+
+    def load(self, value: Value) -> Any:
+        if not isinstance(value, str):
+            return _copied(value)
+        return json.loads(value) if value.startswith(JSON_MARK) else value
 
 
 def _plain(value: Any) -> Value:
