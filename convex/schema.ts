@@ -58,7 +58,7 @@ export default defineSchema({
     .index("by_workflow", ["workflow_name"])
     .index("by_resource", ["resourceId"])
     .index("by_created", ["createdAt"])
-    .index("by_run", ["run_id"])
+    .index("by_run", ["run_id", "createdAt"])
     .index("by_workflow_created", ["workflow_name", "createdAt"])
     .index("by_workflow_status_created", ["workflow_name", "status", "createdAt"])
     .index("by_status_created", ["status", "createdAt"])
@@ -90,6 +90,7 @@ export default defineSchema({
     reasonPrompt: v.optional(v.string()),
     generateScorePrompt: v.optional(v.string()),
     generateReasonPrompt: v.optional(v.string()),
+    structuredOutput: v.optional(v.boolean()),
     agentName: v.optional(v.string()),
     resourceId: v.optional(v.string()),
     threadId: v.optional(v.string()),
@@ -105,7 +106,11 @@ export default defineSchema({
     .index("by_scorer", ["scorerId"])
     .index("by_entity", ["entityId", "entityType"])
     .index("by_run", ["runId"])
-    .index("by_created", ["createdAt"]),
+    .index("by_created", ["createdAt"])
+    .index("by_scorer_created", ["scorerId", "createdAt"])
+    .index("by_entity_created", ["entityId", "entityType", "createdAt"])
+    .index("by_run_created", ["runId", "createdAt"])
+    .index("by_span_created", ["traceId", "spanId", "createdAt"]),
   mastra_schedules: defineTable({
     id: v.string(),
     target: v.string(),

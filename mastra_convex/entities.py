@@ -4,7 +4,7 @@ Attributes are Python's, field names on the wire are the npm package's. `id` is 
 The schema is a superset of what the npm package's handler and its early README declare: fields on which those two differ
 are optional. Timestamps are JavaScript ISO strings unless a column says otherwise. Columns of JSON text hold what Convex
 values cannot (any keys, any nesting); `metadata` and a score's payloads are Convex values where Convex can hold them, JSON
-text where it cannot, and both are read.
+text where it cannot, and both are read. A score's payloads may be texts themselves, so their JSON text carries a mark.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from convexorm import Index, IsoDatetime, Mapped, Model, field
 from convexorm.schema import AnyValue
-from convexorm.types import JsonTextType, JsonType
+from convexorm.types import JsonTextType, JsonType, MarkedJsonType
 from mastra_convex.targets import TargetType
 
 __all__ = [
@@ -39,6 +39,8 @@ TaskStatus: TypeAlias = Literal["pending", "running", "suspended", "completed", 
 """Where a background task stands."""
 
 _JSON = JsonType()
+_PAYLOAD = MarkedJsonType()
+"""A value that may be a text: JSON text is told from it by a mark."""
 _TEXT = JsonTextType()
 _ANY_TEXT = JsonTextType(AnyValue())
 """JSON text that other writers may have stored as a Convex value."""
@@ -94,7 +96,7 @@ class Resource(Model, table="mastra_resources", primary_key="id"):
     by_updated = Index("updated_at")
 
 
-class WorkflowSnapshot(Model, table="mastra_workflow_snapshots"):
+class WorkflowSnapshot(Model, table="mastra_workflow_snapshots", primary_key=("workflow_name", "run_id")):
     """The state of a workflow run. `snapshot` is JSON. A run is found by `workflow_name` and `run_id`, never by `id`.
 
     `status` is the snapshot's, kept beside it for the indexes by whoever writes the snapshot; the npm package's own
@@ -117,7 +119,7 @@ class WorkflowSnapshot(Model, table="mastra_workflow_snapshots"):
     by_workflow = Index("workflow_name")
     by_resource = Index("resource_id")
     by_created = Index("created_at")
-    by_run = Index("run_id")
+    by_run = Index("run_id", "created_at")
     by_workflow_created = Index("workflow_name", "created_at")
     by_workflow_status_created = Index("workflow_name", "status", "created_at")
     by_status_created = Index("status", "created_at")
@@ -131,28 +133,29 @@ class Score(Model, table="mastra_scorers", primary_key="id"):
     scorer_id: Mapped[str] = field(name="scorerId")
     entity_id: Mapped[str | None] = field(name="entityId", default=None)
     entity_type: Mapped[str | None] = field(name="entityType", default=None)
-    entity: Mapped[Any | None] = field(type=_JSON, default=None)
+    entity: Mapped[Any | None] = field(type=_PAYLOAD, default=None)
     run_id: Mapped[str | None] = field(name="runId", default=None)
     trace_id: Mapped[str | None] = field(name="traceId", default=None)
     span_id: Mapped[str | None] = field(name="spanId", default=None)
-    scorer: Mapped[Any | None] = field(type=_JSON, default=None)
+    scorer: Mapped[Any | None] = field(type=_PAYLOAD, default=None)
     score: Mapped[float | None] = field(default=None)
     reason: Mapped[str | None] = field(default=None)
     source: Mapped[str | None] = field(default=None)
-    input: Mapped[Any | None] = field(type=_JSON, default=None)
-    output: Mapped[Any | None] = field(type=_JSON, default=None)
+    input: Mapped[Any | None] = field(type=_PAYLOAD, default=None)
+    output: Mapped[Any | None] = field(type=_PAYLOAD, default=None)
     metadata: Mapped[dict[str, Any] | None] = field(type=_JSON, default=None)
-    additional_context: Mapped[Any | None] = field(type=_JSON, name="additionalContext", default=None)
-    request_context: Mapped[Any | None] = field(type=_JSON, name="requestContext", default=None)
-    preprocess_step_result: Mapped[Any | None] = field(type=_JSON, name="preprocessStepResult", default=None)
-    extract_step_result: Mapped[Any | None] = field(type=_JSON, name="extractStepResult", default=None)
-    analyze_step_result: Mapped[Any | None] = field(type=_JSON, name="analyzeStepResult", default=None)
+    additional_context: Mapped[Any | None] = field(type=_PAYLOAD, name="additionalContext", default=None)
+    request_context: Mapped[Any | None] = field(type=_PAYLOAD, name="requestContext", default=None)
+    preprocess_step_result: Mapped[Any | None] = field(type=_PAYLOAD, name="preprocessStepResult", default=None)
+    extract_step_result: Mapped[Any | None] = field(type=_PAYLOAD, name="extractStepResult", default=None)
+    analyze_step_result: Mapped[Any | None] = field(type=_PAYLOAD, name="analyzeStepResult", default=None)
     preprocess_prompt: Mapped[str | None] = field(name="preprocessPrompt", default=None)
     extract_prompt: Mapped[str | None] = field(name="extractPrompt", default=None)
     analyze_prompt: Mapped[str | None] = field(name="analyzePrompt", default=None)
     reason_prompt: Mapped[str | None] = field(name="reasonPrompt", default=None)
     generate_score_prompt: Mapped[str | None] = field(name="generateScorePrompt", default=None)
     generate_reason_prompt: Mapped[str | None] = field(name="generateReasonPrompt", default=None)
+    structured_output: Mapped[bool | None] = field(name="structuredOutput", default=None)
     agent_name: Mapped[str | None] = field(name="agentName", default=None)
     resource_id: Mapped[str | None] = field(name="resourceId", default=None)
     thread_id: Mapped[str | None] = field(name="threadId", default=None)
@@ -169,6 +172,10 @@ class Score(Model, table="mastra_scorers", primary_key="id"):
     by_entity = Index("entity_id", "entity_type")
     by_run = Index("run_id")
     by_created = Index("created_at")
+    by_scorer_created = Index("scorer_id", "created_at")
+    by_entity_created = Index("entity_id", "entity_type", "created_at")
+    by_run_created = Index("run_id", "created_at")
+    by_span_created = Index("trace_id", "span_id", "created_at")
 
 
 class Schedule(Model, table="mastra_schedules", primary_key="id"):
