@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict
 
 import attrs
 
+from convexorm import ValidationError
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import in_milliseconds
 
@@ -23,20 +25,25 @@ __all__ = [
     "OrderBy",
     "Paging",
     "ThreadFilter",
+    "check_choice",
     "check_date_range",
     "check_id",
     "check_ids",
     "check_include",
     "check_instant",
     "check_keys",
+    "check_limit",
     "check_mapping",
     "check_metadata_filter",
+    "check_milliseconds",
     "check_order",
     "check_paging",
+    "naming",
 ]
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """JavaScript's: the contract's page numbers and offsets stay below it."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
 
@@ -177,6 +184,43 @@ def check_instant(operation: str, argument: str, value: object) -> datetime:
         kind = "a naive datetime" if isinstance(value, datetime) else type(value).__name__
         raise InvalidArgument(f"an aware datetime, got {kind}", operation=operation, argument=argument)
     return in_milliseconds(value)
+
+
+def check_milliseconds(operation: str, argument: str, value: object) -> int:
+    """An instant in JavaScript's milliseconds: a whole number of them, or an aware datetime, cut off to milliseconds."""
+    if isinstance(value, datetime):
+        return (check_instant(operation, argument, value) - _EPOCH) // timedelta(milliseconds=1)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > MAX_SAFE_INTEGER:
+        raise InvalidArgument("whole milliseconds, or an aware datetime", operation=operation, argument=argument)
+    return value
+
+
+def check_limit(operation: str, argument: str, value: object) -> int | None:
+    """How many at most, None for all."""
+    if value is not None and (not _whole(value) or value < 0):  # type: ignore[operator]
+        raise InvalidArgument("a whole number from 0, or None", operation=operation, argument=argument)
+    return value  # type: ignore[return-value]
+
+
+def check_choice(operation: str, argument: str, value: object, choices: Sequence[str]) -> str:
+    """One of a few strings."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidArgument(f"one of {', '.join(map(repr, choices))}", operation=operation, argument=argument)
+    return value
+
+
+@contextmanager
+def naming(operation: str, argument: str) -> Iterator[None]:
+    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation."""
+    try:
+        yield
+    except InvalidArgument:
+        raise
+    except ValidationError as error:
+        place = f"{argument}.{error.field}" if error.field else argument
+        raise InvalidArgument(error.problem, operation=operation, argument=place) from error
 
 
 def check_date_range(operation: str, value: object) -> DateRange:

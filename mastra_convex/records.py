@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from convexorm import Model
+from convexorm.types import IsoDatetimeType
 from mastra_convex.arguments import check_instant
 from mastra_convex.errors import InvalidArgument
 
@@ -34,13 +35,12 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     for name, value in defaults.items():
         if values.get(name) is None:
             values[name] = value
-    for name in ("created_at", "updated_at"):
-        if values.get(name) is not None:
-            values[name] = check_instant(operation, f"{argument}.{name}", values[name])
-    for name in values:
+    for name, value in values.items():
         if name not in columns:
             known = ", ".join(columns)
             raise InvalidArgument(f"no attribute {name!r}; there are {known}", operation=operation, argument=argument)
+        if value is not None and isinstance(columns[name].type, IsoDatetimeType):
+            values[name] = check_instant(operation, f"{argument}.{name}", value)
     for key in model.__key__:
         if not isinstance(values.get(key), str) or not values[key].strip():
             raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
