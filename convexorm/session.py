@@ -569,7 +569,7 @@ class AsyncSession:
             identities = self._identities[model] = Instances()
         refs = identities.refs
         known = refs.get
-        create = model.__new__
+        create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
         loaded: list[Any] = []
         for document in documents:
             id_ = document["_id"]
@@ -577,7 +577,7 @@ class AsyncSession:
             instance = None if held is None else held()
             if instance is None:
                 instance = create(model)
-                instance.__dict__["_state"] = InstanceState(document, self)
+                install(instance, "_state", InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
                 instance._state.document = document
