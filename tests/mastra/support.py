@@ -1,0 +1,77 @@
+"""Threads, messages and instants for tests, short enough to be read at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, cast
+
+from mastra_convex import AsyncMemory, Memory, Message, Thread
+
+__all__ = ["EPOCH", "at", "awaited", "ids", "message", "messages", "thread"]
+
+EPOCH = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    """An instant, so many seconds after the epoch of the tests."""
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def thread(id: str, resource_id: str, seconds: float = 0, **attributes: Any) -> dict[str, Any]:
+    """A thread created and updated at an instant."""
+    return {
+        "id": id,
+        "resource_id": resource_id,
+        "title": f"about {id}",
+        "created_at": at(seconds),
+        "updated_at": at(seconds),
+        **attributes,
+    }
+
+
+def message(id: str, thread_id: str, resource_id: str, seconds: float = 0, **attributes: Any) -> dict[str, Any]:
+    """A message created at an instant; `metadata` is its content's."""
+    content: dict[str, Any] = {"format": 2, "parts": [{"type": "text", "text": f"text of {id}"}]}
+    if "metadata" in attributes:
+        content["metadata"] = attributes.pop("metadata")
+    return {
+        "id": id,
+        "thread_id": thread_id,
+        "resource_id": resource_id,
+        "role": "user",
+        "content": content,
+        "created_at": at(seconds),
+        **attributes,
+    }
+
+
+def messages(prefix: str, count: int, thread_id: str, resource_id: str) -> list[dict[str, Any]]:
+    """Messages a second apart, whose ids are the prefix and their position, from 0."""
+    return [message(f"{prefix}{number}", thread_id, resource_id, number) for number in range(count)]
+
+
+def ids(items: Iterable[Message] | Iterable[Thread]) -> list[str]:
+    return [item.id for item in items]
+
+
+class _Awaited:
+    """A blocking memory whose methods are coroutines."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self._memory, name)
+
+        @wraps(method)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+        return run
+
+
+def awaited(memory: Memory) -> AsyncMemory:
+    """The blocking face behind the other one's signatures, so that one test runs on both."""
+    return cast("AsyncMemory", _Awaited(memory))
