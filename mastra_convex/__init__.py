@@ -4,6 +4,15 @@ A Python service and a TypeScript Mastra agent share one deployment: each reads 
 """
 
 from mastra_convex.arguments import DateRange, Include, MessageFilter, OrderBy, ThreadFilter
+from mastra_convex.background_tasks import (
+    AsyncBackgroundTasks,
+    BackgroundTasks,
+    TaskFilter,
+    TaskList,
+    TaskUpdate,
+    TaskUpdateOptions,
+)
+from mastra_convex.channels import AsyncChannels, Channels
 from mastra_convex.entities import (
     BackgroundTask,
     CacheEntry,
@@ -22,7 +31,16 @@ from mastra_convex.entities import (
     VectorIndex,
     WorkflowSnapshot,
 )
-from mastra_convex.errors import InvalidArgument, MastraError, ThreadAlreadyExists, ThreadNotFound, UnknownStore
+from mastra_convex.errors import (
+    InvalidArgument,
+    MastraError,
+    ScheduleAlreadyExists,
+    ScheduleNotFound,
+    ScheduleTriggerAlreadyExists,
+    ThreadAlreadyExists,
+    ThreadNotFound,
+    UnknownStore,
+)
 from mastra_convex.memory import (
     AsyncMemory,
     ClonedThread,
@@ -34,16 +52,22 @@ from mastra_convex.memory import (
     MessagePage,
     ThreadPage,
 )
+from mastra_convex.schedules import AsyncSchedules, ScheduleFilter, Schedules, ScheduleUpdate, TriggerListOptions
 from mastra_convex.store import AsyncConvexStore, ConvexStore, StoreOptions
 
 __all__ = [
+    "AsyncBackgroundTasks",
+    "AsyncChannels",
     "AsyncConvexStore",
     "AsyncMemory",
+    "AsyncSchedules",
     "BackgroundTask",
+    "BackgroundTasks",
     "CacheEntry",
     "CacheListItem",
     "ChannelConfig",
     "ChannelInstallation",
+    "Channels",
     "CloneOptions",
     "ClonedThread",
     "ConvexStore",
@@ -63,14 +87,25 @@ __all__ = [
     "OrderBy",
     "Resource",
     "Schedule",
+    "ScheduleAlreadyExists",
+    "ScheduleFilter",
+    "ScheduleNotFound",
     "ScheduleTrigger",
+    "ScheduleTriggerAlreadyExists",
+    "ScheduleUpdate",
+    "Schedules",
     "Score",
     "StoreOptions",
+    "TaskFilter",
+    "TaskList",
+    "TaskUpdate",
+    "TaskUpdateOptions",
     "Thread",
     "ThreadAlreadyExists",
     "ThreadFilter",
     "ThreadNotFound",
     "ThreadPage",
+    "TriggerListOptions",
     "UnknownStore",
     "Vector",
     "VectorIndex",

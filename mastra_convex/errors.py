@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from convexorm import ConvexORMError, ValidationError
 
-__all__ = ["InvalidArgument", "MastraError", "ThreadAlreadyExists", "ThreadNotFound", "UnknownStore", "error_id"]
+__all__ = [
+    "InvalidArgument",
+    "MastraError",
+    "ScheduleAlreadyExists",
+    "ScheduleNotFound",
+    "ScheduleTriggerAlreadyExists",
+    "ThreadAlreadyExists",
+    "ThreadNotFound",
+    "UnknownStore",
+    "error_id",
+]
 
 
 def error_id(operation: str, status: str) -> str:
@@ -56,6 +66,36 @@ class ThreadAlreadyExists(MastraError):
     def __init__(self, thread_id: str, *, operation: str) -> None:
         super().__init__(f"a thread {thread_id!r} exists already", operation=operation)
         self.thread_id = thread_id
+
+
+class ScheduleNotFound(MastraError):
+    """There is no schedule with this id."""
+
+    status = "SCHEDULE_NOT_FOUND"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"there is no schedule {id!r}", operation=operation)
+        self.schedule_id = id
+
+
+class ScheduleAlreadyExists(MastraError):
+    """The id for a new schedule is taken."""
+
+    status = "SCHEDULE_EXISTS"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"a schedule {id!r} exists already", operation=operation)
+        self.schedule_id = id
+
+
+class ScheduleTriggerAlreadyExists(MastraError):
+    """The id for a new trigger is taken."""
+
+    status = "TRIGGER_EXISTS"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"a trigger {id!r} exists already", operation=operation)
+        self.trigger_id = id
 
 
 class UnknownStore(MastraError):

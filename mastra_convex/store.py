@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
@@ -9,9 +10,12 @@ from typing import Any, Literal, Self, TypedDict, Unpack, overload
 from convexorm import Deployment, connect
 from convexorm.errors import InvalidRequestError
 from mastra_convex import entities
+from mastra_convex.background_tasks import AsyncBackgroundTasks, BackgroundTasks
+from mastra_convex.channels import AsyncChannels, Channels
 from mastra_convex.domain import Backend
 from mastra_convex.errors import UnknownStore
 from mastra_convex.memory import AsyncMemory, Memory
+from mastra_convex.schedules import AsyncSchedules, Schedules
 
 __all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
 
@@ -71,13 +75,18 @@ class _Store:
 
     def _domain(self, name: str) -> Any:
         try:
-            return self.stores[name]
+            return self.stores[_snake(str(name))]
         except KeyError:
             known = ", ".join(self.stores)
             raise UnknownStore(f"no domain {name!r}; there are {known}", operation="GET_STORE") from None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} on {self.deployment!r}>"
+
+
+def _snake(name: str) -> str:
+    """A domain's name in Python, where the contract's was given: backgroundTasks is background_tasks."""
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f"_{found[0].lower()}", name)
 
 
 class ConvexStore(_Store):
@@ -90,14 +99,29 @@ class ConvexStore(_Store):
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        self.memory = Memory(Backend(self.deployment, self.deployment.blocking, self.tables))
+        backend = Backend(self.deployment, self.deployment.blocking, self.tables)
+        self.memory = Memory(backend)
+        self.background_tasks = BackgroundTasks(backend)
+        self.schedules = Schedules(backend)
+        self.channels = Channels(backend)
 
     @property
     def stores(self) -> Mapping[str, Any]:
-        return {"memory": self.memory}
+        return {
+            "memory": self.memory,
+            "background_tasks": self.background_tasks,
+            "schedules": self.schedules,
+            "channels": self.channels,
+        }
 
     @overload
     def get_store(self, name: Literal["memory"]) -> Memory: ...
+    @overload
+    def get_store(self, name: Literal["background_tasks", "backgroundTasks"]) -> BackgroundTasks: ...
+    @overload
+    def get_store(self, name: Literal["schedules"]) -> Schedules: ...
+    @overload
+    def get_store(self, name: Literal["channels"]) -> Channels: ...
     @overload
     def get_store(self, name: str) -> Any: ...
     def get_store(self, name: str) -> Any:
@@ -123,14 +147,29 @@ class AsyncConvexStore(_Store):
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        self.memory = AsyncMemory(Backend(self.deployment, self.deployment.asynchronous, self.tables))
+        backend = Backend(self.deployment, self.deployment.asynchronous, self.tables)
+        self.memory = AsyncMemory(backend)
+        self.background_tasks = AsyncBackgroundTasks(backend)
+        self.schedules = AsyncSchedules(backend)
+        self.channels = AsyncChannels(backend)
 
     @property
     def stores(self) -> Mapping[str, Any]:
-        return {"memory": self.memory}
+        return {
+            "memory": self.memory,
+            "background_tasks": self.background_tasks,
+            "schedules": self.schedules,
+            "channels": self.channels,
+        }
 
     @overload
     async def get_store(self, name: Literal["memory"]) -> AsyncMemory: ...
+    @overload
+    async def get_store(self, name: Literal["background_tasks", "backgroundTasks"]) -> AsyncBackgroundTasks: ...
+    @overload
+    async def get_store(self, name: Literal["schedules"]) -> AsyncSchedules: ...
+    @overload
+    async def get_store(self, name: Literal["channels"]) -> AsyncChannels: ...
     @overload
     async def get_store(self, name: str) -> Any: ...
     async def get_store(self, name: str) -> Any:
