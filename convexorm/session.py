@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 from uuid import uuid4
@@ -102,6 +103,25 @@ class _Operation:
     instance: Model | None = None
 
 
+@attrs.define(eq=False)
+class _Insertion:
+    """The operation of an added instance. There may be thousands in a commit, so it is one object."""
+
+    session: AsyncSession
+    instance: Model
+    unique: bool
+    returning: bool
+
+    def write(self) -> Write:
+        model = type(self.instance)
+        document = self.session._dumped(self.instance)
+        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__key__ else None
+        return Insert(self.session._table(model), document, key, self.returning)
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        self.session._inserted(self.instance, applied, write)
+
+
 class AsyncSession:
     """A session whose reads and commits are awaited. `Session` is the same, blocking.
 
@@ -119,7 +139,7 @@ class AsyncSession:
         self._keys: dict[tuple[str, str | bytes], str] = {}
         self._touched: dict[int, Model] = {}
         self._watched: WeakSet[Model] = WeakSet()
-        self._operations: list[_Operation] = []
+        self._operations: list[_Operation | _Insertion] = []
         self._sent: Commit | None = None
 
     # -- getting documents ---------------------------------------------------------------------------------------
@@ -287,14 +307,7 @@ class AsyncSession:
             return DONE
         self._adopt(instance)
 
-        def write() -> Write:
-            model = type(instance)
-            checked = unique and bool(model.__key__)
-            document = self._dumped(instance)
-            key = self._key(model, instance.primary_key) if checked else None
-            return Insert(self._table(model), document, key, returning)
-
-        self._operations.append(_Operation(write, self._inserted(instance), instance))
+        self._operations.append(_Insertion(self, instance, unique, returning))
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -319,7 +332,7 @@ class AsyncSession:
             document = self._dumped(instance)
             return Upsert(self._table(model), self._key(model, instance.primary_key), document, kept, returning)
 
-        self._operations.append(_Operation(write, self._inserted(instance), instance))
+        self._operations.append(_Operation(write, partial(self._inserted, instance), instance))
         return DONE
 
     def update(
@@ -412,7 +425,7 @@ class AsyncSession:
         After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError the
         outcome may be unknown; committing the same changes again is safe, they are applied once.
         """
-        operations = [*self._patches(), *self._operations]
+        operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
         if not operations:
             return
         writes = [operation.write() for operation in operations]
@@ -637,19 +650,18 @@ class AsyncSession:
             _validate(instance)
         return dump(instance)
 
-    def _inserted(self, instance: Model) -> Callable[[Applied, Write], None]:
-        def applied(written: Applied, write: Write) -> None:
-            assert isinstance(written, Written)
-            assert isinstance(write, Insert | Upsert)
-            document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
-            state = instance._state
-            state.document = document
-            model = type(instance)
-            self._identities.setdefault(model, Instances()).put(written.id, instance)
-            if model.__key__:
-                self._keys[write.table.name, _identity(_key_of(model, document))] = written.id
-
-        return applied
+    def _inserted(self, instance: Model, written: Applied, write: Write) -> None:
+        assert isinstance(written, Written)
+        assert isinstance(write, Insert | Upsert)
+        document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
+        instance._state.document = document
+        model = type(instance)
+        identities = self._identities.get(model)
+        if identities is None:
+            identities = self._identities[model] = Instances()
+        identities.put(written.id, instance)
+        if model.__key__:
+            self._keys[write.table.name, _identity(_key_of(model, document))] = written.id
 
     def _removed(self, instance: Model) -> Callable[[Applied, Write], None]:
         def applied(_: Applied, write: Write) -> None:
