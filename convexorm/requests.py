@@ -12,6 +12,7 @@ from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import attrs
+import numpy as np
 
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.expressions import Condition
@@ -32,6 +33,8 @@ __all__ = [
     "Insert",
     "Key",
     "KeyValue",
+    "Matrix",
+    "Pack",
     "Patch",
     "Range",
     "Read",
@@ -94,8 +97,36 @@ class Range:
 
 
 @attrs.frozen
+class Pack:
+    """Answer a field, an array of `length` numbers, of all documents as one matrix of float32.
+
+    With `bare` nothing else is answered. Documents whose field is something else are left out.
+    """
+
+    field: str
+    length: int
+    bare: bool = False
+
+
+@attrs.frozen
+class Matrix:
+    """The packed field of a read's documents: a row each, and their ids.
+
+    `rounded` says that a number is not a float32, so that the matrix is not exact.
+    """
+
+    ids: Sequence[str] = attrs.field(repr=False)
+    rows: np.ndarray[Any, np.dtype[np.float32]] = attrs.field(repr=False, eq=False)
+    rounded: bool
+
+
+@attrs.frozen
 class Read:
-    """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered."""
+    """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
+
+    `digest` asks for digests instead of documents: "all" for one of the whole answer, "each" for one of each document. A
+    digest that is the same says that the documents are; one that is not may be so for a change beside them.
+    """
 
     range: Range
     order: Literal["asc", "desc"] = "asc"
@@ -105,17 +136,25 @@ class Read:
     limit: int | None = None
     peek: bool = False
     count: bool = False
+    pack: Pack | None = None
+    digest: Literal["all", "each"] | None = None
 
 
 @attrs.frozen
 class ReadResult:
-    """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun)."""
+    """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
+
+    A read with `pack` answers `matrix`, and documents without that field (none if it is bare); one with `digest` answers
+    `digests`: one for this call under the key "", or one for each document by its id.
+    """
 
     docs: Sequence[Document] = attrs.field(repr=False)
     count: int
     skipped: int
     more: bool
     next: KeyValue | None = attrs.field(default=None, repr=False)
+    matrix: Matrix | None = None
+    digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen

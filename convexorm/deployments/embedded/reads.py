@@ -1,0 +1,180 @@
+"""Answers one read: documents, counts, digests, or one field of all documents as a matrix."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+import attrs
+import numpy as np
+
+from convexorm.deployments.embedded.filters import Predicate, compile_filter
+from convexorm.deployments.embedded.keys import Span, span_of
+from convexorm.deployments.embedded.rows import documents, stream, unpack
+from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.requests import Document, Matrix, Pack, Read, ReadResult
+from convexorm.values import canonical
+
+__all__ = ["answer", "select"]
+
+_BATCH = 1_000
+"""Rows that are packed into a matrix at a time."""
+
+
+def select(stored: StoredTable, read: Read, span: Span, columns: str | None = None) -> str:
+    """The statement for a read's rows, in index order."""
+    key = stored.columns.get(read.range.index)
+    keys = "tick" if key is None else f"{key} {read.order}, tick"
+    return f"SELECT {columns or stored.select} FROM {stored.name} WHERE {span.where} ORDER BY {keys} {read.order}"
+
+
+def answer(connection: sqlite3.Connection, stored: StoredTable, read: Read) -> ReadResult:
+    """The whole answer to a read: an embedded deployment has no budget to stop at."""
+    if read.limit == 0 and not read.peek:
+        return ReadResult((), 0, 0, False)
+    span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
+    if read.digest is not None:
+        return _digest(connection, stored, read, span)
+    if read.pack is not None and read.pack.bare and read.filter is None and read.pack.field in stored.vectors:
+        return _matrix(connection, stored, read, span, read.pack)
+    if read.pack is not None:
+        return _packed(_plain(connection, stored, attrs.evolve(read, pack=None), span), read.pack)
+    return _plain(connection, stored, read, span)
+
+
+def _plain(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+    if read.filter is not None:
+        return _filtered(connection, stored, read, span, compile_filter(read.filter))
+    if read.count:
+        return _counted(connection, stored, read, span)
+    rows = connection.execute(
+        f"{select(stored, read, span)} LIMIT ? OFFSET ?", (*span.parameters, _wanted(read), read.skip)
+    ).fetchall()
+    more = read.peek and read.limit is not None and len(rows) > read.limit
+    skipped = read.skip if rows or not read.skip else _passed(connection, stored, read, span)
+    found = documents(rows[:-1] if more else rows, stored.vectors)
+    return ReadResult(found, len(found), skipped, more)
+
+
+def _wanted(read: Read) -> int:
+    """Rows to fetch: -1 for all."""
+    return -1 if read.limit is None else read.limit + read.peek
+
+
+def _counted(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+    reached = -1 if read.limit is None else _wanted(read) + read.skip
+    matches = _count(connection, stored, span, reached)
+    skipped = min(read.skip, matches)
+    count = matches - skipped
+    more = read.peek and read.limit is not None and count > read.limit
+    return ReadResult((), count - more, skipped, more)
+
+
+def _passed(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span) -> int:
+    """How many documents there were to pass over, where none was left behind them."""
+    return _count(connection, stored, span, read.skip)
+
+
+def _count(connection: sqlite3.Connection, stored: StoredTable, span: Span, limit: int) -> int:
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM {stored.name} WHERE {span.where} LIMIT ?)"
+    counted: int = connection.execute(sql, (*span.parameters, limit)).fetchone()[0]
+    return counted
+
+
+def _filtered(
+    connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span, matches: Predicate
+) -> ReadResult:
+    cursor = connection.execute(select(stored, read, span), span.parameters)
+    found: list[Document] = []
+    skipped = count = 0
+    more = False
+    for document in stream(cursor, stored.vectors):
+        if read.limit is not None and count >= read.limit and not read.peek:
+            break
+        if not matches(document):
+            continue
+        if skipped < read.skip:
+            skipped += 1
+        elif read.limit is not None and count >= read.limit:
+            more = True
+            break
+        else:
+            count += 1
+            if not read.count:
+                found.append(document)
+    cursor.close()
+    return ReadResult(found, count, skipped, more)
+
+
+# -- digests -------------------------------------------------------------------------------------------------------
+
+
+def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+    """Where the table numbers its changes, these are the digests; else they are made of the documents."""
+    if read.digest == "all" and stored.counts_changes:
+        (changes,) = connection.execute(
+            "SELECT changes FROM convexorm_tables WHERE number = ?", (stored.number,)
+        ).fetchone()
+        return ReadResult((), 0, 0, False, digests={"": f"{stored.name}:{changes}"})
+    if stored.counts_changes and read.filter is None:
+        rows = connection.execute(
+            f"{select(stored, read, span, 'id, seq')} LIMIT ? OFFSET ?", (*span.parameters, _wanted(read), read.skip)
+        )
+        digests = {id_: str(seq) for id_, seq in rows}
+    else:
+        found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
+        digests = {one["_id"]: sha256(canonical(dict(one))).hexdigest()[:16] for one in found}
+    if read.digest == "all":
+        whole = sha256(" ".join(f"{id_} {digest}" for id_, digest in digests.items()).encode()).hexdigest()
+        return ReadResult((), len(digests), 0, False, digests={"": whole})
+    return ReadResult((), len(digests), 0, False, digests=digests)
+
+
+# -- matrices ------------------------------------------------------------------------------------------------------
+
+
+def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span, pack: Pack) -> ReadResult:
+    """The packed field of a range, read without looking at the documents."""
+    column = stored.vectors[pack.field]
+    matrix = np.empty((_count(connection, stored, span, -1), pack.length), dtype=np.float32)
+    cursor = connection.execute(
+        f"{select(stored, read, span, f'id, {column}')} LIMIT ? OFFSET ?", (*span.parameters, _wanted(read), read.skip)
+    )
+    ids: list[str] = []
+    rounded = False
+    while rows := cursor.fetchmany(_BATCH):
+        if any(blob is None or len(blob) != 4 * pack.length for _, blob in rows):
+            rounded = any(blob is not None and len(blob) == 8 * pack.length + 1 for _, blob in rows) or rounded
+            rows = _single(rows, pack.length)
+        if rows:
+            found, blobs = zip(*rows, strict=True)
+            block = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(found), pack.length)
+            matrix[len(ids) : len(ids) + len(found)] = block
+            ids += found
+    return ReadResult((), len(ids), read.skip, False, matrix=Matrix(ids, matrix[: len(ids)], rounded))
+
+
+def _single(rows: Sequence[tuple[str, bytes | None]], length: int) -> list[tuple[str, bytes]]:
+    """The rows with arrays of the right length, all as float32."""
+    vectors = ((id_, unpack(blob)) for id_, blob in rows if blob is not None)
+    return [(id_, vector.astype("<f4").tobytes()) for id_, vector in vectors if len(vector) == length]
+
+
+def _packed(result: ReadResult, pack: Pack) -> ReadResult:
+    """The result with one field as a matrix, and the documents without it."""
+    vectors: list[Any] = []
+    kept: list[Document] = []
+    for document in result.docs:
+        value = document.get(pack.field)
+        if not isinstance(value, list) or len(value) != pack.length:
+            continue
+        vectors.append(value)
+        kept.append({name: one for name, one in document.items() if name != pack.field})
+    exact = np.array(vectors, dtype=np.float64).reshape(len(vectors), pack.length)
+    with np.errstate(over="ignore"):
+        rows = exact.astype(np.float32)
+    matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact))
+    docs = () if pack.bare else kept
+    return ReadResult(docs, len(kept), result.skipped, result.more, result.next, matrix)

@@ -1,0 +1,72 @@
+"""How a document lies in a row: JSON text, and arrays of numbers as packed floats beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from convexorm.requests import Document
+from convexorm.values import Value, loads
+
+__all__ = ["documents", "pack", "stream", "unpack", "unpacked"]
+
+_SHORT = 4
+"""Arrays of fewer numbers stay in the JSON text."""
+_DOUBLE = b"\x08"
+"""Ends packed float64; packed float32 has nothing behind it, so its length is a multiple of 4."""
+
+
+def pack(value: Value) -> bytes | None:
+    """An array of numbers as little-endian floats: 4 bytes each if that is exact, else 8. None for anything else."""
+    if type(value) is list and len(value) >= _SHORT:
+        return _floats(np.array(value, dtype=np.float64))
+    return _floats(value) if type(value) is np.ndarray else None
+
+
+def _floats(array: np.ndarray[Any, Any]) -> bytes:
+    if array.dtype == np.float32:
+        return array.astype("<f4", copy=False).tobytes()
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = array.astype("<f4")
+    if np.array_equal(single.astype(np.float64).view(np.uint64), array.view(np.uint64)):
+        return single.tobytes()
+    return array.astype("<f8", copy=False).tobytes() + _DOUBLE
+
+
+def unpack(blob: bytes) -> np.ndarray[Any, Any]:
+    """The numbers of a packed array, as float32 or float64, read-only."""
+    if len(blob) % 4:
+        return np.frombuffer(blob, dtype="<f8", count=len(blob) // 8)
+    return np.frombuffer(blob, dtype="<f4")
+
+
+def unpacked(document: dict[str, Value], vectors: Iterable[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
+    """A document with its packed arrays back as lists."""
+    for name, blob in zip(vectors, blobs, strict=True):
+        if blob is not None:
+            document[name] = unpack(blob).tolist()
+    return document
+
+
+def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
+    """The documents of rows of (tick, id, body, packed arrays…), system fields included. JSON is parsed in one go."""
+    found: list[Any] = loads(f"[{','.join([row[2] for row in rows])}]")
+    if vectors:
+        for document, row in zip(found, rows, strict=True):
+            unpacked(document, vectors, row[3:])
+    for document, row in zip(found, rows, strict=True):
+        document["_id"] = row[1]
+        document["_creationTime"] = row[0] / 1000
+    return found
+
+
+def stream(cursor: sqlite3.Cursor, vectors: Mapping[str, str]) -> Iterator[Document]:
+    """The documents of a cursor, fetched in growing steps: a filter that is soon satisfied reads little."""
+    size = 32
+    while rows := list(islice(cursor, size)):
+        yield from documents(rows, vectors)
+        size = min(size * 2, 1024)
