@@ -40,6 +40,7 @@ from mastra_convex.errors import (
     ThreadAlreadyExists,
     ThreadNotFound,
     UnknownStore,
+    WorkflowSnapshotInvalid,
 )
 from mastra_convex.memory import (
     AsyncMemory,
@@ -53,7 +54,18 @@ from mastra_convex.memory import (
     ThreadPage,
 )
 from mastra_convex.schedules import AsyncSchedules, ScheduleFilter, Schedules, ScheduleUpdate, TriggerListOptions
+from mastra_convex.scores import AsyncScores, Pagination, SavedScore, ScorePage, Scores, TenancyFilter
 from mastra_convex.store import AsyncConvexStore, ConvexStore, StoreOptions
+from mastra_convex.workflows import (
+    AsyncWorkflows,
+    ResumeLabel,
+    TracingContext,
+    WorkflowRun,
+    WorkflowRuns,
+    WorkflowRunStatus,
+    Workflows,
+    WorkflowStateOptions,
+)
 
 __all__ = [
     "AsyncBackgroundTasks",
@@ -61,6 +73,8 @@ __all__ = [
     "AsyncConvexStore",
     "AsyncMemory",
     "AsyncSchedules",
+    "AsyncScores",
+    "AsyncWorkflows",
     "BackgroundTask",
     "BackgroundTasks",
     "CacheEntry",
@@ -85,7 +99,10 @@ __all__ = [
     "MessagePage",
     "ObservationalMemory",
     "OrderBy",
+    "Pagination",
     "Resource",
+    "ResumeLabel",
+    "SavedScore",
     "Schedule",
     "ScheduleAlreadyExists",
     "ScheduleFilter",
@@ -95,19 +112,29 @@ __all__ = [
     "ScheduleUpdate",
     "Schedules",
     "Score",
+    "ScorePage",
+    "Scores",
     "StoreOptions",
     "TaskFilter",
     "TaskList",
     "TaskUpdate",
     "TaskUpdateOptions",
+    "TenancyFilter",
     "Thread",
     "ThreadAlreadyExists",
     "ThreadFilter",
     "ThreadNotFound",
     "ThreadPage",
+    "TracingContext",
     "TriggerListOptions",
     "UnknownStore",
     "Vector",
     "VectorIndex",
+    "WorkflowRun",
+    "WorkflowRunStatus",
+    "WorkflowRuns",
     "WorkflowSnapshot",
+    "WorkflowSnapshotInvalid",
+    "WorkflowStateOptions",
+    "Workflows",
 ]

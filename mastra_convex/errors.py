@@ -15,6 +15,7 @@ __all__ = [
     "ThreadAlreadyExists",
     "ThreadNotFound",
     "UnknownStore",
+    "WorkflowSnapshotInvalid",
     "error_id",
 ]
 
@@ -96,6 +97,17 @@ class ScheduleTriggerAlreadyExists(MastraError):
     def __init__(self, id: str, *, operation: str) -> None:
         super().__init__(f"a trigger {id!r} exists already", operation=operation)
         self.trigger_id = id
+
+
+class WorkflowSnapshotInvalid(MastraError):
+    """A run's snapshot has no context, so nothing can be merged into it."""
+
+    status = "INVALID_SNAPSHOT"
+
+    def __init__(self, workflow_name: str, run_id: str, *, operation: str) -> None:
+        super().__init__(f"the snapshot of run {run_id!r} of {workflow_name!r} has no context", operation=operation)
+        self.workflow_name = workflow_name
+        self.run_id = run_id
 
 
 class UnknownStore(MastraError):

@@ -16,6 +16,8 @@ from mastra_convex.domain import Backend
 from mastra_convex.errors import UnknownStore
 from mastra_convex.memory import AsyncMemory, Memory
 from mastra_convex.schedules import AsyncSchedules, Schedules
+from mastra_convex.scores import AsyncScores, Scores
+from mastra_convex.workflows import AsyncWorkflows, Workflows
 
 __all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
 
@@ -101,6 +103,8 @@ class ConvexStore(_Store):
         super().__init__(id=id, **options)
         backend = Backend(self.deployment, self.deployment.blocking, self.tables)
         self.memory = Memory(backend)
+        self.workflows = Workflows(backend)
+        self.scores = Scores(backend)
         self.background_tasks = BackgroundTasks(backend)
         self.schedules = Schedules(backend)
         self.channels = Channels(backend)
@@ -109,6 +113,8 @@ class ConvexStore(_Store):
     def stores(self) -> Mapping[str, Any]:
         return {
             "memory": self.memory,
+            "workflows": self.workflows,
+            "scores": self.scores,
             "background_tasks": self.background_tasks,
             "schedules": self.schedules,
             "channels": self.channels,
@@ -116,6 +122,10 @@ class ConvexStore(_Store):
 
     @overload
     def get_store(self, name: Literal["memory"]) -> Memory: ...
+    @overload
+    def get_store(self, name: Literal["workflows"]) -> Workflows: ...
+    @overload
+    def get_store(self, name: Literal["scores"]) -> Scores: ...
     @overload
     def get_store(self, name: Literal["background_tasks", "backgroundTasks"]) -> BackgroundTasks: ...
     @overload
@@ -149,6 +159,8 @@ class AsyncConvexStore(_Store):
         super().__init__(id=id, **options)
         backend = Backend(self.deployment, self.deployment.asynchronous, self.tables)
         self.memory = AsyncMemory(backend)
+        self.workflows = AsyncWorkflows(backend)
+        self.scores = AsyncScores(backend)
         self.background_tasks = AsyncBackgroundTasks(backend)
         self.schedules = AsyncSchedules(backend)
         self.channels = AsyncChannels(backend)
@@ -157,6 +169,8 @@ class AsyncConvexStore(_Store):
     def stores(self) -> Mapping[str, Any]:
         return {
             "memory": self.memory,
+            "workflows": self.workflows,
+            "scores": self.scores,
             "background_tasks": self.background_tasks,
             "schedules": self.schedules,
             "channels": self.channels,
@@ -164,6 +178,10 @@ class AsyncConvexStore(_Store):
 
     @overload
     async def get_store(self, name: Literal["memory"]) -> AsyncMemory: ...
+    @overload
+    async def get_store(self, name: Literal["workflows"]) -> AsyncWorkflows: ...
+    @overload
+    async def get_store(self, name: Literal["scores"]) -> AsyncScores: ...
     @overload
     async def get_store(self, name: Literal["background_tasks", "backgroundTasks"]) -> AsyncBackgroundTasks: ...
     @overload
