@@ -11,7 +11,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
@@ -25,7 +25,16 @@ import cattrs
 from convexorm import schema
 from convexorm.errors import ConvexORMError, ValidationError
 from convexorm.schema import AnyOf, AnyValue, Property, Validator
-from convexorm.values import MAX_DOCUMENT_NESTING, ConvexInt64, Missing, Value, canonical, check_value, same
+from convexorm.values import (
+    MAX_DOCUMENT_NESTING,
+    ConvexInt64,
+    Missing,
+    Value,
+    canonical,
+    check_value,
+    is_number_array,
+    same,
+)
 
 __all__ = [
     "ColumnType",
@@ -140,7 +149,10 @@ def _aware(value: object) -> datetime:
 
 
 class TimestampType(ColumnType[datetime]):
-    """An aware datetime as milliseconds since the epoch in a float64, as Convex's `_creationTime`; loaded as UTC."""
+    """An aware datetime as milliseconds since the epoch in a float64, as Convex's `_creationTime`; loaded as UTC.
+
+    Exact to the microsecond up to the year 2109, from where a float64 is coarser.
+    """
 
     validator = schema.Number()
 
@@ -172,6 +184,23 @@ class IsoDatetimeType(ColumnType[datetime]):
             time = datetime.fromisoformat(value)
             return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         return TimestampType().load(value)
+
+
+class FloatListType(ColumnType[list[float]]):
+    """A vector: a list of floats. A one-dimensional numpy array of float32 or float64 is stored as one too, unconverted."""
+
+    validator = schema.Array(schema.Number())
+    mutable = True
+
+    def dump(self, value: list[float]) -> Value:
+        if is_number_array(value):
+            return value
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return _refused("a list of floats", value)
+        return [FloatType().dump(number) for number in value]
+
+    def load(self, value: Value) -> list[float]:
+        return value.tolist() if is_number_array(value) else [float(number) for number in value]
 
 
 # -- JSON ----------------------------------------------------------------------------------------------------------
@@ -334,6 +363,7 @@ def _converter() -> cattrs.Converter:
     for python, column in scalars.items():
         converter.register_unstructure_hook(python, column.dump)
         converter.register_structure_hook(python, partial(_structured, column))
+    converter.register_structure_hook_func(_is_literal, _literal)
     converter.register_unstructure_hook(UUID, str)
     converter.register_structure_hook(UUID, lambda value, _: UUID(value))
     converter.register_structure_hook(bytes, lambda value, _: value)
@@ -344,6 +374,18 @@ def _converter() -> cattrs.Converter:
 def _ordered(items: Iterable[Value]) -> list[Value]:
     """The members of a set, in Convex's order: the same set is always the same array."""
     return sorted(items, key=canonical)
+
+
+def _is_literal(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is typing.Literal
+
+
+def _literal(value: Value, annotation: Any) -> Any:
+    """The member that is stored as `value`: a float64 may stand for an int."""
+    for member in typing.get_args(annotation):
+        if member == value and isinstance(member, bool) == isinstance(value, bool):
+            return member
+    return _refused(f"one of {typing.get_args(annotation)}", value)
 
 
 def _structured(column: ColumnType[Any], value: Value, _: object) -> Any:
@@ -400,6 +442,7 @@ _SCALARS: dict[Any, ColumnType[Any]] = {
     object: AnyType(),
     dict: AnyType(schema.Record(AnyValue())),
     list: AnyType(schema.Array(AnyValue())),
+    list[float]: FloatListType(),
 }
 
 _LISTS = (list, set, frozenset, tuple)
