@@ -323,7 +323,7 @@ async def test_pages_have_every_document_once_and_in_order(open_: Open, order: A
         cursor = page.cursor
         if cursor is None:
             break
-    assert sum(pages, []) == texts(await session.all(query))
+    assert [text for page in pages for text in page] == texts(await session.all(query))
     assert all(len(page) == size for page in pages[:-1])
     assert pages[-1]
 
@@ -1038,18 +1038,20 @@ async def test_committing_again_after_a_lost_answer_applies_once(deployment: Dep
 
 
 async def test_a_cancelled_commit_can_be_sent_again_and_is_applied_once(deployment: Deployment, open_: Open) -> None:
+    arrived = asyncio.Event()
+
     class Stalled(Lossy):
         async def commit(self, commit: Commit) -> list[Applied]:
             applied = await super().commit(commit)
             if len(self.sent) == 1:
+                arrived.set()
                 await asyncio.Event().wait()
             return applied
 
     session = AsyncSession(deployment, _port=Stalled(deployment.asynchronous, losses=0))
     await session.add(Task(text="a", owner_id="u"))
     committing = asyncio.create_task(session.commit())
-    while not await open_().count(ALL):
-        await asyncio.sleep(0)
+    await arrived.wait()
     committing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await committing

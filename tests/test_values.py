@@ -76,7 +76,7 @@ def order(a: Value, b: Value) -> int:
         mine, theirs = (a, math.copysign(1, a)), (b, math.copysign(1, b))
         return int(mine > theirs) - int(mine < theirs)
     if isinstance(a, str):
-        return (a.encode() > b.encode()) - (a.encode() < b.encode())
+        return int(a.encode() > b.encode()) - int(a.encode() < b.encode())
     if isinstance(a, list):
         pairs = zip(a, b, strict=False)
         return next((one for one in (order(x, y) for x, y in pairs) if one), (len(a) > len(b)) - (len(a) < len(b)))

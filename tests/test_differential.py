@@ -1,0 +1,348 @@
+"""Random commits and reads, sent to the embedded deployment and to the TypeScript: both must answer the same.
+
+`CONVEXORM_EXAMPLES` sets how many histories are tried (default 150); other numbers than the default are drawn anew each time.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+from uuid import uuid4
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from convexorm import ConvexORMError, Deployment, StaleDataError, connect
+from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.faces import finish
+from convexorm.requests import (
+    Applied,
+    Bound,
+    Commit,
+    Delete,
+    DeletedRange,
+    DeleteRange,
+    Document,
+    Insert,
+    Key,
+    KeyValue,
+    Patch,
+    Range,
+    Read,
+    Replace,
+    Target,
+    Upsert,
+    Write,
+    Written,
+)
+from convexorm.values import MISSING, ConvexInt64, Missing, Value, canonical, reach, same
+from tests.conftest import Host
+from tests.models import Anything
+
+T = TypeVar("T")
+TABLE = Anything.__table__
+DEFAULT_EXAMPLES = 150
+EXAMPLES = int(os.environ.get("CONVEXORM_EXAMPLES", DEFAULT_EXAMPLES))
+PROFILE = settings(
+    max_examples=EXAMPLES,
+    derandomize=EXAMPLES == DEFAULT_EXAMPLES,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate, Phase.shrink] if EXAMPLES == DEFAULT_EXAMPLES else list(Phase),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+
+
+# -- histories: requests that name documents by the order in which they came ----------------------------------------
+
+
+@attrs.frozen
+class Nth:
+    """The `_id`, or with `time` the creation time, of the document that came as number `number`."""
+
+    number: int
+    time: bool = False
+
+
+@attrs.frozen
+class Behind:
+    """The index key of a document, as it was when it was last seen."""
+
+    number: int
+
+
+@attrs.frozen
+class Current:
+    """Whatever the document under a write holds in this field."""
+
+
+STORED: list[Any] = [
+    *(MISSING, None, ConvexInt64(-1), ConvexInt64(0), ConvexInt64(2**40), -1.5, -0.0, 0.0, 1.0, math.inf),
+    *(False, True, "", "a", "a\0", "b", '{"x":1}', '[{"x":null}]', b"", b"\0\xff"),
+    *([], [1.0], [[]], {}, {"x": 1.0}, {"x": {"y": "a"}}),
+]
+values = st.sampled_from(STORED)
+present = values.filter(lambda value: value is not MISSING)
+keys = st.sampled_from(["k0", "k1", "k2"])
+numbers = st.integers(0, 5)
+ids = numbers.map(Nth)
+times = numbers.map(lambda number: Nth(number, time=True))
+
+
+def without_missing(document: Mapping[str, Any]) -> dict[str, Value]:
+    return {name: value for name, value in document.items() if value is not MISSING}
+
+
+documents = st.fixed_dictionaries(
+    {"key": keys, "a": values, "b": values, "text": st.sampled_from([MISSING, "", "t", '{"x":[1,"a"]}', "[1"])}
+).map(without_missing)
+
+unique_keys = (
+    keys.map(lambda key: Key("by_key", (key,)))
+    | values.map(lambda a: Key("by_a", (a,)))
+    | values.map(lambda a: Key("by_a_and_b", (a,)))
+    | st.tuples(values, values).map(lambda pair: Key("by_a_and_b", pair))
+    | st.tuples(keys, times).map(lambda pair: Key("by_key", pair))
+    | ids.map(lambda one: Key("by_id", (one,)))
+)
+targets = ids | unique_keys
+paths = st.sampled_from([(), (), ("x",), (0,), ("x", "y"), ("x", 0), (0, "x"), (1,)])
+operators: st.SearchStrategy[Any] = st.sampled_from(["eq", "ne", "lt", "lte", "gt", "gte"])
+fields = st.sampled_from(["a", "b", "text", "key"])
+comparisons = st.builds(Comparison, fields, operators, values, paths) | st.builds(
+    Comparison, st.just("_creationTime"), operators, times
+)
+memberships = st.builds(Membership, fields, st.lists(values, max_size=4).map(tuple), paths)
+filters: st.SearchStrategy[Condition] = st.recursive(
+    comparisons | memberships,
+    lambda inner: (
+        st.builds(Combined, st.sampled_from(["and", "or"]), st.lists(inner, max_size=3).map(tuple))
+        | st.builds(Negated, inner)
+    ),
+    max_leaves=4,
+)
+bounds = st.builds(Bound, values, st.booleans())
+time_bounds = st.builds(Bound, times | values, st.booleans())
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> Range:
+    index, declared = draw(
+        st.sampled_from(
+            [("by_key", 1), ("by_a", 1), ("by_a", 1), ("by_a_and_b", 2), ("by_a_and_b", 2), ("by_creation_time", 0)]
+        )
+    )
+    equalities = draw(st.integers(0, declared))
+    eq = tuple(draw(keys if index == "by_key" else values) for _ in range(equalities))
+    edge = st.none() | (time_bounds if equalities == declared else bounds)
+    return Range(TABLE, index, eq, draw(edge), draw(edge))
+
+
+reads = st.builds(
+    Read,
+    ranges(),
+    order=st.sampled_from(["asc", "desc"]),
+    after=st.none() | st.just(()) | numbers.map(Behind),
+    filter=st.none() | filters,
+    skip=st.sampled_from([0, 0, 0, 1, 2, 9]),
+    limit=st.sampled_from([None, None, 0, 1, 2, 5]),
+    peek=st.booleans(),
+    count=st.booleans(),
+)
+expectations = st.dictionaries(st.sampled_from(["a", "b", "key", "text"]), st.just(Current()) | values, max_size=2)
+missing: st.SearchStrategy[Any] = st.sampled_from(["fail", "skip", "skip"])
+
+
+@st.composite
+def patches(draw: st.DrawFn) -> Patch:
+    set_ = draw(st.dictionaries(st.sampled_from(["a", "b"]), present, max_size=2))
+    unset = draw(st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2))
+    return Patch(
+        TABLE, draw(targets), set_, tuple(one for one in unset if one not in set_), draw(expectations), draw(missing)
+    )
+
+
+writes = st.one_of(
+    st.builds(Insert, st.just(TABLE), documents, st.none() | st.none() | unique_keys, st.booleans()),
+    st.builds(Insert, st.just(TABLE), documents, st.none(), st.booleans()),
+    st.builds(
+        Upsert,
+        st.just(TABLE),
+        unique_keys,
+        documents,
+        st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2).map(tuple),
+        st.booleans(),
+    ),
+    patches(),
+    st.builds(Replace, st.just(TABLE), targets, documents, expectations, missing),
+    st.builds(Delete, st.just(TABLE), targets, expectations, missing),
+    st.builds(DeleteRange, ranges(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
+)
+histories = st.lists(
+    st.lists(writes, min_size=1, max_size=4) | st.lists(reads, min_size=1, max_size=6).map(tuple), min_size=2, max_size=8
+)
+
+
+# -- one deployment, with its own ids and times ---------------------------------------------------------------------
+
+
+class Side:
+    """One of the two deployments: it turns the names of a history into its own and its own back."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.seen: list[Document] = []
+        self.state: list[Document] = []
+
+    def look(self) -> list[dict[str, Value]]:
+        """The documents there are, and the new ones among them remembered."""
+        (result,) = finish(self.deployment.blocking.read([Read(Range(TABLE, "by_creation_time"))]))
+        self.state = list(result.docs)
+        latest = {document["_id"]: document for document in self.state}
+        self.seen = [latest.pop(document["_id"], document) for document in self.seen] + list(latest.values())
+        return [self.named(document) for document in self.state]
+
+    # to this deployment
+
+    def nth(self, value: Any) -> Any:
+        if not isinstance(value, Nth):
+            return value
+        if value.number >= len(self.seen):
+            return 1.0 if value.time else "nothing"
+        return self.seen[value.number]["_creationTime" if value.time else "_id"]
+
+    def bound(self, bound: Bound | None) -> Bound | None:
+        return None if bound is None else Bound(self.nth(bound.value), bound.inclusive)
+
+    def range(self, range: Range) -> Range:
+        return attrs.evolve(range, lower=self.bound(range.lower), upper=self.bound(range.upper))
+
+    def filter(self, condition: Condition | None) -> Condition | None:
+        match condition:
+            case Comparison():
+                return attrs.evolve(condition, value=self.nth(condition.value))
+            case Combined():
+                return attrs.evolve(condition, args=tuple(self.filter(one) for one in condition.args))
+            case Negated():
+                return Negated(self.filter(condition.arg))  # type: ignore[arg-type]
+        return condition
+
+    def after(self, after: Any, range: Range) -> KeyValue | None:
+        if not isinstance(after, Behind):
+            result: KeyValue | None = after
+            return result
+        if after.number >= len(self.seen):
+            return None
+        return tuple(reach(self.seen[after.number], name) for name in (*TABLE.key_fields(range.index), "_id"))
+
+    def read(self, read: Read) -> Read:
+        return attrs.evolve(
+            read, range=self.range(read.range), after=self.after(read.after, read.range), filter=self.filter(read.filter)
+        )
+
+    def target(self, at: Any) -> Target:
+        if isinstance(at, Key):
+            return Key(at.index, tuple(self.nth(value) for value in at.key))
+        result: str = self.nth(at)
+        return result
+
+    def expect(self, at: Target, expect: Mapping[str, Any]) -> dict[str, Value | Missing]:
+        held = next((one for one in self.state if _is_at(one, at)), {})
+        return {name: held.get(name, MISSING) if isinstance(one, Current) else one for name, one in expect.items()}
+
+    def write(self, write: Write) -> Write:
+        match write:
+            case Insert(unique=Key()):
+                return attrs.evolve(write, unique=self.target(write.unique))
+            case Upsert():
+                return attrs.evolve(write, at=self.target(write.at))
+            case Patch() | Replace() | Delete():
+                at = self.target(write.at)
+                return attrs.evolve(write, at=at, expect=self.expect(at, write.expect))
+            case DeleteRange():
+                return attrs.evolve(write, range=self.range(write.range), filter=self.filter(write.filter))
+        return write
+
+    # and back
+
+    def named(self, document: Document) -> dict[str, Value]:
+        number = next(n for n, one in enumerate(self.seen) if one["_id"] == document["_id"])
+        assert document["_creationTime"] == self.seen[number]["_creationTime"]
+        return {**document, "_id": number, "_creationTime": number}
+
+    def applied(self, write: Write, applied: Applied) -> object:
+        if isinstance(applied, DeletedRange):
+            return applied.deleted, applied.more
+        if isinstance(applied, Written):
+            assert isinstance(write, Insert | Upsert)
+            number = next((n for n, one in enumerate(self.seen) if one["_id"] == applied.id), None)
+            if number is not None and (write.returning or not applied.created):  # and not deleted by the same commit
+                assert applied.creation_time == self.seen[number]["_creationTime"]
+            return "written", number, applied.created
+        return applied
+
+    # requests
+
+    def ask(self, reads: Sequence[Read]) -> list[object]:
+        results = finish(self.deployment.blocking.read([self.read(read) for read in reads]))
+        return [
+            ([self.named(one) for one in result.docs], result.count, result.skipped, result.more, result.next)
+            for result in results
+        ]
+
+    def commit(self, writes: Sequence[Write]) -> list[object]:
+        mine = [self.write(write) for write in writes]
+        applied = finish(self.deployment.blocking.commit(Commit(uuid4().hex, mine)))
+        self.look()
+        return [self.applied(write, one) for write, one in zip(mine, applied, strict=True)]
+
+
+def _is_at(document: Document, at: Target) -> bool:
+    if isinstance(at, str):
+        return bool(document["_id"] == at)
+    names = TABLE.key_fields(at.index)
+    return all(same(reach(document, name), value) for name, value in zip(names, at.key, strict=False))
+
+
+def outcome(ask: Callable[[], T]) -> tuple[Literal["answer", "refused"], object]:
+    try:
+        return "answer", ask()
+    except StaleDataError as error:
+        return "refused", (StaleDataError, error.table, error.reason, error.write, sorted(error.fields))
+    except ConvexORMError as error:
+        return "refused", type(error)
+
+
+def equal(a: object, b: object) -> bool:
+    """Equality that tells the values of Convex apart."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return canonical(a) == canonical(b)
+    return a == b
+
+
+@pytest.fixture(scope="module")
+def sides(models_host: Host) -> Iterator[tuple[Deployment, Deployment]]:
+    with connect("memory:") as embedded, models_host.connect() as convex:
+        yield embedded, convex
+
+
+@PROFILE
+@given(history=histories)
+def test_both_deployments_answer_the_same(sides: tuple[Deployment, Deployment], history: list[Any]) -> None:
+    embedded, convex = (Side(deployment) for deployment in sides)
+    for side in (embedded, convex):
+        side.commit([DeleteRange(Range(TABLE, "by_creation_time"))])
+        side.seen = []
+    for requests in history:
+        if isinstance(requests, tuple):
+            mine, theirs = (outcome(lambda side=side: side.ask(requests)) for side in (embedded, convex))  # type: ignore[misc]
+        else:
+            mine, theirs = (outcome(lambda side=side: side.commit(requests)) for side in (embedded, convex))  # type: ignore[misc]
+            assert equal(embedded.look(), convex.look()), "the documents differ"
+        assert equal(mine, theirs), (mine, theirs)
