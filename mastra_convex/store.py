@@ -23,8 +23,8 @@ __all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
 
 DEFAULT_STORAGE_FUNCTION = "mastra/storage:handle"
 """Where the npm package's handler lives in a deployment that runs only that."""
-_TABLES = [getattr(entities, name).__table__.name for name in entities.__all__]
-"""Every table there is, under its own name."""
+_TABLES = {table.name: table for table in (getattr(entities, name).__table__ for name in entities.__all__)}
+"""Every table there is, by its own name."""
 
 
 class StoreOptions(TypedDict, total=False):
@@ -60,9 +60,10 @@ class _Store:
             raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
         if not isinstance(id, str) or not id.strip():
             raise InvalidRequestError("a store's id is a non-empty string")
-        for table in tables or {}:
+        for table, other in (tables or {}).items():
             if table not in _TABLES:
                 raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
+            _TABLES[table].renamed(other)
         self.id = id
         self.name = name
         self.storage_function = storage_function
