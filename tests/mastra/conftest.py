@@ -1,4 +1,4 @@
-"""Memory on every deployment, on both faces."""
+"""A store, and its memory, on every deployment, on both faces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from convexorm import Deployment
 from mastra_convex import AsyncConvexStore, AsyncMemory, ConvexStore
-from tests.mastra.support import awaited
+from tests.mastra.support import awaited, awaited_store
 
 
 @pytest.fixture(params=["async", "blocking"])
@@ -15,3 +15,11 @@ def memory(request: pytest.FixtureRequest, deployment: Deployment) -> AsyncMemor
     if request.param == "async":
         return AsyncConvexStore(id="test", deployment=deployment).memory
     return awaited(ConvexStore(id="test", deployment=deployment).memory)
+
+
+@pytest.fixture(params=["async", "blocking"])
+def store(request: pytest.FixtureRequest, deployment: Deployment) -> AsyncConvexStore:
+    """A store on every kind of deployment, on either face."""
+    if request.param == "async":
+        return AsyncConvexStore(id="test", deployment=deployment)
+    return awaited_store(ConvexStore(id="test", deployment=deployment))

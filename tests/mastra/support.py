@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import wraps
-from typing import Any, cast
+from threading import Barrier
+from typing import Any, TypeVar, cast
 
-from mastra_convex import AsyncMemory, Memory, Message, Thread
+from mastra_convex import AsyncConvexStore, AsyncMemory, ConvexStore, Memory, Message, Thread
 
-__all__ = ["EPOCH", "at", "awaited", "ids", "message", "messages", "thread"]
+__all__ = ["EPOCH", "at", "at_once", "awaited", "awaited_store", "ids", "message", "messages", "thread"]
+
+T = TypeVar("T")
 
 EPOCH = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -57,13 +61,13 @@ def ids(items: Iterable[Message] | Iterable[Thread]) -> list[str]:
 
 
 class _Awaited:
-    """A blocking memory whose methods are coroutines."""
+    """A blocking domain whose methods are coroutines."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, domain: object) -> None:
+        self._domain = domain
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self._memory, name)
+        method = getattr(self._domain, name)
 
         @wraps(method)
         async def run(*args: Any, **kwargs: Any) -> Any:
@@ -75,3 +79,30 @@ class _Awaited:
 def awaited(memory: Memory) -> AsyncMemory:
     """The blocking face behind the other one's signatures, so that one test runs on both."""
     return cast("AsyncMemory", _Awaited(memory))
+
+
+class _AwaitedStore:
+    """A blocking store whose domains' methods are coroutines."""
+
+    def __init__(self, store: ConvexStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> _Awaited:
+        return _Awaited(getattr(self._store, name))
+
+
+def awaited_store(store: ConvexStore) -> AsyncConvexStore:
+    """The blocking face of a whole store behind the other one's signatures."""
+    return cast("AsyncConvexStore", _AwaitedStore(store))
+
+
+def at_once(count: int, work: Callable[[int], T]) -> list[T]:
+    """What `work(number)` answers in as many threads, all begun at the same moment."""
+    start = Barrier(count)
+
+    def run(number: int) -> T:
+        start.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
