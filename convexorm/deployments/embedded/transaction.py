@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import attrs
 
@@ -61,19 +61,26 @@ def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
     return None if row is None else _Row(row[0], row[1], unpacked(loads(row[2]), stored.vectors, row[3:]))
 
 
-_Pending: TypeAlias = tuple[int, Insert, tuple[str, bytes] | None]
-"""An insert not yet written: its position in the commit, and the column and bytes of its unique key, if they are one."""
+@attrs.define(eq=False)
+class _Pending:
+    """An insert or upsert not yet written, with its keys, and the bytes of the key it is about if it names a whole one."""
+
+    position: int
+    write: Insert | Upsert
+    keys: Sequence[bytes]
+    column: str | None
+    key: bytes
 
 
 class Transaction:
-    """Applies the writes of one commit in order. Inserts are gathered and written many at a time."""
+    """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
 
     def __init__(self, connection: sqlite3.Connection, table: Callable[[sqlite3.Connection, Table], StoredTable]) -> None:
         self._connection = connection
         self._table = table
         self._ticks: dict[str, int] = {}
         self._changes: dict[str, int] = {}
-        self._inserts: list[_Pending] = []
+        self._pending: list[_Pending] = []
         self._results: list[Applied] = []
         self._deleted = 0
         self._ranged = 0
@@ -81,62 +88,77 @@ class Transaction:
 
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
         for position, write in enumerate(writes):
-            if isinstance(write, Insert):
-                if self._inserts and self._inserts[-1][1].table is not write.table:
-                    self._flush()
-                unique = None if write.unique is None else _whole_key(self._stored(write.table), write)
-                if write.unique is not None and unique is None:
-                    self._flush()
-                    if self._find(self._stored(write.table), write.table, write.unique) is not None:
-                        raise StaleDataError(table=write.table.name, reason="exists", write=position)
-                self._inserts.append((position, write, unique))
-            else:
+            pending = self._gathered(position, write) if isinstance(write, Insert | Upsert) else None
+            if pending is None:
                 self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
+            else:
+                self._pending.append(pending)
         self._flush()
         return self._results
 
-    # inserts
+    # inserts and upserts, many at a time
+
+    def _gathered(self, position: int, write: Insert | Upsert) -> _Pending | None:
+        """The write, if it may wait for others like it: they are all about one table, and name whole keys of one index."""
+        stored = self._stored(write.table)
+        keys = stored.keys(write.doc)
+        about = write.unique if isinstance(write, Insert) else write.at
+        whole = None if about is None else _whole_key(stored, about)
+        if about is not None and whole is None:
+            return None
+        if isinstance(write, Upsert) and (write.keep or whole is None or whole[1] != keys[whole[2]]):
+            return None
+        column = None if whole is None else whole[0]
+        if self._pending and (
+            self._pending[0].write.table is not write.table
+            or (
+                column is not None
+                and any(one.column not in (None, column) for one in self._pending[:1] + self._pending[-1:])
+            )
+        ):
+            self._flush()
+        return _Pending(position, write, keys, column, b"" if whole is None else whole[1])
 
     def _flush(self) -> None:
-        if not self._inserts:
+        if not self._pending:
             return
-        inserts, self._inserts = self._inserts, []
-        stored = self._stored(inserts[0][1].table)
-        keys = [stored.keys(write.doc) for _, write, _ in inserts]
-        self._refuse_taken(stored, inserts, keys)
+        pending, self._pending = self._pending, []
+        stored = self._stored(pending[0].write.table)
+        column = next((one.column for one in pending if one.column is not None), None)
+        place = None if column is None else list(stored.columns.values()).index(column)
+        held = self._held(stored, column, {one.key for one in pending if one.column is not None})
         seq = self._change(stored)
-        rows = []
-        for (_, write, _), key in zip(inserts, keys, strict=True):
-            tick, id = self._next(stored)
-            rows.append((tick, id, *stored.row(write.doc, key, seq)))
-            self._results.append(Written(id, time_of(tick)))
-        self._connection.executemany(stored.insert, rows)
+        inserts, updates = [], []
+        for one in pending:
+            row = held.get(one.key) if one.column is not None else None
+            values = stored.row(one.write.doc, one.keys, seq)
+            if row is None:
+                tick, id_ = self._next(stored)
+                inserts.append((tick, id_, *values))
+                self._results.append(Written(id_, time_of(tick)))
+                if place is not None:
+                    held.setdefault(one.keys[place], (tick, id_))
+            elif isinstance(one.write, Insert):
+                raise StaleDataError(table=one.write.table.name, reason="exists", write=one.position)
+            else:
+                updates.append((*values, row[0]))
+                self._results.append(Written(row[1], time_of(row[0]), False))
+        self._connection.executemany(stored.insert, inserts)
+        self._connection.executemany(stored.update, updates)
 
-    def _refuse_taken(self, stored: StoredTable, inserts: Sequence[_Pending], keys: Sequence[Sequence[bytes]]) -> None:
-        """StaleDataError for the first insert whose unique key a document, or an insert before it, holds."""
-        table = inserts[0][1].table
-        wanted: dict[str, set[bytes]] = {}
-        for _, _, unique in inserts:
-            if unique is not None:
-                wanted.setdefault(unique[0], set()).add(unique[1])
-        taken = {column: self._held(stored, column, held) for column, held in wanted.items()}
-        places = [(taken[column], place) for place, column in enumerate(stored.columns.values()) if column in taken]
-        for (position, _, unique), key in zip(inserts, keys, strict=True):
-            if unique is not None and unique[1] in taken[unique[0]]:
-                raise StaleDataError(table=table.name, reason="exists", write=position)
-            for held, place in places:
-                held.add(key[place])
-
-    def _held(self, stored: StoredTable, column: str, keys: Collection[bytes]) -> set[bytes]:
-        """Those of `keys` that stored documents hold."""
-        held: set[bytes] = set()
+    def _held(self, stored: StoredTable, column: str | None, keys: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
+        """Those of `keys` that stored documents hold, with the tick and the `_id` of the first of each."""
+        held: dict[bytes, tuple[int, str]] = {}
         names = list(keys)
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            rows = self._connection.execute(f"SELECT {column} FROM {stored.name} WHERE {column} IN ({marks})", chunk)
-            held.update(row[0] for row in rows)
+            rows = self._connection.execute(
+                f"SELECT {column}, tick, id FROM {stored.name} WHERE {column} IN ({marks}) ORDER BY tick", chunk
+            )
+            for key, tick, id_ in rows:
+                held.setdefault(key, (tick, id_))
         return held
 
     def _next(self, stored: StoredTable) -> tuple[int, str]:
@@ -204,20 +226,29 @@ class Transaction:
         values = stored.row(fields, stored.keys(fields), self._change(stored))
         self._connection.execute(stored.update, (*values, row.tick))
 
+    def insert(self, position: int, write: Insert) -> Applied:
+        stored = self._stored(write.table)
+        if write.unique is not None and self._find(stored, write.table, write.unique) is not None:
+            raise StaleDataError(table=write.table.name, reason="exists", write=position)
+        return self._add(stored, write.doc)
+
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
-            tick, id = self._next(stored)
-            values = stored.row(write.doc, stored.keys(write.doc), self._change(stored))
-            self._connection.execute(stored.insert, (tick, id, *values))
-            return Written(id, time_of(tick))
+            return self._add(stored, write.doc)
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         document = {**write.doc, **kept}
         if kept:
             _check_size(write.table, document)
         self._store(stored, row, document)
         return Written(row.id, time_of(row.tick), False)
+
+    def _add(self, stored: StoredTable, document: Document) -> Written:
+        tick, id_ = self._next(stored)
+        values = stored.row(document, stored.keys(document), self._change(stored))
+        self._connection.execute(stored.insert, (tick, id_, *values))
+        return Written(id_, time_of(tick))
 
     def patch(self, position: int, write: Patch) -> Applied:
         stored, row = self._expected(position, write)
@@ -274,17 +305,17 @@ class Transaction:
         return DeletedRange(len(ticks), more)
 
 
-def _whole_key(stored: StoredTable, write: Insert) -> tuple[str, bytes] | None:
-    """The column and the bytes of an insert's unique key, if it names all declared fields of an index and no more."""
-    if write.unique is None:
+def _whole_key(stored: StoredTable, at: Key) -> tuple[str, bytes, int] | None:
+    """The column, the bytes and the place of a key that names all declared fields of an index and no more."""
+    fields = stored.indexes.get(at.index, ())
+    if len(at.key) != len(fields):
         return None
-    fields = stored.indexes.get(write.unique.index, ())
-    if len(write.unique.key) != len(fields):
-        return None
-    return stored.columns[write.unique.index], b"".join(map(canonical, write.unique.key))
+    column = stored.columns[at.index]
+    return column, b"".join(map(canonical, at.key)), list(stored.columns).index(at.index)
 
 
 _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
+    Insert: Transaction.insert,
     Upsert: Transaction.upsert,
     Patch: Transaction.patch,
     Replace: Transaction.replace,
