@@ -156,6 +156,25 @@ class ReadResult:
     matrix: Matrix | None = None
     digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 
+    def joined(self, later: ReadResult) -> ReadResult:
+        """What this call and the one that went on behind it found together."""
+        matrix = later.matrix
+        if self.matrix is not None and later.matrix is not None:
+            rows = np.concatenate((self.matrix.rows, later.matrix.rows))
+            matrix = Matrix([*self.matrix.ids, *later.matrix.ids], rows, self.matrix.rounded or later.matrix.rounded)
+        digests = {**self.digests, **later.digests}
+        if "" in digests:
+            digests = {"": f"{self.digests.get('', '')} {later.digests.get('', '')}"}
+        return ReadResult(
+            [*self.docs, *later.docs],
+            self.count + later.count,
+            self.skipped + later.skipped,
+            later.more,
+            None,
+            matrix,
+            digests,
+        )
+
 
 @attrs.frozen
 class Key:

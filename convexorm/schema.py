@@ -303,6 +303,7 @@ class Table:
     vector_indexes: tuple[VectorIndexDef, ...] = ()
     _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
+    vector_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
     _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -329,6 +330,8 @@ class Table:
                 )
         set_ = object.__setattr__
         set_(self, "_acceptors", {name: prop.validator.accepts for name, prop in self.fields.items()})
+        vectors = tuple(name for name, prop in self.fields.items() if prop.validator == Array(Number()))
+        set_(self, "vector_fields", vectors)
         set_(self, "_required", frozenset(name for name, prop in self.fields.items() if not prop.optional))
         set_(self, "_by_name", {**BUILT_IN_INDEXES, **{index.name: index.fields for index in self.indexes}})
 

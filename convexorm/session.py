@@ -546,7 +546,7 @@ class AsyncSession:
             results = await self._port.read([read for _, read in chunk])
             unfinished = []
             for (position, read), result in zip(chunk, results, strict=True):
-                answers[position] = _joined(answers[position], result) if position in answers else result
+                answers[position] = answers[position].joined(result) if position in answers else result
                 if result.next is not None:
                     unfinished.append((position, _rest(read, result)))
             pending = unfinished + pending
@@ -785,12 +785,6 @@ def _loads_as(column: Column[Any], old: Value | Missing, new: Value | Missing) -
         return same(column.dump(column.load(old)), new)
     except ValidationError:
         return False
-
-
-def _joined(before: ReadResult, result: ReadResult) -> ReadResult:
-    """What earlier calls of a read found, and what this one did."""
-    docs = [*before.docs, *result.docs]
-    return ReadResult(docs, before.count + result.count, before.skipped + result.skipped, result.more)
 
 
 def _rest(read: Read, result: ReadResult) -> Read:

@@ -23,6 +23,8 @@ from convexorm.requests import (
     Insert,
     Key,
     KeyValue,
+    Matrix,
+    Pack,
     Patch,
     Range,
     Read,
@@ -34,6 +36,7 @@ from convexorm.requests import (
     Write,
     Written,
 )
+from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, digest, size_of
 
 __all__ = [
@@ -117,6 +120,10 @@ def encode_read(read: Read) -> Json:
         encoded["peek"] = True
     if read.count:
         encoded["count"] = True
+    if read.pack is not None:
+        encoded["pack"] = [read.pack.field]
+    if read.digest is not None:
+        encoded["digest"] = read.digest
     return encoded
 
 
@@ -138,16 +145,31 @@ def _decoding() -> Iterator[None]:
 @_decoding()
 def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
     results = _results(answer, "results", len(reads))
-    return [
-        ReadResult(
-            one["docs"],
-            int(one["count"]),
-            int(one["skipped"]),
-            one["more"],
-            None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"]),
-        )
-        for one in results
-    ]
+    return [_decode_result(read, one) for read, one in zip(reads, results, strict=True)]
+
+
+def _decode_result(read: Read, one: Json) -> ReadResult:
+    docs, matrix = one["docs"], None
+    if read.pack is not None:
+        docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
+    return ReadResult(
+        docs,
+        int(one["count"]),
+        int(one["skipped"]),
+        one["more"],
+        None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"]),
+        matrix,
+        {"": one["digest"]} if "digest" in one else dict(one.get("digests", ())),
+    )
+
+
+def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
+    """The documents whose packed field has the right length, without it, and the field of all of them as a matrix."""
+    length = 4 * pack.length
+    kept = [doc for doc in docs if isinstance(doc.get(pack.field), bytes) and len(doc[pack.field]) == length]
+    floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in kept]), dtype="<f4")
+    rows = floats.reshape(len(kept), pack.length).astype(np.float32)
+    return ([] if pack.bare else kept), Matrix([doc["_id"] for doc in kept], rows, rounded)
 
 
 def _results(answer: Value, name: str, expected: int | None) -> list[Any]:
@@ -184,8 +206,21 @@ def _encode_guarded(op: str, write: Patch | Replace | Delete, **rest: Any) -> Js
     return encoded
 
 
+def _with_packed(encoded: Json, table: Table, name: str, fields: Mapping[str, Value]) -> Json:
+    """The fields of a write, those that are numpy arrays as bytes."""
+    arrays = {field: fields[field] for field in table.vector_fields if isinstance(fields.get(field), np.ndarray)}
+    encoded[name] = {**fields, **{field: _little_endian(array) for field, array in arrays.items()}}
+    if arrays:
+        encoded["packed"] = {field: array.dtype.itemsize for field, array in arrays.items()}
+    return encoded
+
+
+def _little_endian(array: np.ndarray[Any, Any]) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
 def _encode_insert(write: Insert) -> Json:
-    encoded: Json = {"op": "insert", "table": write.table.name, "doc": write.doc}
+    encoded = _with_packed({"op": "insert", "table": write.table.name}, write.table, "doc", write.doc)
     if write.unique is not None:
         encoded["unique"] = _encode_key(write.unique)
     if write.returning:
@@ -194,7 +229,8 @@ def _encode_insert(write: Insert) -> Json:
 
 
 def _encode_upsert(write: Upsert) -> Json:
-    encoded: Json = {"op": "upsert", "table": write.table.name, "at": _encode_key(write.at), "doc": write.doc}
+    encoded: Json = {"op": "upsert", "table": write.table.name, "at": _encode_key(write.at)}
+    _with_packed(encoded, write.table, "doc", write.doc)
     if write.keep:
         encoded["keep"] = list(write.keep)
     if write.returning:
@@ -203,7 +239,8 @@ def _encode_upsert(write: Upsert) -> Json:
 
 
 def _encode_patch(write: Patch) -> Json:
-    return _encode_guarded("patch", write, set=write.set, **({"unset": list(write.unset)} if write.unset else {}))
+    encoded = _encode_guarded("patch", write, **({"unset": list(write.unset)} if write.unset else {}))
+    return _with_packed(encoded, write.table, "set", write.set)
 
 
 def _encode_delete_range(write: DeleteRange) -> Json:
@@ -219,7 +256,7 @@ _WRITES: dict[type, Callable[[Any], Json]] = {
     Insert: _encode_insert,
     Upsert: _encode_upsert,
     Patch: _encode_patch,
-    Replace: lambda write: _encode_guarded("replace", write, doc=write.doc),
+    Replace: lambda write: _with_packed(_encode_guarded("replace", write), write.table, "doc", write.doc),
     Delete: lambda write: _encode_guarded("delete", write),
     DeleteRange: _encode_delete_range,
 }
@@ -236,7 +273,20 @@ def decode_commit(answer: Value, writes: Sequence[Write]) -> list[Applied]:
     applied = list(chain.from_iterable(_results(answer, "results", None)))
     if len(applied) != len(writes):
         raise DeploymentError("the deployment answered another number of writes than it was sent")
-    return [_decode_applied(one) for one in applied]
+    decoded = [_decode_applied(one) for one in applied]
+    if any(type(one) is not _ANSWERS[type(write)] for one, write in zip(decoded, writes, strict=True)):
+        raise DeploymentError("the deployment answered other writes than it was sent")
+    return decoded
+
+
+_ANSWERS: dict[type, type] = {
+    Insert: Written,
+    Upsert: Written,
+    Patch: bool,
+    Replace: bool,
+    Delete: bool,
+    DeleteRange: DeletedRange,
+}
 
 
 def _decode_applied(one: Any) -> Applied:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from convexorm.deployments.embedded.keys import document_key
 from convexorm.deployments.embedded.rows import pack, unpacked
 from convexorm.requests import Document
-from convexorm.schema import Array, Number, Table
+from convexorm.schema import Table
 from convexorm.values import dumps, loads
 
 __all__ = ["SETUP", "StoredTable", "ensure_table"]
@@ -27,12 +27,6 @@ CREATE TABLE IF NOT EXISTS convexorm_tables (
 CREATE TABLE IF NOT EXISTS convexorm_commits (id TEXT PRIMARY KEY, at REAL NOT NULL, answer TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS convexorm_commits_at ON convexorm_commits (at);
 """
-
-
-def vector_fields(table: Table) -> tuple[str, ...]:
-    """The fields that are arrays of numbers."""
-    number_array = Array(Number())
-    return tuple(name for name, prop in table.fields.items() if prop.validator == number_array)
 
 
 class StoredTable:
@@ -71,7 +65,7 @@ class StoredTable:
     def covers(self, table: Table) -> bool:
         """Whether everything that `table` declares is here."""
         return all(self.indexes.get(index.name) == index.fields for index in table.indexes) and all(
-            name in self.vectors for name in vector_fields(table)
+            name in self.vectors for name in table.vector_fields
         )
 
 
@@ -84,7 +78,7 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> StoredTable:
     if row is None:
         return _create(connection, table, wanted)
     before = StoredTable(row[0], json.loads(row[1]), json.loads(row[2]))
-    vectors = [*before.vectors, *(name for name in vector_fields(table) if name not in before.vectors)]
+    vectors = [*before.vectors, *(name for name in table.vector_fields if name not in before.vectors)]
     stored = StoredTable(row[0], {**before.indexes, **wanted}, vectors)
     changed = [name for name, fields in wanted.items() if before.indexes.get(name) != fields]
     if changed or len(vectors) > len(before.vectors):
@@ -94,7 +88,7 @@ def ensure_table(connection: sqlite3.Connection, table: Table) -> StoredTable:
 
 def _create(connection: sqlite3.Connection, table: Table, indexes: Mapping[str, Sequence[str]]) -> StoredTable:
     number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM convexorm_tables").fetchone()[0]
-    stored = StoredTable(number, indexes, vector_fields(table))
+    stored = StoredTable(number, indexes, table.vector_fields)
     keys = "".join(f", {column} BLOB" for column in stored.columns.values())
     vectors = "".join(f", {column} BLOB" for column in stored.vectors.values())
     seq = ", seq INTEGER" if stored.counts_changes else ""
