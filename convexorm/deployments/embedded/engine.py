@@ -138,27 +138,29 @@ class Engine:
         if stored is not None and (self._seen.get(table.name) is table or stored.covers(table)):
             self._seen[table.name] = table
             return stored
-        with self._lock:
-            nested = connection.in_transaction
+        nested = connection.in_transaction
+        if not nested:  # never under the lock: whoever holds the file's may be waiting for it
+            connection.execute("BEGIN IMMEDIATE")
+        try:
+            stored = ensure_table(connection, table)
+            version = _schema_version(connection)
             if not nested:
-                connection.execute("BEGIN IMMEDIATE")
-            try:
-                stored = ensure_table(connection, table)
-                if not nested:
-                    connection.execute("COMMIT")
-            except BaseException:
-                if not nested and connection.in_transaction:
-                    connection.rollback()
-                raise
-            self._stored[table.name] = stored
-            self._seen[table.name] = table
-            return stored
+                connection.execute("COMMIT")
+        except BaseException:
+            if not nested and connection.in_transaction:
+                connection.rollback()
+            raise
+        with self._lock:
+            if _schema_version(connection) == version:  # else somebody has changed the tables again
+                self._stored[table.name] = stored
+                self._seen[table.name] = table
+        return stored
 
     def _refresh(self, connection: sqlite3.Connection) -> None:
         """Forget what is known of the tables if somebody has changed them since."""
         if self.path is None:
             return
-        version = connection.execute("PRAGMA schema_version").fetchone()[0]
+        version = _schema_version(connection)
         if version != self._schema_version:
             with self._lock:
                 self._forget()
@@ -220,6 +222,12 @@ class Engine:
         scores = np.divide(matrix @ query, norms, out=np.zeros(len(documents)), where=norms > 0)
         best = np.argsort(-scores, kind="stable")[: search.limit]
         return [(float(scores[position]), documents[position]) for position in best]
+
+
+def _schema_version(connection: sqlite3.Connection) -> int:
+    """SQLite's own count of the changes of tables."""
+    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    return version
 
 
 def _remembered(results: Sequence[Applied]) -> str:
