@@ -1,0 +1,3 @@
+import { cacheFunction } from "../../../../../convex/mastra/cache/handle";
+
+export const handle = cacheFunction();
