@@ -256,6 +256,12 @@ class Column(_Operand[T]):
         """Whether documents may hold None as a null and as no field at all."""
         return self.none == "either" or (self.none == "null" and self.nullable and self.optional)
 
+    def default(self) -> T:
+        """The default of the attribute. Raises ValidationError where there is none."""
+        if self._default is None:
+            raise ValidationError("required, and not given", table=self.table, field=self.name)
+        return self._default()  # type: ignore[no-any-return]
+
     def property(self) -> Property:
         """The field as the schema declares it."""
         from convexorm.schema import AnyOf, Null

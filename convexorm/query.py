@@ -21,7 +21,7 @@ from convexorm.values import MISSING, Missing, Value, dumps
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["Count", "Query"]
+__all__ = ["Count", "Digest", "Query"]
 
 M = TypeVar("M", bound="Model", covariant=True)
 Order = Literal["asc", "desc"]
@@ -121,6 +121,10 @@ class Query(Generic[M]):
         """How many there are: something `session.read` takes beside queries."""
         return Count(self)
 
+    def digest(self) -> Digest:
+        """A digest of its documents: something `session.read` takes beside queries. The same as long as they are."""
+        return Digest(self)
+
     def plan(self) -> Read:
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
         table = self.model.__table__
@@ -178,6 +182,13 @@ class Query(Generic[M]):
 @attrs.frozen
 class Count:
     """How many documents a query has."""
+
+    query: Query[Any]
+
+
+@attrs.frozen
+class Digest:
+    """A digest of the documents a query has."""
 
     query: Query[Any]
 

@@ -98,14 +98,13 @@ class Range:
 
 @attrs.frozen
 class Pack:
-    """Answer a field, an array of `length` numbers, of all documents as one matrix of float32.
+    """Answer a field, an array of `length` numbers, as a matrix of float32 for all documents, and the documents without it.
 
-    With `bare` nothing else is answered. Documents whose field is something else are left out.
+    Documents whose field is something else are left out.
     """
 
     field: str
     length: int
-    bare: bool = False
 
 
 @attrs.frozen
@@ -144,8 +143,8 @@ class Read:
 class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
-    A read with `pack` answers `matrix`, and documents without that field (none if it is bare); one with `digest` answers
-    `digests`: one for this call under the key "", or one for each document by its id.
+    A read with `pack` answers `matrix`, and documents without that field; one with `digest` answers `digests`: one for this
+    call under the key "", or one for each document by its id.
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)

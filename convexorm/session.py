@@ -35,7 +35,7 @@ from convexorm.expressions import Column, Combined, Comparison, Condition
 from convexorm.faces import DONE, blocking, blocking_stream, finish
 from convexorm.identities import Instances
 from convexorm.model import InstanceState, Model, VectorIndex, dump
-from convexorm.query import Count, Query
+from convexorm.query import Count, Digest, Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     MAX_READS,
@@ -48,6 +48,8 @@ from convexorm.requests import (
     Expect,
     Insert,
     Key,
+    Matrix,
+    Pack,
     Patch,
     Range,
     Read,
@@ -229,21 +231,33 @@ class AsyncSession:
     @overload
     async def read(self, one: Query[M], two: Query[M2], three: Query[M3], /) -> tuple[list[M], list[M2], list[M3]]: ...
     @overload
-    async def read(self, *queries: Query[Any] | Count) -> tuple[Any, ...]: ...
+    async def read(self, one: Query[M], two: Digest, /) -> tuple[list[M], str]: ...
+    @overload
+    async def read(self, *queries: Query[Any] | Count | Digest) -> tuple[Any, ...]: ...
     async def read(self, *queries: Any) -> Any:
-        """Several queries, and counts of queries, in one call and from one snapshot: a list, or an int, for each.
+        """Several queries, counts and digests of queries, in one call and from one snapshot: a list, an int or a text for
+        each.
 
         What is too large for one call (8 MiB or 8,000 documents, on Convex) goes on in further ones.
         """
-        plans = [
-            attrs.evolve(self._plan(one.query), count=True) if isinstance(one, Count) else self._plan(one)
-            for one in queries
-        ]
-        results = await self._run(plans)
-        return tuple(
-            result.count if isinstance(one, Count) else self._load(one.model, result.docs)
-            for one, result in zip(queries, results, strict=True)
-        )
+        results = await self._run([self._statement(one) for one in queries])
+        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+
+    async def digests(self, query: Query[Any]) -> Mapping[str, str]:
+        """A digest of each document of the query by its `_id`: the same as long as the document is."""
+        (result,) = await self._run([attrs.evolve(self._plan(query), digest="each")])
+        return result.digests
+
+    async def matrix(self, query: Query[Any], vector: Column[Any], length: int) -> tuple[Matrix, Sequence[Document]]:
+        """One attribute of all documents, an array of `length` numbers, as a matrix of float32 with a row for each; and the
+        documents, without it, as they are stored.
+
+        Documents whose attribute is something else are left out. Nothing enters the identity map.
+        """
+        plan = attrs.evolve(self._plan(query), pack=Pack(vector.field, length))
+        (result,) = await self._run([plan])
+        assert result.matrix is not None
+        return result.matrix, result.docs
 
     async def search(
         self, index: VectorIndex, vector: Sequence[float], limit: int = 10, where: Condition | None = None
@@ -364,6 +378,22 @@ class AsyncSession:
         patch = Patch(table, at, set_, tuple(unset), expect, missing="skip" if missing_ok else "fail")
         self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
         return DONE
+
+    async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert or replace documents by their primary keys at once, in one commit and without instances.
+
+        `rows` are attributes by name; those left out take their defaults. What is pending in the session stays pending.
+        """
+        columns, table = model.__columns__, self._table(model)
+        writes: list[Write] = []
+        for row in rows:
+            values = {name: row[name] if name in row else column.default() for name, column in columns.items()}
+            document = {columns[name].field: columns[name].dump(value) for name, value in values.items()}
+            document = {field: value for field, value in document.items() if value is not MISSING}
+            key = tuple(document[columns[name].field] for name in model.__key__)
+            writes.append(Upsert(table, Key(model.__primary_index__, key), document))
+        if writes:
+            await self._port.commit(Commit(uuid4().hex, writes))
 
     def delete(self, instance: Model) -> Awaitable[None]:
         """Mark the instance for deletion; the next commit deletes its document.
@@ -611,6 +641,18 @@ class AsyncSession:
         field: str = self._column(model, name).field
         return field
 
+    def _statement(self, one: Query[Any] | Count | Digest) -> Read:
+        if isinstance(one, Count):
+            return attrs.evolve(self._plan(one.query), count=True)
+        if isinstance(one, Digest):
+            return attrs.evolve(self._plan(one.query), digest="all")
+        return self._plan(one)
+
+    def _answer(self, one: Query[Any] | Count | Digest, result: ReadResult) -> Any:
+        if isinstance(one, Count):
+            return result.count
+        return result.digests[""] if isinstance(one, Digest) else self._load(one.model, result.docs)
+
     def _key(self, model: type[Model], key: Any) -> Key:
         names = model.__key__
         if not names:
@@ -837,10 +879,13 @@ class Session:
     count = blocking(AsyncSession.count)
     read = blocking(AsyncSession.read)
     search = blocking(AsyncSession.search)
+    digests = blocking(AsyncSession.digests)
+    matrix = blocking(AsyncSession.matrix)
     refresh = blocking(AsyncSession.refresh)
     add = blocking(AsyncSession.add)
     add_all = blocking(AsyncSession.add_all)
     upsert = blocking(AsyncSession.upsert)
+    bulk_upsert = blocking(AsyncSession.bulk_upsert)
     update = blocking(AsyncSession.update)
     delete = blocking(AsyncSession.delete)
     delete_key = blocking(AsyncSession.delete_key)

@@ -169,7 +169,7 @@ def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Seque
     kept = [doc for doc in docs if isinstance(doc.get(pack.field), bytes) and len(doc[pack.field]) == length]
     floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in kept]), dtype="<f4")
     rows = floats.reshape(len(kept), pack.length).astype(np.float32)
-    return ([] if pack.bare else kept), Matrix([doc["_id"] for doc in kept], rows, rounded)
+    return kept, Matrix([doc["_id"] for doc in kept], rows, rounded)
 
 
 def _results(answer: Value, name: str, expected: int | None) -> list[Any]:

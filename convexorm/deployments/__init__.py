@@ -35,6 +35,7 @@ def connect(
         return EmbeddedDeployment()
     try:
         parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises ValueError for one that is none)
     except ValueError as error:
         raise DeploymentError(f"not a URL: {error}") from None
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:

@@ -61,7 +61,8 @@ _BACKOFF = 0.1
 _CONNECTIONS = httpx2.Limits(max_connections=128, max_keepalive_connections=64)
 
 Kind = Literal["query", "mutation", "action"]
-Post = Callable[[str, bytes], Awaitable[httpx2.Response]]
+_KINDS: tuple[Kind, ...] = ("query", "mutation", "action")
+Post = Callable[[Kind, bytes], Awaitable[httpx2.Response]]
 Pause = Callable[[float], Awaitable[None]]
 
 
@@ -81,8 +82,20 @@ class RemoteDeployment(Deployment):
         if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
             raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
         self._url = url.rstrip("/")
+        try:
+            self._endpoints: dict[Kind, httpx2.URL] = {kind: httpx2.URL(f"{self._url}/api/{kind}") for kind in _KINDS}
+        except httpx2.InvalidURL as error:
+            raise DeploymentError(f"not a URL: {error}") from None
+        self._headers = httpx2.Headers(
+            {
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
+                "Authorization": f"Convex {admin_key}",
+                "Content-Type": "application/json",
+                "User-Agent": "convexorm",
+            }
+        )
         self._options: dict[str, Any] = {
-            "headers": {"Authorization": f"Convex {admin_key}", "Content-Type": "application/json"},
             "timeout": timeout,
             "limits": _CONNECTIONS,
             "trust_env": urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"),
@@ -93,17 +106,21 @@ class RemoteDeployment(Deployment):
         self.blocking: Port = _RemotePort(self._url, functions, self._post, _sleep)
         self.asynchronous: Port = _RemotePort(self._url, functions, self._post_async, asyncio.sleep)
 
-    async def _post(self, url: str, body: bytes) -> httpx2.Response:
+    def _request(self, kind: Kind, body: bytes) -> httpx2.Request:
+        """A call. The clients' own way to build one merges URLs, headers and cookies, for a fifth of a call's time."""
         self._check_open()
-        return self._client.post(url, content=body)
+        return httpx2.Request("POST", self._endpoints[kind], headers=self._headers, content=body)
 
-    async def _post_async(self, url: str, body: bytes) -> httpx2.Response:
-        self._check_open()
+    async def _post(self, kind: Kind, body: bytes) -> httpx2.Response:
+        return self._client.send(self._request(kind, body))
+
+    async def _post_async(self, kind: Kind, body: bytes) -> httpx2.Response:
+        request = self._request(kind, body)
         loop = asyncio.get_running_loop()  # connections belong to the loop they were opened on
         client = self._async_clients.get(loop)
         if client is None:
             client = self._async_clients[loop] = httpx2.AsyncClient(**self._options)
-        return await client.post(url, content=body)
+        return await client.send(request)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -159,7 +176,7 @@ class _RemotePort:
             if attempt:
                 await self.pause(random.uniform(0, _BACKOFF * 2**attempt))
             try:
-                response = await self._post(f"{self._url}/api/{kind}", body)
+                response = await self._post(kind, body)
             except httpx2.TransportError as error:
                 last = DeploymentError(f"{self._url}: {_REASONS.get(type(error), type(error).__name__)}")
                 last.__cause__ = error

@@ -12,7 +12,7 @@ import numpy as np
 
 from convexorm.deployments.embedded.filters import Predicate, compile_filter
 from convexorm.deployments.embedded.keys import Span, span_of
-from convexorm.deployments.embedded.rows import documents, stream, unpack
+from convexorm.deployments.embedded.rows import LazyDocuments, documents, stream, unpack
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.requests import Document, Matrix, Pack, Read, ReadResult
 from convexorm.values import canonical
@@ -37,7 +37,7 @@ def answer(connection: sqlite3.Connection, stored: StoredTable, read: Read) -> R
     span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
     if read.digest is not None:
         return _digest(connection, stored, read, span)
-    if read.pack is not None and read.pack.bare and read.filter is None and read.pack.field in stored.vectors:
+    if read.pack is not None and read.filter is None and read.pack.field in stored.vectors:
         return _matrix(connection, stored, read, span, read.pack)
     if read.pack is not None:
         return _packed(_plain(connection, stored, attrs.evolve(read, pack=None), span), read.pack)
@@ -136,30 +136,33 @@ def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
 
 
 def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span, pack: Pack) -> ReadResult:
-    """The packed field of a range, read without looking at the documents."""
+    """The packed field of a range, read without parsing the documents."""
     column = stored.vectors[pack.field]
-    matrix = np.empty((_count(connection, stored, span, -1), pack.length), dtype=np.float32)
-    cursor = connection.execute(
-        f"{select(stored, read, span, f'id, {column}')} LIMIT ? OFFSET ?", (*span.parameters, _wanted(read), read.skip)
-    )
-    ids: list[str] = []
+    wanted = _wanted(read)
+    size = _count(connection, stored, span, wanted if wanted < 0 else wanted + read.skip)
+    matrix = np.empty((max(size - read.skip, 0), pack.length), dtype=np.float32)
+    found = LazyDocuments()
     rounded = False
+    statement = select(stored, read, span, f"tick, id, body, {column}")
+    cursor = connection.execute(f"{statement} LIMIT ? OFFSET ?", (*span.parameters, wanted, read.skip))
     while rows := cursor.fetchmany(_BATCH):
-        if any(blob is None or len(blob) != 4 * pack.length for _, blob in rows):
-            rounded = any(blob is not None and len(blob) == 8 * pack.length + 1 for _, blob in rows) or rounded
+        if any(row[3] is None or len(row[3]) != 4 * pack.length for row in rows):
+            rounded = any(row[3] is not None and len(row[3]) == 8 * pack.length + 1 for row in rows) or rounded
             rows = _single(rows, pack.length)
         if rows:
-            found, blobs = zip(*rows, strict=True)
-            block = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(found), pack.length)
-            matrix[len(ids) : len(ids) + len(found)] = block
-            ids += found
-    return ReadResult((), len(ids), read.skip, False, matrix=Matrix(ids, matrix[: len(ids)], rounded))
+            block = np.frombuffer(b"".join([row[3] for row in rows]), dtype="<f4").reshape(len(rows), pack.length)
+            matrix[len(found) : len(found) + len(rows)] = block
+            found.extend(rows)
+    more = read.peek and read.limit is not None and len(found) > read.limit
+    if more:
+        found.pop()
+    return ReadResult(found, len(found), read.skip, more, matrix=Matrix(found.ids, matrix[: len(found)], rounded))
 
 
-def _single(rows: Sequence[tuple[str, bytes | None]], length: int) -> list[tuple[str, bytes]]:
+def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
     """The rows with arrays of the right length, all as float32."""
-    vectors = ((id_, unpack(blob)) for id_, blob in rows if blob is not None)
-    return [(id_, vector.astype("<f4").tobytes()) for id_, vector in vectors if len(vector) == length]
+    vectors = ((row, unpack(row[3])) for row in rows if row[3] is not None)
+    return [(*row[:3], vector.astype("<f4").tobytes()) for row, vector in vectors if len(vector) == length]
 
 
 def _packed(result: ReadResult, pack: Pack) -> ReadResult:
@@ -176,5 +179,4 @@ def _packed(result: ReadResult, pack: Pack) -> ReadResult:
     with np.errstate(over="ignore"):
         rows = exact.astype(np.float32)
     matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact))
-    docs = () if pack.bare else kept
-    return ReadResult(docs, len(kept), result.skipped, result.more, result.next, matrix)
+    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix)

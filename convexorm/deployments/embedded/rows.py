@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
-__all__ = ["documents", "pack", "stream", "unpack", "unpacked"]
+__all__ = ["LazyDocuments", "documents", "pack", "stream", "unpack", "unpacked"]
 
 _SHORT = 4
 """Arrays of fewer numbers stay in the JSON text."""
@@ -62,6 +62,43 @@ def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> li
         document["_id"] = row[1]
         document["_creationTime"] = row[0] / 1000
     return found
+
+
+class LazyDocuments(Sequence[Document]):
+    """The documents of rows, without their packed arrays, each parsed when it is asked for."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._ticks: list[int] = []
+        self._bodies: list[str] = []
+
+    def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Add rows of (tick, id, body, …)."""
+        for tick, id_, body, *_ in rows:
+            self.ids.append(id_)
+            self._ticks.append(tick)
+            self._bodies.append(body)
+
+    def pop(self) -> None:
+        """Forget the last document."""
+        for column in (self.ids, self._ticks, self._bodies):
+            column.pop()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Document]: ...
+    def __getitem__(self, place: int | slice) -> Document | list[Document]:
+        if isinstance(place, slice):
+            return documents(list(zip(self._ticks[place], self.ids[place], self._bodies[place], strict=True)), {})
+        return self[place : place + 1 or None][0]
+
+    def __iter__(self) -> Iterator[Document]:
+        for start in range(0, len(self), 1_000):
+            yield from self[start : start + 1_000]
 
 
 def stream(cursor: sqlite3.Cursor, vectors: Mapping[str, str]) -> Iterator[Document]:
