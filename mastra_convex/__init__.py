@@ -13,6 +13,7 @@ from mastra_convex.background_tasks import (
     TaskUpdateOptions,
 )
 from mastra_convex.channels import AsyncChannels, Channels
+from mastra_convex.chunks import BufferedObservationChunk
 from mastra_convex.entities import (
     BackgroundTask,
     CacheEntry,
@@ -34,6 +35,8 @@ from mastra_convex.entities import (
 from mastra_convex.errors import (
     InvalidArgument,
     MastraError,
+    NoBufferedReflection,
+    ObservationalMemoryNotFound,
     ScheduleAlreadyExists,
     ScheduleNotFound,
     ScheduleTriggerAlreadyExists,
@@ -43,14 +46,19 @@ from mastra_convex.errors import (
     WorkflowSnapshotInvalid,
 )
 from mastra_convex.memory import (
+    ActivatedChunk,
+    ActivatedObservations,
     AsyncMemory,
     ClonedThread,
     CloneOptions,
     CopiedThread,
     CopyFilter,
+    HistoryOptions,
     Memory,
     MessageList,
     MessagePage,
+    ObservationChunk,
+    RefreshedChunk,
     ThreadPage,
 )
 from mastra_convex.schedules import AsyncSchedules, ScheduleFilter, Schedules, ScheduleUpdate, TriggerListOptions
@@ -68,6 +76,8 @@ from mastra_convex.workflows import (
 )
 
 __all__ = [
+    "ActivatedChunk",
+    "ActivatedObservations",
     "AsyncBackgroundTasks",
     "AsyncChannels",
     "AsyncConvexStore",
@@ -77,6 +87,7 @@ __all__ = [
     "AsyncWorkflows",
     "BackgroundTask",
     "BackgroundTasks",
+    "BufferedObservationChunk",
     "CacheEntry",
     "CacheListItem",
     "ChannelConfig",
@@ -89,6 +100,7 @@ __all__ = [
     "CopyFilter",
     "DateRange",
     "Document",
+    "HistoryOptions",
     "Include",
     "InvalidArgument",
     "MastraError",
@@ -97,9 +109,13 @@ __all__ = [
     "MessageFilter",
     "MessageList",
     "MessagePage",
+    "NoBufferedReflection",
+    "ObservationChunk",
     "ObservationalMemory",
+    "ObservationalMemoryNotFound",
     "OrderBy",
     "Pagination",
+    "RefreshedChunk",
     "Resource",
     "ResumeLabel",
     "SavedScore",

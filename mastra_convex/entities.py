@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 from convexorm import Index, IsoDatetime, Mapped, Model, field
 from convexorm.schema import AnyValue
 from convexorm.types import JsonTextType, JsonType, MarkedJsonType
+from mastra_convex.chunks import BufferedObservationChunk, ChunksType
 from mastra_convex.targets import TargetType
 
 __all__ = [
@@ -335,8 +336,8 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
     reflected_observation_line_count: Mapped[float | None] = field(
         name="reflectedObservationLineCount", none="either", default=None
     )
-    buffered_observation_chunks: Mapped[Any | None] = field(
-        type=_TEXT, name="bufferedObservationChunks", none="either", default=None
+    buffered_observation_chunks: Mapped[list[BufferedObservationChunk] | None] = field(
+        type=ChunksType(), name="bufferedObservationChunks", none="either", default=None
     )
     is_buffering_observation: Mapped[bool] = field(name="isBufferingObservation")
     is_buffering_reflection: Mapped[bool] = field(name="isBufferingReflection")

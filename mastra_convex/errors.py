@@ -9,6 +9,8 @@ from convexorm import ConvexORMError, ValidationError
 __all__ = [
     "InvalidArgument",
     "MastraError",
+    "NoBufferedReflection",
+    "ObservationalMemoryNotFound",
     "ScheduleAlreadyExists",
     "ScheduleNotFound",
     "ScheduleTriggerAlreadyExists",
@@ -67,6 +69,26 @@ class ThreadAlreadyExists(MastraError):
     def __init__(self, thread_id: str, *, operation: str) -> None:
         super().__init__(f"a thread {thread_id!r} exists already", operation=operation)
         self.thread_id = thread_id
+
+
+class ObservationalMemoryNotFound(MastraError):
+    """There is no record of observational memory with this id."""
+
+    status = "NOT_FOUND"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"there is no observational memory {id!r}", operation=operation)
+        self.record_id = id
+
+
+class NoBufferedReflection(MastraError):
+    """The record has no reflection waiting to be swapped in: none was buffered, or another writer has swapped it."""
+
+    status = "NO_BUFFERED_REFLECTION"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"observational memory {id!r} has no buffered reflection to swap", operation=operation)
+        self.record_id = id
 
 
 class ScheduleNotFound(MastraError):

@@ -1,29 +1,36 @@
-"""The memory domain: threads, messages, resources, copies of threads."""
+"""The memory domain: threads, messages, resources, copies of threads, observational memory."""
 
 from __future__ import annotations
 
 from convexorm.faces import blocking
 from mastra_convex.domain import Domain
 from mastra_convex.entities import Message, ObservationalMemory, Resource, Thread
+from mastra_convex.memory.activation import ActivatedChunk, ActivatedObservations
 from mastra_convex.memory.copies import AsyncCopies, ClonedThread, CloneOptions, CopiedThread, CopyFilter
 from mastra_convex.memory.messages import AsyncMessages, MessageList, MessagePage
+from mastra_convex.memory.observational import AsyncObservations, HistoryOptions, ObservationChunk, RefreshedChunk
 from mastra_convex.memory.resources import AsyncResources
 from mastra_convex.memory.threads import AsyncThreads, ThreadPage
 
 __all__ = [
+    "ActivatedChunk",
+    "ActivatedObservations",
     "AsyncMemory",
     "CloneOptions",
     "ClonedThread",
     "CopiedThread",
     "CopyFilter",
+    "HistoryOptions",
     "Memory",
     "MessageList",
     "MessagePage",
+    "ObservationChunk",
+    "RefreshedChunk",
     "ThreadPage",
 ]
 
 
-class AsyncMemory(AsyncThreads, AsyncMessages, AsyncResources, AsyncCopies):
+class AsyncMemory(AsyncThreads, AsyncMessages, AsyncResources, AsyncCopies, AsyncObservations):
     """An agent's memory, awaited. `Memory` is the same, blocking."""
 
     async def dangerously_clear_all(self) -> None:
@@ -57,4 +64,21 @@ class Memory(Domain):
     get_resource_by_id = blocking(AsyncMemory.get_resource_by_id)
     save_resource = blocking(AsyncMemory.save_resource)
     update_resource = blocking(AsyncMemory.update_resource)
+    get_observational_memory = blocking(AsyncMemory.get_observational_memory)
+    get_observational_memory_history = blocking(AsyncMemory.get_observational_memory_history)
+    initialize_observational_memory = blocking(AsyncMemory.initialize_observational_memory)
+    insert_observational_memory_record = blocking(AsyncMemory.insert_observational_memory_record)
+    clear_observational_memory = blocking(AsyncMemory.clear_observational_memory)
+    update_active_observations = blocking(AsyncMemory.update_active_observations)
+    update_buffered_observations = blocking(AsyncMemory.update_buffered_observations)
+    swap_buffered_to_active = blocking(AsyncMemory.swap_buffered_to_active)
+    create_reflection_generation = blocking(AsyncMemory.create_reflection_generation)
+    update_buffered_reflection = blocking(AsyncMemory.update_buffered_reflection)
+    swap_buffered_reflection_to_active = blocking(AsyncMemory.swap_buffered_reflection_to_active)
+    set_observing_flag = blocking(AsyncMemory.set_observing_flag)
+    set_reflecting_flag = blocking(AsyncMemory.set_reflecting_flag)
+    set_buffering_observation_flag = blocking(AsyncMemory.set_buffering_observation_flag)
+    set_buffering_reflection_flag = blocking(AsyncMemory.set_buffering_reflection_flag)
+    set_pending_message_tokens = blocking(AsyncMemory.set_pending_message_tokens)
+    update_observational_memory_config = blocking(AsyncMemory.update_observational_memory_config)
     dangerously_clear_all = blocking(AsyncMemory.dangerously_clear_all)
