@@ -423,9 +423,13 @@ class AsyncSession:
     def delete_range(self, query: Query[Any]) -> Awaitable[None]:
         """Delete all documents of the query in the next commit, atomically with the rest of it.
 
-        The commit is refused with LimitExceeded if there are more than one commit can delete (4,000 documents, 6 MiB).
+        The commit is refused with LimitExceeded if there are more than one commit can delete (4,000 documents, 6 MiB). A
+        query with a limit deletes up to that many, and fewer where more would be too many.
         """
-        delete = DeleteRange(*self._deletable(query))
+        range_, filter_ = self._deletable(query)
+        if query._limit == 0:
+            return DONE
+        delete = DeleteRange(range_, filter_, query._limit)
         self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
         return DONE
 
@@ -766,6 +770,11 @@ class AsyncSession:
         self._watched.discard(instance)
 
     def _deletable(self, query: Query[Any]) -> tuple[Range, Condition | None]:
+        table = query.model.__table__.name
+        if query._offset or query._after is not None:
+            raise ValidationError("a query whose documents are deleted takes no offset or after", table=table)
+        if query._limit is not None and query._order == "desc":
+            raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self._plan(query)
         return read.range, read.filter
 

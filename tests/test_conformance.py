@@ -932,6 +932,27 @@ async def test_delete_range_is_part_of_the_commit(open_: Open) -> None:
     assert sorted(texts(await open_().all(ALL))) == ["b", "new", "x"]
 
 
+async def test_delete_range_keeps_to_the_limit_of_its_query(open_: Open) -> None:
+    session = open_()
+    await save(session, *tasks(*"abcde"))
+    for limit, left in ((0, "abcde"), (2, "cde"), (9, "")):
+        await session.delete_range(BY_OWNER.limit(limit))
+        await session.commit()
+        assert texts(await open_().all(BY_OWNER)) == list(left)
+
+
+async def test_deleting_behind_others_is_refused(open_: Open) -> None:
+    session = open_()
+    (first,) = tasks("a")
+    await save(session, first)
+    for query in (BY_OWNER.offset(1), BY_OWNER.after(first), BY_OWNER.order("desc").limit(1)):
+        with pytest.raises(ValidationError):
+            await session.delete_range(query)
+        with pytest.raises(ValidationError):
+            await session.delete_all(query)
+    assert texts(await open_().all(BY_OWNER)) == ["a"]
+
+
 async def test_delete_all_says_how_many_there_were(open_: Open) -> None:
     session = open_()
     await save(session, *tasks(*"abcde"), *tasks("x", owner="v"))
