@@ -3,9 +3,9 @@
  */
 import { convexToJson, jsonToConvex, type JSONValue } from "convex/values";
 import type { Bound, Document, Fields } from "../../orm/protocol";
-import { invalid } from "./errors";
+import { invalid, refusal } from "./errors";
 import type { Context, Operations } from "./operation";
-import { VECTOR_INDEXES, vectorsOf, type Place } from "./places";
+import { placeOf, VECTOR_INDEXES, vectorsOf, type Place } from "./places";
 import type { Equality, Records } from "./records";
 import { idsIn, objectIn, objectsIn, optionalCountIn, optionalTextIn, textIn, type Request } from "./request";
 
@@ -22,6 +22,7 @@ export const anyTable: Operations = {
 
   async patch({ records, place }, request) {
     const changes = objectIn(request, "record");
+    await requireDimension(records, place, [changes]);
     const old = await records.find(place, place.keyOf(textIn(request, "id")));
     if (old === null) return { result: false };
     await records.replace(place.table, old, place.changed(old, changes));
@@ -83,6 +84,7 @@ async function clear({ records, place }: Context) {
 
 /** Stores records whole, all or none; of several with one key the last. */
 async function store({ records, place }: Context, given: Fields[]): Promise<void> {
+  await requireDimension(records, place, given);
   const last = new Map(given.map((record) => [JSON.stringify(place.keyOfRecord(record)), record]));
   const writes: { old: Document | null; fields: Fields }[] = [];
   for (const record of last.values()) {
@@ -93,6 +95,22 @@ async function store({ records, place }: Context, given: Fields[]): Promise<void
   }
   for (const { old, fields } of writes) await records.put(place.table, old, fields);
 }
+
+/** Throws if one of the vectors has another dimension than the index they go to; the npm client needs no index for vectors. */
+async function requireDimension(records: Records, place: Place, given: Fields[]): Promise<void> {
+  if (place.indexName === undefined) return;
+  const indexes = placeOf(records.catalog, VECTOR_INDEXES);
+  const dimension = (await records.find(indexes, indexes.keyOf(place.indexName)))?.["dimension"];
+  const actual = given.map(lengthOf).find((length) => length !== undefined && length !== dimension);
+  if (dimension === undefined || actual === undefined) return;
+  throw refusal("Invalid", `Vector index "${place.indexName}" has ${dimension} dimensions, the vector has ${actual}.`, {
+    indexName: place.indexName,
+    dimension,
+    actual,
+  });
+}
+
+const lengthOf = ({ embedding }: Fields): number | undefined => (Array.isArray(embedding) ? embedding.length : undefined);
 
 /** The equalities of a query: its filters, and those that an index hint names. */
 function equalitiesIn(request: Request): Equality[] {

@@ -16,6 +16,8 @@ export interface Place {
   readonly table: string;
   /** The range that holds all records of this place; null is the whole table, through whichever index fits a filter. */
   readonly range: { index: string; eq: Bound[] } | null;
+  /** The vector index whose vectors the records are. */
+  readonly indexName?: string;
   /** Where the field of a record is in its document. */
   at(field: string): { field: string; path?: Step[] };
   /** The key of the record with this id. Two documents under one key are different records. */

@@ -26,8 +26,8 @@ import { config, Index, isObject } from "./config";
 
 const DESCRIBED = 10_000;
 
-const scalar = v.union(v.string(), v.number(), v.boolean(), v.null());
-const clause = v.object({ field: v.string(), value: scalar });
+// The npm client also knows alternatives, under a key `$or` that Convex lets no arguments have.
+const clause = v.object({ field: v.string(), value: v.union(v.string(), v.number(), v.boolean(), v.null()) });
 
 export function vectorFunctions(schema: SchemaDefinition<GenericSchema, boolean>) {
   const catalog = new Catalog(schema);
@@ -38,7 +38,7 @@ export function vectorFunctions(schema: SchemaDefinition<GenericSchema, boolean>
       config,
       vector: v.array(v.number()),
       limit: v.optional(v.number()),
-      filter: v.optional(v.union(clause, v.object({ $or: v.array(clause) }))),
+      filter: v.optional(clause),
     },
     handler: async (ctx, { config: given, vector, limit, filter }) => {
       const index = new Index(given);
@@ -46,13 +46,10 @@ export function vectorFunctions(schema: SchemaDefinition<GenericSchema, boolean>
       if (limit !== undefined && !(Number.isInteger(limit) && limit >= 1 && limit <= limits.SEARCH_RESULTS)) {
         throw invalid("limit", `a whole number from 1 to ${limits.SEARCH_RESULTS}`);
       }
-      const clauses = filter === undefined ? [] : "$or" in filter ? filter.$or : [filter];
       const hits = await ctx.vectorSearch(index.table, index.vectorIndex, {
         vector,
         ...(limit === undefined ? {} : { limit }),
-        ...(clauses.length === 0
-          ? {}
-          : { filter: (builder) => builder.or(...clauses.map(({ field, value }) => builder.eq(field, value as never))) }),
+        ...(filter === undefined ? {} : { filter: (builder) => builder.eq(filter.field, filter.value as never) }),
       });
       return hits.map(({ _id, _score }) => ({ id: String(_id), score: _score }));
     },

@@ -2,10 +2,14 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Where the classes' own methods end and the package's base for everything begins. */
-const BASE = "MastraBase";
-const TYPES = ["node_modules/@mastra/convex/dist", "node_modules/@mastra/core/dist/storage/domains/memory",
-  "node_modules/@mastra/core/dist/vector", "node_modules/@mastra/core/dist/cache"];
+/** Where the classes' own methods end and the bases of everything begin. */
+const BASES: ReadonlySet<string> = new Set(["MastraBase", "Object"]);
+const TYPES = [
+  "node_modules/@mastra/convex/dist",
+  "node_modules/@mastra/core/dist/storage/domains/memory",
+  "node_modules/@mastra/core/dist/vector",
+  "node_modules/@mastra/core/dist/cache",
+];
 const HIDDEN = /^\s*(?:private|protected)\s+(?:readonly\s+|async\s+|abstract\s+)*(\w+)/gm;
 
 /** Methods that the type declarations keep for the classes themselves. */
@@ -22,7 +26,7 @@ function hiddenIn(text: string): string[] {
 
 function methodsOf(target: object): string[] {
   const found = new Set<string>();
-  for (let each = prototypeOf(target); each && each.constructor.name !== BASE; each = prototypeOf(each)) {
+  for (let each = prototypeOf(target); each && !BASES.has(each.constructor.name); each = prototypeOf(each)) {
     for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(each))) {
       if (typeof value === "function" && name !== "constructor") found.add(name);
     }
