@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from convexorm.faces import blocking
 from mastra_convex.domain import Domain
-from mastra_convex.workflows.runs import (
-    AsyncWorkflows,
-    ResumeLabel,
-    TracingContext,
-    WorkflowRun,
-    WorkflowRuns,
-    WorkflowStateOptions,
-)
+from mastra_convex.workflows.runs import AsyncWorkflows, WorkflowRun, WorkflowRuns
 from mastra_convex.workflows.snapshots import WorkflowRunStatus
+from mastra_convex.workflows.states import ResumeLabel, TracingContext, WorkflowStateOptions
 
 __all__ = [
     "AsyncWorkflows",
