@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
+from numbers import Real
 from typing import Any, Literal, TypedDict
 from uuid import uuid4
 
@@ -198,7 +200,8 @@ def _checked_paging(operation: str, pagination: Pagination | None) -> Paging:
 
 def _check(operation: str, score: Score) -> None:
     check_id(operation, "score.scorer_id", score.scorer_id)
-    if score.score is None:
+    number: object = score.score
+    if not isinstance(number, Real) or isinstance(number, bool) or not isfinite(number):
         raise InvalidArgument("a finite number", operation=operation, argument="score.score")
     if score.source is not None:
         check_choice(operation, "score.source", score.source, _SOURCES)
