@@ -29,7 +29,7 @@ def models_of(module_name: str) -> Iterator[type[Model]]:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    renames = dict(pair.split("=", 1) for pair in arguments.rename)
+    renames = dict(arguments.rename)
     tables: dict[type[Model], Table] = {}
     for module in arguments.modules:
         for model in models_of(module):
@@ -50,6 +50,13 @@ def _schema(arguments: argparse.Namespace) -> int:
     sys.stderr.writelines(difference)
     sys.stderr.write(f"{arguments.out} does not say what the models say; write it again without --check\n")
     return 1
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, equals, new = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not OLD=NEW")
+    return old, new
 
 
 def _functions(arguments: argparse.Namespace) -> int:
@@ -75,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     schema.add_argument("modules", nargs="+", metavar="MODULE", help="such as myapp.models")
     schema.add_argument("--out", type=Path, help="the file; standard output without it")
     schema.add_argument("--check", action="store_true", help="write nothing, fail if the file differs")
-    schema.add_argument("--rename", action="append", default=[], metavar="OLD=NEW", help="give a table another name")
+    schema.add_argument(
+        "--rename", action="append", default=[], type=_renaming, metavar="OLD=NEW", help="give a table another name"
+    )
     schema.set_defaults(run=_schema)
     functions = commands.add_parser("functions", help="copy the Convex functions into a Convex project")
     functions.add_argument("folder", type=Path, help="the project's folder of functions, usually convex")
@@ -83,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except ConvexORMError as error:
+    except (ConvexORMError, ModuleNotFoundError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
 

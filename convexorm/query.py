@@ -43,7 +43,7 @@ class Query(Generic[M]):
     _after: Model | None = None
     _full_scan: bool = False
 
-    def by_index(self, name: str, *conditions: Condition, **equalities: Any) -> Self:
+    def by_index(self, name: str, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through the index `name`, in its order.
 
         `equalities` (by attribute) must be a prefix of the index's fields; `conditions` may bound the next field from
