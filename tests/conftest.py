@@ -1,8 +1,8 @@
 """The deployments that tests run on.
 
 `deployment` runs a test on every kind there is: memory, a SQLite file, the TypeScript functions on the local host, and a
-real Convex deployment where `CONVEX_TEST_URL` and `CONVEX_TEST_ADMIN_KEY` name one. The last two keep documents from test to
-test, so tests that share tables use ids of their own (`unique`), or empty the tables first.
+real Convex deployment where `CONVEX_TEST_URL` and `CONVEX_TEST_ADMIN_KEY` name one. The last two keep documents from test
+to test, so tests that share tables use ids of their own (`unique`), or empty the tables first.
 """
 
 from __future__ import annotations

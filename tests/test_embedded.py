@@ -33,6 +33,7 @@ from convexorm.expressions import Comparison, Condition
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeletedRange, DeleteRange, Document, Insert, Key, Patch, Range, Read, Upsert, Written
 from convexorm.schema import AnyValue, IndexDef, Property, String, Table
+from convexorm.values import Value
 from tests.models import Note, Task
 
 Rows = Table("rows", {"name": Property(AnyValue(), optional=True)}, (IndexDef("by_name", ("name",)),))
@@ -161,7 +162,7 @@ def test_a_table_first_named_by_a_commit_that_fails_can_be_used_after() -> None:
 
 def test_dotted_index_fields_reach_into_objects() -> None:
     table = Table("rows", {"meta": Property(AnyValue(), optional=True)}, (IndexDef("by_rank", ("meta.rank",)),))
-    documents = [{"meta": {"rank": 2.0}}, {}, {"meta": {"rank": 1.0}}, {"meta": 5.0}]
+    documents: list[dict[str, Value]] = [{"meta": {"rank": 2.0}}, {}, {"meta": {"rank": 1.0}}, {"meta": 5.0}]
     with EmbeddedDeployment() as deployment:
         finish(deployment.blocking.commit(Commit("1", [Insert(table, document) for document in documents])))
         (result,) = finish(deployment.blocking.read([Read(Range(table, "by_rank"))]))
@@ -172,7 +173,7 @@ def test_a_table_with_many_indexes_finds_by_the_right_one() -> None:
     fields = {f"f{n}": Property(AnyValue(), optional=True) for n in range(12)}
     table = Table("wide", fields, tuple(IndexDef(f"by_{n}", (f"f{n}", "f0")) for n in range(1, 12)))
     with EmbeddedDeployment() as deployment:
-        rows = [{"f11": "x", "f0": 2.0, "f2": 1.0}, {"f11": "x", "f0": 1.0, "f2": 2.0}]
+        rows: list[dict[str, Value]] = [{"f11": "x", "f0": 2.0, "f2": 1.0}, {"f11": "x", "f0": 1.0, "f2": 2.0}]
         finish(deployment.blocking.commit(Commit("1", [Insert(table, row) for row in rows])))
         patch = Patch(table, Key("by_11", ("x",)), {"f5": "first"})
         finish(deployment.blocking.commit(Commit("2", [patch])))

@@ -1,0 +1,90 @@
+"""Small HTTP servers on 127.0.0.1 that answer as a test says, and keep what they were sent."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import attrs
+
+__all__ = ["Answer", "Server", "refusal", "serve", "success"]
+
+
+@attrs.frozen
+class Answer:
+    """What to send. With `length` the head promises that many bytes, whatever the body has."""
+
+    body: bytes
+    status: int = 200
+    type: str = "application/json"
+    length: int | None = None
+
+
+Handler = Callable[[dict[str, Any]], Answer | None]
+"""From a call to its answer; None closes the connection without one."""
+
+
+@attrs.define
+class Server:
+    url: str
+    calls: list[tuple[str, dict[str, str], bytes]] = attrs.field(factory=list)
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for _, _, body in self.calls]
+
+
+def success(value: Any) -> Answer:
+    return Answer(json.dumps({"status": "success", "value": value, "logLines": []}).encode())
+
+
+def refusal(text: str = "", /, *, status: int = 200, **data: Any) -> Answer:
+    """What a function that throws is answered with; `data` is a ConvexError's."""
+    answer = {"status": "error", "errorMessage": text, "logLines": [], **({"errorData": data} if data else {})}
+    return Answer(json.dumps(answer).encode(), status)
+
+
+@contextmanager
+def serve(handle: Handler) -> Iterator[Server]:
+    """A server for the length of a block. Calls are handled on threads of their own."""
+
+    class Requests(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            server.calls.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            answer = handle(json.loads(body))
+            if answer is None:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.type)
+            self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            self.close_connection = answer.length is not None
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    class Listener(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Clients that go away are part of the tests."""
+
+    listener = Listener(("127.0.0.1", 0), Requests)
+    server = Server(f"http://127.0.0.1:{listener.server_address[1]}")
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
