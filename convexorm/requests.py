@@ -143,8 +143,8 @@ class Read:
 class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
-    A read with `pack` answers `matrix`, and documents without that field; one with `digest` answers `digests`: one for this
-    call under the key "", or one for each document by its id.
+    A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
+    answers only `digests`: of each document, or one for this call under the key "".
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast, overload
 from uuid import uuid4
@@ -48,7 +48,6 @@ from convexorm.requests import (
     Expect,
     Insert,
     Key,
-    Matrix,
     Pack,
     Patch,
     Range,
@@ -248,16 +247,16 @@ class AsyncSession:
         (result,) = await self._run([attrs.evolve(self._plan(query), digest="each")])
         return result.digests
 
-    async def matrix(self, query: Query[Any], vector: Column[Any], length: int) -> tuple[Matrix, Sequence[Document]]:
-        """One attribute of all documents, an array of `length` numbers, as a matrix of float32 with a row for each; and the
-        documents, without it, as they are stored.
+    async def matrix(self, vector: Column[Any], length: int, *queries: Query[Any]) -> ReadResult:
+        """One attribute of all documents of the queries, an array of `length` numbers, as a matrix with a row for each.
 
-        Documents whose attribute is something else are left out. Nothing enters the identity map.
+        The result's `matrix` has the rows and the ids, `docs` the documents without that attribute as they are stored,
+        `digests` a digest of each. Documents whose attribute is something else are left out. Nothing enters the identity
+        map.
         """
-        plan = attrs.evolve(self._plan(query), pack=Pack(vector.field, length))
-        (result,) = await self._run([plan])
-        assert result.matrix is not None
-        return result.matrix, result.docs
+        pack = Pack(vector.field, length)
+        first, *rest = await self._run([attrs.evolve(self._plan(query), pack=pack) for query in queries])
+        return reduce(ReadResult.joined, rest, first)
 
     async def search(
         self, index: VectorIndex, vector: Sequence[float], limit: int = 10, where: Condition | None = None

@@ -364,7 +364,7 @@ class VectorIndex(Model, table="mastra_vector_indexes", primary_key="id"):
     by_name = Index("index_name")
 
 
-class Vector(Model, table="mastra_vectors"):
+class Vector(Model, table="mastra_vectors", primary_key=("index_name", "id")):
     """One vector of an index, known by `index_name` and `id`."""
 
     id: Mapped[str]

@@ -74,7 +74,9 @@ class Collector {
     const { pack, digest } = this.#read;
     if (digest === "each") return { docs: [], ...found, digests: await digestEach(this.#documents) };
     if (digest === "all") return { docs: [], ...found, digest: await digestAll(this.#documents) };
-    if (pack !== undefined) return { ...found, ...withPacked(this.#documents, pack) };
+    if (pack !== undefined) {
+      return { ...found, ...withPacked(this.#documents, pack), digests: await digestEach(this.#documents) };
+    }
     return { docs: this.#documents, ...found };
   }
 }

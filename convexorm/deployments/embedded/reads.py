@@ -125,11 +125,15 @@ def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
         digests = {id_: str(seq) for id_, seq in rows}
     else:
         found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
-        digests = {one["_id"]: sha256(canonical(dict(one))).hexdigest()[:16] for one in found}
+        digests = {one["_id"]: _document_digest(one) for one in found}
     if read.digest == "all":
         whole = sha256(" ".join(f"{id_} {digest}" for id_, digest in digests.items()).encode()).hexdigest()
         return ReadResult((), len(digests), 0, False, digests={"": whole})
     return ReadResult((), len(digests), 0, False, digests=digests)
+
+
+def _document_digest(document: Document) -> str:
+    return sha256(canonical(dict(document))).hexdigest()[:16]
 
 
 # -- matrices ------------------------------------------------------------------------------------------------------
@@ -143,7 +147,7 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     matrix = np.empty((max(size - read.skip, 0), pack.length), dtype=np.float32)
     found = LazyDocuments()
     rounded = False
-    statement = select(stored, read, span, f"tick, id, body, {column}")
+    statement = select(stored, read, span, f"tick, id, body, {column}, seq")
     cursor = connection.execute(f"{statement} LIMIT ? OFFSET ?", (*span.parameters, wanted, read.skip))
     while rows := cursor.fetchmany(_BATCH):
         if any(row[3] is None or len(row[3]) != 4 * pack.length for row in rows):
@@ -156,13 +160,14 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     more = read.peek and read.limit is not None and len(found) > read.limit
     if more:
         found.pop()
-    return ReadResult(found, len(found), read.skip, more, matrix=Matrix(found.ids, matrix[: len(found)], rounded))
+    packed = Matrix(found.ids, matrix[: len(found)], rounded)
+    return ReadResult(found, len(found), read.skip, more, None, packed, dict(zip(found.ids, found.changes, strict=True)))
 
 
 def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
     """The rows with arrays of the right length, all as float32."""
     vectors = ((row, unpack(row[3])) for row in rows if row[3] is not None)
-    return [(*row[:3], vector.astype("<f4").tobytes()) for row, vector in vectors if len(vector) == length]
+    return [(*row[:3], vector.astype("<f4").tobytes(), row[4]) for row, vector in vectors if len(vector) == length]
 
 
 def _packed(result: ReadResult, pack: Pack) -> ReadResult:
@@ -179,4 +184,5 @@ def _packed(result: ReadResult, pack: Pack) -> ReadResult:
     with np.errstate(over="ignore"):
         rows = exact.astype(np.float32)
     matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact))
-    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix)
+    digests = {document["_id"]: _document_digest(document) for document in result.docs}
+    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)

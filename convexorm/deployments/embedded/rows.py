@@ -69,19 +69,21 @@ class LazyDocuments(Sequence[Document]):
 
     def __init__(self) -> None:
         self.ids: list[str] = []
+        self.changes: list[str] = []
         self._ticks: list[int] = []
         self._bodies: list[str] = []
 
     def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add rows of (tick, id, body, …)."""
-        for tick, id_, body, *_ in rows:
-            self.ids.append(id_)
-            self._ticks.append(tick)
-            self._bodies.append(body)
+        """Add rows of (tick, id, body, packed array, change)."""
+        ticks, ids, bodies, _, changes = zip(*rows, strict=True)
+        self.ids += ids
+        self.changes += map(str, changes)
+        self._ticks += ticks
+        self._bodies += bodies
 
     def pop(self) -> None:
         """Forget the last document."""
-        for column in (self.ids, self._ticks, self._bodies):
+        for column in (self.ids, self.changes, self._ticks, self._bodies):
             column.pop()
 
     def __len__(self) -> int:
