@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypedDict
 from uuid import uuid4
 
-from convexorm import AsyncSession, Condition, LimitExceeded, StaleDataError
+from convexorm import Condition, LimitExceeded, StaleDataError
 from convexorm.faces import blocking
 from mastra_convex.arguments import (
     check_choice,
@@ -124,25 +124,27 @@ class AsyncSchedules(AsyncDomain):
             return await session.all(due.limit(limit))
 
     async def update_schedule(self, *, id: str, patch: ScheduleUpdate) -> Schedule:
-        """Change some of a schedule and answer all of it. An empty patch changes nothing. Raises ScheduleNotFound."""
+        """Change some of a schedule and answer all of it. An empty patch changes nothing. Raises ScheduleNotFound.
+
+        Concurrent patches of different attributes, and claims, are all kept.
+        """
         operation = "UPDATE_SCHEDULE"
         check_id(operation, "id", id)
         given = check_keys(operation, "patch", patch, tuple(ScheduleUpdate.__annotations__))
         values = _checked_fields(operation, "patch", given)
 
-        async def change(session: AsyncSession) -> Schedule:
-            schedule = await session.get(Schedule, id)
-            if schedule is None:
-                raise ScheduleNotFound(id, operation=operation)
-            if values:
-                for name, value in values.items():
-                    setattr(schedule, name, value)
-                schedule.updated_at = _now()
-            return schedule
-
         async with self._session() as session:
-            with naming(operation, "patch"):
-                return await session.transact(change)
+            if values:
+                with naming(operation, "patch"):
+                    session.update(Schedule, id, {**values, "updated_at": _now()})
+                    try:
+                        await session.commit()
+                    except StaleDataError as error:
+                        raise ScheduleNotFound(id, operation=operation) from error
+            schedule = await session.get(Schedule, id)
+        if schedule is None:
+            raise ScheduleNotFound(id, operation=operation)
+        return schedule
 
     async def update_schedule_next_fire(
         self,

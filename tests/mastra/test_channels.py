@@ -1,0 +1,328 @@
+"""Channels: installations saved whole, found by agent and by webhook, and each platform's configuration."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+
+from convexorm import Deployment, LimitExceeded, Session
+from mastra_convex import AsyncChannels, AsyncConvexStore, ChannelConfig, ChannelInstallation, ConvexStore, InvalidArgument
+from tests.conftest import Host
+from tests.mastra.support import at, at_once
+
+DATA = {"botToken": "xoxb", "$schema": "s", "日本語": [None, 1.5, {"": True}], "text": '{"a":1}'}
+
+
+@pytest.fixture
+def channels(store: AsyncConvexStore) -> AsyncChannels:
+    return store.channels
+
+
+def installation(id: str, agent: str = "agent", **attributes: Any) -> dict[str, Any]:
+    return {
+        "id": id,
+        "platform": "slack",
+        "agent_id": agent,
+        "status": "active",
+        "data": DATA,
+        "created_at": at(0),
+        "updated_at": at(0),
+        **attributes,
+    }
+
+
+# -- installations -------------------------------------------------------------------------------------------------
+
+
+async def test_a_saved_installation_is_got_whole(channels: AsyncChannels, unique: str) -> None:
+    given = installation(unique, webhook_id="w", config_hash="h", status="error", error="no token")
+    await channels.save_installation(installation=given)
+    found = await channels.get_installation(id=unique)
+    assert found is not None
+    del given["updated_at"]
+    assert {name: getattr(found, name) for name in given} == given
+    assert found.updated_at > at(0)
+
+
+async def test_what_is_not_given_is_none_and_now(channels: AsyncChannels, unique: str) -> None:
+    given = {"id": unique, "platform": "slack", "agent_id": "a", "status": "pending", "data": {}}
+    await channels.save_installation(installation=given)
+    found = await channels.get_installation(id=unique)
+    assert found is not None
+    assert (found.webhook_id, found.config_hash, found.error, found.data) == (None, None, None, {})
+    assert found.created_at == found.updated_at > at(0)
+
+
+async def test_a_missing_installation_is_none(channels: AsyncChannels, unique: str) -> None:
+    assert await channels.get_installation(id=unique) is None
+    assert await channels.get_installation_by_agent(platform="slack", agent_id=unique) is None
+    assert await channels.get_installation_by_webhook_id(webhook_id=unique) is None
+    assert await channels.list_installations(platform=unique) == []
+
+
+async def test_a_second_save_replaces_everything_but_the_creation(channels: AsyncChannels, unique: str) -> None:
+    await channels.save_installation(installation=installation(unique, webhook_id="w", error="e", config_hash="h"))
+    second = installation(unique, "other", platform="discord", status="pending", data={"new": 1}, created_at=at(9))
+    await channels.save_installation(installation=second)
+    found = await channels.get_installation(id=unique)
+    assert found is not None
+    assert (found.agent_id, found.platform, found.status, found.data) == ("other", "discord", "pending", {"new": 1})
+    assert (found.webhook_id, found.error, found.config_hash) == (None, None, None)
+    assert found.created_at == at(0)
+
+
+async def test_an_entity_is_saved_like_a_mapping(channels: AsyncChannels, unique: str) -> None:
+    given = ChannelInstallation(**installation(unique))
+    await channels.save_installation(installation=given)
+    found = await channels.get_installation(id=unique)
+    assert found is not None
+    await channels.save_installation(installation=found)
+    assert found.data == DATA
+
+
+async def test_an_agents_installation_is_the_active_then_the_pending_then_the_failed_one(
+    channels: AsyncChannels, unique: str
+) -> None:
+    async def preferred() -> str | None:
+        found = await channels.get_installation_by_agent(platform="slack", agent_id=unique)
+        return None if found is None else found.id.removeprefix(unique)
+
+    await channels.save_installation(installation=installation(f"{unique}other", unique, platform="discord"))
+    assert await preferred() is None
+    for status in ("error", "pending", "active"):
+        await channels.save_installation(installation=installation(f"{unique}{status}", unique, status=status))
+        assert await preferred() == status
+    for status in ("error", "pending"):
+        await channels.save_installation(installation=installation(f"{unique}{status}", unique, status=status))
+        assert await preferred() == "active"
+    for status, following in (("active", "pending"), ("pending", "error"), ("error", None)):
+        await channels.delete_installation(id=f"{unique}{status}")
+        assert await preferred() == following
+
+
+async def test_of_installations_alike_the_one_saved_last_counts(channels: AsyncChannels, unique: str) -> None:
+    for name in ("a", "b", "a", "c", "b"):
+        await channels.save_installation(installation=installation(f"{unique}{name}", unique, webhook_id=unique))
+        by_agent = await channels.get_installation_by_agent(platform="slack", agent_id=unique)
+        by_webhook = await channels.get_installation_by_webhook_id(webhook_id=unique)
+        assert by_agent is not None
+        assert by_webhook is not None
+        assert {by_agent.updated_at, by_webhook.updated_at} == {
+            max(one.updated_at for one in await channels.list_installations(platform="slack") if one.agent_id == unique)
+        }
+
+
+async def test_an_installation_is_found_by_its_webhook_until_it_has_another(channels: AsyncChannels, unique: str) -> None:
+    await channels.save_installation(installation=installation(unique, webhook_id=f"{unique}w"))
+    found = await channels.get_installation_by_webhook_id(webhook_id=f"{unique}w")
+    assert found is not None
+    assert found.id == unique
+    await channels.save_installation(installation=installation(unique, webhook_id=f"{unique}v"))
+    assert await channels.get_installation_by_webhook_id(webhook_id=f"{unique}w") is None
+
+
+async def test_a_platforms_installations_are_listed_newest_first(channels: AsyncChannels, unique: str) -> None:
+    for name, seconds in (("b", 2), ("c", 3), ("a", 1)):
+        one = installation(f"{unique}{name}", platform=unique, created_at=at(seconds))
+        await channels.save_installation(installation=one)
+    await channels.save_installation(installation=installation(f"{unique}x", platform=f"{unique}x"))
+    found = await channels.list_installations(platform=unique)
+    assert [one.id.removeprefix(unique) for one in found] == ["c", "b", "a"]
+
+
+async def test_a_deleted_installation_is_gone(channels: AsyncChannels, unique: str) -> None:
+    await channels.save_installation(installation=installation(unique, webhook_id=unique))
+    await channels.delete_installation(id=unique)
+    await channels.delete_installation(id=unique)
+    assert await channels.get_installation(id=unique) is None
+    assert await channels.get_installation_by_webhook_id(webhook_id=unique) is None
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "host"])
+def test_concurrent_saves_leave_one_installation_with_its_creation(open_deployment: Any, kind: str, unique: str) -> None:
+    deployment: Deployment = open_deployment(kind)
+    channels = ConvexStore(id="test", deployment=deployment).channels
+    channels.save_installation(installation=installation(unique, platform=unique))
+
+    def save(number: int) -> None:
+        one = installation(unique, platform=unique, data={"number": number}, created_at=at(number + 1))
+        channels.save_installation(installation=one)
+
+    at_once(20, save)
+    (found,) = channels.list_installations(platform=unique)
+    assert found.created_at == at(0)
+    assert found.data["number"] in range(20)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "host"])
+def test_concurrent_first_saves_make_one_installation(open_deployment: Any, kind: str, unique: str) -> None:
+    channels = ConvexStore(id="test", deployment=open_deployment(kind)).channels
+    at_once(20, lambda number: channels.save_installation(installation=installation(unique, platform=unique)))
+    assert len(channels.list_installations(platform=unique)) == 1
+
+
+# -- configuration -------------------------------------------------------------------------------------------------
+
+
+async def test_a_configuration_is_saved_replaced_and_deleted(channels: AsyncChannels, unique: str) -> None:
+    assert await channels.get_config(platform=unique) is None
+    await channels.save_config(config={"platform": unique, "data": DATA, "updated_at": at(5)})
+    found = await channels.get_config(platform=unique)
+    assert found is not None
+    assert (found.id, found.platform, found.data, found.updated_at) == (unique, unique, DATA, at(5))
+    await channels.save_config(config=ChannelConfig(id=unique, platform=unique, data={"b": 2}, updated_at=at(6)))
+    found = await channels.get_config(platform=unique)
+    assert found is not None
+    assert (found.data, found.updated_at) == ({"b": 2}, at(6))
+    await channels.save_config(config={"platform": unique, "data": {}})
+    found = await channels.get_config(platform=unique)
+    assert found is not None
+    assert found.updated_at > at(6)
+    await channels.delete_config(platform=unique)
+    await channels.delete_config(platform=unique)
+    assert await channels.get_config(platform=unique) is None
+
+
+async def test_data_is_stored_as_json_text(channels: AsyncChannels, deployment: Deployment, unique: str) -> None:
+    await channels.save_installation(installation=installation(unique))
+    await channels.save_config(config={"platform": unique, "data": DATA})
+    with Session(deployment) as session:
+        for model in (ChannelInstallation, ChannelConfig):
+            found = session.get(model, unique)
+            assert found is not None
+            assert found._state.document is not None
+            assert isinstance(found._state.document["data"], str)
+        document = session.get(ChannelInstallation, unique)._state.document  # type: ignore[union-attr]
+    assert document is not None
+    assert [document[name] for name in ("webhookId", "configHash", "error")] == [None, None, None]
+
+
+# -- bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "argument"),
+    [
+        ({"id": " "}, "installation.id"),
+        ({"platform": ""}, "installation.platform"),
+        ({"agent_id": None}, "installation.agent_id"),
+        ({"status": "connected"}, "installation.status"),
+        ({"status": None}, "installation.status"),
+        ({"data": None}, "installation.data"),
+        ({"data": "text"}, "installation.data"),
+        ({"data": {"a": object()}}, "installation.data"),
+        ({"webhook_id": 5}, "installation.webhookId"),
+        ({"created_at": "yesterday"}, "installation.created_at"),
+        ({"created_at": at(0).replace(tzinfo=None)}, "installation.created_at"),
+        ({"agentId": "a"}, "installation"),
+    ],
+)
+async def test_an_installation_that_cannot_be_stored_is_refused(
+    channels: AsyncChannels, unique: str, changed: Any, argument: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await channels.save_installation(installation={**installation(unique), **changed})
+    assert caught.value.argument == argument
+    assert caught.value.id.startswith("MASTRA_STORAGE_CONVEX_SAVE_INSTALLATION_INVALID_")
+    assert await channels.get_installation(id=unique) is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "slack",
+        {},
+        {"platform": "", "data": {}},
+        {"platform": "p", "data": []},
+        {"platform": "p"},
+        {"id": "q", "platform": "p", "data": {}},
+        {"platform": "p", "data": {}, "updated_at": 5},
+    ],
+)
+async def test_a_configuration_that_cannot_be_stored_is_refused(channels: AsyncChannels, config: Any) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await channels.save_config(config=config)
+    assert caught.value.operation == "SAVE_CONFIG"
+
+
+@pytest.mark.parametrize("bad", ["", None, 5])
+async def test_an_id_that_is_none_is_refused(channels: AsyncChannels, bad: Any) -> None:
+    for asked in (
+        lambda: channels.get_installation(id=bad),
+        lambda: channels.get_installation_by_agent(platform="p", agent_id=bad),
+        lambda: channels.get_installation_by_agent(platform=bad, agent_id="a"),
+        lambda: channels.get_installation_by_webhook_id(webhook_id=bad),
+        lambda: channels.list_installations(platform=bad),
+        lambda: channels.delete_installation(id=bad),
+        lambda: channels.get_config(platform=bad),
+        lambda: channels.delete_config(platform=bad),
+    ):
+        with pytest.raises(InvalidArgument):
+            await asked()
+
+
+async def test_data_larger_than_a_document_is_an_error_with_both_sizes(channels: AsyncChannels, unique: str) -> None:
+    with pytest.raises(LimitExceeded) as caught:
+        await channels.save_installation(installation=installation(unique, data={"text": "x" * (1 << 20)}))
+    assert (caught.value.maximum, (caught.value.actual or 0) > 1 << 20) == (1 << 20, True)
+    assert await channels.get_installation(id=unique) is None
+
+
+# -- the store -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [
+        ("channels", "channels"),
+        ("schedules", "schedules"),
+        ("background_tasks", "background_tasks"),
+        ("backgroundTasks", "background_tasks"),
+    ],
+)
+def test_a_domain_is_got_by_its_name_here_and_in_the_contract(
+    name: Literal["channels"], attribute: str, open_deployment: Any
+) -> None:
+    store = ConvexStore(id="test", deployment=open_deployment("memory"))
+    assert store.get_store(name) is getattr(store, attribute)
+
+
+def test_clearing_removes_installations_and_configurations(open_deployment: Any) -> None:
+    channels = ConvexStore(id="test", deployment=open_deployment("memory")).channels
+    channels.save_installation(installation=installation("i"))
+    channels.save_config(config={"platform": "slack", "data": {}})
+    channels.dangerously_clear_all()
+    assert channels.list_installations(platform="slack") == []
+    assert channels.get_config(platform="slack") is None
+
+
+# -- costs ---------------------------------------------------------------------------------------------------------
+
+
+def test_finding_an_installation_does_not_read_the_others(fresh_host: Host) -> None:
+    with fresh_host.connect() as deployment:
+        channels = ConvexStore(id="test", deployment=deployment).channels
+        with Session(deployment) as session:
+            for number in range(200):
+                one = installation(f"i{number}", f"a{number % 2}", webhook_id=f"w{number % 2}", updated_at=at(number))
+                session.add(ChannelInstallation(**one), returning=False)
+            session.commit()
+        fresh_host.reset()
+        found = channels.get_installation_by_agent(platform="slack", agent_id="a1")
+        assert found is not None
+        assert found.id == "i199"
+        counts = fresh_host.metrics()
+        assert counts["calls"] == 1
+        assert counts["documentsRead"] <= 3
+        fresh_host.reset()
+        found = channels.get_installation_by_webhook_id(webhook_id="w0")
+        assert found is not None
+        assert found.id == "i198"
+        assert fresh_host.metrics()["documentsRead"] <= 2
+        fresh_host.reset()
+        channels.save_installation(installation=installation("i7"))
+        counts = fresh_host.metrics()
+        assert counts["calls"] == 1
+        assert counts["documentsRead"] <= 5
