@@ -247,11 +247,14 @@ def test_a_deployment_may_be_closed_while_others_use_it(file: Deployment) -> Non
     create(file, "c")
     start = threading.Barrier(5)
 
+    def count_forever() -> None:
+        while True:
+            count_of(file, "c")
+
     def work() -> None:
         start.wait(10)
         with pytest.raises(DeploymentError, match="closed"):
-            while True:
-                count_of(file, "c")
+            count_forever()
 
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(work) for _ in range(4)]

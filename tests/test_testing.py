@@ -1,0 +1,59 @@
+"""What unit tests of application code use: sessions that need nothing, and factories."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from convexorm import Session, StaleDataError, ValidationError
+from convexorm.testing import Factory, fake_async_session, fake_session
+from tests.models import Counter, Everything, Note, Task
+
+
+def test_a_fake_session_holds_what_it_is_given_and_nothing_else() -> None:
+    session = fake_session(Task(text="a", owner_id="u"), Note(id="n"))
+    assert isinstance(session, Session)
+    assert session.one(Task.query().by_index("by_owner", owner_id="u")).text == "a"
+    assert session.get(Note, "n") is not None
+    assert fake_session().count(Task.query().full_scan()) == 0
+
+
+def test_an_asynchronous_fake_session_is_the_same_awaited() -> None:
+    async def run() -> str:
+        session = fake_async_session(Task(text="a", owner_id="u"))
+        return (await session.one(Task.query().by_index("by_owner", owner_id="u"))).text
+
+    assert asyncio.run(run()) == "a"
+
+
+def test_a_fake_session_has_the_rules_of_production() -> None:
+    with pytest.raises(StaleDataError):
+        fake_session(Note(id="n"), Note(id="n"))
+    session = fake_session()
+    session.add(Task(text="x", owner_id="u", due=datetime(2024, 1, 1)))
+    with pytest.raises(ValidationError, match="naive"):
+        session.commit()
+
+
+def test_a_factory_fills_what_has_no_default() -> None:
+    tasks = Factory(Task, done=True)
+    first, second = tasks(), tasks(text="given")
+    assert (first.text, first.owner_id, first.done, first.rank) == ("text-1", "owner_id-1", True, None)
+    assert (second.text, second.owner_id) == ("given", "owner_id-2")
+
+
+def test_a_factory_makes_entities_that_are_valid_and_different() -> None:
+    notes = Factory(Note, title=lambda number: f"note {number}").batch(3, body="b")
+    assert [note.title for note in notes] == ["note 1", "note 2", "note 3"]
+    session = fake_session(*notes)
+    assert session.count(Note.query().full_scan()) == 3
+
+
+def test_a_factory_names_what_it_cannot_make_up() -> None:
+    with pytest.raises(TypeError, match="color"):
+        Factory(Everything)()
+    with pytest.raises(ValidationError, match="no such attribute"):
+        Factory(Counter)(nothing=1)
+    assert Factory(Everything, at=datetime(2024, 1, 1, tzinfo=UTC))
