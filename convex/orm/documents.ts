@@ -24,7 +24,11 @@ function sizeFlaw(fields: Fields): string | null {
 }
 
 /** Why Convex would not hold a value that begins `depth` levels down in one of at most `levels`, or null if it would. */
-export function flawIn(value: Value | undefined, depth: number, levels: number = limits.DOCUMENT_NESTING): string | null {
+export function flawIn(
+  value: Value | undefined,
+  depth: number,
+  levels: number = limits.DOCUMENT_NESTING,
+): string | null {
   if (typeof value !== "object" || value === null || value instanceof ArrayBuffer) return null;
   if (depth >= levels) return `it is nested deeper than ${levels} levels`;
   if (Array.isArray(value)) {

@@ -110,7 +110,8 @@ async function requireDimension(records: Records, place: Place, given: Fields[])
   });
 }
 
-const lengthOf = ({ embedding }: Fields): number | undefined => (Array.isArray(embedding) ? embedding.length : undefined);
+const lengthOf = ({ embedding }: Fields): number | undefined =>
+  Array.isArray(embedding) ? embedding.length : undefined;
 
 /** The equalities of a query: its filters, and those that an index hint names. */
 function equalitiesIn(request: Request): Equality[] {

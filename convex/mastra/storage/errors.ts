@@ -7,14 +7,7 @@
 import { ConvexError, type Value } from "convex/values";
 
 export type Code =
-  | "Invalid"
-  | "Unsupported"
-  | "NotFound"
-  | "Exists"
-  | "Conflict"
-  | "Ambiguous"
-  | "BadDocument"
-  | "TooLarge";
+  "Invalid" | "Unsupported" | "NotFound" | "Exists" | "Conflict" | "Ambiguous" | "BadDocument" | "TooLarge";
 
 export type Refusal = ConvexError<{ code: Code; message: string; [detail: string]: Value }>;
 
@@ -25,7 +18,9 @@ export function refusal(code: Code, message: string, details: Record<string, Val
 export const invalid = (what: string, expected: string): Refusal => refusal("Invalid", `${what} must be ${expected}.`);
 
 /** The answer that says the same as an error of a function, or null if it is of no known shape. */
-export function answerOf(error: unknown): { ok: false; error: string; code: string; details: Record<string, Value> } | null {
+export function answerOf(
+  error: unknown,
+): { ok: false; error: string; code: string; details: Record<string, Value> } | null {
   if (!(error instanceof ConvexError)) return null;
   const { code, message, ...details } = error.data as Record<string, Value>;
   return typeof code === "string" && typeof message === "string" ? { ok: false, error: message, code, details } : null;

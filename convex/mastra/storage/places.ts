@@ -74,7 +74,9 @@ export const typedTable = (name: string): string | null => {
 export function placeOf(catalog: Catalog, name: string): Place {
   const table = typedTable(name);
   if (table !== null) return new TypedPlace(catalog, table);
-  return name.startsWith(VECTOR_PREFIX) ? vectorsOf(catalog, name.slice(VECTOR_PREFIX.length)) : new DocumentsPlace(name);
+  return name.startsWith(VECTOR_PREFIX)
+    ? vectorsOf(catalog, name.slice(VECTOR_PREFIX.length))
+    : new DocumentsPlace(name);
 }
 
 export const vectorsOf = (catalog: Catalog, indexName: string): Place => new VectorsPlace(catalog, indexName);

@@ -67,9 +67,13 @@ export class Records {
       if (found.push(document) === 2) break;
     }
     if (found.length < 2) return found[0] ?? null;
-    throw refusal("Ambiguous", `Table "${place.table}" has several records with this id; it takes more to tell them apart.`, {
-      table: place.table,
-    });
+    throw refusal(
+      "Ambiguous",
+      `Table "${place.table}" has several records with this id; it takes more to tell them apart.`,
+      {
+        table: place.table,
+      },
+    );
   }
 
   /** All documents of a span, which one call can answer. */
@@ -83,7 +87,13 @@ export class Records {
       "TooLarge",
       `The records asked for in table "${span.table}" are more than Convex lets one call read or answer: ` +
         `${docs.length} of them have ${meter.bytes} bytes, and there are more. Narrow the filters, or read by pages.`,
-      { table: span.table, records: docs.length, bytes: meter.bytes, maximumBytes: 16 * MiB, maximumRecords: ANSWER_RECORDS },
+      {
+        table: span.table,
+        records: docs.length,
+        bytes: meter.bytes,
+        maximumBytes: 16 * MiB,
+        maximumRecords: ANSWER_RECORDS,
+      },
     );
   }
 
@@ -157,7 +167,8 @@ export class Records {
   require(table: string, fields: Fields): void {
     const validator = this.catalog.validator(table);
     const flaw = flawOf(fields) ?? (validator ? mismatch(validator, fields) : null);
-    if (flaw !== null) throw refusal("BadDocument", `A record of table "${table}" cannot be stored: ${flaw}.`, { table });
+    if (flaw !== null)
+      throw refusal("BadDocument", `A record of table "${table}" cannot be stored: ${flaw}.`, { table });
   }
 }
 

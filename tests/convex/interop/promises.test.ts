@@ -32,7 +32,9 @@ describe("access", () => {
     const { modules } = await Functions.load("convex");
     const found = [...modules].flatMap(([path, module]) =>
       Object.entries(module)
-        .filter(([, each]) => typeof each === "function" && ("isQuery" in each || "isMutation" in each || "isAction" in each))
+        .filter(
+          ([, each]) => typeof each === "function" && ("isQuery" in each || "isMutation" in each || "isAction" in each),
+        )
         .map(([name, each]) => ({ path: `${path}:${name}`, isInternal: (each as { isInternal?: true }).isInternal })),
     );
     expect(found.map(({ path }) => path).sort()).toEqual([
@@ -96,7 +98,8 @@ describe("a request is all or nothing", () => {
     const answer = await here.call("mutation", "mastra/storage:handle", { op: "deleteMany", tableName: "many", ids });
     expect(answer).toMatchObject({ status: "error", errorData: { code: "Limit", limit: "indexRanges" } });
     expect(await here.documents("mastra_documents")).toHaveLength(2_100);
-    for (let more = true; more;) more = (await here.handle({ op: "clearTable", tableName: "many" }))["hasMore"] === true;
+    for (let more = true; more;)
+      more = (await here.handle({ op: "clearTable", tableName: "many" }))["hasMore"] === true;
     expect(await here.documents("mastra_documents")).toEqual([]);
   }, 60_000);
 });
@@ -119,7 +122,9 @@ describe("rows are shared", () => {
 
   it("metadata nested deeper than a document may be goes in as text and comes out as it was", async () => {
     const metadata = { deep: schema.deep };
-    await stores.memory.saveThread({ thread: { ...threadRow("deep"), metadata, createdAt: new Date(NOW), updatedAt: new Date(NOW) } });
+    await stores.memory.saveThread({
+      thread: { ...threadRow("deep"), metadata, createdAt: new Date(NOW), updatedAt: new Date(NOW) },
+    });
     expect((await stores.memory.getThreadById({ threadId: "deep" }))!.metadata).toEqual(metadata);
     const [row] = await here.documents("mastra_threads", { index: "by_record_id", eq: [["deep"]] });
     expect(row!["metadata"]).toBe(JSON.stringify(metadata));
@@ -142,7 +147,10 @@ describe("rows are shared", () => {
     const snapshot = { status: "running", context: { a: 1 } };
     await here.write(insert("mastra_workflow_snapshots", { ...row, snapshot } as never));
     await stores.workflows.updateWorkflowState({ workflowName: "w", runId: "1", opts: { status: "success" } });
-    const [stored] = await here.documents("mastra_workflow_snapshots", { index: "by_workflow_status_created", eq: [["w"], ["success"]] });
+    const [stored] = await here.documents("mastra_workflow_snapshots", {
+      index: "by_workflow_status_created",
+      eq: [["w"], ["success"]],
+    });
     expect(JSON.parse(String(stored!["snapshot"]))).toEqual({ ...snapshot, status: "success" });
   });
 });
@@ -160,7 +168,11 @@ describe("any other table", () => {
   const tableName = "mastra_of_the_future";
 
   it("keeps its records among the documents, by id", async () => {
-    const records = [{ id: "1", kind: "x" }, { id: "2", kind: null }, { id: "1", kind: "y" }];
+    const records = [
+      { id: "1", kind: "x" },
+      { id: "2", kind: null },
+      { id: "1", kind: "y" },
+    ];
     expect(await here.handle({ op: "batchInsert", tableName, records })).toEqual({ ok: true });
     expect(await here.handle({ op: "load", tableName, keys: { id: "1" } })).toMatchObject({ result: { kind: "y" } });
     expect(await here.handle({ op: "load", tableName, keys: { kind: "y" } })).toMatchObject({ result: { id: "1" } });
@@ -189,7 +201,11 @@ describe("any other table", () => {
     ["a limit that is not whole", { op: "queryTable", tableName, limit: 1.5 }, "Invalid"],
     ["a cursor without pages", { op: "queryTable", tableName, cursor: "[]" }, "Invalid"],
     ["a cursor of another kind", { op: "queryTable", tableName, cursor: "nonsense", pageSize: 1 }, "Invalid"],
-    ["a field that is not in the schema", { op: "insert", tableName: "mastra_resources", record: { id: "1", x: 1 } }, "BadDocument"],
+    [
+      "a field that is not in the schema",
+      { op: "insert", tableName: "mastra_resources", record: { id: "1", x: 1 } },
+      "BadDocument",
+    ],
   ])("refuses %s", async (_name, request, code) => {
     expect(await here.handle(request)).toMatchObject({ ok: false, code });
   });
@@ -235,7 +251,10 @@ describe("large runs", () => {
   it("over the limit of a document are refused with the size and the limit, and change nothing", async () => {
     const context = { LARGE: LARGE.repeat(6) };
     const run = { workflowName: "few", runId: "89" };
-    const persist = stores.workflows.persistWorkflowSnapshot({ ...run, snapshot: { status: "failed", context } as never });
+    const persist = stores.workflows.persistWorkflowSnapshot({
+      ...run,
+      snapshot: { status: "failed", context } as never,
+    });
     await expect(persist).rejects.toThrow(/it has 12\d{5} bytes, the maximum is 1048576/);
     const result = { status: "success", output: context, payload: {}, startedAt: 1, endedAt: 2 } as const;
     const merge = stores.workflows.updateWorkflowResults({ ...run, stepId: "s", result, requestContext: {} });
@@ -256,10 +275,26 @@ describe("a request reads what it answers", () => {
   it.each<[string, Record<string, JSONValue>, number]>([
     ["a record", { op: "load", tableName: "mastra_messages", keys: { id: "a-1" } }, 1],
     ["records by id", { op: "loadMany", tableName: "mastra_messages", ids: ["a-1", "b-1", "none"] }, 2],
-    ["the messages of a thread", { op: "queryTable", tableName: "mastra_messages", filters: [{ field: "thread_id", value: "a" }] }, 10],
-    ["some of them", { op: "queryTable", tableName: "mastra_messages", filters: [{ field: "thread_id", value: "b" }], limit: 3 }, 3],
+    [
+      "the messages of a thread",
+      { op: "queryTable", tableName: "mastra_messages", filters: [{ field: "thread_id", value: "a" }] },
+      10,
+    ],
+    [
+      "some of them",
+      { op: "queryTable", tableName: "mastra_messages", filters: [{ field: "thread_id", value: "b" }], limit: 3 },
+      3,
+    ],
     ["a page", { op: "queryTable", tableName: "mastra_messages", pageSize: 4 }, 5],
-    ["a run", { op: "queryTable", tableName: "mastra_workflow_snapshot", indexHint: { index: "by_workflow_run", workflowName: "few", runId: "61" } }, 1],
+    [
+      "a run",
+      {
+        op: "queryTable",
+        tableName: "mastra_workflow_snapshot",
+        indexHint: { index: "by_workflow_run", workflowName: "few", runId: "61" },
+      },
+      1,
+    ],
   ])("%s", async (_name, request, documents) => {
     await here.handle({ op: "clearTable", tableName: "mastra_messages" });
     await here.write(...messages("a", 10), ...messages("b", 10));

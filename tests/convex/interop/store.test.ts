@@ -54,7 +54,12 @@ describe("memory", () => {
     updatedAt: at(0),
     ...more,
   });
-  const message = (id: string, threadId: string, second: number, more: Partial<MastraDBMessage> = {}): MastraDBMessage => ({
+  const message = (
+    id: string,
+    threadId: string,
+    second: number,
+    more: Partial<MastraDBMessage> = {},
+  ): MastraDBMessage => ({
     id,
     threadId,
     resourceId: "user",
@@ -111,7 +116,10 @@ describe("memory", () => {
     const page = await memory.listThreads({ filter: { resourceId: "lister" }, perPage: 2, page: 1 });
     expect(page.threads.map(({ id }) => id)).toEqual(["l2", "l1"]);
     expect(page).toMatchObject({ total: 5, hasMore: true });
-    const even = await memory.listThreads({ filter: { resourceId: "lister", metadata: { even: true } }, perPage: false });
+    const even = await memory.listThreads({
+      filter: { resourceId: "lister", metadata: { even: true } },
+      perPage: false,
+    });
     expect(even.threads.map(({ id }) => id)).toEqual(["l4", "l2", "l0"]);
   });
 
@@ -154,7 +162,9 @@ describe("memory", () => {
     const part = (content: object) => content as MastraDBMessage["content"];
     await memory.updateMessages({ messages: [{ id: "m0", content: part({ metadata: { a: 1 } }) }] });
     const more = part({ metadata: { b: 2 }, content: "text" });
-    const [updated] = await memory.updateMessages({ messages: [{ id: "m0", threadId: "b", content: more }, { id: "no" }] });
+    const [updated] = await memory.updateMessages({
+      messages: [{ id: "m0", threadId: "b", content: more }, { id: "no" }],
+    });
     expect(updated).toMatchObject({ id: "m0", threadId: "b", content: { format: 2, metadata: { a: 1, b: 2 } } });
     expect(ids(await memory.listMessages({ threadId: "b" }))).toEqual(["m0", "m4"]);
     expect(await here.documents("mastra_messages", { index: "by_record_id", eq: [["m0"]] })).toMatchObject([
@@ -373,7 +383,14 @@ describe("workflows", () => {
     expect(await workflows.loadWorkflowSnapshot(run("w", "1"))).toEqual(snapshot("suspended"));
     expect(await workflows.loadWorkflowSnapshot(run("w", "none"))).toBeNull();
     expect(await here.documents("mastra_workflow_snapshots")).toMatchObject([
-      { id: "w-1", workflow_name: "w", run_id: "1", resourceId: "user", createdAt: at(1).toISOString(), status: "suspended" },
+      {
+        id: "w-1",
+        workflow_name: "w",
+        run_id: "1",
+        resourceId: "user",
+        createdAt: at(1).toISOString(),
+        status: "suspended",
+      },
     ]);
   });
 
@@ -453,7 +470,10 @@ describe("workflows", () => {
     const running = await workflows.listWorkflowRuns({ workflowName: "list", status: "running", fromDate: at(2) });
     expect(running.runs.map(({ runId }) => runId)).toEqual(["3"]);
     expect((await workflows.listWorkflowRuns()).total).toBe(8);
-    expect(await workflows.getWorkflowRunById({ runId: "3" })).toMatchObject({ workflowName: "list", createdAt: at(3) });
+    expect(await workflows.getWorkflowRunById({ runId: "3" })).toMatchObject({
+      workflowName: "list",
+      createdAt: at(3),
+    });
     expect(await workflows.getWorkflowRunById(run("list", "3"))).toMatchObject({ runId: "3" });
     await workflows.deleteWorkflowRunById(run("list", "3"));
     expect(await workflows.getWorkflowRunById({ runId: "3" })).toBeNull();
@@ -589,7 +609,9 @@ describe("schedules", () => {
     expect((await schedules.listDueSchedules(1_000)).map(({ id }) => id)).toEqual(["s2", "s1"]);
     expect((await schedules.listDueSchedules(1_000, 1)).map(({ id }) => id)).toEqual(["s2"]);
     expect(await schedules.listDueSchedules(1_000, 0)).toEqual([]);
-    const claims = await Promise.all(upTo(50).map((n) => schedules.updateScheduleNextFire("s1", 1_000, 2_000, 1_000, `${n}`)));
+    const claims = await Promise.all(
+      upTo(50).map((n) => schedules.updateScheduleNextFire("s1", 1_000, 2_000, 1_000, `${n}`)),
+    );
     expect(claims.filter(Boolean)).toHaveLength(1);
     const claimed = await schedules.getSchedule("s1");
     expect(claimed).toMatchObject({ nextFireAt: 2_000, lastFireAt: 1_000, lastRunId: `${claims.indexOf(true)}` });
@@ -639,7 +661,11 @@ describe("channels", () => {
     await channels.saveInstallation(installation("i1"));
     await channels.saveInstallation(installation("i2", { status: "active" }));
     await channels.saveInstallation(installation("i1", { error: "late", createdAt: at(9) }));
-    expect(await channels.getInstallation("i1")).toMatchObject({ createdAt: at(0), error: "late", data: { $token: "x" } });
+    expect(await channels.getInstallation("i1")).toMatchObject({
+      createdAt: at(0),
+      error: "late",
+      data: { $token: "x" },
+    });
     expect(await channels.getInstallationByAgent("slack", "agent")).toMatchObject({ id: "i2" });
     expect(await channels.getInstallationByWebhookId("hook i1")).toMatchObject({ id: "i1" });
     expect(await channels.listInstallations("slack")).toHaveLength(2);

@@ -39,7 +39,16 @@ describe("vectors", () => {
 
   it("are stored whole, queried by likeness and filter, and merged by updates", async () => {
     const metadata = [{ kind: "x", n: 1 }, { kind: "y" }, { kind: "x", n: 3 }];
-    await vectors.upsert({ indexName, ids: ["a", "b", "c"], vectors: [[1, 0], [0, 1], [1, 1]], metadata });
+    await vectors.upsert({
+      indexName,
+      ids: ["a", "b", "c"],
+      vectors: [
+        [1, 0],
+        [0, 1],
+        [1, 1],
+      ],
+      metadata,
+    });
     expect(idsOf(await vectors.query({ indexName, queryVector: [1, 0.1], topK: 2 }))).toEqual(["a", "c"]);
     const filter = { kind: "x" } as never;
     const [best] = await vectors.query({ indexName, queryVector: [0, 1], filter, includeVector: true });
@@ -58,7 +67,14 @@ describe("vectors", () => {
   });
 
   it("of another dimension are refused, all of a batch", async () => {
-    const batch = { indexName, ids: ["ok", "bad"], vectors: [[1, 1], [1, 2, 3]] };
+    const batch = {
+      indexName,
+      ids: ["ok", "bad"],
+      vectors: [
+        [1, 1],
+        [1, 2, 3],
+      ],
+    };
     await expect(vectors.upsert(batch)).rejects.toMatchObject({ code: "Invalid" });
     expect(await vectors.describeIndex({ indexName })).toMatchObject({ count: 3 });
   });
@@ -83,7 +99,9 @@ describe("vectors", () => {
     await vectors.createIndex({ ...named, dimension: 2 });
     await vectors.upsert({ ...named, ids: ["v"], vectors: [[1, 0]], metadata: [{ a: 1 }] });
     await vectors.updateVector({ ...named, id: "v", update: { metadata: { b: 2 } } });
-    expect(await vectors.query({ ...named, queryVector: [1, 0] })).toMatchObject([{ id: "v", metadata: { a: 1, b: 2 } }]);
+    expect(await vectors.query({ ...named, queryVector: [1, 0] })).toMatchObject([
+      { id: "v", metadata: { a: 1, b: 2 } },
+    ]);
     expect(await vectors.describeIndex(named)).toMatchObject({ dimension: 2, count: 1 });
     await vectors.deleteVector({ ...named, id: "v" });
     await vectors.deleteIndex(named);
@@ -114,7 +132,14 @@ describe("native vectors", () => {
 
   it("are stored, searched and filtered", async () => {
     const metadata = [{ category: "x", n: 1 }, { category: "y" }, { n: 3 }];
-    const batch = { ids: ["a", "b", "c"], vectors: [[1, 0, 0], [0, 1, 0], [0, 0, 1]] };
+    const batch = {
+      ids: ["a", "b", "c"],
+      vectors: [
+        [1, 0, 0],
+        [0, 1, 0],
+        [0, 0, 1],
+      ],
+    };
     expect(await native.upsert({ indexName, ...batch, metadata })).toEqual(["a", "b", "c"]);
     const [best, ...others] = await native.query({ indexName, queryVector: [1, 0.1, 0], topK: 2 });
     expect(best).toMatchObject({ id: "a", metadata: { category: "x", n: 1 } });
@@ -144,7 +169,14 @@ describe("native vectors", () => {
   });
 
   it("of another dimension are refused, all of a batch", async () => {
-    const batch = { indexName, ids: ["ok", "bad"], vectors: [[1, 1, 1], [1, 2]] };
+    const batch = {
+      indexName,
+      ids: ["ok", "bad"],
+      vectors: [
+        [1, 1, 1],
+        [1, 2],
+      ],
+    };
     await expect(native.upsert(batch)).rejects.toThrow("3 dimensions");
     await expect(native.query({ indexName, queryVector: [1, 2] })).rejects.toThrow("3 dimensions");
     expect(await native.describeIndex({ indexName })).toMatchObject({ count: 3 });
@@ -152,7 +184,12 @@ describe("native vectors", () => {
 
   it("are read by their record ids", async () => {
     const config = { tableName: "native_vectors", vectorIndexName: "by_embedding" };
-    const answer = await here.call("query", "mastra/nativeVector:read", { op: "listByIds", config, ids: ["b", "no"] }, KEY);
+    const answer = await here.call(
+      "query",
+      "mastra/nativeVector:read",
+      { op: "listByIds", config, ids: ["b", "no"] },
+      KEY,
+    );
     expect(answer.value).toMatchObject([{ id: "b", embedding: [0, 1, 0] }, null]);
   });
 
