@@ -1,0 +1,142 @@
+"""The README does what it says: every Python block runs, section by section, and prints what the block after it shows.
+
+A block that begins with a comment naming a file is that file. The commands of `convexorm` among the shell lines are run as
+they stand. The section on Convex runs on a local host of the folder those commands have written.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import attrs
+import pytest
+
+from tests.conftest import ADMIN_KEY, ROOT, Host, start_host, stop_host
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"# (\S+\.py)\n")
+
+
+@attrs.frozen
+class Block:
+    language: str
+    text: str
+    shown: str | None
+    """What the README says it prints."""
+
+
+def sections(text: str) -> Mapping[str, list[Block]]:
+    """The blocks under each heading, those of output joined to the ones they belong to."""
+    found: dict[str, list[Block]] = {}
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        blocks: list[Block] = []
+        for language, body in _BLOCK.findall(part):
+            if language == "text":
+                blocks[-1] = attrs.evolve(blocks[-1], shown=body)
+            else:
+                blocks.append(Block(language, body, None))
+        found[part.split("\n", 1)[0]] = blocks
+    return found
+
+
+SECTIONS = sections(README)
+ON_A_HOST = ("On Convex", "The local host")
+
+
+def run(block: Block, namespace: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    file = _FILE.match(block.text)
+    if file:
+        path = Path(file.group(1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+        return
+    exec(compile(block.text, "README.md", "exec"), namespace)
+    if block.shown is not None:
+        assert capsys.readouterr().out == block.shown
+
+
+@pytest.fixture
+def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, object]]:
+    """A fresh module in an empty folder, without a deployment in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path}")
+    for name in ("CONVEX_URL", "CONVEX_ADMIN_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    module = ModuleType("readme")
+    monkeypatch.setitem(sys.modules, "readme", module)
+    yield vars(module)
+    for name in [name for name in sys.modules if name.split(".")[0] == "myapp"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("title", [title for title in SECTIONS if SECTIONS[title] and title not in ON_A_HOST])
+def test_a_section_does_what_it_says(title: str, namespace: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    for block in SECTIONS[title]:
+        assert block.language == "python"
+        run(block, namespace, capsys)
+
+
+def test_the_commands_make_a_deployment_for_the_models_of_a_module(
+    namespace: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, shell, use = SECTIONS["On Convex"]
+    run(models, namespace, capsys)
+    commands = [line.split() for line in shell.text.splitlines() if line.startswith("python -m convexorm")]
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    check = [sys.executable, *commands[1][1:], "--check"]
+    assert subprocess.run(check, check=False).returncode == 0
+    monkeypatch.setenv("NODE_PATH", str(ROOT / "node_modules"))  # a Convex project has the package `convex` itself
+    process, url = start_host(Path("convex").resolve())
+    try:
+        monkeypatch.setenv("CONVEX_URL", url)
+        monkeypatch.setenv("CONVEX_ADMIN_KEY", ADMIN_KEY)
+        run(use, namespace, capsys)
+    finally:
+        stop_host(process)
+
+
+def test_the_local_host_answers_the_lines_of_the_readme(
+    namespace: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, shared_host: Host
+) -> None:
+    monkeypatch.setenv("CONVEX_URL", shared_host.url)
+    monkeypatch.setenv("CONVEX_ADMIN_KEY", shared_host.key)
+    for block in SECTIONS["The local host"]:
+        run(block, namespace, capsys)
+
+
+def test_the_errors_and_the_files_named_are_there() -> None:
+    import convexorm
+
+    (table,) = re.findall(r"^## Errors\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`(\w+(?:Error|Found|Exceeded))`", table)) - {"ThreadNotFound"}
+    assert named == {name for name in convexorm.__all__ if hasattr(getattr(convexorm, name), "with_traceback")} - {
+        "ConvexORMError"
+    }
+    for path in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_demo_runs_on_the_embedded_deployment_and_on_a_host(shared_host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def demo() -> str:
+        done = subprocess.run(
+            [sys.executable, "examples/demo.py"], cwd=ROOT, check=True, capture_output=True, text=True, encoding="utf-8"
+        )
+        return done.stdout
+
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    monkeypatch.delenv("CONVEX_URL", raising=False)
+    assert "EmbeddedDeployment" in demo()
+    monkeypatch.setenv("CONVEX_URL", shared_host.url)
+    monkeypatch.setenv("CONVEX_ADMIN_KEY", shared_host.key)
+    remote = demo()
+    assert "RemoteDeployment" in remote
+    assert "0 threads, 0 messages" in remote
