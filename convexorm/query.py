@@ -7,14 +7,14 @@ index covers must say `full_scan()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import attrs
 
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
-from convexorm.requests import Bound, KeyValue, Range, Read, index_key
+from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
 from convexorm.schema import BUILT_IN_INDEXES, Table
 from convexorm.values import MISSING, Missing, Value, dumps
 
@@ -40,7 +40,7 @@ class Query(Generic[M]):
     _order: Order = "asc"
     _limit: int | None = None
     _offset: int = 0
-    _after: Model | None = None
+    _after: Document | None = attrs.field(default=None, repr=False)
     _full_scan: bool = False
 
     def by_index(self, name: str, /, *conditions: Condition, **equalities: Any) -> Self:
@@ -105,13 +105,15 @@ class Query(Generic[M]):
             raise ValidationError("offset is a whole number from 0", table=self.model.__table__.name)
         return attrs.evolve(self, offset=offset)
 
-    def after(self, instance: Model) -> Self:
-        """Only documents behind a persistent instance, in the order of the query: its neighbours in the index."""
-        if type(instance) is not self.model or instance._state.document is None:
+    def after(self, place: Model | Document) -> Self:
+        """Only documents behind a persistent instance (or a document), in the order of the query: its neighbours."""
+        document = place._state.document if type(place) is self.model else place
+        if not isinstance(document, Mapping) or "_id" not in document:
             raise ValidationError(
-                f"after() takes a persistent {self.model.__name__}, got {instance!r}", table=self.model.__table__.name
+                f"after() takes a persistent {self.model.__name__}, got {type(place).__name__}",
+                table=self.model.__table__.name,
             )
-        return attrs.evolve(self, after=instance)
+        return attrs.evolve(self, after=document)
 
     def full_scan(self) -> Self:
         """Allow reading the whole table where no index covers the conditions."""
@@ -142,11 +144,10 @@ class Query(Generic[M]):
                 )
         rest = [one for one in (*self._range, *conditions) if not any(one is used for used in fit.used)]
         range_ = Range(table, index, fit.eq, fit.lower, fit.upper)
-        behind = None if self._after is None else self._after._state.document
         return Read(
             range_,
             order=self._order,
-            after=None if behind is None else index_key(behind, range_),
+            after=None if self._after is None else index_key(self._after, range_),
             filter=None if not rest else rest[0] if len(rest) == 1 else Combined("and", tuple(rest)),
             skip=self._offset,
             limit=self._limit,

@@ -1,0 +1,132 @@
+"""Filters over many rows at once: metadata by column.
+
+A filter's leaves each ask about one path. What the path reaches is gathered once for all rows and kept as a column: a
+number for each row that says which of the distinct values it has, and the values that are numbers as an array. A leaf is
+then asked once for each distinct value, or, if it compares with numbers, for all rows in one operation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from convexorm.values import MISSING, Value
+from mastra_convex import filters
+from mastra_convex.filters import Filter, Leaf, Several, reached
+
+__all__ = ["Columns"]
+
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+
+_COMPARE: dict[str, Callable[[Any, float], Any]] = {
+    "eq": np.equal,
+    "gt": np.greater,
+    "gte": np.greater_equal,
+    "lt": np.less,
+    "lte": np.less_equal,
+}
+_KEPT_MASKS = 64
+"""Masks of filters kept, so that a filter asked again costs nothing."""
+
+
+class Columns:
+    """The metadata of rows, by the paths that filters have asked about."""
+
+    def __init__(self, metadata: Sequence[Mapping[str, Value] | None]) -> None:
+        self._metadata = metadata
+        self._present: Mask = np.array([one is not None for one in metadata], dtype=np.bool_)
+        self._columns: dict[tuple[str, ...], _Column] = {}
+        self._masks: dict[Hashable, Mask] = {}
+
+    def matching(self, filter: Filter) -> Mask:
+        """Which rows match: rows without metadata match only the empty filter."""
+        if filter.is_empty:
+            return np.ones(len(self._metadata), dtype=np.bool_)
+        return self._present & self._mask(filter.root)
+
+    def _mask(self, node: filters.Node) -> Mask:
+        mask = self._masks.get(node.key)
+        if mask is None:
+            mask = _EVALUATORS[type(node)](self, node)
+            if len(self._masks) >= _KEPT_MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[node.key] = mask
+        return mask
+
+    def _all(self, node: filters.All) -> Mask:
+        mask = np.ones(len(self._metadata), dtype=np.bool_)
+        for part in node.parts:
+            mask = mask & self._mask(part)
+        return mask
+
+    def _any(self, node: filters.Any) -> Mask:
+        mask = np.zeros(len(self._metadata), dtype=np.bool_)
+        for part in node.parts:
+            mask = mask | self._mask(part)
+        return mask
+
+    def _not(self, node: filters.Not) -> Mask:
+        return ~self._mask(node.part)
+
+    def _leaf(self, leaf: Leaf) -> Mask:
+        column = self._columns.get(leaf.path)
+        if column is None:
+            column = self._columns[leaf.path] = _Column(
+                [MISSING if one is None else reached(one, leaf.path) for one in self._metadata]
+            )
+        return column.mask(leaf)
+
+
+_EVALUATORS: dict[type, Callable[[Columns, Any], Mask]] = {
+    filters.All: Columns._all,
+    filters.Any: Columns._any,
+    filters.Not: Columns._not,
+    Leaf: Columns._leaf,
+}
+
+
+class _Column:
+    """What one path reaches in every row."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        codes: dict[Hashable, int] = {}
+        self._values: list[Any] = []
+        self._codes = np.empty(len(values), dtype=np.int32)
+        for row, value in enumerate(values):
+            key = _identity(value)
+            code = codes.get(key)
+            if code is None:
+                code = codes[key] = len(self._values)
+                self._values.append(value)
+            self._codes[row] = code
+        self._numbers = np.array([float(one) if type(one) in (int, float) else np.nan for one in self._values])
+        self._lists = [code for code, one in enumerate(self._values) if isinstance(one, list | Several)]
+
+    def mask(self, leaf: Leaf) -> Mask:
+        if leaf.bounds is None:
+            answers = np.fromiter((leaf.test(value) for value in self._values), np.bool_, len(self._values))
+        else:
+            answers = ~np.isnan(self._numbers)
+            for op, number in leaf.bounds:
+                answers &= _COMPARE[op](self._numbers, number)
+            for code in self._lists:
+                answers[code] = leaf.test(self._values[code])
+        mask: Mask = answers[self._codes]
+        return mask
+
+
+def _identity(value: Any) -> Hashable:
+    """Equal for values that no leaf can tell apart."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return float(value)
+    if kind is bool:
+        return "bool", value
+    if kind is list or kind is dict:
+        return kind, json.dumps(value, sort_keys=True, default=repr)
+    if kind is Several:
+        return kind, json.dumps(value.values, sort_keys=True, default=repr)
+    return kind, value

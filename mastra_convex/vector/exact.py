@@ -1,0 +1,426 @@
+"""`ConvexVector`: exact search over vectors kept in Convex documents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+from uuid import uuid4
+
+import attrs
+import numpy as np
+
+from convexorm import AsyncSession, ConvexORMError, Query
+from convexorm.faces import blocking
+from convexorm.requests import Document
+from mastra_convex.arguments import check_id, check_keys, check_mapping
+from mastra_convex.domain import AsyncDomain, Domain
+from mastra_convex.entities import Vector, VectorIndex
+from mastra_convex.errors import InvalidArgument, MastraError
+from mastra_convex.filters import Filter, compile_filter
+from mastra_convex.instants import now
+from mastra_convex.vector.arguments import (
+    check_dimension,
+    check_ids,
+    check_metadata,
+    check_metric,
+    check_top_k,
+    check_vectors,
+)
+from mastra_convex.vector.matrices import Matrices, VectorMatrix, metadata_of, vectors_of
+from mastra_convex.vector.scoring import METRICS, Scored, best_of, exact_scores
+
+__all__ = [
+    "AsyncExactVectors",
+    "ExactVectors",
+    "IndexNotFound",
+    "IndexStats",
+    "PartialUpsert",
+    "QueryResult",
+    "VectorUpdate",
+]
+
+MAX_BYTES = 2 << 30
+"""Memory for matrices by default."""
+_UPSERTED_AT_ONCE = 1_900
+"""Vectors written in one commit: replacing one takes two of the 4,096 index ranges Convex allows."""
+_UPSERTED_BYTES = 6 << 20
+"""Bytes of vectors written in one commit, as the arrays of float64 they are stored as; Convex allows 16 MiB of arguments,
+and as much read and written."""
+_STREAMED_BYTES = 64 << 20
+"""Bytes of matrix read at a time where all of it is too much."""
+
+
+@attrs.frozen
+class QueryResult:
+    """A vector found: its record id, its score, and what was asked for besides."""
+
+    id: str
+    score: float
+    metadata: dict[str, Any] | None = attrs.field(default=None, repr=False)
+    vector: list[float] | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
+class IndexStats:
+    """What is known of an index."""
+
+    dimension: int
+    count: int
+    metric: str
+
+
+class VectorUpdate(TypedDict, total=False):
+    """What to change of a vector; metadata merges one level deep."""
+
+    vector: Sequence[float]
+    metadata: Mapping[str, Any]
+
+
+class IndexNotFound(MastraError):
+    """There is no vector index of this name."""
+
+    status = "INDEX_NOT_FOUND"
+
+    def __init__(self, index_name: str, *, operation: str) -> None:
+        super().__init__(f"there is no vector index {index_name!r}", operation=operation)
+        self.index_name = index_name
+
+
+class PartialUpsert(MastraError):
+    """An upsert too large for one commit that failed underway: the first `upserted` vectors are stored, the rest is not."""
+
+    status = "PARTIAL_UPSERT"
+
+    def __init__(self, upserted: int, total: int, *, operation: str) -> None:
+        super().__init__(f"the first {upserted:,} of {total:,} vectors are stored, the rest is not", operation=operation)
+        self.upserted = upserted
+        self.total = total
+
+
+class AsyncExactVectors(AsyncDomain):
+    """The vector store's methods, awaited, over sessions of one deployment."""
+
+    def __init__(self, backend: Any, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__(backend)
+        self._matrices = Matrices(max_bytes)
+
+    # -- indexes -------------------------------------------------------------------------------------------------
+
+    async def create_index(self, *, index_name: str, dimension: int, metric: str = "cosine") -> None:
+        """Create an index of vectors of `dimension` numbers, compared by cosine, dotproduct or euclidean distance.
+
+        An index that is there with the same dimension and metric is fine; with others it is an InvalidArgument.
+        """
+        operation = "CREATE_INDEX"
+        check_id(operation, "index_name", index_name)
+        check_dimension(operation, dimension)
+        check_metric(operation, metric, tuple(METRICS))
+
+        async def create(session: AsyncSession) -> None:
+            found = await session.get(VectorIndex, index_name)
+            if found is None:
+                index = VectorIndex(
+                    id=index_name, index_name=index_name, dimension=dimension, metric=metric, created_at=now()
+                )
+                session.add(index, returning=False)
+            elif (found.dimension, found.metric) != (dimension, metric):
+                raise InvalidArgument(
+                    f"the index exists with {found.dimension} dimensions and {found.metric}",
+                    operation=operation,
+                    argument="index_name",
+                    status="INDEX_EXISTS",
+                )
+
+        async with self._session() as session:
+            await session.transact(create)
+
+    async def list_indexes(self) -> list[str]:
+        """The names of all indexes, the oldest first."""
+        async with self._session() as session:
+            return [index.index_name async for index in session.stream(VectorIndex.query().by_index("by_creation_time"))]
+
+    async def describe_index(self, *, index_name: str) -> IndexStats:
+        """The dimension, the metric and the number of vectors, in one call and without moving a vector."""
+        operation = "DESCRIBE_INDEX"
+        check_id(operation, "index_name", index_name)
+        async with self._session() as session:
+            found, count = await session.read(_index(index_name), vectors_of(index_name).count())
+            if not found:
+                raise IndexNotFound(index_name, operation=operation)
+            return IndexStats(found[0].dimension, count, found[0].metric)
+
+    async def delete_index(self, *, index_name: str) -> None:
+        """Delete an index and all its vectors; nothing happens where there is none."""
+        check_id("DELETE_INDEX", "index_name", index_name)
+        async with self._session() as session:
+            session.delete_key(VectorIndex, index_name)
+            await session.commit()
+            await session.delete_all(vectors_of(index_name))
+        self._matrices.forget(index_name)
+
+    async def truncate_index(self, *, index_name: str) -> None:
+        """Delete all vectors of an index."""
+        operation = "TRUNCATE_INDEX"
+        async with self._session() as session:
+            await self._existing(session, operation, index_name)
+            await session.delete_all(vectors_of(index_name))
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    async def upsert(
+        self,
+        *,
+        index_name: str,
+        vectors: Sequence[Sequence[float]] | np.ndarray[Any, Any],
+        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Store vectors, each whole and in place of one with its id; answers their ids.
+
+        `vectors` is a list of lists or a matrix with a row each; a matrix of float32 is stored unconverted. Without `ids`
+        new ones are made; without metadata what was there is erased. Up to 1,900 vectors (and 6 MiB) are one atomic commit,
+        more are several in order: if one of those fails, PartialUpsert says how many are stored.
+        """
+        operation = "UPSERT"
+        async with self._session() as session:
+            index = await self._existing(session, operation, index_name)
+            matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
+            keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids(operation, ids, len(matrix))
+            extras = check_metadata(operation, metadata, len(matrix))
+            step = max(1, min(_UPSERTED_AT_ONCE, _UPSERTED_BYTES // (9 * index.dimension)))
+            for start in range(0, len(matrix), step):
+                rows = (
+                    {"id": keys[place], "index_name": index_name, "embedding": matrix[place], "metadata": extras[place]}
+                    for place in range(start, min(start + step, len(matrix)))
+                )
+                try:
+                    await session.bulk_upsert(Vector, rows)
+                except ConvexORMError as error:
+                    if start == 0:
+                        raise
+                    raise PartialUpsert(start, len(matrix), operation=operation) from error
+        return keys
+
+    async def query(
+        self,
+        *,
+        index_name: str,
+        query_vector: Sequence[float] | np.ndarray[Any, Any],
+        top_k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        include_vector: bool = False,
+        min_score: float | None = None,
+    ) -> list[QueryResult]:
+        """The `top_k` vectors nearest to `query_vector` among those whose metadata matches `filter`, best first.
+
+        Scores are those of float64. Only vectors that have changed since the last query are read again.
+        """
+        operation = "QUERY"
+        check_id(operation, "index_name", index_name)
+        check_top_k(operation, top_k)
+        wanted = compile_filter(filter, operation=operation)
+        async with self._session() as session:
+            found, digest = await session.read(_index(index_name), vectors_of(index_name).digest())
+            if not found:
+                raise IndexNotFound(index_name, operation=operation)
+            index = found[0]
+            directed = index.metric == "cosine"
+            vector = check_vectors(operation, "query_vector", [query_vector], index.dimension, directed=directed)
+            query = vector[0].astype(np.float64)
+            search = _Search(session, index, query, top_k, wanted, include_vector)
+            matrix = await self._matrices.current(session, index_name, index.dimension, digest)
+            results = await search.over([matrix] if matrix is not None else _pages(session, index))
+        return [one for one in results if min_score is None or one.score >= min_score]
+
+    async def update_vector(
+        self,
+        *,
+        index_name: str,
+        update: VectorUpdate,
+        id: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change the vector with this id, or all that match a filter; one that is not there is passed over.
+
+        Metadata merges one level deep; concurrent updates are all kept.
+        """
+        operation = "UPDATE_VECTOR"
+        given = check_keys(operation, "update", update, ("vector", "metadata"))
+        if given.get("metadata") is not None:
+            check_mapping(operation, "update.metadata", given["metadata"])
+        async with self._session() as session:
+            index = await self._existing(session, operation, index_name)
+            directed = index.metric == "cosine"
+            vector = given.get("vector")
+            if vector is not None:
+                vector = check_vectors(operation, "update.vector", [vector], index.dimension, directed=directed)[0]
+            for batch in _batches(await self._targets(session, operation, index_name, id, filter)):
+
+                async def change(session: AsyncSession, ids: Sequence[str] = batch) -> None:
+                    found = await session.get_many(Vector, [(index_name, one) for one in ids])
+                    for one in found:
+                        if one is None:
+                            continue
+                        if vector is not None:
+                            one.embedding = vector
+                        if given.get("metadata") is not None:
+                            one.metadata = {**(one.metadata or {}), **given["metadata"]}
+
+                await session.transact(change)
+
+    async def delete_vector(self, *, index_name: str, id: str) -> None:
+        """Delete the vector with this id; nothing happens where there is none."""
+        await AsyncExactVectors.delete_vectors(self, index_name=index_name, ids=[id])
+
+    async def delete_vectors(
+        self, *, index_name: str, ids: Sequence[str] | None = None, filter: Mapping[str, Any] | None = None
+    ) -> None:
+        """Delete vectors by their ids, or all that match a filter, up to 1,000 in one atomic commit."""
+        operation = "DELETE_VECTORS"
+        async with self._session() as session:
+            await self._existing(session, operation, index_name)
+            chosen = None if ids is None else check_ids(operation, list(dict.fromkeys(ids)))
+            if (chosen is None) == (filter is None):
+                raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
+            targets = chosen if chosen is not None else await self._matching(session, operation, index_name, filter)
+            for batch in _batches(targets):
+                for one in batch:
+                    session.delete_key(Vector, (index_name, one))
+                await session.commit()
+
+    # -- underneath ----------------------------------------------------------------------------------------------
+
+    async def _existing(self, session: AsyncSession, operation: str, index_name: str) -> VectorIndex:
+        check_id(operation, "index_name", index_name)
+        found = await session.get(VectorIndex, index_name)
+        if found is None:
+            raise IndexNotFound(index_name, operation=operation)
+        return found
+
+    async def _targets(
+        self, session: AsyncSession, operation: str, index_name: str, id: str | None, filter: Mapping[str, Any] | None
+    ) -> list[str]:
+        if (id is None) == (filter is None):
+            raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
+        if id is not None:
+            return [check_id(operation, "id", id)]
+        return await self._matching(session, operation, index_name, filter)
+
+    async def _matching(
+        self, session: AsyncSession, operation: str, index_name: str, filter: Mapping[str, Any] | None
+    ) -> list[str]:
+        """The ids of the vectors that match a filter, read without their vectors."""
+        wanted = compile_filter(filter, operation=operation)
+        if wanted.is_empty:
+            raise InvalidArgument("a condition at least", operation=operation, argument="filter")
+        index = await self._existing(session, operation, index_name)
+        pages = _pages(session, index)
+        return [str(one["id"]) async for page in pages for one in page.documents if wanted.matches(metadata_of(one))]
+
+
+def _index(index_name: str) -> Query[VectorIndex]:
+    return VectorIndex.query().by_index("by_record_id", id=index_name).limit(1)
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + 1_000] for start in range(0, len(ids), 1_000))
+
+
+async def _pages(session: AsyncSession, index: VectorIndex) -> AsyncIterator[VectorMatrix]:
+    """The vectors of an index, some at a time."""
+    query = vectors_of(index.index_name).limit(max(1, _STREAMED_BYTES // (4 * index.dimension)))
+    while True:
+        result = await session.matrix(Vector.embedding, index.dimension, query)
+        if not len(result.docs):
+            return
+        yield VectorMatrix.of(result)
+        query = query.after(result.docs[-1])
+
+
+class _Search:
+    """One query over one matrix or over several in turn."""
+
+    def __init__(
+        self,
+        session: AsyncSession,
+        index: VectorIndex,
+        query: np.ndarray[Any, Any],
+        top_k: int,
+        filter: Filter,
+        include_vector: bool,
+    ) -> None:
+        self._session = session
+        self._index = index
+        self._query = query
+        self._top_k = top_k
+        self._filter = filter
+        self._include_vector = include_vector
+
+    async def over(self, matrices: Sequence[VectorMatrix] | AsyncIterator[VectorMatrix]) -> list[QueryResult]:
+        """The best of all matrices."""
+        best: list[QueryResult] = []
+        if isinstance(matrices, Sequence):
+            for matrix in matrices:
+                best = self._merged(best, await self._best(matrix))
+        else:
+            async for matrix in matrices:
+                best = self._merged(best, await self._best(matrix))
+        return best
+
+    def _merged(self, best: list[QueryResult], more: list[QueryResult]) -> list[QueryResult]:
+        return sorted((*best, *more), key=lambda one: -one.score)[: self._top_k] if best else more
+
+    async def _best(self, matrix: VectorMatrix) -> list[QueryResult]:
+        chosen = None if self._filter.is_empty else np.flatnonzero(matrix.columns.matching(self._filter))
+        # one more than asked for: whether the last one is clear shows in its distance to the next
+        margin = self._top_k + 1 if matrix.rounded else self._top_k
+        scored = best_of(self._index.metric, matrix.rows, matrix.norms, self._query, margin, chosen)  # type: ignore[arg-type]
+        documents = [matrix.documents[int(position)] for position in scored.positions]
+        vectors = {}
+        if matrix.rounded and (self._include_vector or self._unclear(matrix, scored)):
+            vectors = await self._exact_vectors(documents)
+            scores = exact_scores(
+                self._index.metric,  # type: ignore[arg-type]
+                np.array([vectors[one["_id"]] for one in documents], dtype=np.float64),
+                self._query,
+            )
+            order = np.argsort(-scores, kind="stable")
+            scored = Scored(scored.positions[order], scores[order])
+            documents = [documents[place] for place in order]
+        results = []
+        for position, score, document in zip(scored.positions, scored.scores, documents, strict=True):
+            vector = None
+            if self._include_vector:
+                vector = vectors.get(document["_id"]) or matrix.rows[int(position)].astype(np.float64).tolist()
+            results.append(QueryResult(str(document["id"]), float(score), metadata_of(document), vector))
+        return results[: self._top_k]
+
+    def _unclear(self, matrix: VectorMatrix, scored: Scored) -> bool:
+        """Whether rounding to float32 could have changed the order."""
+        if len(scored.scores) < 2:
+            return False
+        lengths = float(matrix.norms[scored.positions].max()) * float(np.linalg.norm(self._query))
+        error = 2.0**-22 * (1.0 if self._index.metric != "dotproduct" else lengths)
+        return bool((np.abs(np.diff(scored.scores)) < error).any())
+
+    async def _exact_vectors(self, documents: Sequence[Document]) -> dict[str, list[float]]:
+        queries = [Vector.query().by_index("by_id", Vector.convex_id == one["_id"]).limit(1) for one in documents]
+        found = await self._session.read(*queries)
+        return {one[0].convex_id: one[0].embedding for one in found if one}
+
+
+class ExactVectors(Domain):
+    """The vector store's methods, blocking."""
+
+    face = AsyncExactVectors
+
+    create_index = blocking(AsyncExactVectors.create_index)
+    list_indexes = blocking(AsyncExactVectors.list_indexes)
+    describe_index = blocking(AsyncExactVectors.describe_index)
+    delete_index = blocking(AsyncExactVectors.delete_index)
+    truncate_index = blocking(AsyncExactVectors.truncate_index)
+    upsert = blocking(AsyncExactVectors.upsert)
+    query = blocking(AsyncExactVectors.query)
+    update_vector = blocking(AsyncExactVectors.update_vector)
+    delete_vector = blocking(AsyncExactVectors.delete_vector)
+    delete_vectors = blocking(AsyncExactVectors.delete_vectors)
