@@ -241,8 +241,15 @@ class VectorsPlace implements Place {
     return this.keyOf(idOf(record));
   }
 
-  documentOf(record: Fields): Fields {
+  documentOf(record: Fields, old: Document | null): Fields {
     const { embedding, metadata } = record;
+    // A client that has read metadata as text and merged into it would store its single letters.
+    const isRead = record["_id"] !== undefined && typeof metadata === "object";
+    if (isRead && typeof answered("metadata", old?.["metadata"] ?? null) === "string") {
+      throw refusal("Unsupported", "A function cannot return this vector's metadata to be changed.", {
+        id: idOf(record),
+      });
+    }
     return {
       id: idOf(record),
       indexName: this.indexName,
@@ -252,11 +259,12 @@ class VectorsPlace implements Place {
   }
 
   changed(old: Document, { embedding, metadata }: Fields): Fields {
-    return this.documentOf({
-      ...fieldsOf(old),
+    const fields = fieldsOf(old);
+    return {
+      ...fields,
       ...(embedding === undefined ? {} : { embedding }),
-      ...(metadata === undefined ? {} : { metadata }),
-    });
+      ...(metadata === undefined ? {} : { metadata: stored("metadata", metadata) }),
+    };
   }
 
   recordOf(document: Fields): Fields {

@@ -94,6 +94,18 @@ describe("vectors", () => {
     expect(await vectors.describeIndex({ indexName: "large" })).toMatchObject({ count: 0 });
   }, 60_000);
 
+  it("keep metadata that no function can return, whatever the npm package makes of it", async () => {
+    const metadata = JSON.stringify({ $schema: "x" });
+    const row = { id: "other", indexName, embedding: [0.5, 0.5], metadata };
+    await here.write({ op: "insert", table: "mastra_vectors", doc: row });
+    await vectors.updateVector({ indexName, id: "other", update: { vector: [0.5, 0.25] } });
+    const update = vectors.updateVector({ indexName, id: "other", update: { metadata: { more: 1 } } });
+    await expect(update).rejects.toMatchObject({ code: "Unsupported" });
+    const [stored] = await here.documents("mastra_vectors", { index: "by_index_id", eq: [[indexName], ["other"]] });
+    expect(stored).toMatchObject({ embedding: [0.5, 0.25], metadata });
+    await vectors.deleteVector({ indexName, id: "other" });
+  });
+
   it("may live in an index named indexes, which no other index suffers from", async () => {
     const named = { indexName: "indexes" };
     await vectors.createIndex({ ...named, dimension: 2 });
