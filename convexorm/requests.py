@@ -20,6 +20,8 @@ from convexorm.schema import Table, VectorIndexDef
 from convexorm.values import Missing, Value, reach
 
 __all__ = [
+    "DELETED_BY_RANGE",
+    "MAX_DELETED_BY_RANGE",
     "MAX_READS",
     "MAX_WRITES",
     "Applied",
@@ -57,6 +59,8 @@ MAX_WRITES = 15_999
 """Writes of one commit: Convex's 16,000 documents of one mutation, one of which is the commit's entry in the ledger."""
 MAX_DELETED_BY_RANGE = 4_000
 """Documents one commit deletes by ranges: each is read twice, and a function may read 32,000."""
+DELETED_BY_RANGE = "documents deleted by ranges in one commit"
+"""What LimitExceeded calls that limit, and the one on their size."""
 MAX_SEARCH_RESULTS = 256
 """Results of one native vector search (Convex limit)."""
 MAX_SEARCH_CLAUSES = 64

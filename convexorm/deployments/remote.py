@@ -29,6 +29,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.requests import (
+    DELETED_BY_RANGE,
     Applied,
     Commit,
     Document,
@@ -284,7 +285,7 @@ def _stale(data: Mapping[str, Any]) -> ConvexORMError:
 
 
 def _range_too_large(data: Mapping[str, Any]) -> ConvexORMError:
-    return LimitExceeded("documents deleted by ranges in one commit", maximum=4_000, table=data.get("table"))
+    return LimitExceeded(DELETED_BY_RANGE, maximum=4_000, table=data.get("table"))
 
 
 def _limit(data: Mapping[str, Any]) -> ConvexORMError:

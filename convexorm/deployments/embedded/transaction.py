@@ -17,6 +17,7 @@ from convexorm.deployments.embedded.rows import stream, unpacked
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.errors import LimitExceeded, StaleDataError, ValidationError
 from convexorm.requests import (
+    DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
     Applied,
     Delete,
@@ -297,9 +298,7 @@ class Transaction:
                     break
         cursor.close()
         if more and write.limit is None:
-            raise LimitExceeded(
-                "documents deleted by ranges in one commit", maximum=MAX_DELETED_BY_RANGE, table=write.table.name
-            )
+            raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
         self._change(stored)
         self._connection.executemany(stored.delete, ticks)
         return DeletedRange(len(ticks), more)
