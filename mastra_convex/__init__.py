@@ -12,6 +12,7 @@ from mastra_convex.background_tasks import (
     TaskUpdate,
     TaskUpdateOptions,
 )
+from mastra_convex.cache import AsyncConvexServerCache, CacheOptions, ConvexServerCache
 from mastra_convex.channels import AsyncChannels, Channels
 from mastra_convex.chunks import BufferedObservationChunk
 from mastra_convex.entities import (
@@ -44,6 +45,7 @@ from mastra_convex.errors import (
     ThreadNotFound,
     UnknownStore,
     WorkflowSnapshotInvalid,
+    WrongCacheKind,
 )
 from mastra_convex.memory import (
     ActivatedChunk,
@@ -80,6 +82,7 @@ __all__ = [
     "ActivatedObservations",
     "AsyncBackgroundTasks",
     "AsyncChannels",
+    "AsyncConvexServerCache",
     "AsyncConvexStore",
     "AsyncMemory",
     "AsyncSchedules",
@@ -90,11 +93,13 @@ __all__ = [
     "BufferedObservationChunk",
     "CacheEntry",
     "CacheListItem",
+    "CacheOptions",
     "ChannelConfig",
     "ChannelInstallation",
     "Channels",
     "CloneOptions",
     "ClonedThread",
+    "ConvexServerCache",
     "ConvexStore",
     "CopiedThread",
     "CopyFilter",
@@ -153,4 +158,5 @@ __all__ = [
     "WorkflowSnapshotInvalid",
     "WorkflowStateOptions",
     "Workflows",
+    "WrongCacheKind",
 ]

@@ -18,6 +18,7 @@ __all__ = [
     "ThreadNotFound",
     "UnknownStore",
     "WorkflowSnapshotInvalid",
+    "WrongCacheKind",
     "error_id",
 ]
 
@@ -130,6 +131,18 @@ class WorkflowSnapshotInvalid(MastraError):
         super().__init__(f"the snapshot of run {run_id!r} of {workflow_name!r} has no context", operation=operation)
         self.workflow_name = workflow_name
         self.run_id = run_id
+
+
+class WrongCacheKind(MastraError):
+    """A key of the cache holds something else than the operation works on: a value, a list or a counter."""
+
+    status = "WRONG_KIND"
+
+    def __init__(self, key: str, *, expected: str, actual: str, operation: str) -> None:
+        super().__init__(f"the key holds a {actual}, not a {expected}", operation=operation)
+        self.key = key
+        self.expected = expected
+        self.actual = actual
 
 
 class UnknownStore(MastraError):

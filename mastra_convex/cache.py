@@ -1,0 +1,418 @@
+"""The server cache: values, counters and lists that expire, under keys with a prefix.
+
+`ConvexServerCache` and `AsyncConvexServerCache` keep the rows that the npm package's cache keeps, so a Python service and a
+TypeScript app share one cache: a head for each key, and a row for each element of a list. A head that has expired, or that
+is marked as deleted, is as good as none; whoever writes to its key next puts it to use again and removes what it left. The
+time is the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from numbers import Real
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
+
+from convexorm import AsyncSession, Deployment, LimitExceeded, Query, connect
+from convexorm.errors import InvalidRequestError
+from convexorm.faces import blocking
+from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
+from convexorm.types import json_text
+from mastra_convex.arguments import check_mapping, naming
+from mastra_convex.domain import AsyncDomain, Backend
+from mastra_convex.entities import CacheEntry, CacheListItem
+from mastra_convex.errors import InvalidArgument, WrongCacheKind
+
+__all__ = ["AsyncConvexServerCache", "CacheOptions", "ConvexServerCache"]
+
+T = TypeVar("T")
+Kind = Literal["value", "list", "counter", "deleted"]
+
+DEFAULT_CACHE_FUNCTION = "mastra/cache:handle"
+"""Where the npm package's handler lives in a deployment that runs only that."""
+DEFAULT_KEY_PREFIX = "mastra:cache:"
+DEFAULT_TTL_MS = 300_000
+
+
+class CacheOptions(TypedDict, total=False):
+    """Where a cache's rows live: a `deployment`, or its `deployment_url` and `admin_auth_token`; and how they are kept.
+
+    `key_prefix` stands before every key; `clear` removes only what has exactly this one. `ttl_ms` is how long an entry
+    lives where nothing else is said, 0 for ever. `cache_function` is the npm package's handler. `tables` gives tables other
+    names.
+    """
+
+    deployment: Deployment | None
+    deployment_url: str | None
+    admin_auth_token: str | None
+    cache_function: str
+    key_prefix: str
+    ttl_ms: float
+    tables: Mapping[str, str] | None
+
+
+class AsyncCaching(AsyncDomain):
+    """What a cache does, awaited."""
+
+    def __init__(self, backend: Backend, key_prefix: str, ttl_ms: float) -> None:
+        super().__init__(backend)
+        self._prefix = key_prefix
+        self._ttl = ttl_ms
+
+    # -- values ----------------------------------------------------------------------------------------------------
+
+    async def get(self, *, key: str) -> Any:
+        """The value, or None where there is none, where it has expired, and where the key holds something else."""
+        name = self._name("GET", "key", key)
+        async with self._session() as session:
+            entry = await session.get(CacheEntry, name)
+        return entry.value if entry is not None and _live(entry) and entry.kind == "value" else None
+
+    async def set(self, *, key: str, value: Any, ttl_ms: float | None = None) -> None:
+        """Store any JSON value, in place of whatever the key holds, for `ttl_ms` milliseconds; 0 is for ever."""
+        name = self._name("SET", "key", key)
+        expires_at = _expiry(self._ttl if ttl_ms is None else _lifetime("SET", ttl_ms))
+        with naming("SET", "value"):
+            json_text(value)
+
+        async def write(session: AsyncSession) -> None:
+            entry = CacheEntry(key=name, key_prefix=self._prefix, kind="value", value=value, expires_at=expires_at)
+            session.upsert(entry, returning=False)
+            session.delete_range(_items(name))
+
+        async with self._session() as session:
+            await _written(session, write, {name: True})
+
+    async def delete(self, *, key: str) -> None:
+        """Remove whatever the key holds; nothing happens where there is none."""
+        name = self._name("DELETE", "key", key)
+        async with self._session() as session:
+            await _removed(session, name)
+
+    async def clear(self) -> None:
+        """Remove everything whose prefix is exactly that of this cache, atomically where one commit can (4,000 rows)."""
+        entries = CacheEntry.query().by_index("by_key_prefix", key_prefix=self._prefix)
+        items = CacheListItem.query().by_index("by_key_prefix", key_prefix=self._prefix)
+        async with self._session() as session:
+            while True:
+                session.delete_range(entries)
+                session.delete_range(items)
+                try:
+                    return await session.commit()
+                except LimitExceeded:
+                    session.rollback()
+                await session.delete_all(entries.where(CacheEntry.kind.in_(("value", "counter"))))
+                for key in [entry.key for entry in await session.all(entries)]:
+                    await _removed(session, key)
+                while (left := await session.first(items)) is not None:
+                    head = await session.get(CacheEntry, left.key)
+                    if head is None or head.key_prefix == self._prefix:
+                        await _removed(session, left.key)
+                    else:  # a list of another prefix now
+                        await session.delete_all(_items(left.key).where(CacheListItem.key_prefix == self._prefix))
+
+    # -- counters --------------------------------------------------------------------------------------------------
+
+    async def increment(self, *, key: str) -> int:
+        """Count one more, from 1, and prolong the counter's life. Concurrent increments all count.
+
+        Raises WrongCacheKind where the key holds something else.
+        """
+        name = self._name("INCREMENT", "key", key)
+
+        async def count(session: AsyncSession) -> int:
+            return await self._counted(session, "INCREMENT", name)
+
+        async with self._session() as session:
+            return await _written(session, count, {name: False})
+
+    # -- lists -----------------------------------------------------------------------------------------------------
+
+    async def list_length(self, *, key: str) -> int:
+        """How many elements the list has, 0 where there is none. Raises WrongCacheKind where the key holds another kind."""
+        name = self._name("LIST_LENGTH", "key", key)
+        async with self._session() as session:
+            entry = await session.get(CacheEntry, name)
+        if entry is None or not _live(entry):
+            return 0
+        if entry.kind != "list":
+            raise WrongCacheKind(key, expected="list", actual=entry.kind, operation="LIST_LENGTH")
+        return int(entry.counter or 0)
+
+    async def list_push(self, *, key: str, value: Any) -> None:
+        """Append any JSON value to the list, and prolong the list's life. Concurrent pushes are all kept.
+
+        Raises WrongCacheKind where the key holds something else.
+        """
+        name = self._name("LIST_PUSH", "key", key)
+        with naming("LIST_PUSH", "value"):
+            json_text(value)
+
+        async def push(session: AsyncSession) -> None:
+            await self._pushed(session, "LIST_PUSH", name, value)
+
+        async with self._session() as session:
+            await _written(session, push, {name: False})
+
+    async def list_push_indexed(self, *, list_key: str, counter_key: str, value: Mapping[str, Any]) -> int:
+        """Count one more under `counter_key`, append `value` with that number less one as its `index` to the list, and
+        answer the index: both in one commit, so that indexes and elements never part.
+        """
+        operation = "LIST_PUSH_INDEXED"
+        list_name, counter_name = (
+            self._name(operation, "list_key", list_key),
+            self._name(operation, "counter_key", counter_key),
+        )
+        if list_name == counter_name:
+            raise InvalidArgument("another key than list_key", operation=operation, argument="counter_key")
+        check_mapping(operation, "value", value)
+        with naming(operation, "value"):
+            json_text(value)
+
+        async def push(session: AsyncSession) -> int:
+            index = await self._counted(session, operation, counter_name) - 1
+            await self._pushed(session, operation, list_name, {**value, "index": index})
+            return index
+
+        async with self._session() as session:
+            return await _written(session, push, {list_name: False, counter_name: False})
+
+    async def list_from_to(self, *, key: str, from_: int, to: int = -1) -> list[Any]:
+        """The elements from one position to another, both inclusive; negative ones count from the end, -1 is the last.
+
+        An empty list where there is none, and where the key holds something else.
+        """
+        name = self._name("LIST_FROM_TO", "key", key)
+        for argument, value in (("from_", from_), ("to", to)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise InvalidArgument("a whole number", operation="LIST_FROM_TO", argument=argument)
+        async with self._session() as session:
+            heads, items = await session.read(CacheEntry.query().by_index("by_key", key=name), _between(name, from_, to))
+        if not heads or not _live(heads[0]) or heads[0].kind != "list":
+            return []
+        first = max(int(heads[0].counter or 0) + from_, 0) if from_ < 0 else from_
+        return [item.value for item in sorted(items, key=lambda item: item.index) if item.index >= first]
+
+    # -- underneath ------------------------------------------------------------------------------------------------
+
+    def _name(self, operation: str, argument: str, key: object) -> str:
+        """The key as it is stored."""
+        if not isinstance(key, str):
+            raise InvalidArgument(f"a string, got {type(key).__name__}", operation=operation, argument=argument)
+        return self._prefix + key
+
+    async def _counted(self, session: AsyncSession, operation: str, name: str) -> int:
+        entry = await self._continued(session, operation, name, "counter")
+        return int(entry.counter or 0)
+
+    async def _pushed(self, session: AsyncSession, operation: str, name: str, value: Any) -> None:
+        entry = await self._continued(session, operation, name, "list")
+        index = int(entry.counter or 0) - 1
+        item = CacheListItem(key=name, key_prefix=self._prefix, index=index, value=value)
+        session.add(item, returning=False)
+
+    async def _continued(self, session: AsyncSession, operation: str, name: str, kind: Kind) -> CacheEntry:
+        """The head of a counter or a list, begun if need be, with one more to it and a new life."""
+        entry = await session.get(CacheEntry, name)
+        expires_at = _expiry(self._ttl)
+        if entry is not None and _live(entry):
+            if entry.kind != kind:
+                raise WrongCacheKind(name.removeprefix(self._prefix), expected=kind, actual=entry.kind, operation=operation)
+            entry.counter = (entry.counter or 0) + 1
+        else:
+            session.delete_range(_items(name))
+            if entry is None:
+                entry = CacheEntry(key=name, key_prefix=self._prefix, kind=kind, counter=1)
+                session.add(entry, returning=False)
+            entry.kind = kind
+            entry.value = None
+            entry.counter = 1
+        entry.key_prefix = self._prefix
+        entry.expires_at = expires_at
+        return entry
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def _milliseconds() -> float:
+    return float(math.floor(time.time() * 1000))
+
+
+def _expiry(ttl_ms: float) -> float | None:
+    return _milliseconds() + ttl_ms if ttl_ms > 0 else None
+
+
+def _live(entry: CacheEntry) -> bool:
+    return entry.kind != "deleted" and (entry.expires_at is None or entry.expires_at > _milliseconds())
+
+
+def _lifetime(operation: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+        raise InvalidArgument("a finite number from 0", operation=operation, argument="ttl_ms")
+    return float(value)
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def _items(name: str) -> Query[CacheListItem]:
+    return CacheListItem.query().by_index("by_key_index", key=name)
+
+
+def _between(name: str, from_: int, to: int) -> Query[CacheListItem]:
+    """At least the elements of a range of positions, whatever the length: negative ones are passed over from the end."""
+    items = _items(name)
+    if to >= 0:
+        items = items.where(CacheListItem.index <= to)
+    if from_ >= 0:
+        items = items.where(CacheListItem.index >= from_)
+    if to < 0:
+        items = items.order("desc").offset(-to - 1)
+    if from_ < 0:
+        items = items.order("desc").limit(max(to - from_ + 1, 0) if to < 0 else -from_)
+    return items
+
+
+async def _written(session: AsyncSession, write: Callable[[AsyncSession], Awaitable[T]], keys: Mapping[str, bool]) -> T:
+    """Run a transaction. Where it would delete more than one commit can, the lists under `keys` are deleted before it:
+    those that are as good as none, and with True live ones too.
+    """
+    while True:
+        try:
+            return await session.transact(write)
+        except LimitExceeded as error:
+            if error.limit != DELETED_BY_RANGE:
+                raise
+        for name, live in keys.items():
+            await _swept(session, name, live=live)
+
+
+async def _removed(session: AsyncSession, name: str) -> None:
+    """Delete a head and its list: at once where one commit can, else the list beforehand."""
+
+    async def remove(session: AsyncSession) -> None:
+        session.delete_range(_items(name))
+        session.delete_key(CacheEntry, name)
+
+    await _written(session, remove, {name: True})
+
+
+async def _swept(session: AsyncSession, name: str, *, live: bool) -> None:
+    """Delete the elements of a list of any length, in as many commits as it takes.
+
+    The head is marked as deleted first, and changed by each commit, so none of them deletes from a list that another writer
+    has begun in the meantime. Without `live` a list that lives is left alone.
+    """
+    begun = False
+
+    async def step(session: AsyncSession) -> bool:
+        entry, item = await session.get(CacheEntry, name), await session.first(_items(name))
+        if item is None:
+            return False
+        if entry is None:
+            session.add(CacheEntry(key=name, key_prefix=item.key_prefix, kind="deleted", counter=0), returning=False)
+        elif entry.kind == "deleted":
+            entry.counter = (entry.counter or 0) + 1
+        elif not begun and (live or not _live(entry)):
+            entry.kind, entry.counter = "deleted", 0
+        else:
+            return False
+        session.delete_range(_items(name).limit(MAX_DELETED_BY_RANGE))
+        return True
+
+    while await session.transact(step):
+        begun = True
+
+
+# -- the two faces -------------------------------------------------------------------------------------------------
+
+
+class _Opened:
+    """What both faces hold: the deployment, who closes it, and what the cache was told."""
+
+    def __init__(
+        self,
+        *,
+        deployment: Deployment | None = None,
+        deployment_url: str | None = None,
+        admin_auth_token: str | None = None,
+        cache_function: str = DEFAULT_CACHE_FUNCTION,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
+        ttl_ms: float = DEFAULT_TTL_MS,
+        tables: Mapping[str, str] | None = None,
+    ) -> None:
+        if deployment is not None and (deployment_url is not None or admin_auth_token is not None):
+            raise InvalidRequestError("a cache takes a deployment, or a deployment_url with its token, not both")
+        if not isinstance(key_prefix, str):
+            raise InvalidRequestError(f"key_prefix is a string, got {type(key_prefix).__name__}")
+        self.key_prefix = key_prefix
+        self.ttl_ms = _lifetime("CACHE", ttl_ms)
+        self.cache_function = cache_function
+        self.tables = dict(tables or {})
+        self.owns = deployment is None
+        self.deployment = deployment or connect(deployment_url, admin_auth_token)
+
+
+class AsyncConvexServerCache(AsyncCaching):
+    """Mastra's server cache on Convex, awaited. Takes what `ConvexServerCache` takes."""
+
+    def __init__(self, **options: Unpack[CacheOptions]) -> None:
+        self._opened = _Opened(**options)
+        self.deployment = self._opened.deployment
+        super().__init__(
+            Backend(self.deployment, self.deployment.asynchronous, self._opened.tables),
+            self._opened.key_prefix,
+            self._opened.ttl_ms,
+        )
+
+    async def close(self) -> None:
+        if self._opened.owns:
+            await self.deployment.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class ConvexServerCache:
+    """Mastra's server cache on Convex, blocking.
+
+    Give it a `deployment`, or a `deployment_url` (any URL `convexorm.connect` takes) with the `admin_auth_token`; with
+    neither it connects to `CONVEX_URL`. A deployment the cache has opened itself is closed with it.
+    """
+
+    def __init__(self, **options: Unpack[CacheOptions]) -> None:
+        self._opened = _Opened(**options)
+        self.deployment = self._opened.deployment
+        self._core = AsyncCaching(
+            Backend(self.deployment, self.deployment.blocking, self._opened.tables),
+            self._opened.key_prefix,
+            self._opened.ttl_ms,
+        )
+
+    get = blocking(AsyncCaching.get)
+    set = blocking(AsyncCaching.set)
+    delete = blocking(AsyncCaching.delete)
+    clear = blocking(AsyncCaching.clear)
+    increment = blocking(AsyncCaching.increment)
+    list_length = blocking(AsyncCaching.list_length)
+    list_push = blocking(AsyncCaching.list_push)
+    list_push_indexed = blocking(AsyncCaching.list_push_indexed)
+    list_from_to = blocking(AsyncCaching.list_from_to)
+
+    def close(self) -> None:
+        if self._opened.owns:
+            self.deployment.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
