@@ -374,6 +374,8 @@ class AsyncSession:
             else:
                 set_[columns[name].field] = dumped
         expect: Expect = {columns[name].field: columns[name].dump(value) for name, value in (expected or {}).items()}
+        if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
+            table.check_size(set_)
         patch = Patch(table, at, set_, tuple(unset), expect, missing="skip" if missing_ok else "fail")
         self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
         return DONE

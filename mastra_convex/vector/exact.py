@@ -11,6 +11,7 @@ import numpy as np
 
 from convexorm import AsyncSession, ConvexORMError, Query
 from convexorm.faces import blocking
+from convexorm.nearest import METRICS, Scored, best_of, exact_scores
 from convexorm.requests import Document
 from mastra_convex.arguments import check_id, check_keys, check_mapping
 from mastra_convex.domain import AsyncDomain, Domain
@@ -27,7 +28,6 @@ from mastra_convex.vector.arguments import (
     check_vectors,
 )
 from mastra_convex.vector.matrices import Matrices, VectorMatrix, metadata_of, vectors_of
-from mastra_convex.vector.scoring import METRICS, Scored, best_of, exact_scores
 
 __all__ = [
     "AsyncExactVectors",

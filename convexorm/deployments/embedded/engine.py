@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from convexorm.deployments.embedded.reads import answer
+from convexorm.deployments.embedded.search import Searcher
 from convexorm.deployments.embedded.tables import SETUP, StoredTable, ensure_table
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.errors import DeploymentError
@@ -27,7 +26,6 @@ from convexorm.requests import (
     Commit,
     DeletedRange,
     Document,
-    Range,
     Read,
     ReadResult,
     Search,
@@ -37,7 +35,6 @@ from convexorm.requests import (
     check_search,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, same
 
 __all__ = ["Engine"]
 
@@ -61,6 +58,7 @@ class Engine:
         self._stored: dict[str, StoredTable] = {}
         self._seen: dict[str, Table] = {}
         self._schema_version = -1
+        self._searcher = Searcher()
         with self._connection():
             pass
 
@@ -204,24 +202,14 @@ class Engine:
     # searches
 
     def search(self, search: Search) -> list[tuple[float, Document]]:
-        """Exact cosine similarity over all documents of the index."""
         index = check_search(search)
-        (result,) = self.read([Read(Range(search.table, "by_creation_time"))])
-        documents = [
-            document
-            for document in result.docs
-            if isinstance(document.get(index.field), list)
-            and len(document[index.field]) == index.dimensions
-            and (not search.filter or any(same(document.get(name, MISSING), value) for name, value in search.filter))
-        ]
-        if not documents:
-            return []
-        matrix = np.array([document[index.field] for document in documents], dtype=np.float64)
-        query = np.asarray(search.vector, dtype=np.float64)
-        norms = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
-        scores = np.divide(matrix @ query, norms, out=np.zeros(len(documents)), where=norms > 0)
-        best = np.argsort(-scores, kind="stable")[: search.limit]
-        return [(float(scores[position]), documents[position]) for position in best]
+        with self._connection() as connection:
+            self._refresh(connection)
+            stored = self._table(connection, search.table)
+            connection.execute("BEGIN")
+            found = self._searcher.search(connection, stored, index, search)
+            connection.execute("COMMIT")
+            return found
 
 
 def _schema_version(connection: sqlite3.Connection) -> int:

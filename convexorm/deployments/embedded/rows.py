@@ -14,15 +14,13 @@ from convexorm.values import Value, loads
 
 __all__ = ["LazyDocuments", "documents", "pack", "stream", "unpack", "unpacked"]
 
-_SHORT = 4
-"""Arrays of fewer numbers stay in the JSON text."""
 _DOUBLE = b"\x08"
 """Ends packed float64; packed float32 has nothing behind it, so its length is a multiple of 4."""
 
 
 def pack(value: Value) -> bytes | None:
-    """An array of numbers as little-endian floats: 4 bytes each if that is exact, else 8. None for anything else."""
-    if type(value) is list and len(value) >= _SHORT:
+    """An array of numbers as little-endian floats: 4 bytes each if that is exact, else 8. None for anything else, or none."""
+    if type(value) is list and value:
         return _floats(np.array(value, dtype=np.float64))
     return _floats(value) if type(value) is np.ndarray else None
 
