@@ -25,7 +25,7 @@ __all__ = [
 
 def error_id(operation: str, status: str) -> str:
     """The contract's id of an error: `MASTRA_STORAGE_CONVEX_LIST_THREADS_INVALID_PAGE`."""
-    return f"MASTRA_STORAGE_CONVEX_{operation}_{status}".upper()
+    return f"MASTRA_STORAGE_CONVEX_{operation}_{status}".replace(".", "_").upper()
 
 
 class MastraError(ConvexORMError):
