@@ -1016,6 +1016,28 @@ async def test_a_commit_sent_twice_is_applied_once(deployment: Deployment, open_
     assert [one.id for one in await open_().all(Note.query().full_scan())] == ["n"]
 
 
+@pytest.mark.parametrize(
+    "unique",
+    [Key("by_a", (1.0,)), Key("by_a_and_b", (1.0,)), Key("by_a_and_b", (1.0, MISSING)), Key("by_key", ("first",))],
+    ids=["an index", "a part of an index", "a missing field", "another field"],
+)
+@pytest.mark.parametrize("together", [False, True], ids=["stored", "in one commit"])
+async def test_a_unique_key_sees_all_that_was_written_before(
+    open_: Open, deployment: Deployment, unique: Key, together: bool
+) -> None:
+    port, table = deployment.asynchronous, Anything.__table__
+    first = Insert(table, {"key": "first", "a": 1.0})
+    other = Insert(table, {"key": "other", "a": 2.0}, Key("by_a", (2.0,)))
+    last = Insert(table, {"key": "last", "a": 3.0}, unique)
+    if not together:
+        await port.commit(Commit(uuid4().hex, [first]))
+    writes = [first, other, last] if together else [other, last]
+    with pytest.raises(StaleDataError) as refused:
+        await port.commit(Commit(uuid4().hex, writes))
+    assert (refused.value.reason, refused.value.write) == ("exists", len(writes) - 1)
+    assert await open_().count(Anything.query().full_scan()) == (0 if together else 1)
+
+
 class Lossy:
     """A port that applies commits and loses the answers to the first ones."""
 
