@@ -1,0 +1,272 @@
+"""What operations cost on Convex: calls, documents read and bytes answered, counted by the local host, and their limits.
+
+`python -m bench.costs` starts a host, runs every scenario and prints the table. The tests hold each scenario to its limits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+
+from bench.tables import print_table
+from convexorm import Model, Session
+from convexorm.model import dump
+from convexorm.values import dumps
+from mastra_convex import ConvexStore, Message, Thread
+from tests.conftest import ADMIN_KEY, ROOT, Host, start_host, stop_host
+
+__all__ = ["SCENARIOS", "Cost", "Scenario", "measure"]
+
+_START = datetime(2024, 5, 1, tzinfo=UTC)
+_TEXT = "What was said here is about as long as what people say to an agent, and it is the same every time. " * 3
+_BATCH = 500
+
+
+@attrs.frozen
+class Scenario:
+    """An operation and what it may cost.
+
+    `setup` stores what it works on, under ids that begin with the name it is given; `run` does it and answers the entities
+    it was answered. The limits: calls, documents read, bytes answered as a multiple of those entities' JSON, and in all.
+    """
+
+    name: str
+    setup: Callable[[ConvexStore, str], None]
+    run: Callable[[ConvexStore, str], Iterable[Model]]
+    calls: int
+    documents: int | None = None
+    times_the_page: float | None = None
+    answered: int | None = None
+
+
+@attrs.frozen
+class Cost:
+    """What a scenario took; `page` is the size of the JSON of what was answered."""
+
+    calls: int
+    documents: int
+    answered: int
+    page: int
+
+    def over(self, scenario: Scenario) -> list[str]:
+        """The limits it is over, in words."""
+        limits = [
+            ("calls", self.calls, scenario.calls),
+            ("documents read", self.documents, scenario.documents),
+            ("bytes answered", self.answered, scenario.answered),
+        ]
+        if scenario.times_the_page is not None:
+            limits.append(("bytes answered", self.answered, int(scenario.times_the_page * self.page)))
+        return [f"{actual} {what}, at most {most}" for what, actual, most in limits if most is not None and actual > most]
+
+
+def measure(scenario: Scenario, host: Host, name: str) -> Cost:
+    """Run a scenario on a host; `name` is one that nothing there begins with."""
+    with host.connect() as deployment:
+        store = ConvexStore(id="costs", deployment=deployment)
+        scenario.setup(store, name)
+        host.reset()
+        answered = list(scenario.run(store, name))
+        counts = host.metrics()
+    page = sum(len(_row(entity)) for entity in answered)
+    return Cost(counts["calls"], counts["documentsRead"], counts["responseBytes"], page)
+
+
+def _row(entity: Model) -> bytes:
+    return dumps({**dump(entity), "_id": entity.convex_id, "_creationTime": entity.creation_time}).encode()
+
+
+# -- what there is -------------------------------------------------------------------------------------------------
+
+
+def _messages(name: str, count: int, first: int = 0) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"{name}-{number}",
+            "thread_id": name,
+            "resource_id": f"{name}-r",
+            "role": "assistant" if number % 2 else "user",
+            "type": "v2",
+            "content": {"format": 2, "parts": [{"type": "text", "text": _TEXT}], "metadata": {"number": number}},
+            "created_at": _START + timedelta(seconds=number),
+        }
+        for number in range(first, first + count)
+    ]
+
+
+def _thread(name: str, resource_id: str, number: int = 0) -> dict[str, Any]:
+    moment = _START + timedelta(seconds=number)
+    return {
+        "id": name,
+        "resource_id": resource_id,
+        "title": "A conversation about plants",
+        "metadata": {"topic": "plants", "text": _TEXT},
+        "created_at": moment,
+        "updated_at": moment,
+    }
+
+
+def _thread_of(count: int, threads: int = 1) -> Callable[[ConvexStore, str], None]:
+    """A setup of threads with so many messages each; the first one has the scenario's name."""
+
+    def setup(store: ConvexStore, name: str) -> None:
+        with Session(store.deployment) as session:
+            for number in range(threads):
+                thread = f"{name}{number or ''}"
+                session.add(Thread(**_thread(thread, f"{name}-r")), unique=False, returning=False)
+                for first in range(0, count, _BATCH):
+                    batch = _messages(thread, min(_BATCH, count - first), first)
+                    session.add_all((Message(**one) for one in batch), unique=False, returning=False)
+                    session.commit()
+                    session.expunge_all()
+
+    return setup
+
+
+def _threads_of_a_resource(count: int) -> Callable[[ConvexStore, str], None]:
+    def setup(store: ConvexStore, name: str) -> None:
+        with Session(store.deployment) as session:
+            threads = (Thread(**_thread(f"{name}-{number}", f"{name}-r", number)) for number in range(count))
+            session.add_all(threads, unique=False, returning=False)
+            session.commit()
+
+    return setup
+
+
+# -- what is done --------------------------------------------------------------------------------------------------
+
+
+def _last_page(total: bool, threads: int = 1) -> Callable[[ConvexStore, str], Sequence[Model]]:
+    def run(store: ConvexStore, name: str) -> Sequence[Model]:
+        return store.memory.list_messages(
+            thread_id=[f"{name}{number or ''}" for number in range(threads)],
+            per_page=20,
+            order_by={"direction": "DESC"},
+            include_total=total,
+        ).messages
+
+    return run
+
+
+def _save(store: ConvexStore, name: str) -> Sequence[Model]:
+    store.memory.save_messages(messages=_messages(name, 100))
+    return ()
+
+
+def _update(store: ConvexStore, name: str) -> Sequence[Model]:
+    updates = [{"id": f"{name}-{number}", "content": {"metadata": {"seen": True}}} for number in range(20)]
+    store.memory.update_messages(messages=updates)
+    return ()
+
+
+def _include(store: ConvexStore, name: str) -> Sequence[Model]:
+    return store.memory.list_messages(
+        thread_id=name,
+        per_page=0,
+        include=[{"id": f"{name}-500", "with_previous_messages": 2, "with_next_messages": 2}],
+    ).messages
+
+
+def _list_threads(store: ConvexStore, name: str) -> Sequence[Model]:
+    filter_: Any = {"resource_id": f"{name}-r"}
+    return store.memory.list_threads(filter=filter_, per_page=10, include_total=False).threads
+
+
+def _get_thread(store: ConvexStore, name: str) -> Sequence[Model]:
+    thread = store.memory.get_thread_by_id(thread_id=name)
+    return () if thread is None else (thread,)
+
+
+def _delete_thread(store: ConvexStore, name: str) -> Sequence[Model]:
+    store.memory.delete_thread(thread_id=name)
+    return ()
+
+
+def _read_five(store: ConvexStore, name: str) -> Sequence[Model]:
+    threads = Thread.query().by_index("by_resource", resource_id=f"{name}-r")
+    messages = Message.query().by_index("by_thread_created", thread_id=name)
+    with Session(store.deployment) as session:
+        lists = session.read(
+            threads.limit(1), messages.limit(1), messages.order("desc").limit(1), messages.limit(3), messages.count()
+        )
+    return [entity for one in lists if isinstance(one, list) for entity in one]
+
+
+SCENARIOS = (
+    *(
+        Scenario(
+            f"list_messages, last 20 of {count:,}, without total",
+            *(_thread_of(count), _last_page(total=False)),
+            calls=1,
+            documents=21,
+            times_the_page=1.3,
+        )
+        for count in (10, 1_000, 5_000)
+    ),
+    Scenario(
+        "list_messages, last 20 of 1,000, with total",
+        *(_thread_of(1_000), _last_page(total=True)),
+        calls=1,
+        documents=1_021,
+        times_the_page=1.3,
+    ),
+    Scenario(
+        "list_messages, last 20 of 3 threads of 300, without total",
+        *(_thread_of(300, threads=3), _last_page(total=False, threads=3)),
+        calls=1,
+        documents=63,
+    ),
+    Scenario("save_messages, 100 new", _thread_of(10), _save, calls=1, documents=102, answered=8_192),
+    Scenario(  # Convex reads a document that is replaced twice: to find it, and to write it
+        "save_messages, 100 stored before", _thread_of(100), _save, calls=1, documents=202, answered=8_192
+    ),
+    Scenario("update_messages, 20", _thread_of(100), _update, calls=2, documents=62),
+    Scenario("include of one with 2 before and 2 after, of 1,000", _thread_of(1_000), _include, calls=2, documents=8),
+    Scenario(
+        "list_threads, 10 of a resource's 100, without total",
+        *(_threads_of_a_resource(100), _list_threads),
+        calls=1,
+        documents=11,
+        times_the_page=1.3,
+    ),
+    Scenario("get_thread_by_id", _thread_of(100), _get_thread, calls=1, documents=1),
+    Scenario("delete_thread with 3,000 messages", _thread_of(3_000), _delete_thread, calls=4, answered=4_096),
+    Scenario("session.read of 5", _thread_of(100), _read_five, calls=1),
+)
+
+
+def _limit(value: float | None, unit: str = "") -> str:
+    return "" if value is None else f"{value:,}{unit}"
+
+
+def main() -> int:
+    process, url = start_host(ROOT / "convex")
+    over: list[str] = []
+    rows: list[list[str]] = []
+    try:
+        for number, scenario in enumerate(SCENARIOS):
+            cost = measure(scenario, Host(url, ADMIN_KEY), f"scenario-{number}")
+            over += [f"{scenario.name}: {problem}" for problem in cost.over(scenario)]
+            times = f"{cost.answered / cost.page:.2f}" if cost.page else ""
+            most = _limit(scenario.times_the_page, " x") or _limit(scenario.answered)
+            counts = [
+                (cost.calls, _limit(scenario.calls)),
+                (cost.documents, _limit(scenario.documents)),
+                (cost.answered, most),
+            ]
+            rows.append([scenario.name, *(cell for count, limit in counts for cell in (f"{count:,}", limit)), times])
+    finally:
+        stop_host(process)
+    heads = ["operation", "calls", "at most", "documents read", "at most", "bytes answered", "at most", "x the page"]
+    print_table("What operations cost on Convex, counted by the local host", heads, rows)
+    for problem in over:
+        print(f"over its limit: {problem}")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
