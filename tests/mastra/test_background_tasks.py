@@ -11,6 +11,8 @@ from typing import Any, get_args
 import pytest
 
 from convexorm import Deployment, LimitExceeded, Session, connect
+from convexorm.deployments import Port
+from convexorm.requests import Commit
 from mastra_convex import (
     AsyncBackgroundTasks,
     AsyncConvexStore,
@@ -20,6 +22,7 @@ from mastra_convex import (
     InvalidArgument,
     TaskFilter,
 )
+from mastra_convex.domain import Backend
 from mastra_convex.entities import TaskStatus
 from tests.conftest import ADMIN_KEY, ROOT, Host, start_host, stop_host
 from tests.mastra.support import at, at_once
@@ -514,6 +517,34 @@ def test_a_task_taken_up_meanwhile_is_not_deleted(open_deployment: Any, kind: st
     taken = at_once(2, work)[1]
     left = tasks.list_tasks(filter={"agent_id": f"{unique}agent", "order_direction": "desc"})
     assert [one.id for one in left.tasks] == taken
+
+
+class _Interposed:
+    """A port that lets somebody else act just before each commit."""
+
+    def __init__(self, port: Port, before: Callable[[], object]) -> None:
+        self._port = port
+        self._before = before
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    async def commit(self, commit: Commit) -> Any:
+        self._before()
+        return await self._port.commit(commit)
+
+
+@pytest.mark.parametrize("page", [{}, {"per_page": 2}], ids=["whole", "page"])
+def test_a_task_taken_up_just_before_the_deletion_stays(deployment: Deployment, unique: str, page: Any) -> None:
+    tasks = ConvexStore(id="test", deployment=deployment).background_tasks
+    for number in range(2):
+        tasks.create_task(task=task(f"{unique}{number}", unique))
+    port: Any = _Interposed(
+        deployment.blocking, lambda: tasks.update_task(task_id=f"{unique}0", update={"status": "running"})
+    )
+    doomed: Any = {"agent_id": f"{unique}agent", "status": "pending", **page}
+    BackgroundTasks(Backend(deployment, port, {})).delete_tasks(filter=doomed)
+    assert [one.id for one in tasks.list_tasks(filter={"agent_id": f"{unique}agent"}).tasks] == [f"{unique}0"]
 
 
 def test_clearing_removes_every_task(open_deployment: Callable[[str], Deployment]) -> None:
