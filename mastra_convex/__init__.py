@@ -15,6 +15,7 @@ from mastra_convex.background_tasks import (
 from mastra_convex.cache import AsyncConvexServerCache, CacheOptions, ConvexServerCache
 from mastra_convex.channels import AsyncChannels, Channels
 from mastra_convex.chunks import BufferedObservationChunk
+from mastra_convex.documents import AsyncDocuments, Documents, EqualityFilter
 from mastra_convex.entities import (
     BackgroundTask,
     CacheEntry,
@@ -84,6 +85,7 @@ __all__ = [
     "AsyncChannels",
     "AsyncConvexServerCache",
     "AsyncConvexStore",
+    "AsyncDocuments",
     "AsyncMemory",
     "AsyncSchedules",
     "AsyncScores",
@@ -105,6 +107,8 @@ __all__ = [
     "CopyFilter",
     "DateRange",
     "Document",
+    "Documents",
+    "EqualityFilter",
     "HistoryOptions",
     "Include",
     "InvalidArgument",

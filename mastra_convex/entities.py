@@ -402,8 +402,8 @@ class CacheListItem(Model, table="mastra_cache_list_items"):
     by_key_index = Index("key", "index")
 
 
-class Document(Model, table="mastra_documents"):
-    """A record of any table without a type of its own, known by `table` and `record_key`."""
+class Document(Model, table="mastra_documents", primary_key=("table", "record_key")):
+    """A record of any table without a type of its own; `record_key` is its id as text."""
 
     table: Mapped[str]
     record_key: Mapped[str] = field(name="primaryKey")

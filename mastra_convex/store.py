@@ -12,6 +12,7 @@ from convexorm.errors import InvalidRequestError
 from mastra_convex import entities
 from mastra_convex.background_tasks import AsyncBackgroundTasks, BackgroundTasks
 from mastra_convex.channels import AsyncChannels, Channels
+from mastra_convex.documents import AsyncDocuments, Documents
 from mastra_convex.domain import Backend
 from mastra_convex.errors import UnknownStore
 from mastra_convex.memory import AsyncMemory, Memory
@@ -109,6 +110,7 @@ class ConvexStore(_Store):
         self.background_tasks = BackgroundTasks(backend)
         self.schedules = Schedules(backend)
         self.channels = Channels(backend)
+        self.documents = Documents(backend)
 
     @property
     def stores(self) -> Mapping[str, Any]:
@@ -119,6 +121,7 @@ class ConvexStore(_Store):
             "background_tasks": self.background_tasks,
             "schedules": self.schedules,
             "channels": self.channels,
+            "documents": self.documents,
         }
 
     @overload
@@ -133,6 +136,8 @@ class ConvexStore(_Store):
     def get_store(self, name: Literal["schedules"]) -> Schedules: ...
     @overload
     def get_store(self, name: Literal["channels"]) -> Channels: ...
+    @overload
+    def get_store(self, name: Literal["documents"]) -> Documents: ...
     @overload
     def get_store(self, name: str) -> Any: ...
     def get_store(self, name: str) -> Any:
@@ -165,6 +170,7 @@ class AsyncConvexStore(_Store):
         self.background_tasks = AsyncBackgroundTasks(backend)
         self.schedules = AsyncSchedules(backend)
         self.channels = AsyncChannels(backend)
+        self.documents = AsyncDocuments(backend)
 
     @property
     def stores(self) -> Mapping[str, Any]:
@@ -175,6 +181,7 @@ class AsyncConvexStore(_Store):
             "background_tasks": self.background_tasks,
             "schedules": self.schedules,
             "channels": self.channels,
+            "documents": self.documents,
         }
 
     @overload
@@ -189,6 +196,8 @@ class AsyncConvexStore(_Store):
     async def get_store(self, name: Literal["schedules"]) -> AsyncSchedules: ...
     @overload
     async def get_store(self, name: Literal["channels"]) -> AsyncChannels: ...
+    @overload
+    async def get_store(self, name: Literal["documents"]) -> AsyncDocuments: ...
     @overload
     async def get_store(self, name: str) -> Any: ...
     async def get_store(self, name: str) -> Any:
