@@ -105,7 +105,11 @@ async def test_patching_merges_one_level_deep(documents: AsyncDocuments, unique:
 
 
 async def test_loading_by_fields_gives_the_first_stored(documents: AsyncDocuments, unique: str) -> None:
-    rows: list[dict[str, Any]] = [{"id": "b", "x": 1, "y": 1}, {"id": "a", "x": 1, "y": 2}, {"id": "c", "x": None, "$k": "s"}]
+    rows: list[dict[str, Any]] = [
+        {"id": "b", "x": 1, "y": 1},
+        {"id": "a", "x": 1, "y": 2},
+        {"id": "c", "x": None, "$k": "s"},
+    ]
     for row in rows:
         await documents.insert(table_name=unique, record=row)
     assert await documents.load(table_name=unique, keys={"x": 1}) == rows[0]
@@ -179,15 +183,6 @@ def test_documents_are_a_domain_of_the_store(open_deployment: Callable[[str], De
 
 _TYPED = ["mastra_threads", "mastra_workflow_snapshot", "mastra_vector_indexes", "mastra_vector_x"]
 _TABLES: list[Any] = ["", " ", None, 5, *_TYPED]
-    "",
-    " ",
-    None,
-    5,
-    "mastra_threads",
-    "mastra_workflow_snapshot",
-    "mastra_vector_indexes",
-    "mastra_vector_x",
-]
 CALLS: dict[str, dict[str, Any]] = {
     "insert": {"record": {"id": "a"}},
     "batch_insert": {"records": [{"id": "a"}]},
