@@ -728,8 +728,10 @@ class AsyncSession:
         Those touched since the last commit are kept; those whose mutable values were handed out before it only as long as
         somebody else keeps them.
         """
-        watched = [one for one in self._watched if id(one) not in self._touched and one._state.session is self]
-        return [*self._touched.values(), *watched]
+        touched = list(self._touched.values())
+        if self._watched:
+            touched += [one for one in self._watched if id(one) not in self._touched and one._state.session is self]
+        return touched
 
     def _patches(self) -> list[_Operation]:
         """The changes of persistent instances that are not to be deleted."""
