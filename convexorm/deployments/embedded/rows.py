@@ -19,7 +19,7 @@ _DOUBLE = b"\x08"
 
 
 def pack(value: Value) -> bytes | None:
-    """An array of numbers as little-endian floats: 4 bytes each if that is exact, else 8. None for anything else, or none."""
+    """An array of numbers as little-endian floats: 4 bytes each if that is exact, else 8; None for all else."""
     if type(value) is list and value:
         return _floats(np.array(value, dtype=np.float64))
     return _floats(value) if type(value) is np.ndarray else None
