@@ -1,0 +1,122 @@
+"""Updates that say what they expect: written if it is so, refused whole if it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from convexorm import (
+    Deployment,
+    Index,
+    LimitExceeded,
+    Mapped,
+    Model,
+    Session,
+    StaleDataError,
+    ValidationError,
+    connect,
+    field,
+)
+from tests.conftest import Host
+from tests.models import Counter, Note
+
+
+@pytest.fixture
+def host(models_host: Host) -> Host:
+    return models_host
+
+
+def add(deployment: Deployment, id: str, **attributes: Any) -> None:
+    with Session(deployment) as session:
+        session.add(Note(id=id, **attributes))
+        session.commit()
+
+
+def title_of(deployment: Deployment, id: str) -> str:
+    with Session(deployment) as session:
+        note = session.get(Note, id)
+        assert note is not None
+        return note.title
+
+
+def test_an_update_is_written_where_everything_expected_is_so(deployment: Deployment, unique: str) -> None:
+    add(deployment, unique, title="old", body="b", tags=["x"])
+    with Session(deployment) as session:
+        expected = {"title": "old", "body": "b", "tags": ["x"], "meta": None}
+        session.update(Note, unique, {"title": "new"}, expected=expected)
+        session.commit()
+    assert title_of(deployment, unique) == "new"
+
+
+@pytest.mark.parametrize(
+    ("expected", "field"),
+    [({"title": "other"}, "title"), ({"title": "old", "body": ""}, "body"), ({"meta": {"a": 1}}, "meta")],
+)
+def test_an_update_that_expects_something_else_is_refused_with_the_whole_commit(
+    deployment: Deployment, unique: str, expected: dict[str, Any], field: str
+) -> None:
+    add(deployment, unique, title="old", body="b")
+    with Session(deployment) as session:
+        session.add(Counter(name=unique))
+        session.update(Note, unique, {"title": "new"}, expected=expected)
+        with pytest.raises(StaleDataError) as caught:
+            session.commit()
+    assert (caught.value.reason, caught.value.write, list(caught.value.fields)) == ("changed", 1, [field])
+    assert title_of(deployment, unique) == "old"
+    with Session(deployment) as session:
+        assert session.get(Counter, unique) is None
+
+
+def test_an_expectation_of_a_document_that_is_gone(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session:
+        session.update(Note, unique, {"title": "new"}, expected={"title": "old"})
+        with pytest.raises(StaleDataError) as caught:
+            session.commit()
+        assert caught.value.reason == "missing"
+        session.rollback()
+        session.update(Note, unique, {"title": "new"}, expected={"title": "old"}, missing_ok=True)
+        session.commit()
+        assert session.get(Note, unique) is None
+
+
+def test_an_expectation_names_an_attribute_and_a_value_it_can_have() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        for expected in ({"titel": "x"}, {"title": None}):
+            with pytest.raises(ValidationError):
+                session.update(Note, "n", {"title": "new"}, expected=expected)
+
+
+def test_an_update_larger_than_a_document_is_refused_with_both_sizes() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        with pytest.raises(LimitExceeded) as caught:
+            session.update(Note, "n", {"body": "x" * (1 << 20)})
+        assert (caught.value.maximum, (caught.value.actual or 0) > 1 << 20) == (1 << 20, True)
+
+
+def test_none_finds_missing_fields_too_where_the_field_is_optional() -> None:
+    class Before(Model, table="rows"):
+        name: Mapped[str]
+        by_name = Index("name")
+
+    class After(Model, table="rows"):
+        name: Mapped[str]
+        owner: Mapped[str | None] = field(none="null", optional=True, default=None)
+        by_name = Index("name")
+        by_owner = Index("owner")
+
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add(Before(name="missing"))
+            session.commit()
+        with Session(deployment) as session:
+            session.add(After(name="null"))
+            session.add(After(name="owned", owner="o"))
+            session.commit()
+            for query in (
+                After.query().where(After.owner.is_(None)),
+                After.query().by_index("by_owner", owner=None),
+                After.query().by_index("by_name", After.name >= "").where(After.owner.in_([None])),
+            ):
+                assert {row.name for row in session.all(query)} == {"missing", "null"}
+            assert [row.name for row in session.all(After.query().where(After.owner.is_not(None)))] == ["owned"]
