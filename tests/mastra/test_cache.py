@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Barrier, local
 from typing import Any
 
 import pytest
@@ -548,19 +548,26 @@ def work_some(deployment: Deployment, worker: int) -> None:
         work(cache, worker * 10 + number)
 
 
-def test_an_expired_list_is_begun_anew_by_one_of_many(open_deployment: Callable[[str], Deployment], clock: Clock) -> None:
+def test_an_expired_list_is_begun_anew_by_one_of_many(
+    open_deployment: Callable[[str], Deployment], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployment = open_deployment("sqlite")
     cache = ConvexServerCache(deployment=deployment, key_prefix="p:")
     store_list(deployment, "p:k", "p:", 20)
     with Session(deployment) as session:
         session.update(CacheEntry, "p:k", {"expires_at": clock.now})
         session.commit()
-    start = threading.Barrier(8)
+    all_have_read = Barrier(8)
+    own = local()
+    expiry = module._expiry
 
-    def push(number: int) -> None:
-        start.wait()
-        cache.list_push(key="k", value=number)
+    def wait(ttl_ms: float) -> float | None:
+        if not hasattr(own, "waited"):
+            own.waited = True
+            all_have_read.wait()
+        return expiry(ttl_ms)
 
+    monkeypatch.setattr(module, "_expiry", wait)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(push, range(8)))
+        list(threads.map(lambda number: cache.list_push(key="k", value=number), range(8)))
     assert sorted(cache.list_from_to(key="k", from_=0)) == list(range(8))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import attrs
@@ -734,13 +735,18 @@ def test_swaps_and_appends_at_once_activate_each_chunk_once(
 
 @pytest.mark.parametrize("kind", ["sqlite", "host"])
 def test_of_many_swaps_of_a_reflection_one_succeeds(
-    open_deployment: Callable[[str], Deployment], kind: str, unique: str
+    open_deployment: Callable[[str], Deployment], kind: str, unique: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = ConvexStore(id="test", deployment=open_deployment(kind)).memory
     record = memory.initialize_observational_memory(thread_id=unique, resource_id="r", scope="thread", config={})
     memory.update_buffered_reflection(
         id=record.id, reflection="R", token_count=1, input_token_count=1, reflected_observation_line_count=0
     )
+    all_have_read = Barrier(8)
+
+    def wait(active: str, reflection: str, lines: int) -> str:
+        all_have_read.wait()
+        return reflected(active, reflection, lines)
 
     def swap(_: int) -> bool:
         try:
@@ -749,8 +755,9 @@ def test_of_many_swaps_of_a_reflection_one_succeeds(
             return False
         return True
 
+    monkeypatch.setattr("mastra_convex.memory.observational.reflected", wait)
     with ThreadPoolExecutor(8) as threads:
-        assert sum(threads.map(swap, range(16))) == 1
+        assert sum(threads.map(swap, range(8))) == 1
     assert len(memory.get_observational_memory_history(thread_id=unique, resource_id="r")) == 2
 
 
