@@ -748,7 +748,7 @@ class AsyncSession:
             unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
             expect: Expect = {field: old for field, (old, _) in changes.items()}
             table = self._table(type(instance))
-            if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
+            if any(map(_may_be_large, set_.values())):
                 table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
             patch = Patch(table, document["_id"], set_, unset, expect)
             patches.append(_Operation(lambda patch=patch: patch, self._patched(instance), instance))  # type: ignore[misc]
@@ -831,6 +831,11 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
                 changes[column.field] = (old, new)
     return changes
+
+
+def _may_be_large(value: Value) -> bool:
+    """Whether a document may become too large through this value, so that it has to be measured."""
+    return len(value) > MAX_DOCUMENT_SIZE // 64 if isinstance(value, str | bytes) else isinstance(value, dict | list)
 
 
 def _loads_as(column: Column[Any], old: Value | Missing, new: Value | Missing) -> bool:

@@ -333,17 +333,24 @@ class MarkedJsonType(JsonType):
 
 def _plain(value: Any) -> Value:
     """Tuples as lists, mappings as dicts, dates as ISO strings, numpy numbers as numbers; the rest as it is."""
+    try:
+        return _plain_at_any_depth(value)
+    except RecursionError:
+        raise ValidationError("nested too deeply, or in itself") from None
+
+
+def _plain_at_any_depth(value: Any) -> Value:
     kind = type(value)
     if kind is str or kind is float or kind is int or kind is bool or value is None or kind is bytes:
         return value
     if kind is dict:
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _plain_at_any_depth(item) for name, item in value.items()}
     if kind is list or kind is tuple:
-        return [_plain(item) for item in value]
+        return [_plain_at_any_depth(item) for item in value]
     if isinstance(value, datetime):
         return iso_timestamp(value)
     if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _plain_at_any_depth(item) for name, item in value.items()}
     if isinstance(value, str):
         return str(value)
     if isinstance(value, Real):
