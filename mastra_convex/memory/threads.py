@@ -109,6 +109,7 @@ class AsyncThreads(AsyncDomain):
             thread = await _owned(session, id, resource_id)
             metadata = None if thread is None else update(thread)
             if thread is not None and metadata is not None:
+                check_mapping("UPDATE_THREAD_METADATA", "update", metadata)
                 thread.metadata = merged(thread.metadata, metadata)
                 thread.updated_at = now()
             return thread
