@@ -20,7 +20,7 @@ from uuid import uuid4
 import attrs
 
 from convexorm import AsyncSession, Query, StaleDataError
-from mastra_convex.arguments import check_id, check_instant, check_keys, check_mapping
+from mastra_convex.arguments import check_id, check_instant, check_keys, check_limit, check_mapping, naming
 from mastra_convex.chunks import BufferedObservationChunk
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import ObservationalMemory
@@ -96,7 +96,7 @@ class AsyncObservations(AsyncDomain):
         if given.get("to") is not None:
             query = query.where(ObservationalMemory.created_at <= check_instant(operation, "options.to", given["to"]))
         query = query.offset(_whole(operation, "options.offset", given.get("offset") or 0))
-        query = query.limit(None if limit is None else _whole(operation, "limit", limit))
+        query = query.limit(check_limit(operation, "limit", limit))
         async with self._session() as session:
             return await session.all(query)
 
@@ -115,9 +115,10 @@ class AsyncObservations(AsyncDomain):
         record = _empty(operation, thread_id, resource_id, scope)
         record.config = dict(check_mapping(operation, "config", config))
         record.observed_timezone = _text(operation, "observed_timezone", observed_timezone)
-        async with self._session() as session:
-            session.add(record, returning=False)
-            await session.commit()
+        with naming(operation, "config"):
+            async with self._session() as session:
+                session.add(record, returning=False)
+                await session.commit()
         return record
 
     async def insert_observational_memory_record(self, *, record: ObservationalMemory | Mapping[str, Any]) -> None:
@@ -126,10 +127,12 @@ class AsyncObservations(AsyncDomain):
         `record` is a generation, or a mapping of its attributes with at least `id`, `scope`, `resource_id` and, for a
         thread's, `thread_id`. How it is found follows from those, whatever its `lookup_key`.
         """
-        stored = _record("INSERT_OBSERVATIONAL_MEMORY_RECORD", "record", record)
-        async with self._session() as session:
-            session.upsert(stored, returning=False)
-            await session.commit()
+        operation = "INSERT_OBSERVATIONAL_MEMORY_RECORD"
+        stored = _record(operation, "record", record)
+        with naming(operation, "record"):
+            async with self._session() as session:
+                session.upsert(stored, returning=False)
+                await session.commit()
 
     async def clear_observational_memory(self, *, thread_id: str | None, resource_id: str) -> None:
         """Delete all generations of a thread, or without one of a resource."""
@@ -172,7 +175,7 @@ class AsyncObservations(AsyncDomain):
             if timezone is not None:
                 record.observed_timezone = timezone
 
-        await self._change(operation, id, update)
+        await self._change(operation, id, update, "observations")
 
     async def update_buffered_observations(
         self, *, id: str, chunk: ObservationChunk, last_buffered_at_time: datetime | None = None
@@ -195,7 +198,7 @@ class AsyncObservations(AsyncDomain):
                 record.last_buffered_at_time = last_buffered_at_time
             return True
 
-        await self._change(operation, id, append)
+        await self._change(operation, id, append, "chunk")
 
     async def swap_buffered_to_active(
         self,
@@ -247,7 +250,7 @@ class AsyncObservations(AsyncDomain):
             record.buffered_observation_chunks = _left(stored, known, chosen) or None
             return True
 
-        await self._change(operation, id, swap)
+        await self._change(operation, id, swap, "buffered_chunks")
         return activated
 
     # -- reflections -----------------------------------------------------------------------------------------------
@@ -271,8 +274,9 @@ class AsyncObservations(AsyncDomain):
             session.add(following, returning=False)
             return following
 
-        async with self._session() as session:
-            return await session.transact(create)
+        with naming(operation, "current_record"):
+            async with self._session() as session:
+                return await session.transact(create)
 
     async def update_buffered_reflection(
         self,
@@ -300,7 +304,7 @@ class AsyncObservations(AsyncDomain):
             record.buffered_reflection_input_tokens = (record.buffered_reflection_input_tokens or 0) + input_tokens
             record.reflected_observation_line_count = lines
 
-        await self._change(operation, id, update)
+        await self._change(operation, id, update, "reflection")
 
     async def swap_buffered_reflection_to_active(
         self, *, current_record: ObservationalMemory | Mapping[str, Any], token_count: float
@@ -375,12 +379,17 @@ class AsyncObservations(AsyncDomain):
             stored = record.config
             record.config = _merged(stored if isinstance(stored, Mapping) else {}, config)
 
-        await self._change(operation, id, update)
+        await self._change(operation, id, update, "config")
 
     # -- underneath ------------------------------------------------------------------------------------------------
 
-    async def _change(self, operation: str, id: str, change: Callable[[ObservationalMemory], bool | None]) -> None:
-        """Change a stored record atomically; nothing is written where `change` answers False."""
+    async def _change(
+        self, operation: str, id: str, change: Callable[[ObservationalMemory], bool | None], argument: str
+    ) -> None:
+        """Change a stored record atomically; nothing is written where `change` answers False.
+
+        `argument` is what a value comes from that cannot be stored.
+        """
         check_id(operation, "id", id)
 
         async def run(session: AsyncSession) -> None:
@@ -388,8 +397,9 @@ class AsyncObservations(AsyncDomain):
             if change(record) is not False:
                 _stamp(record)
 
-        async with self._session() as session:
-            await session.transact(run)
+        with naming(operation, argument):
+            async with self._session() as session:
+                await session.transact(run)
 
     async def _set(self, operation: str, id: str, **values: Any) -> None:
         """Set attributes of a stored record without reading it."""

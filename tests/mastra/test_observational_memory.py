@@ -658,6 +658,24 @@ async def test_pending_tokens_are_a_finite_number_from_0(count: Any) -> None:
     assert error.value.id == "MASTRA_STORAGE_CONVEX_SET_PENDING_MESSAGE_TOKENS_INVALID_INPUT"
 
 
+@pytest.mark.parametrize("value", [_NAN, object(), b"x"])
+async def test_what_json_cannot_hold_is_refused_and_changes_nothing(memory: AsyncMemory, unique: str, value: Any) -> None:
+    record = await observed(memory, unique)
+    bad = {"a": [value]}
+    for call in (
+        observed(memory, unique, config=bad),
+        buffered(memory, record.id, chunk("c", extracted_values=bad)),
+        memory.update_observational_memory_config(id=record.id, config=bad),
+        memory.insert_observational_memory_record(
+            record={"id": unique, "scope": "thread", "thread_id": unique, "resource_id": "r", "metadata": bad}
+        ),
+    ):
+        with pytest.raises(InvalidArgument):
+            await call
+    (stored,) = await memory.get_observational_memory_history(thread_id=unique, resource_id="r")
+    assert (stored.config, stored.buffered_observation_chunks) == ({}, None)
+
+
 async def test_a_record_over_the_document_limit_is_refused_and_stays(memory: AsyncMemory, unique: str) -> None:
     record = await observed(memory, unique)
     await buffered(memory, record.id, chunk("c1", observations="x" * 600_000))
