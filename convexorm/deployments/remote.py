@@ -23,6 +23,7 @@ from convexorm.errors import (
     AuthError,
     ConvexORMError,
     DeploymentError,
+    FunctionNotFound,
     IndexRangeError,
     LimitExceeded,
     StaleDataError,
@@ -51,7 +52,7 @@ from convexorm.wire import (
     encode_search,
 )
 
-__all__ = ["RemoteDeployment"]
+__all__ = ["Kind", "RemoteDeployment", "RemotePort"]
 
 MAX_ARGUMENTS = 16 << 20
 """Bytes of the arguments of one call (Convex limit)."""
@@ -103,8 +104,8 @@ class RemoteDeployment(Deployment):
         self._client = httpx2.Client(**self._options)
         self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
         self._closed = False
-        self.blocking: Port = _RemotePort(self._url, functions, self._post, _sleep)
-        self.asynchronous: Port = _RemotePort(self._url, functions, self._post_async, asyncio.sleep)
+        self.blocking: RemotePort = RemotePort(self._url, functions, self._post, _sleep)
+        self.asynchronous: RemotePort = RemotePort(self._url, functions, self._post_async, asyncio.sleep)
 
     def _request(self, kind: Kind, body: bytes) -> httpx2.Request:
         """A call. The clients' own way to build one merges URLs, headers and cookies, for a fifth of a call's time."""
@@ -145,7 +146,7 @@ async def _sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-class _RemotePort:
+class RemotePort:
     """The protocol, knowing neither how one posts nor how one waits."""
 
     def __init__(self, url: str, functions: str, post: Post, pause: Pause) -> None:
@@ -170,10 +171,16 @@ class _RemotePort:
         return decode_search(await self._call("action", "search", encode_search(search)))
 
     async def _call(self, kind: Kind, function: str, arguments: Mapping[str, Any]) -> Value:
-        path = f"{self._functions}:{function}"
+        return await self.call(kind, f"{self._functions}:{function}", arguments)
+
+    async def call(self, kind: Kind, path: str, arguments: Mapping[str, Any], *, attempts: int = ATTEMPTS) -> Value:
+        """What any function of the deployment answers. `attempts` is 1 for one that must not run twice.
+
+        Raises FunctionNotFound, DeploymentError, AuthError, ValidationError and LimitExceeded.
+        """
         body = _body(path, arguments)
         last: DeploymentError | None = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             if attempt:
                 await self.pause(random.uniform(0, _BACKOFF * 2**attempt))
             try:
@@ -202,9 +209,10 @@ class _RemotePort:
         if response.status_code in (401, 403) or answer.get("code") in _BAD_KEYS:
             raise AuthError(f"{self._url} refused the admin key")
         if any(sign in text for sign in _NO_FUNCTION) or answer.get("code") == "FunctionPathNotFound":
-            raise DeploymentError(
+            raise FunctionNotFound(
                 f"{self._url} has no function {path!r}. Copy the functions into your Convex project with "
-                "`python -m convexorm functions convex`, then deploy them with `npx convex deploy`"
+                "`python -m convexorm functions convex`, then deploy them with `npx convex deploy`",
+                function=path,
             )
         if any(sign in text for sign in _OVER_LIMIT):
             raise LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)

@@ -311,7 +311,7 @@ class AsyncExactVectors(AsyncDomain):
     ) -> list[str]:
         """The ids of the vectors that match a filter, read without their vectors."""
         wanted = compile_filter(filter, operation=operation)
-        if wanted.is_empty:
+        if not wanted.leaves:
             raise InvalidArgument("a condition at least", operation=operation, argument="filter")
         index = await self._existing(session, operation, index_name)
         pages = _pages(session, index)

@@ -78,7 +78,7 @@ class AsyncNativeVectors(AsyncDomain):
     # -- indexes -------------------------------------------------------------------------------------------------
 
     async def create_index(self, *, index_name: str, dimension: int, metric: str = "cosine") -> None:
-        """Check that the index is deployed with this dimension. Convex creates it from the schema, and compares by cosine."""
+        """Check that the index is deployed so. Convex creates it from the schema, and compares by cosine."""
         operation = "CREATE_INDEX"
         index = self._index(operation, index_name)
         check_dimension(operation, dimension)

@@ -17,7 +17,7 @@ from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.requests import Document, Matrix, Pack, Read, ReadResult
 from convexorm.values import canonical
 
-__all__ = ["answer", "select"]
+__all__ = ["answer", "document_digest", "packed", "select"]
 
 _BATCH = 1_000
 """Rows that are packed into a matrix at a time."""
@@ -32,7 +32,7 @@ def select(stored: StoredTable, read: Read, span: Span, columns: str | None = No
 
 def answer(connection: sqlite3.Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
-    if read.limit == 0 and not read.peek:
+    if read.limit == 0 and not read.peek and read.pack is None:
         return ReadResult((), 0, 0, False)
     span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
     if read.digest is not None:
@@ -40,7 +40,7 @@ def answer(connection: sqlite3.Connection, stored: StoredTable, read: Read) -> R
     if read.pack is not None and read.filter is None and read.pack.field in stored.vectors:
         return _matrix(connection, stored, read, span, read.pack)
     if read.pack is not None:
-        return _packed(_plain(connection, stored, attrs.evolve(read, pack=None), span), read.pack)
+        return packed(_plain(connection, stored, attrs.evolve(read, pack=None), span), read.pack)
     return _plain(connection, stored, read, span)
 
 
@@ -125,14 +125,15 @@ def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
         digests = {id_: str(seq) for id_, seq in rows}
     else:
         found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
-        digests = {one["_id"]: _document_digest(one) for one in found}
+        digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
         whole = sha256(" ".join(f"{id_} {digest}" for id_, digest in digests.items()).encode()).hexdigest()
         return ReadResult((), len(digests), 0, False, digests={"": whole})
     return ReadResult((), len(digests), 0, False, digests=digests)
 
 
-def _document_digest(document: Document) -> str:
+def document_digest(document: Document) -> str:
+    """A digest of one document."""
     return sha256(canonical(dict(document))).hexdigest()[:16]
 
 
@@ -170,7 +171,7 @@ def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...
     return [(*row[:3], vector.astype("<f4").tobytes(), row[4]) for row, vector in vectors if len(vector) == length]
 
 
-def _packed(result: ReadResult, pack: Pack) -> ReadResult:
+def packed(result: ReadResult, pack: Pack) -> ReadResult:
     """The result with one field as a matrix, and the documents without it."""
     vectors: list[Any] = []
     kept: list[Document] = []
@@ -184,5 +185,5 @@ def _packed(result: ReadResult, pack: Pack) -> ReadResult:
     with np.errstate(over="ignore"):
         rows = exact.astype(np.float32)
     matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact))
-    digests = {document["_id"]: _document_digest(document) for document in result.docs}
+    digests = {document["_id"]: document_digest(document) for document in result.docs}
     return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)
