@@ -104,15 +104,15 @@ def _host(functions: Path) -> Iterator[Host]:
         stop_host(process)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_host() -> Iterator[Host]:
-    """One host for all tests of the session that can share it."""
+    """One host for the tests of a module: it looks at all it holds for each query, so it is not kept longer."""
     yield from _host(ROOT / "convex")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def models_host() -> Iterator[Host]:
-    """One host of the tables of `tests/models.py` for all tests of the session."""
+    """One host of the tables of `tests/models.py`, likewise."""
     yield from _host(ROOT / "tests" / "functions")
 
 
