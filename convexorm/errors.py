@@ -14,6 +14,7 @@ __all__ = [
     "ConvexORMError",
     "DeploymentError",
     "FullTableScanError",
+    "FunctionNotFound",
     "IndexRangeError",
     "InvalidCursorError",
     "InvalidRequestError",
@@ -139,3 +140,11 @@ class AuthError(ConvexORMError):
 
 class DeploymentError(ConvexORMError):
     """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""
+
+
+class FunctionNotFound(DeploymentError):
+    """The deployment has no function of this path, or not for this caller. `function` is the path."""
+
+    def __init__(self, problem: str, *, function: str) -> None:
+        self.function = function
+        super().__init__(problem)
