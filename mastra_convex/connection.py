@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import TracebackType
+from typing import Self, TypedDict
 
 from convexorm import Deployment, connect
 from convexorm.errors import InvalidRequestError
+from mastra_convex import entities
 from mastra_convex.domain import Backend
 
-__all__ = ["Connection"]
+__all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions"]
+
+_TABLES = {table.name: table for table in (getattr(entities, name).__table__ for name in entities.__all__)}
+"""Every table there is, by its own name."""
+
+
+class ConnectionOptions(TypedDict, total=False):
+    """Where a store's data lives: a `deployment`, or its `deployment_url` and `admin_auth_token`.
+
+    `deployment_url` is any URL that `convexorm.connect` takes; with neither it is `CONVEX_URL`. `tables` gives tables other
+    names: `{"mastra_scorers": "mastra_scores"}`.
+    """
+
+    deployment: Deployment | None
+    deployment_url: str | None
+    admin_auth_token: str | None
+    tables: Mapping[str, str] | None
 
 
 class Connection:
     """A deployment, who closes it, and tables under other names.
 
-    Takes a `deployment`, or a `url` (any that `convexorm.connect` takes) with its `token`; with neither it connects to
-    `CONVEX_URL`. Raises InvalidRequestError for both, or an empty `id`.
+    Raises InvalidRequestError for a deployment beside a URL, and for tables that there are not.
     """
 
-    def __init__(
-        self,
-        id: str,
-        deployment: Deployment | None,
-        url: str | None,
-        token: str | None,
-        tables: Mapping[str, str] | None,
-    ) -> None:
+    def __init__(self, options: ConnectionOptions) -> None:
+        deployment, url, token = (options.get(name) for name in ("deployment", "deployment_url", "admin_auth_token"))
         if deployment is not None and (url is not None or token is not None):
             raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
-        if not isinstance(id, str) or not id.strip():
-            raise InvalidRequestError("a store's id is a non-empty string")
-        self.tables = dict(tables or {})
-        self._owns = deployment is None
-        self.deployment = deployment or connect(url, token)
+        self.tables = dict(options.get("tables") or {})
+        for table, other in self.tables.items():
+            if table not in _TABLES:
+                raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
+            _TABLES[table].renamed(other)
+        self.owned = deployment is None
+        self.deployment = options.get("deployment") or connect(options.get("deployment_url"), options.get("admin_auth_token"))
 
     @property
     def blocking(self) -> Backend:
@@ -42,10 +56,61 @@ class Connection:
     def asynchronous(self) -> Backend:
         return Backend(self.deployment, self.deployment.asynchronous, self.tables)
 
+
+def check_store_id(id: object) -> str:
+    """A store's id: a string with something in it."""
+    if not isinstance(id, str) or not id.strip():
+        raise InvalidRequestError("a store's id is a non-empty string")
+    return id
+
+
+class _Named:
+    """What both faces of a store hold: its id, its connection, and a repr that shows no secret."""
+
+    id: str
+    _connection: Connection
+
+    @property
+    def deployment(self) -> Deployment:
+        return self._connection.deployment
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        return self._connection.tables
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} on {self.deployment!r}>"
+
+
+class Connected(_Named):
+    """A blocking store over a connection; a context manager that closes it."""
+
     def close(self) -> None:
-        if self._owns:
+        """Close the deployment, if the store has opened it."""
+        if self._connection.owned:
             self.deployment.close()
 
-    async def aclose(self) -> None:
-        if self._owns:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncConnected(_Named):
+    """An awaited store over a connection; an asynchronous context manager that closes it."""
+
+    async def close(self) -> None:
+        """Close the deployment, if the store has opened it."""
+        if self._connection.owned:
             await self.deployment.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -15,6 +15,7 @@ from mastra_convex.channels import AsyncChannels, Channels
 from mastra_convex.documents import AsyncDocuments, Documents
 from mastra_convex.domain import Backend
 from mastra_convex.errors import UnknownStore
+from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION, adapted
 from mastra_convex.memory import AsyncMemory, Memory
 from mastra_convex.schedules import AsyncSchedules, Schedules
 from mastra_convex.scores import AsyncScores, Scores
@@ -22,55 +23,27 @@ from mastra_convex.workflows import AsyncWorkflows, Workflows
 
 __all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
 
-DEFAULT_STORAGE_FUNCTION = "mastra/storage:handle"
-"""Where the npm package's handler lives in a deployment that runs only that."""
-_TABLES = {table.name: table for table in (getattr(entities, name).__table__ for name in entities.__all__)}
-"""Every table there is, by its own name."""
 
 
-class StoreOptions(TypedDict, total=False):
-    """Where a store's data lives: a `deployment`, or its `deployment_url` and `admin_auth_token`; and how it is called.
+class StoreOptions(ConnectionOptions, total=False):
+    """Where a store's data lives, and how it is called. `storage_function` is the npm package's handler."""
 
-    `deployment_url` is any URL that `convexorm.connect` takes. `storage_function` is the npm package's handler. `tables`
-    gives tables other names: `{"mastra_scorers": "mastra_scores"}`.
-    """
-
-    deployment: Deployment | None
-    deployment_url: str | None
-    admin_auth_token: str | None
     storage_function: str
     name: str
-    tables: Mapping[str, str] | None
 
 
 class _Store:
-    """What both faces hold: the deployment, who closes it, and the domains by name."""
+    """What both faces hold: what they were told, and the domains by name."""
 
-    def __init__(
-        self,
-        *,
-        id: str,
-        deployment: Deployment | None = None,
-        deployment_url: str | None = None,
-        admin_auth_token: str | None = None,
-        storage_function: str = DEFAULT_STORAGE_FUNCTION,
-        name: str = "ConvexStore",
-        tables: Mapping[str, str] | None = None,
-    ) -> None:
-        if deployment is not None and (deployment_url is not None or admin_auth_token is not None):
-            raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
-        if not isinstance(id, str) or not id.strip():
-            raise InvalidRequestError("a store's id is a non-empty string")
-        for table, other in (tables or {}).items():
-            if table not in _TABLES:
-                raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
-            _TABLES[table].renamed(other)
-        self.id = id
-        self.name = name
-        self.storage_function = storage_function
-        self.tables = dict(tables or {})
-        self._owns = deployment is None
-        self.deployment = deployment or connect(deployment_url, admin_auth_token)
+    _connection: Connection
+
+    def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
+        self.id = check_store_id(id)
+        self.name = options.pop("name", "ConvexStore")
+        self.storage_function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
+        if unknown := options.keys() - ConnectionOptions.__annotations__.keys():
+            raise TypeError(f"unknown option {min(unknown)!r}")
+        self._connection = Connection(options)
 
     @property
     def stores(self) -> Mapping[str, Any]:
@@ -84,16 +57,13 @@ class _Store:
             known = ", ".join(self.stores)
             raise UnknownStore(f"no domain {name!r}; there are {known}", operation="GET_STORE") from None
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id!r} on {self.deployment!r}>"
-
 
 def _snake(name: str) -> str:
     """A domain's name in Python, where the contract's was given: backgroundTasks is background_tasks."""
     return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f"_{found[0].lower()}", name)
 
 
-class ConvexStore(_Store):
+class ConvexStore(Connected, _Store):
     """Mastra's storage on Convex, blocking.
 
     Give it a `deployment`, or a `deployment_url` (any URL `convexorm.connect` takes) with the `admin_auth_token`; with
@@ -103,7 +73,7 @@ class ConvexStore(_Store):
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        backend = Backend(self.deployment, self.deployment.blocking, self.tables)
+        backend = Backend(self._adapted, self._adapted.blocking, self.tables)
         self.memory = Memory(backend)
         self.workflows = Workflows(backend)
         self.scores = Scores(backend)
@@ -147,23 +117,14 @@ class ConvexStore(_Store):
     def init(self) -> None:
         """Nothing: tables come with the deployment's schema. Here because the contract has it."""
 
-    def close(self) -> None:
-        if self._owns:
-            self.deployment.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
-class AsyncConvexStore(_Store):
+class AsyncConvexStore(AsyncConnected, _Store):
     """Mastra's storage on Convex, awaited. Takes what `ConvexStore` takes."""
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        backend = Backend(self.deployment, self.deployment.asynchronous, self.tables)
+        backend = Backend(self._adapted, self._adapted.asynchronous, self.tables)
         self.memory = AsyncMemory(backend)
         self.workflows = AsyncWorkflows(backend)
         self.scores = AsyncScores(backend)
@@ -207,14 +168,3 @@ class AsyncConvexStore(_Store):
     async def init(self) -> None:
         """Nothing: tables come with the deployment's schema. Here because the contract has it."""
 
-    async def close(self) -> None:
-        if self._owns:
-            await self.deployment.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

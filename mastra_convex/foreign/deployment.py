@@ -1,0 +1,172 @@
+"""The deployment that notices which functions it has: this library's, or only the npm package's storage handler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from threading import Lock
+
+from convexorm.deployments import Deployment, Port, RemoteDeployment
+from convexorm.deployments.remote import RemotePort
+from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
+from convexorm.requests import (
+    Applied,
+    Commit,
+    Document,
+    Read,
+    ReadResult,
+    Search,
+    check_commit,
+    check_reads,
+    check_search,
+)
+from mastra_convex.foreign.handler import Handler
+from mastra_convex.foreign.reading import Reader
+from mastra_convex.foreign.writing import Writer
+
+__all__ = ["DEFAULT_STORAGE_FUNCTION", "AdaptedDeployment", "ForeignPort", "adapted"]
+
+DEFAULT_STORAGE_FUNCTION = "mastra/storage:handle"
+"""Where the npm package's handler lives in a deployment."""
+
+_log = logging.getLogger("mastra_convex")
+
+
+class ForeignPort:
+    """One face of a deployment that has only the handler: requests about Mastra's tables, as operations of it.
+
+    Reads are not of one snapshot, and commits are not atomic, beyond what `docs/contract.md` promises. Raises
+    DeploymentError for tables that the handler does not reach.
+    """
+
+    def __init__(self, port: RemotePort, function: str) -> None:
+        self._port = port
+        self._handler = Handler(port, function)
+
+    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+        check_reads(reads)
+        return await Reader(self._handler).read(reads)
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        check_commit(commit)
+        return await Writer(self._handler).commit(commit)
+
+    async def search(self, search: Search) -> list[tuple[float, Document]]:
+        check_search(search)
+        raise DeploymentError(
+            "the npm package's storage handler has no vector search. Copy this library's functions into the Convex project "
+            "with `python -m convexorm functions convex`, then deploy them with `npx convex deploy`"
+        )
+
+    async def pause(self, seconds: float) -> None:
+        await self._port.pause(seconds)
+
+
+class _Choice:
+    """Which functions the deployment has: False ours, True the handler; None until one of them has answered."""
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.foreign: bool | None = None
+        self._lock = Lock()
+
+    def ours(self) -> None:
+        self.foreign = False
+
+    def theirs(self, deployment: object) -> None:
+        with self._lock:
+            first, self.foreign = self.foreign is None, True
+        if first:
+            _log.warning(
+                "%r has no convexorm functions: working through %s, where commits are not atomic",
+                deployment,
+                self.function,
+            )
+
+
+class _AdaptedPort:
+    """One face: the deployment's own requests, until it says that it lacks the functions and the handler answers."""
+
+    def __init__(self, deployment: RemoteDeployment, port: RemotePort, choice: _Choice) -> None:
+        self._deployment = deployment
+        self._ours = port
+        self._theirs = ForeignPort(port, choice.function)
+        self._choice = choice
+
+    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+        if not self._choice.foreign:
+            try:
+                found = await self._ours.read(reads)
+            except FunctionNotFound as error:
+                await self._turn(error)
+            else:
+                self._choice.ours()
+                return found
+        return await self._theirs.read(reads)
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        if not self._choice.foreign:
+            try:
+                applied = await self._ours.commit(commit)
+            except FunctionNotFound as error:
+                await self._turn(error)
+            else:
+                self._choice.ours()
+                return applied
+        return await self._theirs.commit(commit)
+
+    async def search(self, search: Search) -> list[tuple[float, Document]]:
+        if not self._choice.foreign:
+            try:
+                hits = await self._ours.search(search)
+            except FunctionNotFound as error:
+                await self._turn(error)
+            else:
+                self._choice.ours()
+                return hits
+        return await self._theirs.search(search)
+
+    async def pause(self, seconds: float) -> None:
+        await self._ours.pause(seconds)
+
+    async def _turn(self, missing: FunctionNotFound) -> None:
+        """Go over to the handler, or raise `missing` where there is none."""
+        if self._choice.foreign is None and await self._handler_answers():
+            self._choice.theirs(self._deployment)
+        if not self._choice.foreign:
+            raise missing
+
+    async def _handler_answers(self) -> bool:
+        handler = Handler(self._ours, self._choice.function)
+        try:
+            return await handler.answers()
+        except (FunctionNotFound, AuthError):
+            return False
+
+
+class AdaptedDeployment(Deployment):
+    """A Convex deployment with this library's functions, or else with the npm package's handler at `storage_function`.
+
+    The first request tells; a deployment that has this library's functions is never asked for the other. Both faces share
+    what was found. Closing it closes the deployment below.
+    """
+
+    def __init__(self, deployment: RemoteDeployment, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> None:
+        self._deployment = deployment
+        choice = _Choice(storage_function)
+        self.blocking: Port = _AdaptedPort(deployment, deployment.blocking, choice)
+        self.asynchronous: Port = _AdaptedPort(deployment, deployment.asynchronous, choice)
+
+    def close(self) -> None:
+        self._deployment.close()
+
+    async def aclose(self) -> None:
+        await self._deployment.aclose()
+
+    def __repr__(self) -> str:
+        return repr(self._deployment)
+
+
+def adapted(deployment: Deployment, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> Deployment:
+    """The deployment, adapted if it is one on Convex; any other as it is."""
+    return AdaptedDeployment(deployment, storage_function) if isinstance(deployment, RemoteDeployment) else deployment

@@ -1,0 +1,84 @@
+"""Reads, evaluated here over documents that were fetched: ranges, order, filters, skips and limits, as Convex would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from convexorm.deployments.embedded.filters import compile_filter
+from convexorm.deployments.embedded.reads import document_digest, packed
+from convexorm.requests import Bound, Document, Range, Read, ReadResult, index_key
+from convexorm.values import canonical
+
+__all__ = ["evaluated"]
+
+_Key = tuple[bytes, ...]
+
+
+def evaluated(read: Read, documents: Iterable[Document]) -> ReadResult:
+    """The whole answer to a read whose documents are all among these."""
+    if read.limit == 0 and not read.peek:
+        return ReadResult((), 0, 0, False)
+    matches = _matches(read, documents)
+    skipped = min(read.skip, len(matches))
+    found = matches[skipped:]
+    more = read.peek and read.limit is not None and len(found) > read.limit
+    found = found[: read.limit]
+    if read.count:
+        return ReadResult((), len(found), skipped, more)
+    if read.pack is not None:
+        return packed(ReadResult(found, len(found), skipped, more), read.pack)
+    if read.digest is None:
+        return ReadResult(found, len(found), skipped, more)
+    digests = {document["_id"]: document_digest(document) for document in found}
+    if read.digest == "all":
+        whole = " ".join(f"{id} {digest}" for id, digest in digests.items())
+        digests = {"": sha256(whole.encode()).hexdigest()}
+    return ReadResult((), len(found), skipped, more, digests=digests)
+
+
+def _matches(read: Read, documents: Iterable[Document]) -> list[Document]:
+    """The documents of the range for which the filter holds, in scan order."""
+    backwards = read.order == "desc"
+    within = _Within(read.range)
+    after = tuple(map(canonical, read.after)) if read.after else None
+    keyed = [(_key(document, read.range), document) for document in documents]
+    chosen = [
+        (key, document)
+        for key, document in keyed
+        if within(key) and (after is None or (key < after if backwards else key > after))
+    ]
+    chosen.sort(key=lambda one: one[0], reverse=backwards)
+    holds = compile_filter(read.filter) if read.filter is not None else None
+    return [document for _, document in chosen if holds is None or holds(document)]
+
+
+def _key(document: Document, range: Range) -> _Key:
+    return tuple(map(canonical, index_key(document, range)))
+
+
+class _Within:
+    """Whether an index key lies in a range."""
+
+    def __init__(self, range: Range) -> None:
+        self._prefix = tuple(map(canonical, range.eq))
+        self._place = len(range.eq)
+        self._lower = _bound(range.lower)
+        self._upper = _bound(range.upper)
+
+    def __call__(self, key: _Key) -> bool:
+        if key[: self._place] != self._prefix:
+            return False
+        if self._lower is not None:
+            value, inclusive = self._lower
+            if key[self._place] < value or (key[self._place] == value and not inclusive):
+                return False
+        if self._upper is not None:
+            value, inclusive = self._upper
+            if key[self._place] > value or (key[self._place] == value and not inclusive):
+                return False
+        return True
+
+
+def _bound(bound: Bound | None) -> tuple[bytes, bool] | None:
+    return None if bound is None else (canonical(bound.value), bound.inclusive)

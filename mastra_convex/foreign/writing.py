@@ -1,0 +1,293 @@
+"""Commits: their outcome is worked out here, over the documents as they are now, and then written.
+
+Everything that can refuse a commit refuses it before the first write. What is written then is one call for each of the
+handler's tables, two where records go too, more where they are many. Between reading and writing, and between two calls,
+other writers may come: `docs/contract.md` says where that shows. Changes for which the handler has an operation of its own
+are atomic (`operations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from convexorm.errors import LimitExceeded, StaleDataError
+from convexorm.requests import (
+    DELETED_BY_RANGE,
+    MAX_DELETED_BY_RANGE,
+    Applied,
+    Commit,
+    Delete,
+    DeletedRange,
+    DeleteRange,
+    Document,
+    Expect,
+    Insert,
+    Key,
+    Patch,
+    Range,
+    Read,
+    Replace,
+    Target,
+    Upsert,
+    Write,
+    Written,
+)
+from convexorm.schema import Table
+from convexorm.values import MISSING, Missing, Value, dumps, same
+from mastra_convex.foreign.addresses import Address, address_of, keyed, record_of
+from mastra_convex.foreign.evaluation import evaluated
+from mastra_convex.foreign.handler import Handler
+from mastra_convex.foreign.operations import applied_at_once
+from mastra_convex.foreign.reading import Reader
+from mastra_convex.foreign.tables import TYPED
+
+__all__ = ["Writer"]
+
+MAX_WRITTEN = 1_000
+"""Records of one batchInsert, and ids of one deleteMany."""
+MAX_WRITTEN_BYTES = 4 << 20
+"""Bytes of one batchInsert, as JSON: what the handler reads and writes for it stays far below Convex's 16 MiB."""
+
+
+@attrs.define
+class _Change:
+    """A record that the commit is about: the document as it is stored, and as it is to be. None is no document."""
+
+    table: Table
+    before: Document | None
+    after: Document | None
+
+
+class Writer:
+    """One commit, in the making."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._reader = Reader(handler)
+        self._changes: dict[Address, _Change] = {}
+        self._deleted = 0
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        """Apply the writes. Raises StaleDataError, ValidationError and LimitExceeded with nothing written."""
+        if len(commit.writes) == 1:
+            at_once = await applied_at_once(self._handler, self._reader, commit.writes[0])
+            if at_once is not None:
+                return [at_once]
+        await self._reader.prefetch(_known(write) for write in commit.writes)
+        results = [await _HANDLERS[type(write)](self, place, write) for place, write in enumerate(commit.writes)]
+        await self._flush()
+        return results
+
+    # -- finding, with the writes before in mind -----------------------------------------------------------------
+
+    async def _current(self, read: Read) -> Sequence[Document]:
+        """The documents of a read after the writes so far."""
+        documents = [
+            one for one in await self._reader.candidates(read) if _address(read.range.table, one) not in self._changes
+        ]
+        changed = [one.after for one in self._changes.values() if one.table.name == read.range.table.name and one.after]
+        return evaluated(read, [*documents, *changed]).docs
+
+    async def _find(self, table: Table, at: Target) -> tuple[Address, Document] | None:
+        address = Address.parse(at, table) if isinstance(at, str) else keyed(table, at.index, at.key)
+        if address is not None:
+            document = await self._at(table, address)
+            return None if document is None else (address, document)
+        if isinstance(at, str):
+            return None
+        found = await self._current(Read(Range(table, at.index, at.key), limit=1))
+        address = _address(table, found[0]) if found else None
+        return None if address is None else (address, found[0])
+
+    async def _at(self, table: Table, address: Address) -> Document | None:
+        if address in self._changes:
+            return self._changes[address].after
+        return await self._reader.load(table, address)
+
+    async def _put(self, table: Table, address: Address, before: Document | None, after: Document | None) -> None:
+        """Note what becomes of a record. Raises ValidationError for a document that the handler would refuse."""
+        if after is not None:
+            record_of(table, after, address.id)
+            after = {**after, "_id": address.text, "_creationTime": 0.0 if before is None else before["_creationTime"]}
+        change = self._changes.setdefault(address, _Change(table, before, after))
+        change.after = after
+
+    # -- the writes ----------------------------------------------------------------------------------------------
+
+    async def insert(self, place: int, write: Insert) -> Applied:
+        if write.unique is not None and await self._find(write.table, write.unique) is not None:
+            raise StaleDataError(table=write.table.name, reason="exists", write=place)
+        return await self._add(write.table, write.doc)
+
+    async def upsert(self, place: int, write: Upsert) -> Applied:
+        found = await self._find(write.table, write.at)
+        if found is None:
+            return await self._add(write.table, write.doc)
+        address, before = found
+        kept = {name: before[name] for name in write.keep if name in before}
+        await self._put(write.table, address, before, {**write.doc, **kept})
+        return Written(address.text, None, False)
+
+    async def _add(self, table: Table, document: Document) -> Written:
+        address = address_of(table, document)
+        if table.name == "mastra_workflow_snapshots":
+            address = await self._free(table, address)
+        await self._put(table, address, None, document)
+        return Written(address.text, None)
+
+    async def _free(self, table: Table, address: Address) -> Address:
+        """An address that no other run has: the id of a run may be that of another, of a workflow with another name."""
+        tried = address
+        number = 1
+        while await self._at(table, tried) is not None:
+            number += 1
+            tried = Address(address.scope, f"{address.id}~{number}")
+        return tried
+
+    async def patch(self, place: int, write: Patch) -> Applied:
+        found = await self._expected(place, write)
+        if found is None:
+            return False
+        address, before = found
+        after = {name: value for name, value in {**before, **write.set}.items() if name not in write.unset}
+        await self._put(write.table, address, before, after)
+        return True
+
+    async def replace(self, place: int, write: Replace) -> Applied:
+        found = await self._expected(place, write)
+        if found is None:
+            return False
+        await self._put(write.table, *found, write.doc)
+        return True
+
+    async def delete(self, place: int, write: Delete) -> Applied:
+        found = await self._expected(place, write)
+        if found is None:
+            return False
+        await self._put(write.table, *found, None)
+        return True
+
+    async def delete_range(self, place: int, write: DeleteRange) -> Applied:
+        left = MAX_DELETED_BY_RANGE - self._deleted
+        limit = left if write.limit is None else min(write.limit, left)
+        found = await self._current(Read(write.range, filter=write.filter))
+        if write.limit is None and len(found) > limit:
+            raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
+        deleted = 0
+        for document in found[:limit]:
+            address = _address(write.table, document)
+            if address is not None:
+                await self._put(write.table, address, document, None)
+                deleted += 1
+        self._deleted += deleted
+        return DeletedRange(deleted, deleted == limit and write.limit is not None)
+
+    async def _expected(self, place: int, write: Patch | Replace | Delete) -> tuple[Address, Document] | None:
+        found = await self._find(write.table, write.at)
+        if found is None:
+            if write.missing == "skip":
+                return None
+            raise StaleDataError(table=write.table.name, reason="missing", write=place)
+        changed = differing(write.table, found[1], write.expect)
+        if changed:
+            raise StaleDataError(table=write.table.name, reason="changed", write=place, fields=changed)
+        return found
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def _flush(self) -> None:
+        scopes: dict[str, list[tuple[Address, _Change]]] = {}
+        for address, change in self._changes.items():
+            scopes.setdefault(address.scope, []).append((address, change))
+        for scope, changes in scopes.items():
+            gone: list[str] = []
+            records: list[dict[str, Value]] = []
+            for address, change in changes:
+                if change.after is None:
+                    if change.before is not None:
+                        gone.append(address.id)
+                    continue
+                record = _difference(change, address)
+                if record is None:
+                    gone.append(address.id)
+                    record = record_of(change.table, change.after, address.id)
+                if len(record) > 1:
+                    records.append(record)
+            for start in range(0, len(gone), MAX_WRITTEN):
+                await self._handler.call("deleteMany", scope, ids=gone[start : start + MAX_WRITTEN])
+            for chunk in _chunks(records):
+                await self._handler.call("batchInsert", scope, records=chunk)
+
+
+def _difference(change: _Change, address: Address) -> dict[str, Value] | None:
+    """The id and what is to be written beside it; None where a field goes that cannot be null, so the record has to."""
+    assert change.after is not None
+    record = record_of(change.table, change.after, address.id)
+    typed = TYPED.get(change.table.name)
+    if change.before is None or typed is None:
+        return record
+    changed = {name: value for name, value in record.items() if not same(change.before.get(name, MISSING), value)}
+    for name in change.before.keys() - record.keys():
+        if name not in typed.fields or change.before[name] is None:
+            continue
+        if name not in typed.nullable:
+            return None
+        changed[name] = None
+    return {**changed, "id": address.id}
+
+
+def differing(table: Table, document: Document, expect: Expect) -> list[str]:
+    """The fields that are not what a write expects. What the handler does not store is as if missing, and so is null."""
+    typed = TYPED.get(table.name)
+
+    def stored(name: str, value: Value | Missing) -> Value | Missing:
+        if typed is not None and name not in typed.fields:
+            return MISSING
+        if value is None or value is MISSING:
+            return MISSING if typed is None else typed.defaults.get(name, MISSING)
+        return value
+
+    return [
+        name for name, value in expect.items() if not same(stored(name, document.get(name, MISSING)), stored(name, value))
+    ]
+
+
+def _address(table: Table, document: Document) -> Address | None:
+    return Address.parse(document["_id"], table)
+
+
+def _known(write: Write) -> tuple[Table, Address | None]:
+    """The table of a write, and the address it is about where that is known without looking."""
+    if isinstance(write, DeleteRange):
+        return write.table, None
+    target = write.unique if isinstance(write, Insert) else write.at
+    if isinstance(target, Key):
+        return write.table, keyed(write.table, target.index, target.key)
+    return write.table, None if target is None else Address.parse(target, write.table)
+
+
+def _chunks(records: Sequence[dict[str, Value]]) -> list[list[dict[str, Value]]]:
+    """The records in as few batches as the limits allow."""
+    chunks: list[list[dict[str, Value]]] = []
+    size = MAX_WRITTEN_BYTES
+    for record in records:
+        length = len(dumps(record).encode(errors="replace"))
+        if size + length > MAX_WRITTEN_BYTES or len(chunks[-1]) >= MAX_WRITTEN:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(record)
+        size += length
+    return chunks
+
+
+_HANDLERS: dict[type, Callable[[Writer, int, Any], Any]] = {
+    Insert: Writer.insert,
+    Upsert: Writer.upsert,
+    Patch: Writer.patch,
+    Replace: Writer.replace,
+    Delete: Writer.delete,
+    DeleteRange: Writer.delete_range,
+}
