@@ -12,15 +12,15 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from numbers import Real
-from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
-from convexorm import AsyncSession, Deployment, LimitExceeded, Query, connect
+from convexorm import AsyncSession, LimitExceeded, Query
 from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking
 from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
 from convexorm.types import json_text
 from mastra_convex.arguments import check_mapping, naming
+from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions
 from mastra_convex.domain import AsyncDomain, Backend
 from mastra_convex.entities import CacheEntry, CacheListItem
 from mastra_convex.errors import InvalidArgument, WrongCacheKind
@@ -36,21 +36,16 @@ DEFAULT_KEY_PREFIX = "mastra:cache:"
 DEFAULT_TTL_MS = 300_000
 
 
-class CacheOptions(TypedDict, total=False):
-    """Where a cache's rows live: a `deployment`, or its `deployment_url` and `admin_auth_token`; and how they are kept.
+class CacheOptions(ConnectionOptions, total=False):
+    """Where a cache's rows live, and how they are kept.
 
     `key_prefix` stands before every key; `clear` removes only what has exactly this one. `ttl_ms` is how long an entry
-    lives where nothing else is said, 0 for ever. `cache_function` is the npm package's handler. `tables` gives tables other
-    names.
+    lives where nothing else is said, 0 for ever. `cache_function` is the npm package's handler.
     """
 
-    deployment: Deployment | None
-    deployment_url: str | None
-    admin_auth_token: str | None
     cache_function: str
     key_prefix: str
     ttl_ms: float
-    tables: Mapping[str, str] | None
 
 
 class AsyncCaching(AsyncDomain):
@@ -330,72 +325,42 @@ async def _swept(session: AsyncSession, name: str, *, live: bool) -> None:
 # -- the two faces -------------------------------------------------------------------------------------------------
 
 
-class _Opened:
-    """What both faces hold: the deployment, who closes it, and what the cache was told."""
+class _Told:
+    """What a cache was told, checked."""
 
-    def __init__(
-        self,
-        *,
-        deployment: Deployment | None = None,
-        deployment_url: str | None = None,
-        admin_auth_token: str | None = None,
-        cache_function: str = DEFAULT_CACHE_FUNCTION,
-        key_prefix: str = DEFAULT_KEY_PREFIX,
-        ttl_ms: float = DEFAULT_TTL_MS,
-        tables: Mapping[str, str] | None = None,
-    ) -> None:
-        if deployment is not None and (deployment_url is not None or admin_auth_token is not None):
-            raise InvalidRequestError("a cache takes a deployment, or a deployment_url with its token, not both")
-        if not isinstance(key_prefix, str):
-            raise InvalidRequestError(f"key_prefix is a string, got {type(key_prefix).__name__}")
-        self.key_prefix = key_prefix
-        self.ttl_ms = _lifetime("CACHE", ttl_ms)
-        self.cache_function = cache_function
-        self.tables = dict(tables or {})
-        self.owns = deployment is None
-        self.deployment = deployment or connect(deployment_url, admin_auth_token)
+    def __init__(self, options: CacheOptions) -> None:
+        self.key_prefix = options.pop("key_prefix", DEFAULT_KEY_PREFIX)
+        if not isinstance(self.key_prefix, str):
+            raise InvalidRequestError(f"key_prefix is a string, got {type(self.key_prefix).__name__}")
+        self.ttl_ms = _lifetime("CACHE", options.pop("ttl_ms", DEFAULT_TTL_MS))
+        self.cache_function = options.pop("cache_function", DEFAULT_CACHE_FUNCTION)
+        self.connection = Connection(options)
 
 
-class AsyncConvexServerCache(AsyncCaching):
+class AsyncConvexServerCache(AsyncConnected, AsyncCaching):
     """Mastra's server cache on Convex, awaited. Takes what `ConvexServerCache` takes."""
 
+    id = "cache"
+
     def __init__(self, **options: Unpack[CacheOptions]) -> None:
-        self._opened = _Opened(**options)
-        self.deployment = self._opened.deployment
-        super().__init__(
-            Backend(self.deployment, self.deployment.asynchronous, self._opened.tables),
-            self._opened.key_prefix,
-            self._opened.ttl_ms,
-        )
-
-    async def close(self) -> None:
-        if self._opened.owns:
-            await self.deployment.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+        told = _Told(options)
+        self._connection = told.connection
+        super().__init__(told.connection.asynchronous, told.key_prefix, told.ttl_ms)
 
 
-class ConvexServerCache:
+class ConvexServerCache(Connected):
     """Mastra's server cache on Convex, blocking.
 
     Give it a `deployment`, or a `deployment_url` (any URL `convexorm.connect` takes) with the `admin_auth_token`; with
     neither it connects to `CONVEX_URL`. A deployment the cache has opened itself is closed with it.
     """
 
+    id = "cache"
+
     def __init__(self, **options: Unpack[CacheOptions]) -> None:
-        self._opened = _Opened(**options)
-        self.deployment = self._opened.deployment
-        self._core = AsyncCaching(
-            Backend(self.deployment, self.deployment.blocking, self._opened.tables),
-            self._opened.key_prefix,
-            self._opened.ttl_ms,
-        )
+        told = _Told(options)
+        self._connection = told.connection
+        self._core = AsyncCaching(told.connection.blocking, told.key_prefix, told.ttl_ms)
 
     get = blocking(AsyncCaching.get)
     set = blocking(AsyncCaching.set)
@@ -406,13 +371,3 @@ class ConvexServerCache:
     list_push = blocking(AsyncCaching.list_push)
     list_push_indexed = blocking(AsyncCaching.list_push_indexed)
     list_from_to = blocking(AsyncCaching.list_from_to)
-
-    def close(self) -> None:
-        if self._opened.owns:
-            self.deployment.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

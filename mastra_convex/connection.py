@@ -10,6 +10,7 @@ from convexorm import Deployment, connect
 from convexorm.errors import InvalidRequestError
 from mastra_convex import entities
 from mastra_convex.domain import Backend
+from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION, adapted
 
 __all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions"]
 
@@ -33,10 +34,11 @@ class ConnectionOptions(TypedDict, total=False):
 class Connection:
     """A deployment, who closes it, and tables under other names.
 
+    Where a deployment on Convex has only the npm package's storage handler, requests go through that one.
     Raises InvalidRequestError for a deployment beside a URL, and for tables that there are not.
     """
 
-    def __init__(self, options: ConnectionOptions) -> None:
+    def __init__(self, options: ConnectionOptions, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> None:
         deployment, url, token = (options.get(name) for name in ("deployment", "deployment_url", "admin_auth_token"))
         if deployment is not None and (url is not None or token is not None):
             raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
@@ -46,15 +48,18 @@ class Connection:
                 raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
             _TABLES[table].renamed(other)
         self.owned = deployment is None
-        self.deployment = options.get("deployment") or connect(options.get("deployment_url"), options.get("admin_auth_token"))
+        self.deployment = options.get("deployment") or connect(
+            options.get("deployment_url"), options.get("admin_auth_token")
+        )
+        self._adapted = adapted(self.deployment, storage_function)
 
     @property
     def blocking(self) -> Backend:
-        return Backend(self.deployment, self.deployment.blocking, self.tables)
+        return Backend(self._adapted, self._adapted.blocking, self.tables)
 
     @property
     def asynchronous(self) -> Backend:
-        return Backend(self.deployment, self.deployment.asynchronous, self.tables)
+        return Backend(self._adapted, self._adapted.asynchronous, self.tables)
 
 
 def check_store_id(id: object) -> str:
@@ -93,9 +98,7 @@ class Connected(_Named):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
 

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
-from convexorm import Deployment, connect
-from convexorm.errors import InvalidRequestError
-from mastra_convex import entities
 from mastra_convex.background_tasks import AsyncBackgroundTasks, BackgroundTasks
 from mastra_convex.channels import AsyncChannels, Channels
+from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions, check_store_id
 from mastra_convex.documents import AsyncDocuments, Documents
-from mastra_convex.domain import Backend
 from mastra_convex.errors import UnknownStore
-from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION, adapted
+from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION
 from mastra_convex.memory import AsyncMemory, Memory
 from mastra_convex.schedules import AsyncSchedules, Schedules
 from mastra_convex.scores import AsyncScores, Scores
 from mastra_convex.workflows import AsyncWorkflows, Workflows
 
 __all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
-
 
 
 class StoreOptions(ConnectionOptions, total=False):
@@ -43,7 +38,7 @@ class _Store:
         self.storage_function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
         if unknown := options.keys() - ConnectionOptions.__annotations__.keys():
             raise TypeError(f"unknown option {min(unknown)!r}")
-        self._connection = Connection(options)
+        self._connection = Connection(options, self.storage_function)
 
     @property
     def stores(self) -> Mapping[str, Any]:
@@ -73,7 +68,7 @@ class ConvexStore(Connected, _Store):
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        backend = Backend(self._adapted, self._adapted.blocking, self.tables)
+        backend = self._connection.blocking
         self.memory = Memory(backend)
         self.workflows = Workflows(backend)
         self.scores = Scores(backend)
@@ -118,13 +113,12 @@ class ConvexStore(Connected, _Store):
         """Nothing: tables come with the deployment's schema. Here because the contract has it."""
 
 
-
 class AsyncConvexStore(AsyncConnected, _Store):
     """Mastra's storage on Convex, awaited. Takes what `ConvexStore` takes."""
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        backend = Backend(self._adapted, self._adapted.asynchronous, self.tables)
+        backend = self._connection.asynchronous
         self.memory = AsyncMemory(backend)
         self.workflows = AsyncWorkflows(backend)
         self.scores = AsyncScores(backend)
@@ -167,4 +161,3 @@ class AsyncConvexStore(AsyncConnected, _Store):
 
     async def init(self) -> None:
         """Nothing: tables come with the deployment's schema. Here because the contract has it."""
-
