@@ -64,15 +64,20 @@ class Host:
         return counts
 
 
-def start_host(functions: Path) -> tuple[subprocess.Popen[str], str]:
-    """A host of the functions in a folder on a free port, and its URL. Whoever starts it ends it."""
-    node = ROOT / ".venv" / "bin" / "node"
-    program = str(node) if node.exists() else shutil.which("node")
+def node() -> str:
+    """The path of Node; without one the test is skipped."""
+    installed = ROOT / ".venv" / "bin" / "node"
+    program = str(installed) if installed.exists() else shutil.which("node")
     if program is None:
         pytest.skip("Node is not installed; `make` installs it")
+    return program
+
+
+def start_host(functions: Path) -> tuple[subprocess.Popen[str], str]:
+    """A host of the functions in a folder on a free port, and its URL. Whoever starts it ends it."""
     process = subprocess.Popen(
         [
-            *(program, "--import", "tsx", "scripts/deployment/main.ts"),
+            *(node(), "--import", "tsx", "scripts/deployment/main.ts"),
             *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin"),
         ],
         cwd=ROOT,
@@ -96,7 +101,8 @@ def stop_host(process: subprocess.Popen[str]) -> None:
             stream.close()
 
 
-def _host(functions: Path) -> Iterator[Host]:
+def serve_host(functions: Path) -> Iterator[Host]:
+    """A host of the functions in a folder for as long as it is wanted."""
     process, url = start_host(functions)
     try:
         yield Host(url, ADMIN_KEY)
@@ -107,13 +113,13 @@ def _host(functions: Path) -> Iterator[Host]:
 @pytest.fixture(scope="module")
 def shared_host() -> Iterator[Host]:
     """One host for the tests of a module: it looks at all it holds for each query, so it is not kept longer."""
-    yield from _host(ROOT / "convex")
+    yield from serve_host(ROOT / "convex")
 
 
 @pytest.fixture(scope="module")
 def models_host() -> Iterator[Host]:
     """One host of the tables of `tests/models.py`, likewise."""
-    yield from _host(ROOT / "tests" / "functions")
+    yield from serve_host(ROOT / "tests" / "functions")
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ def host(shared_host: Host) -> Host:
 @pytest.fixture
 def fresh_host() -> Iterator[Host]:
     """A host of this test's own, empty."""
-    yield from _host(ROOT / "convex")
+    yield from serve_host(ROOT / "convex")
 
 
 KINDS = ["memory", "sqlite", "host", *(["convex"] if os.environ.get("CONVEX_TEST_URL") else [])]

@@ -1,0 +1,23 @@
+"""Python's stores and the npm package's clients on one host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mastra_convex import ConvexStore
+from tests.conftest import Host
+from tests.interop.typescript import Clients
+
+
+@pytest.fixture(scope="module")
+def store(shared_host: Host) -> Iterator[ConvexStore]:
+    with ConvexStore(id="python", deployment_url=shared_host.url, admin_auth_token=shared_host.key) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def npm(shared_host: Host) -> Iterator[Clients]:
+    with Clients.of(shared_host) as clients:
+        yield clients
