@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import httpx2
 
-from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.base import Deployment
 from convexorm.errors import (
     AuthError,
     ConvexORMError,
