@@ -23,7 +23,7 @@ from bench.tables import interleaved, print_table, seconds
 from convexorm import Deployment, Index, IsoDatetime, Mapped, Model, Session, connect, field
 
 ROWS = 10_000
-ROUNDS = 7
+ROUNDS = 15
 THREADS = 10
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CONTENT = (

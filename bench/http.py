@@ -24,8 +24,8 @@ from bench.tables import interleaved, print_table
 from convexorm import AsyncSession, Deployment, Session, connect
 
 IN_FLIGHT = 64
-CALLS = 1_280
-ROUNDS = 5
+CALLS = 640
+ROUNDS = 15
 KEY = "bench|key"
 HEADERS = {"Authorization": f"Convex {KEY}", "Content-Type": "application/json"}
 LIMITS = httpx2.Limits(max_connections=128, max_keepalive_connections=64)
