@@ -1262,7 +1262,7 @@ async def test_a_search_the_index_cannot_answer_is_refused(
 
 def test_the_blocking_face_has_all_of_the_other_with_its_documentation() -> None:
     def public(face: type) -> set[str]:
-        return {name for name in vars(face) if not name.startswith("_") and name != "touched"}
+        return {name for name in dir(face) if not name.startswith("_") and name != "touched"}
 
     assert public(Session) == public(AsyncSession)
     for name in public(AsyncSession):
