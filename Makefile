@@ -54,7 +54,7 @@ functions-test: $(NODE)
 	$(BIN)/npm run --silent test
 
 python-test: $(DEV) $(NODE)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 bench: $(DEV) $(NODE)  ## Print what the operations cost, beside SQLAlchemy and bare httpx2
 	$(BIN)/python -m bench $(ARGS)
