@@ -14,6 +14,7 @@ __all__ = [
     "ConvexORMError",
     "DeploymentError",
     "FullTableScanError",
+    "FunctionFailed",
     "FunctionNotFound",
     "IndexRangeError",
     "InvalidCursorError",
@@ -140,6 +141,15 @@ class AuthError(ConvexORMError):
 
 class DeploymentError(ConvexORMError):
     """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""
+
+
+class FunctionFailed(DeploymentError):
+    """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing."""
+
+    def __init__(self, problem: str, *, function: str, text: str) -> None:
+        self.function = function
+        self.text = text
+        super().__init__(problem)
 
 
 class FunctionNotFound(DeploymentError):

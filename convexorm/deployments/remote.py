@@ -23,6 +23,7 @@ from convexorm.errors import (
     AuthError,
     ConvexORMError,
     DeploymentError,
+    FunctionFailed,
     FunctionNotFound,
     IndexRangeError,
     LimitExceeded,
@@ -217,7 +218,8 @@ class RemotePort:
         if any(sign in text for sign in _OVER_LIMIT):
             raise LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)
         summary = text.splitlines()[0][:200] if text else str(answer.get("code") or "no JSON answer")
-        raise DeploymentError(f"{self._url}: {path} failed, HTTP {response.status_code}: {summary}")
+        problem = f"{self._url}: {path} failed, HTTP {response.status_code}: {summary}"
+        raise FunctionFailed(problem, function=path, text=text)
 
 
 def _body(path: str, arguments: Mapping[str, Any]) -> bytes:

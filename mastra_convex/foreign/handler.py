@@ -1,6 +1,6 @@
 """The npm package's storage handler: one function of the deployment, called with an operation.
 
-It is a mutation that catches its own errors, so an answer may be a refusal: these become this library's errors here. What
+It is a mutation that catches some of its errors, so a refusal may be an answer too: both become this library's errors. What
 may be sent twice is sent again after a failure; what may not is sent once.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from convexorm.deployments.remote import ATTEMPTS, RemotePort
-from convexorm.errors import ConvexORMError, DeploymentError, LimitExceeded, ValidationError
+from convexorm.errors import ConvexORMError, DeploymentError, FunctionFailed, LimitExceeded, ValidationError
 
 __all__ = ["Answer", "Handler", "Refused"]
 
@@ -32,12 +32,11 @@ class Answer:
 
 
 class Refused(DeploymentError):
-    """The handler refused an operation. `text` is what it said."""
+    """The handler refused an operation, or failed at it. In production Convex does not tell why."""
 
-    def __init__(self, function: str, operation: str, table: str, text: str) -> None:
+    def __init__(self, function: str, operation: str, table: str) -> None:
         self.operation = operation
         self.table = table
-        self.text = text
         super().__init__(f"{function} refused {operation} of table {table!r}")
 
 
@@ -59,11 +58,11 @@ class Handler:
             answer = await self._send(operation, table, arguments)
         except LimitExceeded as error:
             raise LimitExceeded(error.limit, maximum=error.maximum, actual=error.actual, table=table) from error
-        except DeploymentError as error:
-            raise self._meaning(operation, table, str(error), error) from error
+        except FunctionFailed as error:
+            raise self._meaning(operation, table, error.text) from error
         if not isinstance(answer, Mapping) or answer.get("ok") is not True:
             text = str(answer.get("error") or "") if isinstance(answer, Mapping) else ""
-            raise self._meaning(operation, table, text, Refused(self.function, operation, table, text))
+            raise self._meaning(operation, table, text)
         cursor = answer.get("continuationCursor")
         return Answer(answer.get("result"), answer.get("hasMore") is True, cursor if isinstance(cursor, str) else None)
 
@@ -71,10 +70,10 @@ class Handler:
         request = {"op": operation, "tableName": table, **arguments}
         return await self.port.call("mutation", self.function, request, attempts=1 if operation in _ONCE else ATTEMPTS)
 
-    def _meaning(self, operation: str, table: str, text: str, otherwise: DeploymentError) -> ConvexORMError:
+    def _meaning(self, operation: str, table: str, text: str) -> ConvexORMError:
         """What a text says, where it says more than that the operation failed. It is never repeated: it may hold data."""
         if any(sign in text for sign in _INVALID):
             return ValidationError(f"{self.function} refused {operation}: the deployment's schema differs", table=table)
         if any(sign in text for sign in _OVER_LIMIT):
             return LimitExceeded(f"bytes or documents of one {operation} (Convex)", maximum=16 << 20, table=table)
-        return otherwise
+        return Refused(self.function, operation, table)

@@ -52,8 +52,8 @@ def _insertion(operation: str) -> Callable[[Handler, Insert, Address], Awaitable
     async def insert(handler: Handler, write: Insert, address: Address) -> Applied:
         try:
             await handler.call(operation, address.scope, record=record_of(write.table, write.doc, address.id))
-        except Refused as error:
-            if "already exists" not in error.text:
+        except Refused:
+            if await Reader(handler).load(write.table, address) is None:
                 raise
             raise StaleDataError(table=write.table.name, reason="exists", write=0) from None
         return Written(address.text, None)
@@ -125,8 +125,8 @@ async def _change(handler: Handler, reader: Reader, write: Patch, operation: _Op
         return None
     try:
         await handler.call(asked.operation, address.scope, **asked.arguments)
-    except Refused as error:
-        if "not found" not in error.text:
+    except Refused:
+        if await Reader(handler).load(write.table, address) is not None:
             raise
         raise StaleDataError(table=write.table.name, reason="missing", write=0) from None
     return True

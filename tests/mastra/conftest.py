@@ -1,12 +1,36 @@
-"""A store, and its memory, on every deployment, on both faces."""
+"""A store, and its memory, on every deployment, on both faces; one kind has only the npm package's own functions."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from convexorm import Deployment
 from mastra_convex import AsyncConvexStore, AsyncMemory, ConvexStore
+from mastra_convex.foreign import adapted
+from tests.conftest import KINDS, ROOT, Host, serve_host
 from tests.mastra.support import awaited, awaited_store
+
+
+@pytest.fixture(scope="module")
+def foreign_host() -> Iterator[Host]:
+    """One host of the npm package's own functions for the tests of a module."""
+    yield from serve_host(ROOT / "tests" / "foreign" / "functions")
+
+
+@pytest.fixture(params=[*KINDS, "foreign"])
+def deployment(request: pytest.FixtureRequest, open_deployment: Callable[[str], Deployment]) -> Iterator[Deployment]:
+    """Every kind of deployment in turn. A test marked `needs_functions` is not for one without this library's functions."""
+    if request.param != "foreign":
+        yield open_deployment(request.param)
+        return
+    marker = request.node.get_closest_marker("needs_functions")
+    if marker is not None:
+        pytest.skip(marker.args[0])
+    host: Host = request.getfixturevalue("foreign_host")
+    with adapted(host.connect()) as found:
+        yield found
 
 
 @pytest.fixture(params=["async", "blocking"])

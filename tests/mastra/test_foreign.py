@@ -1,0 +1,384 @@
+"""Deployments with only the npm package's storage handler: how they are noticed, what is atomic, what is out of reach."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from convexorm import Deployment, LimitExceeded, Session, StaleDataError, ValidationError, connect
+from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
+from convexorm.faces import finish
+from convexorm.requests import Commit, Delete, Insert, Key, Patch, Upsert
+from mastra_convex import (
+    AsyncConvexStore,
+    ConvexServerCache,
+    ConvexStore,
+    Message,
+    ScheduleAlreadyExists,
+    Thread,
+)
+from mastra_convex.foreign import adapted
+from mastra_convex.vector import ConvexVector
+from tests.conftest import ADMIN_KEY, Host
+from tests.mastra.support import at, at_once, messages, thread
+from tests.servers import Answer, Server, refusal, serve, success
+
+NO_FUNCTION = "Could not find public function for 'orm:read'. Did you forget to run `npx convex dev`?"
+
+
+@pytest.fixture
+def store(foreign_host: Host) -> Iterator[ConvexStore]:
+    with ConvexStore(id="test", deployment_url=foreign_host.url, admin_auth_token=ADMIN_KEY) as store:
+        yield store
+
+
+def called(server: Server) -> list[str]:
+    """What the calls were for: the function, and the handler's operation."""
+    bodies = [json.loads(body) for body in server.bodies]
+    return [f"{body['path']} {body['args'].get('op', '')}".strip() for body in bodies]
+
+
+def handler_only(body: dict[str, Any]) -> Answer:
+    """A deployment with nothing but the handler, and no records."""
+    if not body["path"].startswith("mastra/storage:"):
+        return refusal(NO_FUNCTION)
+    return success({"ok": True, "result": [] if body["args"]["op"] in ("loadMany", "queryTable") else None})
+
+
+# -- noticing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_with_only_the_handler_is_noticed_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="mastra_convex")
+    with serve(handler_only) as server:
+        store = ConvexStore(id="test", deployment_url=server.url, admin_auth_token="secret|key")
+        for _ in range(3):
+            assert store.memory.get_thread_by_id(thread_id="t") is None
+        store.scores.list_scores_by_run_id(run_id="r")
+        store.close()
+    assert called(server)[:4] == ["orm:read", *["mastra/storage:handle loadMany"] * 3]
+    assert sum(one.startswith("orm:") for one in called(server)) == 1
+    (record,) = [one for one in caplog.records if one.name == "mastra_convex"]
+    assert "mastra/storage:handle" in record.getMessage()
+    assert server.url in record.getMessage()
+    assert "secret" not in record.getMessage()
+
+
+async def test_the_awaited_store_notices_it_too(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(handler_only) as server:
+        async with AsyncConvexStore(id="test", deployment_url=server.url, admin_auth_token="key") as store:
+            assert await store.memory.get_thread_by_id(thread_id="t") is None
+            assert await store.memory.get_thread_by_id(thread_id="t") is None
+    assert len(caplog.records) == 1
+
+
+def test_threads_that_begin_together_say_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(handler_only) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
+        at_once(8, lambda _: store.memory.get_thread_by_id(thread_id="t"))
+    assert len(caplog.records) == 1
+
+
+def test_a_first_write_notices_it(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(handler_only) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
+        store.memory.save_thread(thread=thread("t", "r"))
+    assert called(server)[0] == "orm:commit"
+    assert called(server)[-1] == "mastra/storage:handle batchInsert"
+    assert len(caplog.records) == 1
+
+
+def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(caplog: pytest.LogCaptureFixture) -> None:
+    def ours(body: dict[str, Any]) -> Answer:
+        result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
+        return success({"version": 1, "results": [result for _ in body["args"]["reads"]]})
+
+    with serve(ours) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
+        store.memory.get_thread_by_id(thread_id="t")
+        store.memory.get_thread_by_id(thread_id="t")
+    assert called(server) == ["orm:read", "orm:read"]
+    assert not caplog.records
+
+
+def test_functions_that_go_missing_later_are_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
+    answers = [success({"version": 1, "results": [result]}), refusal(NO_FUNCTION)]
+    with (
+        serve(lambda _: answers.pop(0)) as server,
+        ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
+    ):
+        store.memory.get_thread_by_id(thread_id="t")
+        with pytest.raises(FunctionNotFound):
+            store.memory.get_thread_by_id(thread_id="t")
+    assert called(server) == ["orm:read", "orm:read"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "other",
+    [refusal(NO_FUNCTION), refusal(status=401), success(None), success({"ok": False, "error": "e"}), success([])],
+    ids=["missing", "unauthorized", "null", "refused", "another function"],
+)
+def test_with_neither_the_missing_functions_are_the_error(other: Answer, caplog: pytest.LogCaptureFixture) -> None:
+    def neither(body: dict[str, Any]) -> Answer:
+        return refusal(NO_FUNCTION) if body["path"].startswith("orm:") else other
+
+    with serve(neither) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
+        for _ in range(2):
+            with pytest.raises(FunctionNotFound, match="python -m convexorm functions") as raised:
+                store.memory.get_thread_by_id(thread_id="t")
+            assert raised.value.function == "orm:read"
+    assert not caplog.records
+
+
+def test_other_failures_are_not_taken_for_missing_functions() -> None:
+    with serve(lambda _: refusal(status=401)) as server:
+        store = ConvexStore(id="test", deployment_url=server.url, admin_auth_token="key")
+        with pytest.raises(AuthError):
+            store.memory.get_thread_by_id(thread_id="t")
+        assert called(server) == ["orm:read"]
+        store.close()
+
+
+def test_the_handler_may_have_another_name() -> None:
+    def elsewhere(body: dict[str, Any]) -> Answer:
+        return success({"ok": True, "result": []}) if body["path"] == "store:run" else refusal(NO_FUNCTION)
+
+    options: Any = {"admin_auth_token": "key", "storage_function": "store:run"}
+    with serve(elsewhere) as server, ConvexStore(id="test", deployment_url=server.url, **options) as store:
+        assert store.memory.get_thread_by_id(thread_id="t") is None
+    with (
+        serve(elsewhere) as server,
+        ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
+        pytest.raises(FunctionNotFound),
+    ):
+        store.memory.get_thread_by_id(thread_id="t")
+
+
+def test_embedded_deployments_are_left_as_they_are() -> None:
+    with connect("memory:") as deployment:
+        assert adapted(deployment) is deployment
+
+
+# -- what the handler says -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("Too many bytes read in a single function execution (limit: 16777216 bytes).", LimitExceeded),
+        ("Object secret contains extra field `x` that is not in the validator. does not match the schema", ValidationError),
+        ("secret", DeploymentError),
+    ],
+)
+def test_a_refusal_is_a_typed_error_without_its_text(text: str, error: type[Exception]) -> None:
+    def refuses(body: dict[str, Any]) -> Answer:
+        if body["args"].get("ids") == []:
+            return handler_only(body)
+        return refusal(NO_FUNCTION) if body["path"].startswith("orm:") else success({"ok": False, "error": text})
+
+    with (
+        serve(refuses) as server,
+        ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
+        pytest.raises(error) as raised,
+    ):
+        store.memory.get_thread_by_id(thread_id="t")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_list_that_the_handler_may_have_cut_off_is_refused() -> None:
+    def full(body: dict[str, Any]) -> Answer:
+        if body["args"].get("op") == "queryTable":
+            return success({"ok": True, "result": [{}] * 10_000})
+        return handler_only(body)
+
+    with (
+        serve(full) as server,
+        ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
+        pytest.raises(LimitExceeded, match="9,999"),
+    ):
+        store.memory.list_threads()
+
+
+# -- what is atomic ------------------------------------------------------------------------------------------------
+
+
+def test_one_of_many_claims_of_a_fire_wins(store: ConvexStore, unique: str) -> None:
+    schedule = {
+        "id": unique,
+        "target": {"type": "workflow", "workflow_id": "w"},
+        "cron": "* * * * *",
+        "next_fire_at": 1_000,
+    }
+    store.schedules.create_schedule(schedule={**schedule, "status": "active"})
+
+    def claim(number: int) -> bool:
+        return store.schedules.update_schedule_next_fire(
+            id=unique,
+            expected_next_fire_at=1_000,
+            new_next_fire_at=2_000 + number,
+            last_fire_at=1_000,
+            last_run_id=f"run{number}",
+        )
+
+    assert sum(at_once(10, claim)) == 1
+
+
+def test_step_results_of_concurrent_writers_are_all_kept(store: ConvexStore, unique: str) -> None:
+    key: Any = {"workflow_name": unique, "run_id": "r"}
+    store.workflows.persist_workflow_snapshot(**key, snapshot={"context": {}, "status": "running"})
+
+    def update(number: int) -> None:
+        store.workflows.update_workflow_results(**key, step_id=f"s{number}", result={"output": number})
+
+    at_once(10, update)
+    snapshot = store.workflows.load_workflow_snapshot(**key)
+    assert snapshot is not None
+    assert snapshot["context"] == {f"s{number}": {"output": number} for number in range(10)}
+
+
+def test_metadata_of_concurrent_writers_is_all_kept(store: ConvexStore, unique: str) -> None:
+    store.memory.save_thread(thread=thread(unique, "r"))
+    store.memory.update_resource(resource_id=unique, metadata={"first": 1})
+
+    def update(number: int) -> None:
+        store.memory.update_thread(id=unique, metadata={f"k{number}": number})
+        store.memory.update_resource(resource_id=unique, metadata={f"k{number}": number})
+
+    at_once(10, update)
+    wanted = {f"k{number}": number for number in range(10)}
+    found, resource = store.memory.get_thread_by_id(thread_id=unique), store.memory.get_resource_by_id(resource_id=unique)
+    assert found is not None
+    assert resource is not None
+    assert found.metadata == wanted
+    assert resource.metadata == {"first": 1, **wanted}
+
+
+def test_a_schedule_is_created_once(store: ConvexStore, unique: str) -> None:
+    schedule = {
+        "id": unique,
+        "target": {"type": "workflow", "workflow_id": "w"},
+        "cron": "* * * * *",
+        "next_fire_at": 1_000,
+    }
+
+    def create(_: int) -> bool:
+        try:
+            store.schedules.create_schedule(schedule={**schedule, "status": "active"})
+        except ScheduleAlreadyExists:
+            return False
+        return True
+
+    assert sum(at_once(5, create)) == 1
+
+
+def test_a_batch_of_one_table_is_one_call(foreign_host: Host, store: ConvexStore, unique: str) -> None:
+    store.memory.save_thread(thread=thread(unique, "r"))
+    with Session(store.memory._core._backend.deployment) as session:
+        session.add_all([Message(**one) for one in messages(unique, 50, unique, "r")], unique=False)
+        foreign_host.reset()
+        session.commit()
+    assert foreign_host.metrics()["calls"] == 1
+
+
+# -- refusals come before the first write --------------------------------------------------------------------------
+
+
+THREADS = Thread.__table__
+
+
+def row(id: str, **fields: Any) -> dict[str, Any]:
+    moment = "2024-05-01T12:00:00.000Z"
+    return {"id": id, "resourceId": "r", "title": "t", "createdAt": moment, "updatedAt": moment, **fields}
+
+
+def by_id(id: str) -> Key:
+    return Key("by_record_id", (id,))
+
+
+@attrs.frozen
+class Refusal:
+    """Writes of one commit, of which the last is refused."""
+
+    name: str
+    last: Callable[[str], Any]
+    error: type[Exception]
+
+
+REFUSALS = [
+    Refusal("taken", lambda id: Insert(THREADS, row(id), by_id(id)), StaleDataError),
+    Refusal("changed", lambda id: Patch(THREADS, by_id(id), {"title": "n"}, (), {"title": "other"}), StaleDataError),
+    Refusal("missing", lambda id: Delete(THREADS, by_id(f"{id} none")), StaleDataError),
+    Refusal("unnamed", lambda id: Insert(THREADS, {**row(id), "id": ""}), ValidationError),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
+def test_a_refused_commit_writes_nothing(foreign_host: Host, unique: str, refusal: Refusal) -> None:
+    with adapted(foreign_host.connect()) as deployment:
+        with Session(deployment) as session:
+            session.add(Thread(id=unique, resource_id="r", title="t", created_at=at(0), updated_at=at(0)))
+            session.commit()
+        other = f"{unique} other"
+        with pytest.raises(refusal.error) as raised:
+            finished(deployment, Upsert(THREADS, by_id(other), row(other)), refusal.last(unique))
+        if isinstance(raised.value, StaleDataError):
+            assert raised.value.write == 1
+        with Session(deployment) as session:
+            assert session.get(Thread, other) is None
+            found = session.get(Thread, unique)
+            assert found is not None
+            assert found.title == "t"
+
+
+def finished(deployment: Deployment, *writes: Any) -> Any:
+    return finish(deployment.blocking.commit(Commit("c", writes)))
+
+
+def test_each_write_of_a_commit_sees_the_ones_before(foreign_host: Host, unique: str) -> None:
+    with adapted(foreign_host.connect()) as deployment:
+        finished(
+            deployment,
+            Insert(THREADS, row(unique), by_id(unique)),
+            Patch(THREADS, by_id(unique), {"title": "patched"}, (), {"title": "t"}),
+            Insert(THREADS, row(f"{unique} two"), by_id(f"{unique} two")),
+            Delete(THREADS, by_id(f"{unique} two")),
+        )
+        with Session(deployment) as session:
+            one, two = session.get_many(Thread, [unique, f"{unique} two"])
+        assert one is not None
+        assert one.title == "patched"
+        assert two is None
+
+
+# -- runs whose ids are the same text ------------------------------------------------------------------------------
+
+
+def test_runs_with_one_id_between_them_do_not_mix(store: ConvexStore, unique: str) -> None:
+    """The npm package makes one id, and one record, of both."""
+    keys = [(unique, "b-c"), (f"{unique}-b", "c")]
+    for place, (name, run) in enumerate(keys):
+        store.workflows.persist_workflow_snapshot(workflow_name=name, run_id=run, snapshot={"place": place, "context": {}})
+    for place, (name, run) in enumerate(keys):
+        found = store.workflows.load_workflow_snapshot(workflow_name=name, run_id=run)
+        assert found is not None
+        assert found["place"] == place
+
+
+# -- out of reach --------------------------------------------------------------------------------------------------
+
+
+def test_what_the_handler_does_not_reach_says_what_to_deploy(foreign_host: Host, unique: str) -> None:
+    options: Any = {"deployment_url": foreign_host.url, "admin_auth_token": ADMIN_KEY}
+    with ConvexServerCache(**options) as cache, pytest.raises(DeploymentError, match="python -m convexorm functions"):
+        cache.set(key=unique, value=1)
+    renamed = ConvexStore(id="t", tables={"mastra_scorers": "mastra_scores"}, **options)
+    with renamed as store, pytest.raises(DeploymentError, match="mastra_scores"):
+        store.scores.list_scores_by_run_id(run_id="r")
+    with ConvexVector(id="v", **options) as vectors:
+        vectors.create_index(index_name="indexes", dimension=2)
+        with pytest.raises(DeploymentError, match="'indexes'"):
+            vectors.upsert(index_name="indexes", vectors=[[1, 2]])
