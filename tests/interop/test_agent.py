@@ -145,7 +145,7 @@ def test_an_agent_and_python_continue_each_other(shared_host: Host, store: Conve
 def test_an_agent_goes_on_in_threads_that_python_has_made(shared_host: Host, store: ConvexStore, unique: str) -> None:
     memory = store.memory
     ada, began = f"{unique} ada", datetime(2026, 5, 1, 12, tzinfo=UTC)
-    source = {
+    source: dict[str, Any] = {
         "id": f"{unique} source",
         "resource_id": ada,
         "title": "Made in Python",

@@ -46,7 +46,9 @@ class Clients:
         call = json.dumps({"client": client, "method": method, "args": arguments}, default=_date)
         with _in_time(self._process):
             print(call, file=self._input, flush=True)
-            answer: dict[str, Any] = json.loads(self._output.readline(), object_hook=_dated)
+            line = self._output.readline()
+            assert line, "clients.ts has ended"
+        answer: dict[str, Any] = json.loads(line, object_hook=_dated)
         if "error" in answer:
             raise NpmError(answer["error"])
         return answer["value"]
