@@ -267,10 +267,10 @@ def nesting_of(value: Value) -> int:
 
 
 def size_of(value: Any) -> int:
-    """The size in bytes that Convex bills and limits (npm convex: getConvexSize)."""
+    """The size in bytes that Convex bills and limits (npm convex: getConvexSize); of a lone surrogate, 3."""
     kind = type(value)
     if kind is str:
-        return 2 + (len(value) if value.isascii() else len(value.encode()))
+        return 2 + (len(value) if value.isascii() else len(value.encode(errors="surrogatepass")))
     if kind is bytes:
         return 2 + len(value)
     if kind is dict:

@@ -188,6 +188,7 @@ def test_values_are_the_same_when_their_canonical_forms_are(a: Value, b: Value) 
         ("abc", 5),
         ("é", 4),
         ("😀", 6),
+        ("\udc00", 5),
         (b"abc", 5),
         ([], 2),
         ([1, 2], 20),
