@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
+from convexorm import ValidationError
 from mastra_convex import ConvexStore
 from tests.interop.oddities import ANY_KEYS, DEEP, LARGE, PLAIN, exactly
 from tests.interop.typescript import Clients, NpmError
@@ -152,6 +154,25 @@ def test_both_list_messages_a_millisecond_apart_in_one_order(store: ConvexStore,
     assert around == of_python(per_page=0, include=include) == everything[3:7]
 
 
+def test_a_text_cut_within_a_character_is_read_but_not_written(store: ConvexStore, npm: Clients, unique: str) -> None:
+    memory = store.memory
+    npm.call("memory", "saveThread", {"thread": npm_thread(unique)})
+    cut = npm_message(unique, unique, "cut off \ud83d", MOMENT)
+    npm.call("memory", "saveMessages", {"messages": [cut]})
+    (read,) = memory.list_messages(thread_id=unique).messages
+    assert read.content == cut["content"]
+    with pytest.raises(ValidationError, match=r"mastra_messages\.content"):
+        memory.update_messages(messages=[{"id": unique, "content": {"metadata": {"a": 1}}}])
+    with pytest.raises(ValidationError, match=r"mastra_messages\.content"):
+        memory.clone_thread(source_thread_id=unique, new_thread_id=f"{unique} clone")
+    assert memory.get_thread_by_id(thread_id=f"{unique} clone") is None
+    memory.update_messages(messages=[{"id": unique, "role": "assistant"}])
+    (kept,) = npm.call("memory", "listMessages", {"threadId": unique})["messages"]
+    assert kept == {**cut, "role": "assistant"}
+    memory.delete_messages(message_ids=[unique])
+    assert memory.list_messages(thread_id=unique).messages == []
+
+
 # -- workflows -----------------------------------------------------------------------------------------------------
 
 
@@ -261,3 +282,33 @@ def test_a_score_that_convex_gives_to_no_client_comes_as_text(store: ConvexStore
     with pytest.raises(NpmError):
         npm.call("scores", "saveScore", npm_score(unique, ANY_KEYS))
     assert len(store.scores.list_scores_by_scorer_id(scorer_id=unique).scores) == 1
+
+
+# -- at the same time ----------------------------------------------------------------------------------------------
+
+
+def test_changes_of_both_sides_at_the_same_time_are_all_kept(store: ConvexStore, npm: Clients, unique: str) -> None:
+    store.memory.save_thread(thread={"id": unique, "resource_id": unique, "title": "t", "metadata": {}})
+    store.workflows.persist_workflow_snapshot(workflow_name=unique, run_id="r", snapshot={"context": {}})
+    done = {"status": "success", "output": 0}
+
+    def of_npm() -> None:
+        for number in range(20):
+            npm.call("memory", "updateThread", {"id": unique, "title": "npm", "metadata": {f"npm {number}": number}})
+            step = {"stepId": f"npm {number}", "result": done, "requestContext": {}}
+            npm.call("workflows", "updateWorkflowResults", {"workflowName": unique, "runId": "r", **step})
+
+    def of_python(number: int) -> None:
+        store.memory.update_thread(id=unique, metadata={f"python {number}": number})
+        store.workflows.update_workflow_results(workflow_name=unique, run_id="r", step_id=f"python {number}", result=done)
+
+    with ThreadPoolExecutor(4) as pool:
+        for work in [pool.submit(of_npm), *(pool.submit(of_python, number) for number in range(20))]:
+            work.result()
+
+    thread = store.memory.get_thread_by_id(thread_id=unique)
+    assert thread is not None
+    expected = {f"{who} {number}": number for who in ("npm", "python") for number in range(20)}
+    assert (thread.title, thread.metadata) == ("npm", expected)
+    snapshot = npm.call("workflows", "loadWorkflowSnapshot", {"workflowName": unique, "runId": "r"})
+    assert snapshot["context"] == dict.fromkeys(expected, done)
