@@ -15,11 +15,13 @@ import attrs
 from convexorm.errors import DeploymentError, ValidationError
 from convexorm.requests import Document, KeyValue
 from convexorm.schema import Table
-from convexorm.values import Value
+from convexorm.values import Value, dumps
 from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS, typed_table
 
 __all__ = ["Address", "address_of", "documents_of", "keyed", "record_of"]
 
+_WRAPPED = "convexorm_json"
+"""The field of a document whose record the handler would not take as it is: JSON text, beside the id."""
 _NAMELESS = "?"
 """Begins the `_id` of a record without an id of its own, which nothing can change or delete."""
 
@@ -74,25 +76,22 @@ def address_of(table: Table, document: Document) -> Address:
         return Address(scope_of(table, document["table"]), str(document["primaryKey"]))
     if table.name == VECTORS:
         return Address(scope_of(table, document["indexName"]), str(document["id"]))
+    scope = typed_table(table).name
     id = document.get("id")
     if not isinstance(id, str) and table.name == "mastra_workflow_snapshots":
         id = f"{document.get('workflow_name')}-{document.get('run_id')}"
     if not isinstance(id, str) or not id:
         raise ValidationError("a record needs an id, a text that is not empty", table=table.name, field="id")
-    return Address(typed_table(table).name, id)
+    return Address(scope, id)
 
 
 def record_of(table: Table, document: Document, id: str) -> dict[str, Value]:
     """A document as the handler takes it: what its schema knows, under this id."""
     if table.name == DOCUMENTS:
         record = document["record"]
-        if not isinstance(record, Mapping) or not _same_id(record.get("id"), id):
-            raise ValidationError(
-                "the handler keeps a record only as an object with its own id, with keys that Convex allows",
-                table=table.name,
-                field="record",
-            )
-        return dict(record)
+        if isinstance(record, Mapping) and _same_id(record.get("id"), id):
+            return dict(record)
+        return {"id": id, _WRAPPED: record if isinstance(record, str) else dumps(record)}
     if table.name == VECTORS:
         return {"id": id, **{name: document[name] for name in ("embedding", "metadata") if name in document}}
     return typed_table(table).record(table, {**document, "id": id})
@@ -105,12 +104,15 @@ def documents_of(table: Table, scope: str, records: Sequence[Mapping[str, Any]])
     """
     if table.name == DOCUMENTS:
         return [_generic(scope, place, record) for place, record in enumerate(records)]
-    return [_typed(scope, record) for record in records]
+    return [_typed(table, scope, record) for record in records]
 
 
-def _typed(scope: str, record: Mapping[str, Any]) -> Document:
+def _typed(table: Table, scope: str, record: Mapping[str, Any]) -> Document:
     id = record.get("id")
     made = Address(scope, id).text if isinstance(id, str) else f"{_NAMELESS}/{record.get('_id')}"
+    typed = TYPED.get(table.name)
+    if typed is not None and any(record.get(name) == "" for name in typed.unsaid):
+        record = {name: value for name, value in record.items() if name not in typed.unsaid or value != ""}
     return {**record, "_id": made, "_creationTime": record.get("_creationTime", 0.0)}
 
 
@@ -119,7 +121,7 @@ def _generic(scope: str, place: int, record: Mapping[str, Any]) -> Document:
     return {
         "table": scope,
         "primaryKey": key,
-        "record": record,
+        "record": record[_WRAPPED] if record.keys() == {"id", _WRAPPED} else record,
         "_id": Address(scope, key).text,
         "_creationTime": float(place),
     }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 
 from convexorm.deployments.embedded.filters import compile_filter
 from convexorm.deployments.embedded.reads import document_digest, packed
-from convexorm.requests import Bound, Document, Range, Read, ReadResult, index_key
+from convexorm.requests import Bound, Document, Range, Read, ReadResult, index_key, whole_digest
 from convexorm.values import canonical
 
 __all__ = ["evaluated"]
@@ -17,8 +16,6 @@ _Key = tuple[bytes, ...]
 
 def evaluated(read: Read, documents: Iterable[Document]) -> ReadResult:
     """The whole answer to a read whose documents are all among these."""
-    if read.limit == 0 and not read.peek:
-        return ReadResult((), 0, 0, False)
     matches = _matches(read, documents)
     skipped = min(read.skip, len(matches))
     found = matches[skipped:]
@@ -32,8 +29,7 @@ def evaluated(read: Read, documents: Iterable[Document]) -> ReadResult:
         return ReadResult(found, len(found), skipped, more)
     digests = {document["_id"]: document_digest(document) for document in found}
     if read.digest == "all":
-        whole = " ".join(f"{id} {digest}" for id, digest in digests.items())
-        digests = {"": sha256(whole.encode()).hexdigest()}
+        digests = {"": whole_digest(digests)}
     return ReadResult((), len(found), skipped, more, digests=digests)
 
 

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from convexorm.errors import StaleDataError
+from convexorm.errors import ConvexORMError, StaleDataError
 from convexorm.requests import Applied, Insert, Key, Patch, Write, Written
-from convexorm.values import MISSING, Value, same
+from convexorm.values import MISSING, Value, check_value, same
 from mastra_convex.foreign.addresses import Address, keyed, record_of
 from mastra_convex.foreign.handler import Handler, Refused
 from mastra_convex.foreign.reading import Reader
@@ -202,6 +202,8 @@ def _observations(id: str, before: Mapping[str, Value], new: Mapping[str, Value]
     old, chunks = _parsed(stored) if stored else [], _parsed(new["bufferedObservationChunks"])
     if not isinstance(old, list) or not isinstance(chunks, list) or not chunks or not same(chunks[:-1], old):
         return None
+    if not _storable(chunks[-1]):
+        return None
     time = new.get("lastBufferedAtTime")
     moment = {"lastBufferedAtTime": time} if isinstance(time, str) else {}
     if "lastBufferedAtTime" in new and not moment:
@@ -245,6 +247,15 @@ def _config(old: Json, new: Json) -> dict[str, Json] | None:
         else:
             nested[name] = value
     return nested
+
+
+def _storable(value: Json) -> bool:
+    """Whether Convex takes a value as an argument."""
+    try:
+        check_value(value)
+    except ConvexORMError:
+        return False
+    return True
 
 
 def _parsed(text: Json) -> Json:

@@ -26,13 +26,14 @@ VECTORS = "mastra_vectors"
 
 @attrs.frozen
 class TypedTable:
-    """One table. `defaults` stand for required fields that our entities may lack."""
+    """One table. `defaults` stand for required fields that our entities may lack; `unsaid` are those that say nothing."""
 
     name: str
     fields: frozenset[str]
     required: frozenset[str]
     nullable: frozenset[str]
     defaults: Mapping[str, Value]
+    unsaid: frozenset[str]
 
     def record(self, table: Table, document: Document) -> dict[str, Value]:
         """A document as the handler takes it. Raises ValidationError for one that its schema refuses."""
@@ -49,14 +50,15 @@ class TypedTable:
         return record
 
 
-def _table(name: str, fields: str, **defaults: Value) -> TypedTable:
+def _table(name: str, fields: str, *, unsaid: tuple[str, ...] = (), **defaults: Value) -> TypedTable:
     words = fields.split()
     return TypedTable(
         name,
         frozenset(word.rstrip("!?") for word in words),
         frozenset(word.rstrip("!?") for word in words if "!" in word),
         frozenset(word.rstrip("!?") for word in words if "?" in word),
-        MappingProxyType(defaults),
+        MappingProxyType({**dict.fromkeys(unsaid, ""), **defaults}),
+        frozenset(unsaid),
     )
 
 
@@ -76,6 +78,10 @@ TYPED: Mapping[str, TypedTable] = MappingProxyType(
             "score! reason metadata? preprocessPrompt extractPrompt generateScorePrompt generateReasonPrompt analyzePrompt "
             "reasonPrompt input!? output!? additionalContext? requestContext? entityType entity? entityId source! "
             "resourceId threadId organizationId projectId batchId datasetId datasetItemId createdAt! updatedAt!",
+            unsaid=("runId", "source"),
+            scorer=None,
+            input=None,
+            output=None,
         ),
         "mastra_schedules": _table(
             "mastra_schedules",

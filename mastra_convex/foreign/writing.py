@@ -120,20 +120,31 @@ class Writer:
     async def insert(self, place: int, write: Insert) -> Applied:
         if write.unique is not None and await self._find(write.table, write.unique) is not None:
             raise StaleDataError(table=write.table.name, reason="exists", write=place)
-        return await self._add(write.table, write.doc)
+        added = await self._add(write.table, write.doc)
+        if added is None:
+            raise StaleDataError(table=write.table.name, reason="exists", write=place)
+        return added
 
     async def upsert(self, place: int, write: Upsert) -> Applied:
         found = await self._find(write.table, write.at)
         if found is None:
-            return await self._add(write.table, write.doc)
+            added = await self._add(write.table, write.doc)
+            if added is not None:
+                return added
+            found = await self._find(write.table, Key("by_record_id", (write.doc["id"],)))
+            assert found is not None
         address, before = found
         kept = {name: before[name] for name in write.keep if name in before}
         await self._put(write.table, address, before, {**write.doc, **kept})
         return Written(address.text, None, False)
 
-    async def _add(self, table: Table, document: Document) -> Written:
+    async def _add(self, table: Table, document: Document) -> Written | None:
+        """Note a new document; None for one that another writer has added since it was looked for."""
         address = address_of(table, document)
         if table.name == "mastra_workflow_snapshots":
+            held = await self._at(table, address)
+            if held is not None and all(held.get(name) == document.get(name) for name in ("workflow_name", "run_id")):
+                return None
             address = await self._free(table, address)
         await self._put(table, address, None, document)
         return Written(address.text, None)
@@ -214,7 +225,7 @@ class Writer:
                 if record is None:
                     gone.append(address.id)
                     record = record_of(change.table, change.after, address.id)
-                if len(record) > 1:
+                if change.before is None or change.table.name not in TYPED or len(record) > 1:
                     records.append(record)
             for start in range(0, len(gone), MAX_WRITTEN):
                 await self._handler.call("deleteMany", scope, ids=gone[start : start + MAX_WRITTEN])

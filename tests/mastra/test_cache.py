@@ -28,6 +28,8 @@ from mastra_convex import (
 from tests.mastra.support import awaited
 from tests.processes import run_processes
 
+pytestmark = pytest.mark.needs_functions("the handler does not reach the cache")
+
 NESTED: dict[str, Any] = {}
 _level = NESTED
 for _ in range(40):

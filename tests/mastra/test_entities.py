@@ -23,6 +23,18 @@ GIVEN: dict[type[Model], dict[str, Any]] = {
     entities.Vector: {"embedding": [0.5, 1.0]},
 }
 """What a factory cannot make up."""
+NOT_FOREIGN: dict[type[Model], str] = {
+    entities.CacheEntry: "the handler does not reach the cache",
+    entities.CacheListItem: "the handler does not reach the cache",
+    Score: "the npm package's schema has not all of its fields, and requires others",
+    Thread: "a thread without a title has an empty one there",
+    entities.WorkflowSnapshot: "a run without an id of its row gets one there",
+}
+"""Entities that are not read as they were stored with only the npm package's own functions."""
+STORED = [
+    pytest.param(model, marks=pytest.mark.needs_functions(NOT_FOREIGN[model]) if model in NOT_FOREIGN else ())
+    for model in MODELS
+]
 
 
 def _made(model: type[Model], unique: str, **attributes: Any) -> Any:
@@ -41,7 +53,7 @@ def test_entities_are_imported_from_the_package() -> None:
         assert getattr(mastra_convex, model.__name__) is model
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", STORED, ids=lambda model: model.__name__)
 def test_an_entity_is_read_as_it_was_stored(deployment: Deployment, unique: str, model: type[Model]) -> None:
     entity = _made(model, unique)
     with Session(deployment) as session:

@@ -321,6 +321,7 @@ class _Foreign(Model, table="mastra_messages", primary_key="id"):
     by_thread_created = Index("thread_id", "created_at")
 
 
+@pytest.mark.needs_functions("the npm package's schema takes text only")
 async def test_content_that_another_writer_stored_as_a_value_or_plain_text_is_read_and_filtered(
     memory: AsyncMemory, deployment: Deployment, unique: str
 ) -> None:

@@ -503,6 +503,7 @@ async def test_configuration_is_merged_at_every_depth(memory: AsyncMemory, uniqu
 # -- on the wire ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_functions("the handler orders the fields of a chunk itself")
 def test_chunks_are_stored_as_the_npm_package_stores_them(deployment: Deployment, unique: str) -> None:
     memory = ConvexStore(id="test", deployment=deployment).memory
     record = memory.initialize_observational_memory(thread_id=unique, resource_id="r", scope="thread", config={"a": 1})

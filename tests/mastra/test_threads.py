@@ -53,6 +53,7 @@ async def test_a_thread_of_another_resource_is_none(memory: AsyncMemory, unique:
     assert await memory.get_thread_by_id(thread_id=unique, resource_id="") is None
 
 
+@pytest.mark.needs_functions("a thread without a title has an empty one there")
 async def test_saving_replaces_the_thread_whole(memory: AsyncMemory, unique: str) -> None:
     await memory.save_thread(thread=thread(unique, "r", metadata={"a": 1}))
     await memory.save_thread(thread={"id": unique, "resource_id": "s"})
@@ -400,6 +401,7 @@ async def test_a_long_thread_moves_whole(memory: AsyncMemory, deployment: Deploy
     assert (await memory.list_messages(thread_id=unique, resource_id="old")).total == 0
 
 
+@pytest.mark.needs_functions("the handler reads all of it in one call")
 def test_large_messages_move_and_go_in_as_many_commits_as_they_take(deployment: Deployment, unique: str) -> None:
     memory = ConvexStore(id="test", deployment=deployment).memory
     memory.save_thread(thread=thread(unique, "old"))

@@ -65,6 +65,7 @@ async def test_an_index_created_again_alike_is_fine_and_otherwise_refused(vector
         await vectors.create_index(index_name=index, dimension=DIMENSION, metric="euclidean")
 
 
+@pytest.mark.needs_functions("the handler has another table of that name")
 async def test_an_index_may_be_named_indexes(vectors: AsyncConvexVector) -> None:
     await vectors.create_index(index_name="indexes", dimension=2)
     await vectors.upsert(index_name="indexes", vectors=[[1, 0]], ids=["x"])

@@ -424,6 +424,7 @@ async def test_runs_are_listed_by_the_thread_inside_of_their_snapshots(workflows
         assert (run_ids(page), page.total, page.has_more) == (expected[10:20], None, True)
 
 
+@pytest.mark.needs_functions("the handler reads all of it in one call")
 async def test_many_large_snapshots_are_listed_whole_by_status_and_by_page(deployment: Deployment, unique: str) -> None:
     workflows = ConvexStore(id="test", deployment=deployment).workflows
     try:
@@ -510,6 +511,7 @@ async def test_no_result_of_50_tasks_is_lost(deployment: Deployment, unique: str
     assert snapshot["context"] == {f"s{number}": {"n": number} for number in range(50)}
 
 
+@pytest.mark.needs_functions("the handler has no operation that checks and writes this at once")
 def test_of_many_guarded_updates_one_wins(deployment: Deployment, unique: str) -> None:
     _start(deployment, unique)
     workflows = ConvexStore(id="test", deployment=deployment).workflows
