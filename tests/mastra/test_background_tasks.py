@@ -609,7 +609,7 @@ async def test_a_task_without_a_required_attribute_is_refused(
         {"retry_count": None},
         {"timeout_ms": "1"},
         {"started_at": "yesterday"},
-        {"result": object()},
+        {"result": {1}},
         None,
         [],
     ],
