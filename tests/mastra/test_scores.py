@@ -265,6 +265,7 @@ async def test_entities_of_another_type_and_spans_of_another_trace_are_others(sc
 # -- many writers and costs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_functions("the handler has no operation that checks and writes this at once")
 def test_a_score_saved_by_many_at_once_is_one_score(deployment: Deployment, unique: str) -> None:
     scores = ConvexStore(id="test", deployment=deployment).scores
 
