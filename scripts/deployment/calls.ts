@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { convexTest } from "convex-test";
 import { makeFunctionReference } from "convex/server";
-import { ConvexError, convexToJson, type JSONValue, type Value } from "convex/values";
+import { convexToJson, type JSONValue, type Value } from "convex/values";
 import { QueryCache } from "./cache";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
 import { CallError, exportValue, importArguments, requireResult, type Format } from "./values";
@@ -87,8 +87,12 @@ function failure(error: unknown, format: Format): Answer {
     errorMessage: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${words}`,
     logLines: [],
   };
-  return error instanceof ConvexError ? { ...answer, errorData: exportValue(error.data as Value, format) } : answer;
+  return isConvexError(error) ? { ...answer, errorData: exportValue(error.data, format) } : answer;
 }
+
+// By its mark: functions that Node loads as CommonJS have a class of their own.
+const isConvexError = (error: unknown): error is Error & { data: Value } =>
+  error instanceof Error && Symbol.for("ConvexError") in error;
 
 const nameOf = (error: unknown): string => (error instanceof Error ? error.name : "Error");
 const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -18,7 +18,10 @@ let host: ChildProcess;
 let url: string;
 
 async function start(...options: string[]): Promise<{ process: ChildProcess; line: string }> {
-  const started = spawn(process.execPath, [...HOST, ...options], { stdio: ["pipe", "pipe", "inherit"] });
+  const started = spawn(process.execPath, [...HOST, ...options], {
+    env: { ...process.env, NODE_PATH: "node_modules" }, // as `npm run deployment` does
+    stdio: ["pipe", "pipe", "inherit"],
+  });
   const [line] = (await once(createInterface(started.stdout), "line")) as [string];
   return { process: started, line };
 }
@@ -295,6 +298,23 @@ describe("the process", () => {
       body: JSON.stringify({ path: "plain", args: {}, format: "json" }),
     });
     expect(await answer.json()).toMatchObject({ value: "served" });
+    started.kill();
+    await rm(directory, { recursive: true });
+  });
+
+  it("answers the errors of functions that Node loads as CommonJS with their data", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "functions-"));
+    await writeFile(
+      join(directory, "refusing.ts"),
+      'import { queryGeneric } from "convex/server";\nimport { ConvexError } from "convex/values";\n' +
+        'export default queryGeneric(async () => { throw new ConvexError({ code: "Mine" }); });\n',
+    );
+    const { process: started, line } = await start("--functions", directory);
+    const answer = await fetch(`${line.slice("ready ".length)}/api/query`, {
+      method: "POST",
+      body: JSON.stringify({ path: "refusing", args: {}, format: "json" }),
+    });
+    expect(await answer.json()).toMatchObject({ status: "error", errorData: { code: "Mine" } });
     started.kill();
     await rm(directory, { recursive: true });
   });
