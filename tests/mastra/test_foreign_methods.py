@@ -11,9 +11,9 @@ import attrs
 import pytest
 
 from convexorm import ConvexORMError, Model, connect
-from mastra_convex import ConvexStore
+from mastra_convex import ConvexServerCache, ConvexStore
 from mastra_convex.vector import ConvexVector
-from tests.conftest import ADMIN_KEY, Host
+from tests.conftest import ADMIN_KEY, ROOT, Host
 from tests.mastra.support import at, message, thread
 
 Step: TypeAlias = tuple[str, str, dict[str, Any]]
@@ -347,13 +347,21 @@ def test_observational_memory_answers_as_elsewhere(foreign: Stores, embedded: St
         assert (found[0], plain(found[1])) == (wanted[0], plain(wanted[1]))
 
 
+def methods(owner: object) -> set[str]:
+    """The public methods of a domain or a store."""
+    named = {name for name, _ in inspect.getmembers(type(owner), callable) if not name.startswith("_")}
+    return named - {"face", "close"}
+
+
 def test_no_method_is_left_out(embedded: Stores) -> None:
     called = {(name, method) for name, steps in STEPS.items() for method, _ in steps}
     called |= {("memory", method) for method, _ in observe(embedded.store.memory)}
-    public = {
-        (name, method)
-        for name in (*embedded.store.stores, "vector")
-        for method, _ in inspect.getmembers(type(embedded.domain(name)), callable)
-        if not method.startswith("_") and method not in ("face", "close")
-    }
-    assert public == called
+    names = (*embedded.store.stores, "vector")
+    assert {(name, method) for name in names for method in methods(embedded.domain(name))} == called
+
+
+def test_the_documentation_has_a_row_for_every_method(embedded: Stores) -> None:
+    text = (ROOT / "docs" / "contract.md").read_text()
+    domains = [*embedded.store.stores.values(), embedded.vector, ConvexServerCache(deployment=connect("memory:"))]
+    missing = {method for domain in domains for method in methods(domain) if f"`{method}`" not in text}
+    assert missing == set()
