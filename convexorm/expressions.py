@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 import attrs
 
 from convexorm.errors import ValidationError
-from convexorm.schema import Property
+from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import AnyType, ColumnType
 from convexorm.values import MISSING, Missing, Value, check_value
 
@@ -264,8 +264,6 @@ class Column(_Operand[T]):
 
     def property(self) -> Property:
         """The field as the schema declares it."""
-        from convexorm.schema import AnyOf, Null
-
         validator = self.type.validator
         if self.nullable and self.none != "absent":
             validator = AnyOf.of(validator, Null())

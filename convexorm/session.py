@@ -18,10 +18,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from convexorm.deployments.base import Deployment, Port
-from convexorm.errors import (
-    InvalidRequestError,
-    StaleDataError,
-)
+from convexorm.errors import InvalidRequestError, StaleDataError
 from convexorm.faces import blocking, blocking_stream, finish
 from convexorm.model import Model
 from convexorm.reading import Hit, Page

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
 
 import attrs
 
 from convexorm.deployments.base import Port
-from convexorm.errors import (
-    InvalidRequestError,
-    StaleDataError,
-    ValidationError,
-)
+from convexorm.errors import InvalidRequestError, StaleDataError, ValidationError
 from convexorm.expressions import Column, Condition
 from convexorm.faces import DONE
 from convexorm.identities import Instances
@@ -48,11 +44,6 @@ from convexorm.requests import (
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, same
 
 __all__ = ["AsyncUnitOfWork"]
-
-M = TypeVar("M", bound=Model)
-M2 = TypeVar("M2", bound=Model)
-M3 = TypeVar("M3", bound=Model)
-T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -136,7 +127,6 @@ class AsyncUnitOfWork(AsyncReading):
         if instance._state.session is self:
             return DONE
         self._adopt(instance)
-
         self._operations.append(_Insertion(self, instance, unique, returning))
         return DONE
 
