@@ -32,6 +32,7 @@ from convexorm.errors import (
 )
 from convexorm.requests import (
     DELETED_BY_RANGE,
+    MAX_DELETED_BY_RANGE,
     Applied,
     Commit,
     Document,
@@ -73,7 +74,7 @@ class RemoteDeployment(Deployment):
     """A Convex deployment, reached with its admin key.
 
     `timeout` is the seconds to wait for a connection, or for the next bytes of an answer. Raises AuthError for a key that
-    is missing or cannot be one.
+    is missing or cannot be one, DeploymentError for what is no URL.
     """
 
     def __init__(self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0) -> None:
@@ -295,7 +296,7 @@ def _stale(data: Mapping[str, Any]) -> ConvexORMError:
 
 
 def _range_too_large(data: Mapping[str, Any]) -> ConvexORMError:
-    return LimitExceeded(DELETED_BY_RANGE, maximum=4_000, table=data.get("table"))
+    return LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=data.get("table"))
 
 
 def _limit(data: Mapping[str, Any]) -> ConvexORMError:
