@@ -7,7 +7,7 @@ index covers must say `full_scan()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import attrs
@@ -275,14 +275,18 @@ def _place(condition: Comparison | Membership) -> str:
 
 
 def _described(condition: Condition) -> str:
-    if isinstance(condition, Comparison):
-        return f"{_place(condition)} {_SYMBOLS[condition.op]} {_shown(condition.value)}"
-    if isinstance(condition, Membership):
-        return f"{_place(condition)} in [{', '.join(map(_shown, condition.values))}]"
-    if isinstance(condition, Negated):
-        return f"not ({_described(condition.arg)})"
-    if isinstance(condition, Combined):
-        return f" {condition.op} ".join(f"({_described(one)})" for one in condition.args) or {"and": "true"}.get(
-            condition.op, "false"
-        )
-    return "?"
+    return _DESCRIPTIONS[type(condition)](condition)
+
+
+def _described_combined(condition: Combined) -> str:
+    parts = [f"({_described(one)})" for one in condition.args]
+    return f" {condition.op} ".join(parts) if parts else _OF_NONE[condition.op]
+
+
+_OF_NONE = {"and": "true", "or": "false"}
+_DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
+    Comparison: lambda one: f"{_place(one)} {_SYMBOLS[one.op]} {_shown(one.value)}",
+    Membership: lambda one: f"{_place(one)} in [{', '.join(map(_shown, one.values))}]",
+    Negated: lambda one: f"not ({_described(one.arg)})",
+    Combined: _described_combined,
+}
