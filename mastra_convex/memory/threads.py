@@ -10,6 +10,7 @@ import attrs
 from convexorm import AsyncSession, LimitExceeded, Query
 from mastra_convex.arguments import (
     OrderBy,
+    Paging,
     ThreadFilter,
     check_id,
     check_keys,
@@ -22,6 +23,7 @@ from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument, ThreadNotFound
 from mastra_convex.instants import now
+from mastra_convex.listing import slice_of
 from mastra_convex.records import merged, record_of
 
 __all__ = ["AsyncThreads", "ThreadPage"]
@@ -144,7 +146,7 @@ class AsyncThreads(AsyncDomain):
             query = query.by_index(f"by_{when}")
         query = query.where(*(Thread.metadata[key] == value for key, value in metadata.items()))
         async with self._session() as session:
-            return await _thread_page(session, query, paging.offset, paging.page, paging.per_page, include_total)
+            return await _page(session, query, paging, include_total)
 
     async def update_thread_resource_id(self, *, thread_id: str, resource_id: str) -> Thread:
         """Give the thread and all its messages to another resource.
@@ -216,24 +218,9 @@ async def _owned(session: AsyncSession, thread_id: str, resource_id: str | None)
     return thread
 
 
-async def _thread_page(
-    session: AsyncSession,
-    query: Query[Thread],
-    offset: int,
-    page: int,
-    per_page: int | Literal[False],
-    include_total: bool,
-) -> ThreadPage:
-    if per_page is False:
-        threads = await session.all(query)
-        return ThreadPage(threads, len(threads) if include_total else None, page, False, False)
-    wanted = query.offset(offset).limit(per_page + 1)
-    total: int | None = None
-    if per_page == 0:
-        total, threads = await session.count(query) if include_total else None, []
-        return ThreadPage(threads, total, page, 0, bool(total) and offset < (total or 0))
-    if include_total:
-        threads, total = await session.read(wanted, query.count())
-    else:
-        threads = await session.all(wanted)
-    return ThreadPage(threads[:per_page], total, page, per_page, len(threads) > per_page)
+async def _page(session: AsyncSession, query: Query[Thread], paging: Paging, include_total: bool) -> ThreadPage:
+    if paging.per_page is not False and paging.per_page == 0:  # a count at most: no thread is read
+        total = await session.count(query) if include_total else None
+        return ThreadPage([], total, paging.page, 0, bool(total))
+    part = await slice_of(session, query, paging, include_total)
+    return ThreadPage(part.items, part.total, paging.page, paging.per_page, part.has_more)
