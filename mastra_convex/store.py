@@ -20,6 +20,10 @@ from mastra_convex.workflows import AsyncWorkflows, Workflows
 __all__ = ["AsyncConvexStore", "ConvexStore", "StoreOptions"]
 
 
+_DOMAINS = ("memory", "workflows", "scores", "background_tasks", "schedules", "channels", "documents")
+"""The domains of a store: its attributes, and the contract's names in snake_case."""
+
+
 class StoreOptions(ConnectionOptions, total=False):
     """Where a store's data lives, and how it is called. `storage_function` is the npm package's handler."""
 
@@ -43,7 +47,7 @@ class _Store:
     @property
     def stores(self) -> Mapping[str, Any]:
         """The domains by the contract's names."""
-        raise NotImplementedError
+        return {name: getattr(self, name) for name in _DOMAINS}
 
     def _domain(self, name: str) -> Any:
         try:
@@ -76,18 +80,6 @@ class ConvexStore(Connected, _Store):
         self.schedules = Schedules(backend)
         self.channels = Channels(backend)
         self.documents = Documents(backend)
-
-    @property
-    def stores(self) -> Mapping[str, Any]:
-        return {
-            "memory": self.memory,
-            "workflows": self.workflows,
-            "scores": self.scores,
-            "background_tasks": self.background_tasks,
-            "schedules": self.schedules,
-            "channels": self.channels,
-            "documents": self.documents,
-        }
 
     @overload
     def get_store(self, name: Literal["memory"]) -> Memory: ...
@@ -126,18 +118,6 @@ class AsyncConvexStore(AsyncConnected, _Store):
         self.schedules = AsyncSchedules(backend)
         self.channels = AsyncChannels(backend)
         self.documents = AsyncDocuments(backend)
-
-    @property
-    def stores(self) -> Mapping[str, Any]:
-        return {
-            "memory": self.memory,
-            "workflows": self.workflows,
-            "scores": self.scores,
-            "background_tasks": self.background_tasks,
-            "schedules": self.schedules,
-            "channels": self.channels,
-            "documents": self.documents,
-        }
 
     @overload
     async def get_store(self, name: Literal["memory"]) -> AsyncMemory: ...
