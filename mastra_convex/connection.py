@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self, TypedDict
@@ -12,7 +13,7 @@ from mastra_convex import entities
 from mastra_convex.domain import Backend
 from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION, adapted
 
-__all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions"]
+__all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions", "check_store_id"]
 
 _TABLES = {table.name: table for table in (getattr(entities, name).__table__ for name in entities.__all__)}
 """Every table there is, by its own name."""
@@ -39,7 +40,8 @@ class Connection:
     """
 
     def __init__(self, options: ConnectionOptions, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> None:
-        deployment, url, token = (options.get(name) for name in ("deployment", "deployment_url", "admin_auth_token"))
+        deployment = options.get("deployment")
+        url, token = options.get("deployment_url"), options.get("admin_auth_token")
         if deployment is not None and (url is not None or token is not None):
             raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
         self.tables = dict(options.get("tables") or {})
@@ -48,22 +50,22 @@ class Connection:
                 raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
             _TABLES[table].renamed(other)
         self.owned = deployment is None
-        self.deployment = options.get("deployment") or connect(
-            options.get("deployment_url"), options.get("admin_auth_token")
-        )
+        self.deployment = deployment or connect(url, token)
         self._adapted = adapted(self.deployment, storage_function)
 
     @property
     def blocking(self) -> Backend:
+        """Sessions of the face that never suspends."""
         return Backend(self._adapted, self._adapted.blocking, self.tables)
 
     @property
     def asynchronous(self) -> Backend:
-        return Backend(self._adapted, self._adapted.asynchronous, self.tables)
+        """Sessions of the face that never blocks the event loop."""
+        return Backend(self._adapted, self._adapted.asynchronous, self.tables, asyncio.to_thread)
 
 
 def check_store_id(id: object) -> str:
-    """A store's id: a string with something in it."""
+    """A store's id: a string with something in it. Raises InvalidRequestError for anything else."""
     if not isinstance(id, str) or not id.strip():
         raise InvalidRequestError("a store's id is a non-empty string")
     return id
