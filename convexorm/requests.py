@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -51,6 +52,9 @@ __all__ = [
     "check_reads",
     "check_search",
     "index_key",
+    "version_digest",
+    "vouches",
+    "whole_digest",
 ]
 
 MAX_READS = 1_024
@@ -148,7 +152,7 @@ class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
-    answers only `digests`: of each document, or one for this call under the key "".
+    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`).
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)
@@ -177,6 +181,37 @@ class ReadResult:
             matrix,
             digests,
         )
+
+
+def whole_digest(digests: Mapping[str, str]) -> str:
+    """The digest of documents whose own digests, in order, are these: how many there are, and a SHA-256."""
+    each = " ".join(f"{id_} {digest}" for id_, digest in digests.items())
+    return f"{len(digests)} {sha256(each.encode()).hexdigest()}"
+
+
+def version_digest(version: str) -> str:
+    """The digest of everything a table holds at a version that it never has again."""
+    return f"{_VERSIONED}{version}"
+
+
+def vouches(digest: str, digests: Mapping[str, str]) -> bool:
+    """Whether documents that have these digests may be kept under a digest of all that was asked for before they were read:
+    to find it again later then means that they are as they were.
+
+    A version never comes back, so anything read after it may. A content does, where a change is undone; it must be theirs.
+    """
+    if digest.startswith(_VERSIONED):
+        return True
+    calls = digest.split()
+    each = list(digests.items())
+    for count, whole in zip(calls[::2], calls[1::2], strict=True):
+        of_call, each = each[: int(count)], each[int(count) :]
+        if whole_digest(dict(of_call)) != f"{count} {whole}":
+            return False
+    return not each
+
+
+_VERSIONED = "version "
 
 
 @attrs.frozen

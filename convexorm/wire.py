@@ -159,7 +159,7 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         one["more"],
         None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"]),
         matrix,
-        {"": one["digest"]} if "digest" in one else dict(one.get("digests") or ()),
+        {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
     )
 
 

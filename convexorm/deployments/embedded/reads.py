@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from hashlib import sha256
+from sys import intern
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from convexorm.deployments.embedded.filters import Predicate, compile_filter
 from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.rows import LazyDocuments, documents, stream, unpack
 from convexorm.deployments.embedded.tables import StoredTable
-from convexorm.requests import Document, Matrix, Pack, Read, ReadResult
+from convexorm.requests import Document, Matrix, Pack, Read, ReadResult, version_digest, whole_digest
 from convexorm.values import canonical
 
 __all__ = ["answer", "document_digest", "packed", "select"]
@@ -117,7 +118,7 @@ def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
         (changes,) = connection.execute(
             "SELECT changes FROM convexorm_tables WHERE number = ?", (stored.number,)
         ).fetchone()
-        return ReadResult((), 0, 0, False, digests={"": f"{stored.name}:{changes}"})
+        return ReadResult((), 0, 0, False, digests={"": version_digest(f"{stored.name}:{changes}")})
     if stored.counts_changes and read.filter is None:
         rows = connection.execute(
             f"{select(stored, read, span, 'id, seq')} LIMIT ? OFFSET ?", (*span.parameters, _wanted(read), read.skip)
@@ -127,8 +128,7 @@ def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
         found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
         digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
-        whole = sha256(" ".join(f"{id_} {digest}" for id_, digest in digests.items()).encode()).hexdigest()
-        return ReadResult((), len(digests), 0, False, digests={"": whole})
+        return ReadResult((), len(digests), 0, False, digests={"": whole_digest(digests)})
     return ReadResult((), len(digests), 0, False, digests=digests)
 
 
@@ -147,10 +147,12 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     size = _count(connection, stored, span, wanted if wanted < 0 else wanted + read.skip)
     matrix = np.empty((max(size - read.skip, 0), pack.length), dtype=np.float32)
     found = LazyDocuments()
+    digests: dict[str, str] = {}
     rounded = False
     statement = select(stored, read, span, f"tick, id, body, {column}, seq")
     cursor = connection.execute(f"{statement} LIMIT ? OFFSET ?", (*span.parameters, wanted, read.skip))
     while rows := cursor.fetchmany(_BATCH):
+        digests.update((row[1], intern(str(row[4]))) for row in rows)  # few are different
         if any(row[3] is None or len(row[3]) != 4 * pack.length for row in rows):
             rounded = any(row[3] is not None and len(row[3]) == 8 * pack.length + 1 for row in rows) or rounded
             rows = _single(rows, pack.length)
@@ -160,9 +162,9 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
             found.extend(rows)
     more = read.peek and read.limit is not None and len(found) > read.limit
     if more:
-        found.pop()
+        digests.pop(found.pop())
     packed = Matrix(found.ids, matrix[: len(found)], rounded)
-    return ReadResult(found, len(found), read.skip, more, None, packed, dict(zip(found.ids, found.changes, strict=True)))
+    return ReadResult(found, len(found), read.skip, more, None, packed, digests)
 
 
 def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:

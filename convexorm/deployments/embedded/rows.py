@@ -67,22 +67,21 @@ class LazyDocuments(Sequence[Document]):
 
     def __init__(self) -> None:
         self.ids: list[str] = []
-        self.changes: list[str] = []
         self._ticks: list[int] = []
         self._bodies: list[str] = []
 
     def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Add rows of (tick, id, body, packed array, change)."""
-        ticks, ids, bodies, _, changes = zip(*rows, strict=True)
+        ticks, ids, bodies, *_ = zip(*rows, strict=True)
         self.ids += ids
-        self.changes += map(str, changes)
         self._ticks += ticks
         self._bodies += bodies
 
-    def pop(self) -> None:
-        """Forget the last document."""
-        for column in (self.ids, self.changes, self._ticks, self._bodies):
-            column.pop()
+    def pop(self) -> str:
+        """Forget the last document, and answer its id."""
+        self._ticks.pop()
+        self._bodies.pop()
+        return self.ids.pop()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -113,10 +113,11 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN seq INTEGER")
     for name in list(stored.vectors)[len(before.vectors) :]:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN {stored.vectors[name]} BLOB")
+    (changes,) = connection.execute("SELECT changes FROM convexorm_tables WHERE number = ?", (stored.number,)).fetchone()
     rows = connection.execute(f"SELECT {before.select} FROM {stored.name}").fetchall()
     for tick, _, body, *blobs in rows:
         document = unpacked(loads(body), before.vectors, blobs)
-        connection.execute(stored.update, (*stored.row(document, stored.keys(document), 0), tick))
+        connection.execute(stored.update, (*stored.row(document, stored.keys(document), changes + 1), tick))
     connection.execute(
         "UPDATE convexorm_tables SET indexes = ?, vectors = ?, changes = changes + 1 WHERE number = ?",
         (json.dumps(stored.indexes), json.dumps(list(stored.vectors)), stored.number),
