@@ -2,7 +2,7 @@
 
 The matrix is float32, so that one product with the query runs at the speed of memory. Its scores are off by rounding, but
 by no more than a known bound: every row that could be among the best is scored again in float64, and only these scores
-decide.
+decide. Rows so long or so short that float32 does not hold their squares are always scored so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import numpy as np
 
-__all__ = ["METRICS", "Metric", "Scored", "best_of", "exact_scores"]
+__all__ = ["METRICS", "Metric", "Scored", "best_of", "exact_scores", "rounding_error"]
 
 Metric: TypeAlias = Literal["cosine", "dotproduct", "euclidean"]
 Array: TypeAlias = Any
@@ -28,28 +28,36 @@ class Scored:
     scores: Array
 
 
+_LONGEST, _SHORTEST = 1e15, 1e-15
+"""Lengths of rows whose squares float32 holds."""
+_AT_ONCE = 4_096
+"""Rows scored in float64 at a time."""
+
+
 @attrs.frozen
 class _Kind:
-    """How a metric scores: roughly from the float32 products (greater is better, any scale), and exactly."""
+    """How a metric scores: roughly, from the float32 products with the query at length one (greater is better, any scale),
+    and exactly.
 
+    `spread` is the scale of the rough scores' errors, `rounding` how far rounding a row to float32 moves its exact score,
+    both from the length of the longest row and the query's. Rows shorter than `shortest` have no rough score.
+    """
+
+    shortest: float
     rough: Callable[[Array, Array, float], Array]
-    spread: Callable[[Array, float], float]
+    spread: Callable[[float, float], float]
     exact: Callable[[Array, Array], Array]
+    rounding: Callable[[float, float], float]
 
 
-def _rough_cosine(products: Array, norms: Array, query_norm: float) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores = products / (norms * np.float32(query_norm))
-    return np.where(norms > 0, scores, np.float32(-1))
+def _products(rows: Array, query: Array) -> Array:
+    """Row by row, so that equal rows have equal products; in a matrix product the last bits depend on the place."""
+    return np.einsum("ij,j->i", rows, query)
 
 
 def _exact_cosine(rows: Array, query: Array) -> Array:
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
-    return np.divide(rows @ query, norms, out=np.full(len(rows), -1.0), where=norms > 0)
-
-
-def _rough_euclidean(products: Array, norms: Array, query_norm: float) -> Array:
-    return 2 * products - norms * norms
+    return np.divide(_products(rows, query), norms, out=np.full(len(rows), -1.0), where=norms > 0)
 
 
 def _exact_euclidean(rows: Array, query: Array) -> Array:
@@ -57,45 +65,92 @@ def _exact_euclidean(rows: Array, query: Array) -> Array:
 
 
 METRICS: dict[str, _Kind] = {
-    "cosine": _Kind(_rough_cosine, lambda norms, query_norm: 1.0, _exact_cosine),
+    "cosine": _Kind(
+        shortest=_SHORTEST,
+        rough=lambda products, norms, query_norm: products / norms,
+        spread=lambda longest, query_norm: 1.0,
+        exact=_exact_cosine,
+        rounding=lambda longest, query_norm: 2.0**-22,
+    ),
     "dotproduct": _Kind(
-        lambda products, norms, query_norm: products,
-        lambda norms, query_norm: float(norms.max()) * query_norm,
-        lambda rows, query: rows @ query,
+        shortest=0,
+        rough=lambda products, norms, query_norm: products,
+        spread=lambda longest, query_norm: longest,
+        exact=_products,
+        rounding=lambda longest, query_norm: 2.0**-23 * longest * query_norm,
     ),
     "euclidean": _Kind(
-        _rough_euclidean, lambda norms, query_norm: (float(norms.max()) + query_norm) ** 2, _exact_euclidean
+        shortest=0,
+        rough=lambda products, norms, query_norm: np.float32(2 * query_norm) * products - norms * norms,
+        spread=lambda longest, query_norm: (longest + query_norm) ** 2,
+        exact=_exact_euclidean,
+        rounding=lambda longest, query_norm: 2.0**-23 * longest,
     ),
 }
 """Cosine is -1 to 1 (-1 for a zero vector), dotproduct unbounded, euclidean `1 / (1 + distance)`."""
 
 
-def best_of(metric: Metric, rows: Array, norms: Array, query: Array, top_k: int, chosen: Array | None = None) -> Scored:
+def best_of(
+    metric: Metric,
+    rows: Array,
+    norms: Array,
+    query: Array,
+    top_k: int,
+    chosen: Array | None = None,
+    *,
+    rounded: bool = False,
+) -> Scored:
     """The `top_k` rows nearest to `query` (float64), of all or of those at the positions `chosen`.
 
-    `norms` are the lengths of the rows, float32. Of equal scores the earlier row is nearer. Time is that of one product of
-    the matrix (or its chosen rows) with the query; memory one float for each row.
+    `norms` are the lengths of the rows, float32. Of equal scores the earlier row is nearer. With `rounded` the rows were
+    float64 before: the answer goes on with all that were possibly among the best then. Time is that of one product of the
+    matrix (or its chosen rows) with the query; memory some floats for each row.
     """
     kind = METRICS[metric]
-    if chosen is not None:
-        rows, norms = rows[chosen], norms[chosen]
-    if not len(rows):
-        return Scored(np.empty(0, dtype=np.int64), np.empty(0))
+    candidates = _candidates(kind, rows, norms, query, top_k, chosen)
+    if not len(candidates):
+        return Scored(candidates, np.empty(0))
+    parts = (candidates[start : start + _AT_ONCE] for start in range(0, len(candidates), _AT_ONCE))
+    scores = np.concatenate([kind.exact(rows[part].astype(np.float64), query) for part in parts])
+    order = np.argsort(-scores, kind="stable")
+    size = min(top_k, len(order))
+    if rounded:
+        least = scores[order[size - 1]] - 2 * rounding_error(metric, norms[candidates], query)
+        size = int(np.count_nonzero(scores >= least))
+    return Scored(candidates[order[:size]], scores[order[:size]])
+
+
+def _candidates(kind: _Kind, rows: Array, norms: Array, query: Array, top_k: int, chosen: Array | None) -> Array:
+    """The positions, ascending, of the rows that may be among the best."""
+    everything = np.arange(len(rows)) if chosen is None else chosen
     query_norm = float(np.linalg.norm(query))
-    rough = kind.rough(rows @ query.astype(np.float32), norms, query_norm)
-    if top_k < len(rough):
-        # float32: each product is off by at most (length + some) units in the last place of the lengths' product
-        slack = (rows.shape[1] + 16) * 2.0**-23 * kind.spread(norms, query_norm)
-        threshold = np.partition(rough, len(rough) - top_k)[len(rough) - top_k]
-        candidates = np.flatnonzero(rough >= threshold - 2 * slack)
-    else:
-        candidates = np.arange(len(rough))
-    scores = kind.exact(rows[candidates].astype(np.float64), query)
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    positions = candidates[order]
-    return Scored(positions if chosen is None else chosen[positions], scores[order])
+    if top_k >= len(everything) or query_norm > _LONGEST:
+        return everything
+    unit = (query / (query_norm or 1.0)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        if chosen is None:
+            products = rows @ unit
+        else:  # a copy of many rows takes longer than the product of all
+            products = rows[chosen] @ unit if 4 * len(chosen) < len(rows) else (rows @ unit)[chosen]
+            norms = norms[chosen]
+        rough = kind.rough(products, norms, query_norm)
+    unknown = ~((norms >= kind.shortest) & (norms <= _LONGEST))
+    if unknown.any():
+        rough = np.where(unknown, -np.inf, rough)
+        norms = norms[~unknown]
+    longest = float(norms.max()) if len(norms) else 0.0
+    # each float32 product is off by at most (length + some) units in the last place of the lengths' product
+    slack = (rows.shape[1] + 24) * 2.0**-23 * kind.spread(longest, query_norm)
+    threshold = float(np.partition(rough, len(rough) - top_k)[len(rough) - top_k])
+    found: Array = everything[np.flatnonzero((rough >= threshold - 2 * slack) | unknown)]
+    return found
 
 
 def exact_scores(metric: Metric, vectors: Array, query: Array) -> Array:
     """The scores of float64 vectors."""
     return METRICS[metric].exact(vectors, query)
+
+
+def rounding_error(metric: Metric, norms: Array, query: Array) -> float:
+    """How far scores of rows of these lengths may be from those of the float64 rows they were rounded from."""
+    return METRICS[metric].rounding(float(norms.max()), float(np.linalg.norm(query)))

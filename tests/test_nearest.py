@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,9 @@ def test_rows_and_scores_are_those_of_float64(
     found = best_of(metric, rows, lengths(rows), query, top_k)
     positions, scores = brute(metric, rows, query, top_k)
     assert found.scores.tolist() == pytest.approx(scores, abs=1e-9, rel=1e-12)
-    # equal up to the last bits of float64, order may differ; where it does not, positions agree
-    apart = [place for place in range(len(scores)) if all(abs(scores[place] - one) > 1e-9 for one in scores[:place])]
-    if len(apart) == len(scores):
+    # where scores are equal up to the last bits of float64 order may differ
+    _, further = brute(metric, rows, query, top_k + 1)
+    if all(one - other > 1e-9 for one, other in pairwise(further)):
         assert found.positions.tolist() == positions
 
 

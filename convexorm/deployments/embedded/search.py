@@ -21,8 +21,6 @@ from convexorm.values import MISSING, canonical
 
 __all__ = ["Searcher"]
 
-_MARGIN = 8
-"""Further documents scored exactly where rounding to float32 may have changed the order."""
 _KEPT = 512 << 20
 """Bytes of a matrix that is kept from one search to the next."""
 
@@ -67,8 +65,8 @@ class Searcher:
         """The nearest documents with their cosine similarity, best first; of equals the older one first."""
         vectors = self._vectors(connection, stored, index, search)
         query = np.asarray(search.vector, dtype=np.float64)
-        wanted = search.limit + (_MARGIN if vectors.rounded else 0)
-        near = best_of("cosine", vectors.rows, vectors.norms, query, wanted, vectors.chosen(search.filter))
+        chosen = vectors.chosen(search.filter)
+        near = best_of("cosine", vectors.rows, vectors.norms, query, search.limit, chosen, rounded=vectors.rounded)
         documents = self._documents(connection, stored, search, [vectors.ids[position] for position in near.positions])
         if not documents:
             return []
