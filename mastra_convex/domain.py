@@ -7,15 +7,26 @@ over with `blocking`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
 from convexorm import AsyncSession, Deployment
 from convexorm.deployments import Port
 
-__all__ = ["AsyncDomain", "Backend", "Domain"]
+__all__ = ["AsyncDomain", "Backend", "Domain", "Offload", "run_here"]
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+async def run_here(work: Callable[[], T], /) -> T:
+    """Work done at once, on the caller's thread."""
+    return work()
 
 
 @attrs.frozen
@@ -25,6 +36,8 @@ class Backend:
     deployment: Deployment
     port: Port
     tables: Mapping[str, str]
+    offload: Offload = run_here
+    """How this face does work that takes the processor for long: at once, or where it holds up nobody."""
 
     def session(self) -> AsyncSession:
         return AsyncSession(self.deployment, tables=self.tables, _port=self.port)

@@ -10,7 +10,16 @@ import numpy as np
 from mastra_convex.arguments import check_id
 from mastra_convex.errors import InvalidArgument
 
-__all__ = ["Matrix", "check_dimension", "check_ids", "check_metadata", "check_metric", "check_top_k", "check_vectors"]
+__all__ = [
+    "Matrix",
+    "check_dimension",
+    "check_ids",
+    "check_metadata",
+    "check_metric",
+    "check_min_score",
+    "check_top_k",
+    "check_vectors",
+]
 
 Matrix: TypeAlias = np.ndarray[Any, Any]
 
@@ -37,10 +46,17 @@ def check_top_k(operation: str, top_k: object, most: int | None = None) -> int:
     return top_k
 
 
+def check_min_score(operation: str, min_score: object) -> None:
+    if min_score is None:
+        return
+    if isinstance(min_score, bool) or not isinstance(min_score, int | float | np.number) or min_score != min_score:
+        raise InvalidArgument("a number, or None", operation=operation, argument="min_score")
+
+
 def check_vectors(operation: str, argument: str, vectors: object, dimension: int, *, directed: bool) -> Matrix:
     """Vectors as a matrix of float32 (if given as that) or float64, a row each.
 
-    With `directed` none may be zero: a zero vector has no direction to compare.
+    With `directed` none may be zero, or zero in float32: a zero vector has no direction to compare.
     """
     try:
         matrix = np.asarray(vectors)
@@ -57,9 +73,11 @@ def check_vectors(operation: str, argument: str, vectors: object, dimension: int
             argument=argument,
             status="INVALID_DIMENSION",
         )
-    if not np.isfinite(matrix).all():
-        raise InvalidArgument("finite numbers only", operation=operation, argument=argument)
-    if directed and not matrix.any(axis=1).all():
+    with np.errstate(over="ignore"):
+        single = matrix.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        raise InvalidArgument("finite numbers that float32 can hold", operation=operation, argument=argument)
+    if directed and not single.any(axis=1).all():
         raise InvalidArgument("a zero vector has no direction under cosine", operation=operation, argument=argument)
     return matrix
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,13 +34,14 @@ _KEPT_MASKS = 64
 
 
 class Columns:
-    """The metadata of rows, by the paths that filters have asked about."""
+    """The metadata of rows, by the paths that filters have asked about. Safe to share between threads."""
 
     def __init__(self, metadata: Sequence[Mapping[str, Value] | None]) -> None:
         self._metadata = metadata
         self._present: Mask = np.array([one is not None for one in metadata], dtype=np.bool_)
         self._columns: dict[tuple[str, ...], _Column] = {}
         self._masks: dict[Hashable, Mask] = {}
+        self._lock = Lock()
 
     def matching(self, filter: Filter) -> Mask:
         """Which rows match: rows without metadata match only the empty filter."""
@@ -51,9 +53,10 @@ class Columns:
         mask = self._masks.get(node.key)
         if mask is None:
             mask = _EVALUATORS[type(node)](self, node)
-            if len(self._masks) >= _KEPT_MASKS:
-                self._masks.pop(next(iter(self._masks)))
-            self._masks[node.key] = mask
+            with self._lock:
+                if len(self._masks) >= _KEPT_MASKS:
+                    self._masks.pop(next(iter(self._masks)))
+                self._masks[node.key] = mask
         return mask
 
     def _all(self, node: filters.All) -> Mask:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 from uuid import uuid4
 
 import attrs
@@ -11,10 +11,10 @@ import numpy as np
 
 from convexorm import AsyncSession, ConvexORMError, Query
 from convexorm.faces import blocking
-from convexorm.nearest import METRICS, Scored, best_of, exact_scores
+from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
 from mastra_convex.arguments import check_id, check_keys, check_mapping
-from mastra_convex.domain import AsyncDomain, Domain
+from mastra_convex.domain import AsyncDomain, Backend, Domain, Offload, run_here
 from mastra_convex.entities import Vector, VectorIndex
 from mastra_convex.errors import InvalidArgument, MastraError
 from mastra_convex.filters import Filter, compile_filter
@@ -24,6 +24,7 @@ from mastra_convex.vector.arguments import (
     check_ids,
     check_metadata,
     check_metric,
+    check_min_score,
     check_top_k,
     check_vectors,
 )
@@ -39,6 +40,8 @@ __all__ = [
     "VectorUpdate",
 ]
 
+Vector64: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
 MAX_BYTES = 2 << 30
 """Memory for matrices by default."""
 _UPSERTED_AT_ONCE = 1_900
@@ -48,6 +51,14 @@ _UPSERTED_BYTES = 6 << 20
 and as much read and written."""
 _STREAMED_BYTES = 64 << 20
 """Bytes of matrix read at a time where all of it is too much."""
+_ATTEMPTS = 4
+"""How often a query reads what has changed before it takes the index as it finds it, while others write without pause."""
+_SCORES_WITHIN = 5e-7
+"""How far off a score may be."""
+_READ_AT_ONCE = 1_000
+"""Vectors read again in one call."""
+_OFFLOADED_BYTES = 1 << 20
+"""Bytes of a matrix from which searching it would hold up an event loop."""
 
 
 @attrs.frozen
@@ -100,9 +111,9 @@ class PartialUpsert(MastraError):
 class AsyncExactVectors(AsyncDomain):
     """The vector store's methods, awaited, over sessions of one deployment."""
 
-    def __init__(self, backend: Any, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, backend: Backend, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(backend)
-        self._matrices = Matrices(max_bytes)
+        self._matrices = Matrices(max_bytes, backend.offload)
 
     # -- indexes -------------------------------------------------------------------------------------------------
 
@@ -213,24 +224,36 @@ class AsyncExactVectors(AsyncDomain):
     ) -> list[QueryResult]:
         """The `top_k` vectors nearest to `query_vector` among those whose metadata matches `filter`, best first.
 
-        Scores are those of float64. Only vectors that have changed since the last query are read again.
+        Scores are those of float64, and of equal ones the vector stored earlier comes first. Only vectors that have changed
+        since the last query are read again.
         """
         operation = "QUERY"
         check_id(operation, "index_name", index_name)
         check_top_k(operation, top_k)
+        check_min_score(operation, min_score)
         wanted = compile_filter(filter, operation=operation)
-        async with self._session() as session:
-            found, digest = await session.read(_index(index_name), vectors_of(index_name).digest())
-            if not found:
-                raise IndexNotFound(index_name, operation=operation)
-            index = found[0]
-            directed = index.metric == "cosine"
-            vector = check_vectors(operation, "query_vector", [query_vector], index.dimension, directed=directed)
-            query = vector[0].astype(np.float64)
-            search = _Search(session, index, query, top_k, wanted, include_vector)
-            matrix = await self._matrices.current(session, index_name, index.dimension, digest)
-            results = await search.over([matrix] if matrix is not None else _pages(session, index))
-        return [one for one in results if min_score is None or one.score >= min_score]
+        for attempt in reversed(range(_ATTEMPTS)):
+            async with self._session() as session:
+                found, digest = await session.read(_index(index_name), vectors_of(index_name).digest())
+                if not found:
+                    raise IndexNotFound(index_name, operation=operation)
+                index = found[0]
+                directed = index.metric == "cosine"
+                vector = check_vectors(operation, "query_vector", [query_vector], index.dimension, directed=directed)
+                matrix = self._matrices.known(index, digest)
+                if matrix is None:
+                    read = await self._matrices.refreshed(session, index, digest, anew=not attempt)
+                    if read is not None and attempt and not read.settled:
+                        continue
+                    matrix = None if read is None else read.matrix
+                query = vector[0].astype(np.float64)
+                search = _Search(session, index, query, top_k, wanted, include_vector, self._backend.offload, not attempt)
+                try:
+                    results = await search.over([matrix] if matrix is not None else _pages(session, index))
+                except _ChangedMeanwhile:
+                    continue
+                return [one for one in results if min_score is None or one.score >= min_score]
+        raise AssertionError("the last attempt answers")
 
     async def update_vector(
         self,
@@ -337,8 +360,16 @@ async def _pages(session: AsyncSession, index: VectorIndex) -> AsyncIterator[Vec
         query = query.after(result.docs[-1])
 
 
+class _ChangedMeanwhile(Exception):
+    """A vector is no longer what the matrix says it is."""
+
+
 class _Search:
-    """One query over one matrix or over several in turn."""
+    """One query over one matrix or over several in turn.
+
+    Raises _ChangedMeanwhile where a vector that has to be read again, because float32 does not hold it, has changed since
+    the matrix was read; if `as_found` the matrix's own row then stands for it.
+    """
 
     def __init__(
         self,
@@ -348,13 +379,17 @@ class _Search:
         top_k: int,
         filter: Filter,
         include_vector: bool,
+        offload: Offload,
+        as_found: bool,
     ) -> None:
         self._session = session
-        self._index = index
+        self._metric: Metric = index.metric  # type: ignore[assignment]
         self._query = query
         self._top_k = top_k
         self._filter = filter
         self._include_vector = include_vector
+        self._offload = offload
+        self._as_found = as_found
 
     async def over(self, matrices: Sequence[VectorMatrix] | AsyncIterator[VectorMatrix]) -> list[QueryResult]:
         """The best of all matrices."""
@@ -371,42 +406,50 @@ class _Search:
         return sorted((*best, *more), key=lambda one: -one.score)[: self._top_k] if best else more
 
     async def _best(self, matrix: VectorMatrix) -> list[QueryResult]:
-        chosen = None if self._filter.is_empty else np.flatnonzero(matrix.columns.matching(self._filter))
-        # one more than asked for: whether the last one is clear shows in its distance to the next
-        margin = self._top_k + 1 if matrix.rounded else self._top_k
-        scored = best_of(self._index.metric, matrix.rows, matrix.norms, self._query, margin, chosen)  # type: ignore[arg-type]
+        offload = self._offload if matrix.bytes > _OFFLOADED_BYTES else run_here
+        scored = await offload(lambda: self._nearest(matrix))
         documents = [matrix.documents[int(position)] for position in scored.positions]
-        vectors = {}
-        if matrix.rounded and (self._include_vector or self._unclear(matrix, scored)):
-            vectors = await self._exact_vectors(documents)
-            scores = exact_scores(
-                self._index.metric,  # type: ignore[arg-type]
-                np.array([vectors[one["_id"]] for one in documents], dtype=np.float64),
-                self._query,
+        vectors = [matrix.rows[int(position)].astype(np.float64) for position in scored.positions]
+        if matrix.rounded and documents and (self._include_vector or self._unclear(matrix, scored)):
+            vectors = await self._exact(documents, vectors)
+            scores = exact_scores(self._metric, np.array(vectors), self._query)
+        else:
+            scores = scored.scores
+        return [
+            QueryResult(
+                str(documents[place]["id"]),
+                float(scores[place]),
+                metadata_of(documents[place]),
+                vectors[place].tolist() if self._include_vector else None,
             )
-            order = np.argsort(-scores, kind="stable")
-            scored = Scored(scored.positions[order], scores[order])
-            documents = [documents[place] for place in order]
-        results = []
-        for position, score, document in zip(scored.positions, scored.scores, documents, strict=True):
-            vector = None
-            if self._include_vector:
-                vector = vectors.get(document["_id"]) or matrix.rows[int(position)].astype(np.float64).tolist()
-            results.append(QueryResult(str(document["id"]), float(score), metadata_of(document), vector))
-        return results[: self._top_k]
+            for place in np.lexsort((scored.positions, -scores))[: self._top_k]
+        ]
+
+    def _nearest(self, matrix: VectorMatrix) -> Scored:
+        chosen = None if self._filter.is_empty else np.flatnonzero(matrix.columns.matching(self._filter))
+        return best_of(self._metric, matrix.rows, matrix.norms, self._query, self._top_k, chosen, rounded=matrix.rounded)
 
     def _unclear(self, matrix: VectorMatrix, scored: Scored) -> bool:
-        """Whether rounding to float32 could have changed the order."""
-        if len(scored.scores) < 2:
-            return False
-        lengths = float(matrix.norms[scored.positions].max()) * float(np.linalg.norm(self._query))
-        error = 2.0**-22 * (1.0 if self._index.metric != "dotproduct" else lengths)
-        return bool((np.abs(np.diff(scored.scores)) < error).any())
+        """Whether rounding to float32 could have changed the order, or a score by much."""
+        error = rounding_error(self._metric, matrix.norms[scored.positions], self._query)
+        return error > _SCORES_WITHIN or bool((-np.diff(scored.scores) <= 2 * error).any())
 
-    async def _exact_vectors(self, documents: Sequence[Document]) -> dict[str, list[float]]:
-        queries = [Vector.query().by_index("by_id", Vector.convex_id == one["_id"]).limit(1) for one in documents]
-        found = await self._session.read(*queries)
-        return {one[0].convex_id: one[0].embedding for one in found if one}
+    async def _exact(self, documents: Sequence[Document], rounded: Sequence[Vector64]) -> list[Vector64]:
+        """The vectors of documents as they are stored."""
+        stored: dict[str, Vector64] = {}
+        for start in range(0, len(documents), _READ_AT_ONCE):
+            ids = [str(one["_id"]) for one in documents[start : start + _READ_AT_ONCE]]
+            found = await self._session.read(*(Vector.query().by_index("by_id", Vector.convex_id == id_) for id_ in ids))
+            stored |= {id_: np.array(one[0].embedding) for id_, one in zip(ids, found, strict=True) if one}
+        vectors = []
+        for document, row in zip(documents, rounded, strict=True):
+            vector = stored.get(str(document["_id"]))
+            if vector is None or not np.array_equal(vector.astype(np.float32), row):
+                if not self._as_found:
+                    raise _ChangedMeanwhile
+                vector = row
+            vectors.append(vector)
+        return vectors
 
 
 class ExactVectors(Domain):
