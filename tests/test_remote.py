@@ -29,6 +29,7 @@ from convexorm import (
     connect,
 )
 from convexorm.deployments import remote
+from convexorm.errors import FunctionFailed, FunctionNotFound
 from convexorm.faces import finish
 from convexorm.requests import Commit, Insert, Patch
 from tests.conftest import Host
@@ -160,7 +161,7 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a bad key": (Answer(b'{"code":"BadDeployKey","message":"x"}', 403), AuthError, "refused the admin key"),
     "an unauthenticated call": (Answer(b'{"code":"Unauthenticated"}', 401), AuthError, "refused the admin key"),
     "403 with HTML": (Answer(b"<html>", 403, "text/html"), AuthError, "refused the admin key"),
-    "no functions": (refusal("Could not find public function for 'orm:read'"), DeploymentError, "npx convex deploy"),
+    "no functions": (refusal("Could not find public function for 'orm:read'"), FunctionNotFound, "npx convex deploy"),
     "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 1"),
     "an unknown table": (refusal(code="UnknownTable", message="m", table="t"), DeploymentError, "no table 't'"),
     "an unknown index": (
@@ -178,7 +179,7 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     ),
     "a range too large": (refusal(code="RangeTooLarge", message="m", write=0, table="t"), LimitExceeded, "4,000"),
     "a limit": (refusal(code="Limit", message="m", limit="writes", maximum=5, actual=6), LimitExceeded, "5, got 6"),
-    "a function that fails": (refusal("Uncaught TypeError: x", status=560), DeploymentError, "Uncaught TypeError"),
+    "a function that fails": (refusal("Uncaught TypeError: x", status=560), FunctionFailed, "Uncaught TypeError"),
     "a limit of Convex": (refusal("Too many bytes read in a single function execution"), LimitExceeded, "Convex"),
     "HTML": (Answer(b"<html>Sign in</html>", 200, "text/html"), DeploymentError, "no JSON"),
     "half of an answer": (Answer(b'{"status": "succ'), DeploymentError, "no JSON"),

@@ -178,7 +178,7 @@ class RemotePort:
     async def call(self, kind: Kind, path: str, arguments: Mapping[str, Any], *, attempts: int = ATTEMPTS) -> Value:
         """What any function of the deployment answers. `attempts` is 1 for one that must not run twice.
 
-        Raises FunctionNotFound, DeploymentError, AuthError, ValidationError and LimitExceeded.
+        Raises FunctionNotFound, FunctionFailed, DeploymentError, AuthError, ValidationError and LimitExceeded.
         """
         body = _body(path, arguments)
         last: DeploymentError | None = None
@@ -220,6 +220,8 @@ class RemotePort:
             raise LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)
         summary = text.splitlines()[0][:200] if text else str(answer.get("code") or "no JSON answer")
         problem = f"{self._url}: {path} failed, HTTP {response.status_code}: {summary}"
+        if not text:  # whoever answered is no function: a proxy, a login page, another server
+            raise DeploymentError(problem)
         raise FunctionFailed(problem, function=path, text=text)
 
 
