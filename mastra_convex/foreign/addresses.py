@@ -43,7 +43,15 @@ class Address:
         scope, slash, id = text.partition("/")
         if scope == _NAMELESS:
             raise DeploymentError(f"a record of table {table.name!r} without an id cannot be reached through the handler")
-        return cls(unquote(scope), id) if slash else None
+        found = cls(unquote(scope), id)
+        return found if slash and _holds(table, found.scope) else None
+
+
+def _holds(table: Table, scope: str) -> bool:
+    """Whether records of the handler's table are documents of ours."""
+    if table.name in (VECTORS, DOCUMENTS):
+        return scope.startswith("mastra_vector_") == (table.name == VECTORS)
+    return scope == typed_table(table).name
 
 
 def scope_of(table: Table, part: Value) -> str:

@@ -8,7 +8,7 @@ from threading import Lock
 
 from convexorm.deployments import Deployment, Port, RemoteDeployment
 from convexorm.deployments.remote import RemotePort
-from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
+from convexorm.errors import AuthError, DeploymentError, FunctionFailed, FunctionNotFound
 from convexorm.requests import (
     Applied,
     Commit,
@@ -140,7 +140,7 @@ class _AdaptedPort:
         handler = Handler(self._ours, self._choice.function)
         try:
             return await handler.answers()
-        except (FunctionNotFound, AuthError):
+        except (FunctionNotFound, FunctionFailed, AuthError):
             return False
 
 

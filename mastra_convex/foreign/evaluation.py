@@ -1,4 +1,7 @@
-"""Reads, evaluated here over documents that were fetched: ranges, order, filters, skips and limits, as Convex would."""
+"""What Convex evaluates elsewhere, evaluated here over documents that were fetched.
+
+Ranges, order, filters, skips and limits of reads; and what a write expects of a document.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from collections.abc import Iterable
 
 from convexorm.deployments.embedded.filters import compile_filter
 from convexorm.deployments.embedded.reads import document_digest, packed
-from convexorm.requests import Bound, Document, Range, Read, ReadResult, index_key, whole_digest
-from convexorm.values import canonical
+from convexorm.requests import Bound, Document, Expect, Range, Read, ReadResult, index_key, whole_digest
+from convexorm.schema import Table
+from convexorm.values import MISSING, Missing, Value, canonical, same
+from mastra_convex.foreign.tables import TYPED
 
-__all__ = ["evaluated"]
+__all__ = ["differing", "evaluated"]
 
 _Key = tuple[bytes, ...]
 
@@ -78,3 +83,19 @@ class _Within:
 
 def _bound(bound: Bound | None) -> tuple[bytes, bool] | None:
     return None if bound is None else (canonical(bound.value), bound.inclusive)
+
+
+def differing(table: Table, document: Document, expect: Expect) -> list[str]:
+    """The fields that are not what a write expects. What the handler does not store is as if missing, and so is null."""
+    typed = TYPED.get(table.name)
+
+    def stored(name: str, value: Value | Missing) -> Value | Missing:
+        if typed is not None and name not in typed.fields:
+            return MISSING
+        if value is None or value is MISSING:
+            return MISSING if typed is None else typed.defaults.get(name, MISSING)
+        return value
+
+    return [
+        name for name, value in expect.items() if not same(stored(name, document.get(name, MISSING)), stored(name, value))
+    ]

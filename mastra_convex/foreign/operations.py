@@ -15,8 +15,9 @@ import attrs
 
 from convexorm.errors import ConvexORMError, StaleDataError
 from convexorm.requests import Applied, Insert, Key, Patch, Write, Written
-from convexorm.values import MISSING, Value, check_value, same
+from convexorm.values import Value, check_value, same
 from mastra_convex.foreign.addresses import Address, keyed, record_of
+from mastra_convex.foreign.evaluation import differing
 from mastra_convex.foreign.handler import Handler, Refused
 from mastra_convex.foreign.reading import Reader
 from mastra_convex.workflows.snapshots import merged_result
@@ -117,7 +118,7 @@ async def _change(handler: Handler, reader: Reader, write: Patch, operation: _Op
     document = None if address is None else await reader.load(write.table, address)
     if address is None or document is None:
         return None
-    if any(not same(document.get(name, MISSING), value) for name, value in write.expect.items() if name in document):
+    if differing(write.table, document, write.expect):
         return None
     known = {name: value for name, value in write.set.items() if name in document or name not in _KEPT_BESIDE}
     asked = operation(address.id, document, known)

@@ -69,7 +69,7 @@ class Reader:
         if address is not None:
             found = await self.load(table, address)
             return [] if found is None else [found]
-        if read.limit == 0 and not read.peek:
+        if (read.range.index == "by_id" and read.range.eq) or (read.limit == 0 and not read.peek):
             return []
         known = _equalities(read)
         if table.name == VECTORS:

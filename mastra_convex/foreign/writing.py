@@ -23,7 +23,6 @@ from convexorm.requests import (
     DeletedRange,
     DeleteRange,
     Document,
-    Expect,
     Insert,
     Key,
     Patch,
@@ -36,9 +35,9 @@ from convexorm.requests import (
     Written,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Missing, Value, dumps, same
+from convexorm.values import MISSING, Value, dumps, same
 from mastra_convex.foreign.addresses import Address, address_of, keyed, record_of
-from mastra_convex.foreign.evaluation import evaluated
+from mastra_convex.foreign.evaluation import differing, evaluated
 from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.operations import applied_at_once
 from mastra_convex.foreign.reading import Reader
@@ -248,22 +247,6 @@ def _difference(change: _Change, address: Address) -> dict[str, Value] | None:
             return None
         changed[name] = None
     return {**changed, "id": address.id}
-
-
-def differing(table: Table, document: Document, expect: Expect) -> list[str]:
-    """The fields that are not what a write expects. What the handler does not store is as if missing, and so is null."""
-    typed = TYPED.get(table.name)
-
-    def stored(name: str, value: Value | Missing) -> Value | Missing:
-        if typed is not None and name not in typed.fields:
-            return MISSING
-        if value is None or value is MISSING:
-            return MISSING if typed is None else typed.defaults.get(name, MISSING)
-        return value
-
-    return [
-        name for name, value in expect.items() if not same(stored(name, document.get(name, MISSING)), stored(name, value))
-    ]
 
 
 def _address(table: Table, document: Document) -> Address | None:

@@ -119,8 +119,11 @@ def test_functions_that_go_missing_later_are_not_replaced(caplog: pytest.LogCapt
 
 @pytest.mark.parametrize(
     "other",
-    [refusal(NO_FUNCTION), refusal(status=401), success(None), success({"ok": False, "error": "e"}), success([])],
-    ids=["missing", "unauthorized", "null", "refused", "another function"],
+    [
+        *(refusal(NO_FUNCTION), refusal(status=401), refusal("Uncaught Error: secret")),
+        *(success(None), success({"ok": False, "error": "e"}), success([])),
+    ],
+    ids=["missing", "unauthorized", "failing", "null", "refused", "another function"],
 )
 def test_with_neither_the_missing_functions_are_the_error(other: Answer, caplog: pytest.LogCaptureFixture) -> None:
     def neither(body: dict[str, Any]) -> Answer:
