@@ -37,7 +37,6 @@ __all__ = [
     "dumps",
     "is_number_array",
     "loads",
-    "nesting_of",
     "reach",
     "same",
     "size_of",
@@ -255,15 +254,6 @@ def check_field_name(name: object) -> None:
         raise ValidationError(
             f"object key {name[:80]!r}: keys are printable ASCII, not empty, at most 1,024 long and do not start with '$'"
         )
-
-
-def nesting_of(value: Value) -> int:
-    """Levels of objects and arrays: 0 for a scalar, 1 for a flat list."""
-    if type(value) is list:
-        return 1 + max(map(nesting_of, value), default=0)
-    if type(value) is dict:
-        return 1 + max(map(nesting_of, value.values()), default=0)
-    return 0
 
 
 def size_of(value: Any) -> int:

@@ -27,7 +27,6 @@ from convexorm.values import (
     document_size,
     dumps,
     loads,
-    nesting_of,
     reach,
     same,
     size_of,
@@ -286,11 +285,6 @@ def test_values_beyond_a_limit_are_refused_with_its_number(value: Value, maximum
     with pytest.raises(LimitExceeded) as refused:
         check_value(value)
     assert (refused.value.maximum, refused.value.actual) == (maximum, maximum + 1)
-
-
-def test_nesting_counts_objects_and_arrays() -> None:
-    values: list[Value] = [1, [], [1], {"a": [1]}, [[], [[]]]]
-    assert [nesting_of(value) for value in values] == [0, 1, 1, 2, 3]
 
 
 def test_dotted_paths_reach_into_objects_only() -> None:
