@@ -287,6 +287,17 @@ def test_a_batch_of_one_table_is_one_call(foreign_host: Host, store: ConvexStore
     assert foreign_host.metrics()["calls"] == 1
 
 
+def test_an_index_of_several_pages_is_searched_and_deleted_whole(foreign_host: Host, unique: str) -> None:
+    with ConvexVector(id="v", deployment_url=foreign_host.url, admin_auth_token=ADMIN_KEY) as vectors:
+        vectors.create_index(index_name=unique, dimension=2)
+        ids = [f"v{number}" for number in range(450)]
+        vectors.upsert(index_name=unique, vectors=[[1, number] for number in range(450)], ids=ids)
+        assert vectors.describe_index(index_name=unique).count == 450
+        assert vectors.query(index_name=unique, query_vector=[0, 1], top_k=1)[0].id == "v449"
+        vectors.truncate_index(index_name=unique)
+        assert vectors.describe_index(index_name=unique).count == 0
+
+
 # -- refusals come before the first write --------------------------------------------------------------------------
 
 

@@ -72,6 +72,8 @@ MEMORY: list[tuple[str, dict[str, Any]]] = [
     ("list_messages_by_id", {"message_ids": ["m9", "none", "n", "m1"]}),
     ("list_messages_by_resource_id", {"resource_id": "r", "per_page": False}),
     ("update_messages", {"messages": [{"id": "m1", "content": {"metadata": {"x": 1}}}, {"id": "m2", "role": "system"}]}),
+    ("save_messages", {"messages": [message("m6", "t1", "r", 6, content="replaced", type="v3")]}),
+    ("list_messages_by_id", {"message_ids": ["m6"]}),
     ("delete_messages", {"message_ids": ["m0", "none"]}),
     ("clone_thread", {"source_thread_id": "t1", "new_thread_id": "t3"}),
     ("copy_thread", {"source_thread_id": "t1", "new_thread_id": "t4", "title": "copy"}),
@@ -111,6 +113,8 @@ WORKFLOWS: list[tuple[str, dict[str, Any]]] = [
 SCORES: list[tuple[str, dict[str, Any]]] = [
     *(("save_score", {"score": {**SCORE, "id": f"s{n}", "score": n, "created_at": at(n)}}) for n in range(5)),
     ("save_score", {"score": {**SCORE, "id": "s4", "score": 40, "reason": "r", "created_at": at(4)}}),
+    ("get_score_by_id", {"id": "s4"}),
+    ("save_score", {"score": {**SCORE, "id": "s4", "score": 40, "created_at": at(4)}}),
     ("get_score_by_id", {"id": "s4"}),
     ("list_scores_by_scorer_id", {"scorer_id": "s", "pagination": {"page": 1, "per_page": 2}}),
     ("list_scores_by_run_id", {"run_id": "r", "include_total": False}),
