@@ -28,6 +28,8 @@ __all__ = [
     "Mapped",
     "Membership",
     "Negated",
+    "NoneForm",
+    "Operator",
     "Path",
     "and_",
     "not_",

@@ -40,7 +40,7 @@ from convexorm.requests import (
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, canonical, same
 
-__all__ = ["AsyncReading", "Hit", "Page", "key_of"]
+__all__ = ["AsyncReading", "Hit", "Page", "identity_of", "key_of"]
 
 M = TypeVar("M", bound=Model)
 M2 = TypeVar("M2", bound=Model)
@@ -127,7 +127,7 @@ class AsyncReading:
         Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1 or a query with
         a limit.
         """
-        table = query.model.__table__.name
+        table = _checked(query).model.__table__.name
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValidationError("a page has at least 1 document", table=table)
         if query._limit is not None or query._offset or query._after is not None:
@@ -203,7 +203,7 @@ class AsyncReading:
         `where` is an equality on a filter field of the index, or several joined by `|`. Convex searches approximately,
         an embedded deployment exactly. Raises IndexRangeError for any other condition.
         """
-        if index.model is None or not issubclass(index.model, Model):
+        if not isinstance(index, VectorIndex) or index.model is None or not issubclass(index.model, Model):
             raise InvalidRequestError("search takes a vector index of a model, such as Document.by_embedding")
         table = self._table(index.model)
         request = Search(table, index.name, vector, limit, _any_of(where, table, index.name))
@@ -224,7 +224,7 @@ class AsyncReading:
         return self._tables[table.name]
 
     def _plan(self, query: Query[Any]) -> Read:
-        read = query.plan()
+        read = _checked(query).plan()
         if not self._names:
             return read
         return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
@@ -340,7 +340,18 @@ def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
     return [document.get(field, MISSING) for field in fields]
 
 
+def _checked(query: Query[M]) -> Query[M]:
+    """The query. Raises InvalidRequestError for anything else, such as the model itself."""
+    if not isinstance(query, Query):
+        given, such = type(query).__name__, "Task.query()"
+        if isinstance(query, type) and issubclass(query, Model):
+            given, such = "the model", f"{query.__name__}.query()"
+        raise InvalidRequestError(f"a query is needed, such as {such}, got {given}")
+    return query
+
+
 def _at_most(query: Query[M], limit: int) -> Query[M]:
+    query = _checked(query)
     return query if query._limit is not None and query._limit < limit else query.limit(limit)
 
 

@@ -27,6 +27,7 @@ from convexorm.values import (
 )
 
 __all__ = [
+    "BUILT_IN_INDEXES",
     "LEDGER",
     "AnyOf",
     "AnyValue",

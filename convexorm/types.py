@@ -37,6 +37,9 @@ from convexorm.values import (
 )
 
 __all__ = [
+    "CONVERTER",
+    "JSON_MARK",
+    "AnyType",
     "ColumnType",
     "Int64",
     "IsoDatetime",
@@ -45,8 +48,11 @@ __all__ = [
     "JsonTextType",
     "JsonType",
     "MarkedJsonType",
+    "TimestampType",
     "column_type",
     "iso_timestamp",
+    "json_text",
+    "split_optional",
 ]
 
 T = TypeVar("T")
