@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from sys import intern
 from typing import Any
@@ -22,6 +22,8 @@ __all__ = ["answer", "document_digest", "packed", "select"]
 
 _BATCH = 1_000
 """Rows that are packed into a matrix at a time."""
+_RELEASED = 16_000
+"""Rows that are read before the part of the file that was mapped for them is given back."""
 
 
 def select(stored: StoredTable, read: Read, span: Span, columns: str | None = None) -> str:
@@ -141,7 +143,12 @@ def document_digest(document: Document) -> str:
 
 
 def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, span: Span, pack: Pack) -> ReadResult:
-    """The packed field of a range, read without parsing the documents."""
+    """The packed field of a range, read without parsing the documents, at one moment."""
+    if not connection.in_transaction:
+        connection.execute("BEGIN")
+        result = _matrix(connection, stored, read, span, pack)
+        connection.execute("COMMIT")
+        return result
     column = stored.vectors[pack.field]
     wanted = _wanted(read)
     size = _count(connection, stored, span, wanted if wanted < 0 else wanted + read.skip)
@@ -150,8 +157,7 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     digests: dict[str, str] = {}
     rounded = False
     statement = select(stored, read, span, f"tick, id, body, {column}, seq")
-    cursor = connection.execute(f"{statement} LIMIT ? OFFSET ?", (*span.parameters, wanted, read.skip))
-    while rows := cursor.fetchmany(_BATCH):
+    for rows in _batches(connection, f"{statement} LIMIT ? OFFSET ?", span.parameters, read.skip, size):
         digests.update((row[1], intern(str(row[4]))) for row in rows)  # few are different
         if any(row[3] is None or len(row[3]) != 4 * pack.length for row in rows):
             rounded = any(row[3] is not None and len(row[3]) == 8 * pack.length + 1 for row in rows) or rounded
@@ -165,6 +171,20 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
         digests.pop(found.pop())
     packed = Matrix(found.ids, matrix[: len(found)], rounded)
     return ReadResult(found, len(found), read.skip, more, None, packed, digests)
+
+
+def _batches(
+    connection: sqlite3.Connection, statement: str, parameters: Sequence[Any], start: int, end: int
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows from one place to another, some at a time."""
+    for place in range(start, end, _RELEASED):
+        cursor = connection.execute(statement, (*parameters, min(_RELEASED, end - place), place))
+        while rows := cursor.fetchmany(_BATCH):
+            yield rows
+        mapped = connection.execute("PRAGMA mmap_size").fetchone()
+        if mapped is not None and end > _RELEASED:
+            connection.execute("PRAGMA mmap_size = 0")
+            connection.execute(f"PRAGMA mmap_size = {mapped[0]}")
 
 
 def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
