@@ -16,7 +16,14 @@ from weakref import WeakSet
 import attrs
 
 from convexorm.deployments.base import Port
-from convexorm.errors import InvalidRequestError, StaleDataError, ValidationError
+from convexorm.errors import (
+    ConvexORMError,
+    IndexRangeError,
+    InvalidRequestError,
+    LimitExceeded,
+    StaleDataError,
+    ValidationError,
+)
 from convexorm.expressions import Column, Condition
 from convexorm.faces import DONE
 from convexorm.identities import Instances
@@ -41,7 +48,8 @@ from convexorm.requests import (
     Write,
     Written,
 )
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, same
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, same
+from convexorm.wire import encode_commit
 
 __all__ = ["AsyncUnitOfWork"]
 
@@ -82,7 +90,8 @@ class AsyncUnitOfWork(AsyncReading):
         self._touched: dict[int, Model] = {}
         self._watched: WeakSet[Model] = WeakSet()
         self._operations: list[_Operation | _Insertion] = []
-        self._sent: Commit | None = None
+        self._unsettled: tuple[str, bytes] | None = None
+        """The id and the form of a commit that may have been applied or not."""
 
     async def refresh(self, instance: Model) -> None:
         """Load the instance's document again, dropping changes not committed. StaleDataError if it is gone."""
@@ -271,15 +280,19 @@ class AsyncUnitOfWork(AsyncReading):
         if not operations:
             return
         writes = [operation.write() for operation in operations]
-        if self._sent is None or self._sent.writes != writes:
-            self._sent = Commit(uuid4().hex, writes)
+        commit = Commit(self._id_for(writes), writes)
         try:
-            results = await self._port.commit(self._sent)
-        except StaleDataError as error:  # a refused commit is not remembered, so the same id may be sent again
+            results = await self._port.commit(commit)
+        except StaleDataError as error:
             if error.write is not None:
                 error.instance = operations[error.write].instance
             raise
-        self._sent = None
+        except (ValidationError, LimitExceeded, IndexRangeError):
+            raise
+        except BaseException:  # the answer may be what was lost
+            self._unsettled = commit.id, _form(writes)
+            raise
+        self._unsettled = None
         self._operations = []
         for operation, write, applied in zip(operations, writes, results, strict=True):
             operation.applied(applied, write)
@@ -290,7 +303,7 @@ class AsyncUnitOfWork(AsyncReading):
 
     def rollback(self) -> Awaitable[None]:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
-        self._sent = None
+        self._unsettled = None
         operations, self._operations = self._operations, []
         for operation in operations:
             if operation.instance is not None and _is_new(operation.instance):
@@ -312,6 +325,12 @@ class AsyncUnitOfWork(AsyncReading):
         return DONE
 
     # -- underneath ----------------------------------------------------------------------------------------------
+
+    def _id_for(self, writes: list[Write]) -> str:
+        """The id to send writes under: that of an unsettled commit if they are the same, so they are applied once."""
+        if self._unsettled is not None and self._unsettled[1] == _form(writes):
+            return self._unsettled[0]
+        return uuid4().hex
 
     def _column(self, model: type[Model], name: str) -> Any:
         column = model.__columns__.get(name)
@@ -432,6 +451,14 @@ class AsyncUnitOfWork(AsyncReading):
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self._plan(query)
         return read.range, read.filter
+
+
+def _form(writes: list[Write]) -> bytes:
+    """Writes as bytes, equal if they ask for the same: 1 is 1.0 but not True, as everywhere in Convex."""
+    try:
+        return canonical(encode_commit(Commit("", writes)))
+    except (ConvexORMError, KeyError, RecursionError):  # nothing that could have been sent
+        return b""
 
 
 def _is_new(instance: Model) -> bool:

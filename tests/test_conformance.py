@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from convexorm import (
@@ -1078,6 +1079,38 @@ async def test_committing_again_after_a_lost_answer_applies_once(deployment: Dep
     task.text = "b"
     await session.commit()
     assert len(set(port.sent)) == 2
+
+
+@pytest.mark.parametrize(("first", "second"), [({"n": 1}, {"n": True}), ({"n": 0.0}, {"n": -0.0}), ([1.0], [True])])
+async def test_what_was_changed_after_a_lost_answer_is_written(
+    deployment: Deployment, open_: Open, first: Any, second: Any
+) -> None:
+    port = Lossy(deployment.asynchronous)
+    session = AsyncSession(deployment, _port=port)
+    thing = Anything(key="k", a=first)
+    await session.upsert(thing)
+    with pytest.raises(DeploymentError):
+        await session.commit()
+    thing.a = second
+    await session.commit()
+    stored = await open_().get(Anything, "k")
+    assert stored is not None
+    assert repr(stored.a) == repr(second)
+    assert len(set(port.sent)) == 2
+
+
+async def test_a_lost_answer_about_numpy_arrays_is_asked_for_again(deployment: Deployment, open_: Open) -> None:
+    port = Lossy(deployment.asynchronous, losses=2)
+    session = AsyncSession(deployment, _port=port)
+    chunk = Chunk(text="x", kind="a", embedding=np.array([1.0, 2.0, 3.0], np.float32))  # type: ignore[arg-type]
+    await session.add(chunk)
+    for _ in range(2):
+        with pytest.raises(DeploymentError):
+            await session.commit()
+        chunk.embedding = np.array([1.0, 2.0, 3.0], np.float32)  # type: ignore[assignment]
+    await session.commit()
+    assert len(set(port.sent)) == 1
+    assert [one.embedding for one in await open_().all(Chunk.query().full_scan())] == [[1.0, 2.0, 3.0]]
 
 
 async def test_a_cancelled_commit_can_be_sent_again_and_is_applied_once(deployment: Deployment, open_: Open) -> None:
