@@ -94,6 +94,8 @@ class Membership(Condition):
 
 @attrs.frozen
 class Combined(Condition):
+    """All of `args` hold, or any of them; `and` of none is true, `or` of none is false."""
+
     op: Literal["and", "or"]
     args: tuple[Condition, ...]
 
@@ -103,6 +105,8 @@ class Combined(Condition):
 
 @attrs.frozen
 class Negated(Condition):
+    """`arg` does not hold."""
+
     arg: Condition
 
     def fields(self) -> Iterable[str]:
@@ -120,6 +124,7 @@ def or_(*conditions: Condition) -> Condition:
 
 
 def not_(condition: Condition) -> Condition:
+    """The opposite."""
     return Negated(condition)
 
 
@@ -160,6 +165,7 @@ class _Operand(Generic[T]):
         return self._compare("eq", other)
 
     def is_not(self, other: T) -> Condition:
+        """`!=`, likewise."""
         return self._compare("ne", other)
 
     def in_(self, values: Iterable[T]) -> Condition:
@@ -167,6 +173,7 @@ class _Operand(Generic[T]):
         return self._member(values)
 
     def not_in(self, values: Iterable[T]) -> Condition:
+        """None of `values`; true for none."""
         return Negated(self._member(values))
 
     def between(self, lower: T, upper: T) -> Condition:

@@ -28,14 +28,17 @@ class Instances:
         self._sweep_at = _SWEEP_FROM
 
     def get(self, id: str) -> Model | None:
+        """The instance with this `_id`, if somebody still keeps it."""
         held = self.refs.get(id)
         return None if held is None else held()
 
     def put(self, id: str, instance: Model) -> None:
+        """Enter an instance, in place of one with its `_id`."""
         self.refs[id] = ref(instance)
         self.sweep()
 
     def discard(self, id: str) -> None:
+        """Forget the instance with this `_id`, if there is one."""
         self.refs.pop(id, None)
 
     def __iter__(self) -> Iterator[Model]:

@@ -77,6 +77,8 @@ KeyValue: TypeAlias = tuple[Value | Missing, ...]
 
 @attrs.frozen
 class Bound:
+    """One end of a range, itself part of it or not."""
+
     value: Value | Missing = attrs.field(repr=False)
     inclusive: bool
 
@@ -315,6 +317,8 @@ class Written:
 
 @attrs.frozen
 class DeletedRange:
+    """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range."""
+
     deleted: int
     more: bool
 

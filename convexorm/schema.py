@@ -128,6 +128,8 @@ class Bytes(_Scalar):
 
 @attrs.frozen
 class AnyValue(Validator):
+    """Any Convex value."""
+
     def accepts(self, value: Value) -> bool:
         return True
 
@@ -137,6 +139,8 @@ class AnyValue(Validator):
 
 @attrs.frozen
 class Literal(Validator):
+    """Exactly `value`: 1 is 1.0, but not True."""
+
     value: str | float | bool = attrs.field(eq=lambda value: (isinstance(value, bool), value))
 
     @property
@@ -169,6 +173,8 @@ class Id(Validator):
 
 @attrs.frozen
 class Array(Validator):
+    """A list of `items`. A numpy array that stands for a list of numbers is one of `Number`."""
+
     items: Validator
 
     @property
@@ -186,6 +192,8 @@ class Array(Validator):
 
 @attrs.frozen
 class Record(Validator):
+    """An object with any keys, all of whose values are `values`."""
+
     values: Validator
     noun = "an object"
 
@@ -218,6 +226,8 @@ def _frozen_mapping(value: Mapping[str, Property]) -> Mapping[str, Property]:
 
 @attrs.frozen
 class Object(Validator):
+    """An object with these `fields` and no others."""
+
     fields: Mapping[str, Property] = attrs.field(converter=_frozen_mapping, hash=False)
     noun = "an object"
 
@@ -241,6 +251,7 @@ class AnyOf(Validator):
 
     @classmethod
     def of(cls, *members: Validator) -> Validator:
+        """One of these: the only one itself, if only one is left; anything, if one of them takes anything."""
         flat: list[Validator] = []
         for member in members:
             for one in member.members if isinstance(member, AnyOf) else (member,):
@@ -463,6 +474,7 @@ class Schema:
 
     @classmethod
     def of(cls, tables: Iterable[Table]) -> Schema:
+        """The schema of these tables; the same table twice is one."""
         named: dict[str, Table] = {}
         for table in tables:
             if named.setdefault(table.name, table) != table:

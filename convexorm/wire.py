@@ -128,6 +128,7 @@ def encode_read(read: Read) -> Json:
 
 
 def encode_reads(reads: Sequence[Read]) -> Json:
+    """The arguments of `read`."""
     return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
 
 
@@ -144,6 +145,7 @@ def _decoding() -> Iterator[None]:
 
 @_decoding()
 def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
+    """What `read` has answered to `reads`. Raises DeploymentError for what is no answer of this version."""
     results = _results(answer, "results", len(reads))
     return [_decode_result(read, one) for read, one in zip(reads, results, strict=True)]
 
@@ -263,6 +265,7 @@ _WRITES: dict[type, Callable[[Any], Json]] = {
 
 
 def encode_commit(commit: Commit) -> Json:
+    """The arguments of `commit`."""
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
     return {"version": VERSION, "commitId": commit.id, "writes": chunks}
@@ -270,6 +273,7 @@ def encode_commit(commit: Commit) -> Json:
 
 @_decoding()
 def decode_commit(answer: Value, writes: Sequence[Write]) -> list[Applied]:
+    """What `commit` has answered to `writes`. Raises DeploymentError, likewise."""
     applied = list(chain.from_iterable(_results(answer, "results", None)))
     if len(applied) != len(writes):
         raise DeploymentError("the deployment answered another number of writes than it was sent")
@@ -301,6 +305,7 @@ def _decode_applied(one: Any) -> Applied:
 
 
 def encode_search(search: Search) -> Json:
+    """The arguments of `search`."""
     encoded: Json = {
         "version": VERSION,
         "table": search.table.name,
@@ -315,5 +320,6 @@ def encode_search(search: Search) -> Json:
 
 @_decoding()
 def decode_search(answer: Value) -> list[tuple[float, Document]]:
+    """Scores and documents, best first. Raises DeploymentError, likewise."""
     hits: Iterable[tuple[float, Mapping[str, Value]]] = _results(answer, "hits", None)
     return [(float(score), document) for score, document in hits]

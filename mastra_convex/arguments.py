@@ -49,6 +49,8 @@ _FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
 
 
 class OrderBy(TypedDict, total=False):
+    """Which timestamp a list is ordered by, and whether the oldest (`ASC`) or the newest comes first."""
+
     field: Literal["created_at", "updated_at"]
     direction: Literal["ASC", "DESC"]
 
@@ -97,6 +99,7 @@ class Paging:
 
     @property
     def offset(self) -> int:
+        """How many items come before the part."""
         return 0 if self.per_page is False else self.page * self.per_page
 
 
@@ -137,6 +140,7 @@ def check_order(
 
 
 def check_mapping(operation: str, argument: str, value: object) -> Mapping[str, Any]:
+    """A mapping, of whatever keys."""
     if not isinstance(value, Mapping):
         raise InvalidArgument(f"a mapping, got {type(value).__name__}", operation=operation, argument=argument)
     return value
@@ -224,6 +228,7 @@ def naming(operation: str, argument: str) -> Iterator[None]:
 
 
 def check_date_range(operation: str, value: object) -> DateRange:
+    """A range of dates in UTC milliseconds; both `exclusive` keys are there, an end that was not given is not."""
     keys = ("start", "end", "start_exclusive", "end_exclusive")
     given = check_keys(operation, "date_range", value, keys)
     checked: DateRange = {

@@ -40,6 +40,7 @@ class Backend:
     """How this face does work that takes the processor for long: at once, or where it holds up nobody."""
 
     def session(self) -> AsyncSession:
+        """A session for one operation."""
         return AsyncSession(self.deployment, tables=self.tables, _port=self.port)
 
 

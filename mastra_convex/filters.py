@@ -160,6 +160,7 @@ class Leaf:
         return True
 
     def matches(self, metadata: Mapping[str, Value]) -> bool:
+        """Whether the conditions hold for a row's metadata."""
         return self.test(reached(metadata, self.path))
 
 
@@ -228,6 +229,7 @@ class Filter:
         return tuple({leaf.key: leaf for leaf in _leaves(self.root)}.values())
 
     def matches(self, metadata: Mapping[str, Value] | None) -> bool:
+        """Whether a row's metadata matches; None is a row without any."""
         if metadata is None:
             return self.is_empty
         return self.root.matches(metadata)

@@ -124,6 +124,7 @@ class Engine:
         raise DeploymentError(f"SQLite at {self.path or 'memory'}: {error}") from error
 
     def close(self) -> None:
+        """Close the connections that are idle; those at work are closed when their request is answered."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -167,6 +168,7 @@ class Engine:
     # reads
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+        """All answers from one snapshot, each whole."""
         check_reads(reads)
         with self._connection() as connection:
             self._refresh(connection)
@@ -181,6 +183,7 @@ class Engine:
     # commits
 
     def commit(self, commit: Commit) -> list[Applied]:
+        """Apply all writes or none; an id that is remembered is answered as it was."""
         check_commit(commit)
         with self._connection() as connection:
             self._refresh(connection)
@@ -202,6 +205,7 @@ class Engine:
     # searches
 
     def search(self, search: Search) -> list[tuple[float, Document]]:
+        """The nearest documents with their cosine similarity, best first."""
         index = check_search(search)
         with self._connection() as connection:
             self._refresh(connection)

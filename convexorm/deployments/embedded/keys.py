@@ -52,11 +52,13 @@ class Span:
         self.parameters: list[bytes | int | str] = []
 
     def add(self, condition: str, *parameters: bytes | int | str) -> None:
+        """A further condition, with a parameter for each `?` in it."""
         self.conditions.append(condition)
         self.parameters += parameters
 
     @property
     def where(self) -> str:
+        """All conditions; true when there are none."""
         return " AND ".join(self.conditions) or "1"
 
 

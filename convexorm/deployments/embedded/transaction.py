@@ -88,6 +88,7 @@ class Transaction:
         self._ranged_bytes = 0
 
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
+        """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
         for position, write in enumerate(writes):
             pending = self._gathered(position, write) if isinstance(write, Insert | Upsert) else None
             if pending is None:
