@@ -158,14 +158,19 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     rounded = False
     statement = select(stored, read, span, f"tick, id, body, {column}, seq")
     for rows in _batches(connection, f"{statement} LIMIT ? OFFSET ?", span.parameters, read.skip, size):
-        digests.update((row[1], intern(str(row[4]))) for row in rows)  # few are different
-        if any(row[3] is None or len(row[3]) != 4 * pack.length for row in rows):
-            rounded = any(row[3] is not None and len(row[3]) == 8 * pack.length + 1 for row in rows) or rounded
+        ticks, ids, bodies, blobs, changes = zip(*rows, strict=True)
+        texts = {change: intern(str(change)) for change in set(changes)}  # few are different
+        digests.update(zip(ids, map(texts.__getitem__, changes), strict=True))
+        sizes = {0 if blob is None else len(blob) for blob in blobs}
+        if sizes != {4 * pack.length}:
+            rounded = 8 * pack.length + 1 in sizes or rounded
             rows = _single(rows, pack.length)
-        if rows:
-            block = np.frombuffer(b"".join([row[3] for row in rows]), dtype="<f4").reshape(len(rows), pack.length)
-            matrix[len(found) : len(found) + len(rows)] = block
-            found.extend(rows)
+            if not rows:
+                continue
+            ticks, ids, bodies, blobs = zip(*rows, strict=True)
+        block = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), pack.length)
+        matrix[len(found) : len(found) + len(blobs)] = block
+        found.extend(ticks, ids, bodies)
     more = read.peek and read.limit is not None and len(found) > read.limit
     if more:
         digests.pop(found.pop())
@@ -190,7 +195,7 @@ def _batches(
 def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
     """The rows with arrays of the right length, all as float32."""
     vectors = ((row, unpack(row[3])) for row in rows if row[3] is not None)
-    return [(*row[:3], vector.astype("<f4").tobytes(), row[4]) for row, vector in vectors if len(vector) == length]
+    return [(*row[:3], vector.astype("<f4").tobytes()) for row, vector in vectors if len(vector) == length]
 
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:

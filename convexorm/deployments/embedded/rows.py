@@ -70,9 +70,8 @@ class LazyDocuments(Sequence[Document]):
         self._ticks: list[int] = []
         self._bodies: list[str] = []
 
-    def extend(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Add rows of (tick, id, body, packed array, change)."""
-        ticks, ids, bodies, *_ = zip(*rows, strict=True)
+    def extend(self, ticks: Sequence[int], ids: Sequence[str], bodies: Sequence[str]) -> None:
+        """Add documents by their ticks, ids and bodies."""
         self.ids += ids
         self._ticks += ticks
         self._bodies += bodies
