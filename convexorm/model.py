@@ -57,11 +57,11 @@ def field(
 ) -> Any:
     """Details of a column.
 
-    `default` or `factory` make it optional in the constructor. `name` is the Convex field's, where it differs from the
-    attribute's. `type` overrides how values are stored. `none` says how `None` is stored: `"absent"` (no field),
-    `"null"`, or `"either"` (written as no field; null is accepted and read too). `optional` lets the schema accept
-    documents without the field although the model always writes it. `validator` is an attrs validator, run by the
-    constructor and before a commit.
+    `default`, or `factory` for a value made anew each time (`factory=list`), makes it optional in the constructor. `name`
+    is the Convex field's, where it differs from the attribute's. `type` overrides how values are stored. `none` says how
+    `None` is stored: `"absent"` (no field), `"null"`, or `"either"` (written as no field; null is accepted and read too).
+    `optional` lets the schema accept documents without the field although the model always writes it. `validator` is an
+    attrs validator, run by the constructor and before a commit.
     """
     return _Field(name, type, none, optional, default, factory, validator)
 
@@ -330,6 +330,11 @@ def _column(table: str, name: str, annotation: Any, details: _Field) -> Column[A
         type_ = details.type or types.column_type(annotation)
     except TypeError as error:
         raise ValidationError(str(error), table=table, field=name) from None
+    if type(details.default).__hash__ is None:
+        made = type(details.default).__name__
+        raise ValidationError(
+            f"all instances would share this {made}; make one for each with field(factory=...)", table=table, field=name
+        )
     default: Callable[[], Any] | None = details.factory
     if default is None and details.default is not attrs.NOTHING:
         default = lambda: details.default  # noqa: E731

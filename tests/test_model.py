@@ -137,6 +137,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a field of the system": ({"a": (str, field(name="_id"))}, {}, "a field's name"),
     "two attributes of one field": ({"a": (str,), "b": (str, field(name="a"))}, {}, "two attributes"),
     "an attribute every model has": ({"query": (str,)}, {}, "every model has"),
+    "a default that all would share": ({"a": (list[str], [])}, {}, "share this list.*factory="),
+    "the same in field()": ({"a": (dict[str, int], field(default={}))}, {}, "share this dict.*factory="),
     "an unknown primary key": ({"a": (str,)}, {"primary_key": "id"}, "the attributes are a"),
     "a primary key without an index": ({"a": (str,)}, {"primary_key": "a"}, "needs an index"),
     "a primary key in a wider index only": (
