@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from convexorm.errors import ConvexORMError
+from convexorm.errors import ConvexORMError, InvalidRequestError
 from convexorm.model import Model
 from convexorm.schema import Schema, Table, to_typescript
 
@@ -32,7 +32,10 @@ def _schema(arguments: argparse.Namespace) -> int:
     renames = dict(arguments.rename)
     tables: dict[type[Model], Table] = {}
     for module in arguments.modules:
-        for model in models_of(module):
+        models = list(models_of(module))
+        if not models:
+            raise InvalidRequestError(f"module {module} has no models; name the modules that define them")
+        for model in models:
             tables[model] = model.__table__.renamed(renames.get(model.__table__.name, model.__table__.name))
     text = to_typescript(Schema.of(tables.values()))
     if arguments.out is None:
@@ -81,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     schema = commands.add_parser("schema", help="write the models of some modules as schema.ts")
     schema.add_argument("modules", nargs="+", metavar="MODULE", help="such as myapp.models")
     schema.add_argument("--out", type=Path, help="the file; standard output without it")
-    schema.add_argument("--check", action="store_true", help="write nothing, fail if the file differs")
+    schema.add_argument("--check", action="store_true", help="write nothing, fail if the file of --out differs")
     schema.add_argument(
         "--rename", action="append", default=[], type=_renaming, metavar="OLD=NEW", help="give a table another name"
     )
@@ -90,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     functions.add_argument("folder", type=Path, help="the project's folder of functions, usually convex")
     functions.set_defaults(run=_functions)
     arguments = parser.parse_args(argv)
+    if arguments.run is _schema and arguments.check and arguments.out is None:
+        schema.error("--check compares with the file that --out names")
     try:
         return int(arguments.run(arguments))
     except (ConvexORMError, ModuleNotFoundError, OSError) as error:

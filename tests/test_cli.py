@@ -52,12 +52,14 @@ def test_tables_can_be_renamed(capsys: pytest.CaptureFixture[str]) -> None:
     "arguments",
     [
         ["schema", "tests.no_such_module"],
+        ["schema", "tests"],
+        ["schema", "tests.models", "--check"],
         ["schema", "tests.models", "--rename", "tasks"],
         ["schema", "tests.models", "--rename", "tasks=not a name"],
         ["schema", "tests.models", "--rename", "tasks=notes"],
         ["schema", "tests.models", "--out", "/no/such/folder/schema.ts"],
     ],
-    ids=["no module", "half a name", "a bad name", "a name that is taken", "no folder"],
+    ids=["no module", "no models", "nothing to check", "half a name", "a bad name", "a name that is taken", "no folder"],
 )
 def test_a_mistake_is_told_in_a_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     try:
