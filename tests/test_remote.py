@@ -167,7 +167,7 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "an unknown index": (
         refusal(code="UnknownIndex", message="m", table="t", index="i"),
         IndexRangeError,
-        "index 'i' of table 't'",
+        "index 'i' of table 't'.*deploy it",
     ),
     "a bad range": (refusal(code="BadRange", message="m", table="t", index="i"), IndexRangeError, "'i'"),
     "an invalid request": (refusal(code="Invalid", message="what must be"), ValidationError, "what must be"),

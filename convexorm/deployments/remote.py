@@ -78,14 +78,14 @@ class RemoteDeployment(Deployment):
     """
 
     def __init__(self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0) -> None:
+        self._url = url.rstrip("/")
         if not admin_key:
             raise AuthError(
-                "a Convex deployment needs its admin key: pass admin_key, or set CONVEX_ADMIN_KEY "
-                "(a deploy key from the dashboard's settings)"
+                "a Convex deployment needs its admin key (a deploy key from the dashboard's settings): pass it beside the "
+                "URL, or pass no URL and set CONVEX_URL and CONVEX_ADMIN_KEY"
             )
         if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
             raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
-        self._url = url.rstrip("/")
         try:
             self._endpoints: dict[Kind, httpx2.URL] = {kind: httpx2.URL(f"{self._url}/api/{kind}") for kind in _KINDS}
         except httpx2.InvalidURL as error:
@@ -280,6 +280,14 @@ def _unknown_table(data: Mapping[str, Any]) -> ConvexORMError:
     )
 
 
+def _unknown_index(data: Mapping[str, Any]) -> ConvexORMError:
+    return IndexRangeError(
+        "the deployment does not have it; write the schema with `python -m convexorm schema`, deploy it",
+        table=str(data.get("table")),
+        index=str(data.get("index")),
+    )
+
+
 def _index(data: Mapping[str, Any]) -> ConvexORMError:
     return IndexRangeError(str(data.get("message")), table=str(data.get("table")), index=str(data.get("index")))
 
@@ -315,7 +323,7 @@ _ERRORS: dict[str, Callable[[Mapping[str, Any]], ConvexORMError]] = {
     "Version": _version,
     "Invalid": _invalid,
     "UnknownTable": _unknown_table,
-    "UnknownIndex": _index,
+    "UnknownIndex": _unknown_index,
     "BadRange": _index,
     "Stale": _stale,
     "RangeTooLarge": _range_too_large,
