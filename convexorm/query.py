@@ -89,7 +89,7 @@ class Query(Generic[M]):
 
     def order(self, order: Order) -> Self:
         """`"asc"` (the default) or `"desc"`, in the order of the index."""
-        if order not in ("asc", "desc"):
+        if not isinstance(order, str) or order not in ("asc", "desc"):
             raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__table__.name)
         return attrs.evolve(self, order=order)
 

@@ -236,9 +236,10 @@ def test_a_path_cannot_be_compared_with_what_convex_cannot_hold() -> None:
         lambda: Task.query().limit(True),
         lambda: Task.query().limit(1.5),  # type: ignore[arg-type]
         lambda: Task.query().order("up"),  # type: ignore[arg-type]
+        lambda: Task.query().order(Task.rank),  # type: ignore[arg-type]
         lambda: Task.query().where(True),  # type: ignore[arg-type]
     ],
-    ids=["negative limit", "bool limit", "float limit", "order", "no condition"],
+    ids=["negative limit", "bool limit", "float limit", "order", "a column as order", "no condition"],
 )
 def test_other_misuse_is_refused_while_building(build: Any) -> None:
     with pytest.raises(ValidationError) as refused:
