@@ -7,6 +7,7 @@ keeps the name, the docstring and the exact signature.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -61,4 +62,7 @@ def blocking_stream(
             except StopAsyncIteration:
                 return
 
+    signature = inspect.signature(method)
+    returned = str(signature.return_annotation).removeprefix("Async")
+    run.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
     return cast("Callable[Concatenate[Any, P], Iterator[T]]", run)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from inspect import iscoroutine
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -130,7 +131,11 @@ class Session:
 
     def transact(self, fn: Callable[[Session], T], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         async def run(_: AsyncSession) -> T:
-            return fn(self)
+            result = fn(self)
+            if iscoroutine(result):
+                result.close()
+                raise InvalidRequestError("a Session runs plain functions; coroutine functions are for an AsyncSession")
+            return result
 
         return finish(self._core.transact(run, attempts=attempts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sqlite3
 import sys
@@ -20,6 +21,7 @@ from convexorm import (
     DeploymentError,
     Index,
     IndexRangeError,
+    InvalidRequestError,
     LimitExceeded,
     Mapped,
     Model,
@@ -62,6 +64,9 @@ def test_a_sqlite_url_has_three_slashes_and_then_the_path(tmp_path: Path, monkey
     connect(f"sqlite:///{quote(str(tmp_path / 'with space.db'))}").close()
     assert (tmp_path / "relative.db").exists()
     assert (tmp_path / "with space.db").exists()
+    connect(f"sqlite:///{tmp_path / 'a?b#c.db'}").close()
+    assert (tmp_path / "a?b#c.db").exists()
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(
@@ -70,6 +75,15 @@ def test_a_sqlite_url_has_three_slashes_and_then_the_path(tmp_path: Path, monkey
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(DeploymentError):
         connect(url, "key")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://ada:secret@x.example", "https://secret@x.example", "https://x/?secret", "https://x/#secret"]
+)
+def test_a_url_with_more_than_a_place_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(DeploymentError) as refused:
+        connect(url, "key")
+    assert "secret" not in str(refused.value)
 
 
 def test_the_environment_names_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,3 +350,24 @@ def test_several_reads_are_one_snapshot(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(written) == 1
         assert [len(first.docs), len(third.docs)] == [1, 1]
         assert len(names(reading)) == 2
+
+
+@pytest.mark.parametrize("read", ["all", "first", "one", "count"])
+def test_a_model_in_the_place_of_a_query_is_refused(read: str) -> None:
+    with Session(EmbeddedDeployment()) as session:
+        with pytest.raises(InvalidRequestError, match=r"such as Note\.query\(\), got the model"):
+            getattr(session, read)(Note)
+        with pytest.raises(InvalidRequestError, match="a query is needed"):
+            session.page(Note, 2)  # type: ignore[arg-type]
+
+
+def test_a_blocking_session_refuses_to_run_a_coroutine_function() -> None:
+    async def add(session: Session) -> None:
+        session.add(Note(id="n"))
+
+    with Session(EmbeddedDeployment()) as session, pytest.raises(InvalidRequestError, match="AsyncSession"):
+        session.transact(add)
+
+
+def test_a_blocking_stream_is_shown_as_one() -> None:
+    assert "Async" not in str(inspect.signature(Session.stream))
