@@ -41,7 +41,8 @@ class _Store:
         self.name = options.pop("name", "ConvexStore")
         self.storage_function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
         if unknown := options.keys() - ConnectionOptions.__annotations__.keys():
-            raise TypeError(f"unknown option {min(unknown)!r}")
+            known = ", ".join(["id", *StoreOptions.__annotations__])
+            raise TypeError(f"unknown option {min(unknown)!r}; there are {known}")
         self._connection = Connection(options, self.storage_function)
 
     @property
