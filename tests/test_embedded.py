@@ -366,7 +366,7 @@ def test_a_blocking_session_refuses_to_run_a_coroutine_function() -> None:
         session.add(Note(id="n"))
 
     with Session(EmbeddedDeployment()) as session, pytest.raises(InvalidRequestError, match="AsyncSession"):
-        session.transact(add)
+        session.transact(add)  # type: ignore[unused-coroutine]
 
 
 def test_a_blocking_stream_is_shown_as_one() -> None:
