@@ -39,8 +39,10 @@ def connect(
     except ValueError as error:
         raise DeploymentError(f"not a URL: {error}") from None
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
-        return EmbeddedDeployment(unquote(parts.path[1:]))
+        return EmbeddedDeployment(unquote(url.partition(":///")[2]))  # a path may hold "?" and "#"
     if parts.scheme in ("http", "https") and parts.netloc:
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise DeploymentError("the URL of a Convex deployment holds no user, no password, no ? and no #")
         return RemoteDeployment(url, admin_key, functions=functions, timeout=timeout)
     raise DeploymentError(
         f"cannot connect to a URL of scheme {parts.scheme!r}; https://, http://, sqlite:///path and memory: are right"
