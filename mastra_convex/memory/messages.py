@@ -324,7 +324,7 @@ _CHANGEABLE = ("id", "thread_id", "resource_id", "role", "type", "content", "cre
 def _checked_update(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     update = dict(check_keys(operation, "messages", given, _CHANGEABLE))
     check_id(operation, "id", update.get("id"))
-    if update.get("thread_id"):
+    if update.get("thread_id") is not None:
         check_id(operation, "thread_id", update["thread_id"])
     if update.get("created_at") is not None:
         update["created_at"] = check_instant(operation, "created_at", update["created_at"])

@@ -152,7 +152,8 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
         lambda s: s.memory.save_messages(messages=s.message()),  # type: ignore[arg-type]
     ),
     "an update with an unknown attribute": (InvalidArgument, lambda s: s.update(text="x")),
-    "an update with an empty thread": (InvalidArgument, lambda s: s.update(thread_id=" ")),
+    "an update with an empty thread": (InvalidArgument, lambda s: s.update(thread_id="")),
+    "an update with a blank thread": (InvalidArgument, lambda s: s.update(thread_id=" ")),
     "an update at a naive time": (InvalidArgument, lambda s: s.update(created_at=NAIVE)),
     "an update with a number as role": (InvalidArgument, lambda s: s.update(role=1)),
     "an update with a number as resource": (ValidationError, lambda s: s.update(resource_id=1)),
