@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import Any, Literal, TypedDict
 
 import attrs
@@ -25,19 +26,26 @@ __all__ = [
     "OrderBy",
     "Paging",
     "ThreadFilter",
+    "check_amount",
     "check_choice",
     "check_date_range",
+    "check_flag",
     "check_id",
     "check_ids",
     "check_include",
     "check_instant",
     "check_keys",
     "check_limit",
+    "check_list",
     "check_mapping",
     "check_metadata_filter",
     "check_milliseconds",
+    "check_optional_text",
     "check_order",
     "check_paging",
+    "check_text",
+    "check_texts",
+    "check_whole",
     "naming",
 ]
 
@@ -206,6 +214,51 @@ def check_limit(operation: str, argument: str, value: object) -> int | None:
     if value is not None and (not _whole(value) or value < 0):  # type: ignore[operator]
         raise InvalidArgument("a whole number from 0, or None", operation=operation, argument=argument)
     return value  # type: ignore[return-value]
+
+
+def check_whole(operation: str, argument: str, value: object) -> int:
+    """A whole number from 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidArgument("a whole number from 0", operation=operation, argument=argument)
+    return value
+
+
+def check_amount(operation: str, argument: str, value: object, status: str | None = None) -> float:
+    """A finite number from 0, such as tokens or milliseconds; `status` is that of the error."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+        raise InvalidArgument("a finite number from 0", operation=operation, argument=argument, status=status)
+    return value  # type: ignore[return-value]
+
+
+def check_flag(operation: str, argument: str, value: object) -> bool:
+    """True or False, and nothing that is as good as either."""
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"True or False, got {type(value).__name__}", operation=operation, argument=argument)
+    return value
+
+
+def check_text(operation: str, argument: str, value: object) -> str:
+    """A string, which may be empty."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"a string, got {type(value).__name__}", operation=operation, argument=argument)
+    return value
+
+
+def check_optional_text(operation: str, argument: str, value: object) -> str | None:
+    """A string, or None."""
+    return None if value is None else check_text(operation, argument, value)
+
+
+def check_list(operation: str, argument: str, value: object) -> Sequence[Any]:
+    """A sequence that is no string, of whatever items."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidArgument(f"a list, got {type(value).__name__}", operation=operation, argument=argument)
+    return value
+
+
+def check_texts(operation: str, argument: str, value: object) -> list[str]:
+    """A list of strings."""
+    return [check_text(operation, argument, one) for one in check_list(operation, argument, value)]
 
 
 def check_choice(operation: str, argument: str, value: object, choices: Sequence[str]) -> str:

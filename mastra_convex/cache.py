@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from numbers import Real
 from typing import Any, Literal, TypeVar, Unpack
 
 from convexorm import AsyncSession, LimitExceeded, Query
@@ -19,7 +18,7 @@ from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking
 from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
 from convexorm.types import json_text
-from mastra_convex.arguments import check_mapping, naming
+from mastra_convex.arguments import check_amount, check_mapping, check_text, naming
 from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions
 from mastra_convex.domain import AsyncDomain, Backend
 from mastra_convex.entities import CacheEntry, CacheListItem
@@ -194,9 +193,7 @@ class AsyncCaching(AsyncDomain):
 
     def _name(self, operation: str, argument: str, key: object) -> str:
         """The key as it is stored."""
-        if not isinstance(key, str):
-            raise InvalidArgument(f"a string, got {type(key).__name__}", operation=operation, argument=argument)
-        return self._prefix + key
+        return self._prefix + check_text(operation, argument, key)
 
     async def _counted(self, session: AsyncSession, operation: str, name: str) -> int:
         entry = await self._continued(session, operation, name, "counter")
@@ -245,9 +242,7 @@ def _live(entry: CacheEntry) -> bool:
 
 
 def _lifetime(operation: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
-        raise InvalidArgument("a finite number from 0", operation=operation, argument="ttl_ms")
-    return float(value)
+    return float(check_amount(operation, "ttl_ms", value))
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------

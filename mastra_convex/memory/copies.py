@@ -12,10 +12,10 @@ import attrs
 from convexorm import AsyncSession, ConvexORMError, StaleDataError
 from convexorm.types import iso_timestamp
 from convexorm.values import size_of
-from mastra_convex.arguments import check_id, check_ids, check_instant, check_keys, check_mapping
+from mastra_convex.arguments import check_id, check_ids, check_instant, check_keys, check_mapping, check_whole
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
-from mastra_convex.errors import InvalidArgument, ThreadAlreadyExists, ThreadNotFound
+from mastra_convex.errors import ThreadAlreadyExists, ThreadNotFound
 from mastra_convex.instants import now
 
 __all__ = ["AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
@@ -24,7 +24,6 @@ _COPIED_AT_ONCE = 4_000
 """Messages written in one commit."""
 _COPIED_BYTES = 8 << 20
 """Bytes of messages written in one commit; Convex allows 16 MiB, as arguments and as documents."""
-
 _TAKEN_BACK_AT_ONCE = 1_000
 """Messages deleted by id in one commit: each takes two of the 4,096 index ranges Convex allows."""
 
@@ -151,9 +150,8 @@ class _Choice:
         keys = ("start_date", "end_date", "message_ids")
         filter_ = check_keys(operation, "message_filter", given.get("message_filter") or {}, keys)
         limit = given.get("message_limit")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise InvalidArgument("a whole number from 0", operation=operation, argument="message_limit")
-        self._limit = limit or None  # the contract: 0 is no limit
+        wanted = 0 if limit is None else check_whole(operation, "message_limit", limit)
+        self._limit = wanted or None  # the contract: 0 is no limit
         self._conditions = []
         if filter_.get("start_date") is not None:
             start = check_instant(operation, "start_date", filter_["start_date"])

@@ -10,17 +10,29 @@ computed again, wherever another writer was faster.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from numbers import Real
 from typing import Any, Literal, TypedDict, TypeVar
 from uuid import uuid4
 
 import attrs
 
 from convexorm import AsyncSession, Query, StaleDataError
-from mastra_convex.arguments import check_id, check_instant, check_keys, check_limit, check_mapping, naming
+from mastra_convex.arguments import (
+    check_amount,
+    check_flag,
+    check_id,
+    check_instant,
+    check_keys,
+    check_limit,
+    check_list,
+    check_mapping,
+    check_optional_text,
+    check_text,
+    check_texts,
+    check_whole,
+    naming,
+)
 from mastra_convex.chunks import BufferedObservationChunk
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import ObservationalMemory
@@ -95,7 +107,7 @@ class AsyncObservations(AsyncDomain):
             query = query.where(ObservationalMemory.created_at >= check_instant(operation, "options.from", start))
         if given.get("to") is not None:
             query = query.where(ObservationalMemory.created_at <= check_instant(operation, "options.to", given["to"]))
-        query = query.offset(_whole(operation, "options.offset", given.get("offset") or 0))
+        query = query.offset(check_whole(operation, "options.offset", given.get("offset") or 0))
         query = query.limit(check_limit(operation, "limit", limit))
         async with self._session() as session:
             return await session.all(query)
@@ -114,7 +126,7 @@ class AsyncObservations(AsyncDomain):
         check_id(operation, "resource_id", resource_id)
         record = _empty(operation, thread_id, resource_id, scope)
         record.config = dict(check_mapping(operation, "config", config))
-        record.observed_timezone = _text(operation, "observed_timezone", observed_timezone)
+        record.observed_timezone = check_optional_text(operation, "observed_timezone", observed_timezone)
         with naming(operation, "config"):
             async with self._session() as session:
                 session.add(record, returning=False)
@@ -158,11 +170,11 @@ class AsyncObservations(AsyncDomain):
         Raises ObservationalMemoryNotFound.
         """
         operation = "UPDATE_ACTIVE_OBSERVATIONS"
-        _required_text(operation, "observations", observations)
-        tokens = _tokens(operation, "token_count", token_count)
+        check_text(operation, "observations", observations)
+        tokens = check_amount(operation, "token_count", token_count)
         moment = check_instant(operation, "last_observed_at", last_observed_at)
-        ids = None if observed_message_ids is None else _texts(operation, "observed_message_ids", observed_message_ids)
-        timezone = _text(operation, "observed_timezone", observed_timezone)
+        ids = None if observed_message_ids is None else check_texts(operation, "observed_message_ids", observed_message_ids)
+        timezone = check_optional_text(operation, "observed_timezone", observed_timezone)
 
         def update(record: ObservationalMemory) -> None:
             record.active_observations = observations
@@ -220,14 +232,14 @@ class AsyncObservations(AsyncDomain):
         as observed. Raises ObservationalMemoryNotFound.
         """
         operation = "SWAP_BUFFERED_TO_ACTIVE"
-        ratio = _tokens(operation, "activation_ratio", activation_ratio)
+        ratio = check_amount(operation, "activation_ratio", activation_ratio)
         if ratio > 1:
             raise InvalidArgument("a number from 0 to 1", operation=operation, argument="activation_ratio")
         activation = Activation(
             ratio,
-            _tokens(operation, "message_tokens_threshold", message_tokens_threshold),
-            _tokens(operation, "current_pending_tokens", current_pending_tokens),
-            _flag(operation, "force_max_activation", force_max_activation),
+            check_amount(operation, "message_tokens_threshold", message_tokens_threshold),
+            check_amount(operation, "current_pending_tokens", current_pending_tokens),
+            check_flag(operation, "force_max_activation", force_max_activation),
         )
         if last_observed_at is not None:
             last_observed_at = check_instant(operation, "last_observed_at", last_observed_at)
@@ -265,8 +277,8 @@ class AsyncObservations(AsyncDomain):
         """
         operation = "CREATE_REFLECTION_GENERATION"
         current = _record(operation, "current_record", current_record)
-        _required_text(operation, "reflection", reflection)
-        tokens = _tokens(operation, "token_count", token_count)
+        check_text(operation, "reflection", reflection)
+        tokens = check_amount(operation, "token_count", token_count)
 
         async def create(session: AsyncSession) -> ObservationalMemory:
             stored = await session.get(ObservationalMemory, current.id)
@@ -292,10 +304,10 @@ class AsyncObservations(AsyncDomain):
         Raises ObservationalMemoryNotFound.
         """
         operation = "UPDATE_BUFFERED_REFLECTION"
-        _required_text(operation, "reflection", reflection)
-        tokens = _tokens(operation, "token_count", token_count)
-        input_tokens = _tokens(operation, "input_token_count", input_token_count)
-        lines = _whole(operation, "reflected_observation_line_count", reflected_observation_line_count)
+        check_text(operation, "reflection", reflection)
+        tokens = check_amount(operation, "token_count", token_count)
+        input_tokens = check_amount(operation, "input_token_count", input_token_count)
+        lines = check_whole(operation, "reflected_observation_line_count", reflected_observation_line_count)
 
         def update(record: ObservationalMemory) -> None:
             before = record.buffered_reflection
@@ -316,7 +328,7 @@ class AsyncObservations(AsyncDomain):
         """
         operation = "SWAP_BUFFERED_REFLECTION_TO_ACTIVE"
         current = _record(operation, "current_record", current_record)
-        tokens = _tokens(operation, "token_count", token_count)
+        tokens = check_amount(operation, "token_count", token_count)
 
         async def swap(session: AsyncSession) -> ObservationalMemory:
             record = await _stored(session, operation, current.id)
@@ -350,21 +362,21 @@ class AsyncObservations(AsyncDomain):
     ) -> None:
         """Say whether observations are being buffered, and at how many pending tokens that began; None leaves those."""
         operation = "SET_BUFFERING_OBSERVATION_FLAG"
-        _flag(operation, "is_buffering", is_buffering)
+        check_flag(operation, "is_buffering", is_buffering)
         values: dict[str, Any] = {"is_buffering_observation": is_buffering}
         if last_buffered_at_tokens is not None:
-            values["last_buffered_at_tokens"] = _tokens(operation, "last_buffered_at_tokens", last_buffered_at_tokens)
+            values["last_buffered_at_tokens"] = check_amount(operation, "last_buffered_at_tokens", last_buffered_at_tokens)
         await self._set(operation, id, **values)
 
     async def set_buffering_reflection_flag(self, *, id: str, is_buffering: bool) -> None:
         """Say whether a reflection is being buffered."""
         operation = "SET_BUFFERING_REFLECTION_FLAG"
-        await self._set(operation, id, is_buffering_reflection=_flag(operation, "is_buffering", is_buffering))
+        await self._set(operation, id, is_buffering_reflection=check_flag(operation, "is_buffering", is_buffering))
 
     async def set_pending_message_tokens(self, *, id: str, token_count: float) -> None:
         """Store how many tokens of messages are not yet observed."""
         operation = "SET_PENDING_MESSAGE_TOKENS"
-        tokens = _tokens(operation, "token_count", token_count, status="INVALID_INPUT")
+        tokens = check_amount(operation, "token_count", token_count, status="INVALID_INPUT")
         await self._set(operation, id, pending_message_tokens=tokens)
 
     async def update_observational_memory_config(self, *, id: str, config: Mapping[str, Any]) -> None:
@@ -406,7 +418,7 @@ class AsyncObservations(AsyncDomain):
         check_id(operation, "id", id)
         for name, value in values.items():
             if name.startswith("is_"):
-                _flag(operation, name, value)
+                check_flag(operation, name, value)
         async with self._session() as session:
             session.update(ObservationalMemory, id, {**values, "updated_at": now()})
             try:
@@ -493,9 +505,9 @@ def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[
         elif name in ("config", "metadata"):
             value = dict(check_mapping(operation, f"{argument}.{name}", value))
         elif name == "buffered_observation_chunks":
-            value = [_whole_chunk(operation, one) for one in _items(operation, f"{argument}.{name}", value)]
+            value = [_whole_chunk(operation, one) for one in check_list(operation, f"{argument}.{name}", value)]
         elif isinstance(columns[name].type.validator, _NUMBER):
-            value = _tokens(operation, f"{argument}.{name}", value)
+            value = check_amount(operation, f"{argument}.{name}", value)
         setattr(record, name, value)
     return record
 
@@ -564,16 +576,16 @@ def _chunk(operation: str, values: Mapping[str, Any]) -> BufferedObservationChun
         if values.get(name) is None:
             raise InvalidArgument("required, and not given", operation=operation, argument=f"chunk.{name}")
     for name in _HINTS:
-        _text(operation, f"chunk.{name}", values.get(name))
+        check_optional_text(operation, f"chunk.{name}", values.get(name))
     if values.get("extracted_values") is not None:
         check_mapping(operation, "chunk.extracted_values", values["extracted_values"])
     checked = {
         "id": check_id(operation, "chunk.id", values["id"]),
         "cycle_id": check_id(operation, "chunk.cycle_id", values["cycle_id"]),
-        "observations": _required_text(operation, "chunk.observations", values["observations"]),
-        "token_count": _tokens(operation, "chunk.token_count", values["token_count"]),
-        "message_tokens": _tokens(operation, "chunk.message_tokens", values["message_tokens"]),
-        "message_ids": _texts(operation, "chunk.message_ids", values["message_ids"]),
+        "observations": check_text(operation, "chunk.observations", values["observations"]),
+        "token_count": check_amount(operation, "chunk.token_count", values["token_count"]),
+        "message_tokens": check_amount(operation, "chunk.message_tokens", values["message_tokens"]),
+        "message_ids": check_texts(operation, "chunk.message_ids", values["message_ids"]),
         "last_observed_at": check_instant(operation, "chunk.last_observed_at", values["last_observed_at"]),
         "created_at": check_instant(operation, "chunk.created_at", values["created_at"]),
     }
@@ -591,7 +603,7 @@ def _refreshed(operation: str, given: object) -> Mapping[str, Any]:
     if "id" not in values and "cycle_id" not in values:
         raise InvalidArgument("each has an id or a cycle_id", operation=operation, argument="buffered_chunks")
     if "message_tokens" in values:
-        _tokens(operation, "buffered_chunks.message_tokens", values["message_tokens"])
+        check_amount(operation, "buffered_chunks.message_tokens", values["message_tokens"])
     return values
 
 
@@ -619,44 +631,3 @@ def _left(
     fresh = {one.id: one for one in known}
     gone = {one.id for one in chosen}
     return [fresh.get(one.id, one) for one in stored if one.id not in gone]
-
-
-# -- arguments -----------------------------------------------------------------------------------------------------
-
-
-def _tokens(operation: str, argument: str, value: object, status: str | None = None) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
-        raise InvalidArgument("a finite number from 0", operation=operation, argument=argument, status=status)
-    return value  # type: ignore[return-value]
-
-
-def _whole(operation: str, argument: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidArgument("a whole number from 0", operation=operation, argument=argument)
-    return value
-
-
-def _flag(operation: str, argument: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise InvalidArgument(f"True or False, got {type(value).__name__}", operation=operation, argument=argument)
-    return value
-
-
-def _required_text(operation: str, argument: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidArgument(f"a string, got {type(value).__name__}", operation=operation, argument=argument)
-    return value
-
-
-def _text(operation: str, argument: str, value: object) -> str | None:
-    return None if value is None else _required_text(operation, argument, value)
-
-
-def _items(operation: str, argument: str, value: object) -> Sequence[Any]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise InvalidArgument(f"a list, got {type(value).__name__}", operation=operation, argument=argument)
-    return value
-
-
-def _texts(operation: str, argument: str, value: object) -> list[str]:
-    return [_required_text(operation, argument, one) for one in _items(operation, argument, value)]

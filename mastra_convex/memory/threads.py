@@ -16,12 +16,13 @@ from mastra_convex.arguments import (
     check_keys,
     check_mapping,
     check_metadata_filter,
+    check_optional_text,
     check_order,
     check_paging,
 )
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
-from mastra_convex.errors import InvalidArgument, ThreadNotFound
+from mastra_convex.errors import ThreadNotFound
 from mastra_convex.instants import now
 from mastra_convex.listing import slice_of
 from mastra_convex.records import merged, record_of
@@ -71,8 +72,7 @@ class AsyncThreads(AsyncDomain):
         Concurrent updates are all kept. Raises ThreadNotFound.
         """
         check_id("UPDATE_THREAD", "id", id)
-        if title is not None and not isinstance(title, str):
-            raise InvalidArgument(f"a string, got {type(title).__name__}", operation="UPDATE_THREAD", argument="title")
+        check_optional_text("UPDATE_THREAD", "title", title)
         if metadata is not None:
             check_mapping("UPDATE_THREAD", "metadata", metadata)
 
