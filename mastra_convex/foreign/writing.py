@@ -41,7 +41,7 @@ from mastra_convex.foreign.evaluation import differing, evaluated
 from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.operations import applied_at_once
 from mastra_convex.foreign.reading import Reader
-from mastra_convex.foreign.tables import TYPED
+from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS
 
 __all__ = ["Writer"]
 
@@ -125,6 +125,10 @@ class Writer:
         return added
 
     async def upsert(self, place: int, write: Upsert) -> Applied:
+        if _is_blind(write):
+            address = address_of(write.table, write.doc)
+            await self._put(write.table, address, None, write.doc)
+            return Written(address.text, None)
         found = await self._find(write.table, write.at)
         if found is None:
             added = await self._add(write.table, write.doc)
@@ -253,9 +257,16 @@ def _address(table: Table, document: Document) -> Address | None:
     return Address.parse(document["_id"], table)
 
 
+def _is_blind(write: Write) -> bool:
+    """Whether a write needs no look at what is there: the handler replaces vectors and documents whole by itself."""
+    if not isinstance(write, Upsert) or write.keep or write.table.name not in (VECTORS, DOCUMENTS):
+        return False
+    return keyed(write.table, write.at.index, write.at.key) == address_of(write.table, write.doc)
+
+
 def _known(write: Write) -> tuple[Table, Address | None]:
     """The table of a write, and the address it is about where that is known without looking."""
-    if isinstance(write, DeleteRange):
+    if isinstance(write, DeleteRange) or _is_blind(write):
         return write.table, None
     target = write.unique if isinstance(write, Insert) else write.at
     if isinstance(target, Key):
