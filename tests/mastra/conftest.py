@@ -13,6 +13,20 @@ from tests.conftest import KINDS, ROOT, Host, serve_host
 from tests.mastra.support import awaited, awaited_store
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the blocking face of foreign deployments, which `test_foreign.py` and `test_foreign_methods.py` call."""
+    both = {"blocking", "foreign"}
+    left_out = [item for item in items if isinstance(item, pytest.Function) and both <= _parameters(item)]
+    config.hook.pytest_deselected(items=left_out)
+    ids = set(map(id, left_out))
+    items[:] = [item for item in items if id(item) not in ids]
+
+
+def _parameters(item: pytest.Function) -> set[str]:
+    callspec = getattr(item, "callspec", None)
+    return set() if callspec is None else {value for value in callspec.params.values() if isinstance(value, str)}
+
+
 @pytest.fixture(scope="module")
 def foreign_host() -> Iterator[Host]:
     """One host of the npm package's own functions for the tests of a module."""
