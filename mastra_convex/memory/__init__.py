@@ -6,9 +6,10 @@ from convexorm.faces import blocking
 from mastra_convex.domain import Domain
 from mastra_convex.entities import Message, ObservationalMemory, Resource, Thread
 from mastra_convex.memory.activation import ActivatedChunk, ActivatedObservations
+from mastra_convex.memory.buffering import ObservationChunk, RefreshedChunk
 from mastra_convex.memory.copies import AsyncCopies, ClonedThread, CloneOptions, CopiedThread, CopyFilter
 from mastra_convex.memory.messages import AsyncMessages, MessageList, MessagePage
-from mastra_convex.memory.observational import AsyncObservations, HistoryOptions, ObservationChunk, RefreshedChunk
+from mastra_convex.memory.observational import AsyncObservations, HistoryOptions
 from mastra_convex.memory.resources import AsyncResources
 from mastra_convex.memory.threads import AsyncThreads, ThreadPage
 

@@ -10,12 +10,10 @@ computed again, wherever another writer was faster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
 from uuid import uuid4
-
-import attrs
 
 from convexorm import AsyncSession, Query, StaleDataError
 from mastra_convex.arguments import (
@@ -39,8 +37,17 @@ from mastra_convex.entities import ObservationalMemory
 from mastra_convex.errors import InvalidArgument, NoBufferedReflection, ObservationalMemoryNotFound
 from mastra_convex.instants import now
 from mastra_convex.memory.activation import ActivatedObservations, Activation, appended, reflected, summary
+from mastra_convex.memory.buffering import (
+    ObservationChunk,
+    RefreshedChunk,
+    left_buffered,
+    new_chunk,
+    refreshed_chunk,
+    still_buffered,
+    whole_chunk,
+)
 
-__all__ = ["AsyncObservations", "HistoryOptions", "ObservationChunk", "RefreshedChunk"]
+__all__ = ["AsyncObservations", "HistoryOptions"]
 
 T = TypeVar("T")
 
@@ -50,33 +57,6 @@ HistoryOptions = TypedDict(
     "HistoryOptions", {"from": datetime, "from_": datetime, "to": datetime, "offset": int}, total=False
 )
 """Generations created from `from` (or `from_`) on and up to `to`, both inclusive, without the newest `offset` ones."""
-
-
-class _Chunk(TypedDict):
-    cycle_id: str
-    observations: str
-    token_count: float
-    message_ids: Sequence[str]
-    message_tokens: float
-    last_observed_at: datetime
-
-
-class ObservationChunk(_Chunk, total=False):
-    """What one observation cycle found."""
-
-    suggested_continuation: str | None
-    current_task: str | None
-    thread_title: str | None
-    extracted_values: Mapping[str, Any] | None
-    extraction_failures: Sequence[Mapping[str, str]] | None
-
-
-class RefreshedChunk(TypedDict, total=False):
-    """A buffered chunk, known by its `id` or else by its `cycle_id`, with the `message_tokens` it has by now."""
-
-    id: str
-    cycle_id: str
-    message_tokens: float
 
 
 class AsyncObservations(AsyncDomain):
@@ -197,7 +177,7 @@ class AsyncObservations(AsyncDomain):
         Raises ObservationalMemoryNotFound.
         """
         operation = "UPDATE_BUFFERED_OBSERVATIONS"
-        new = _new_chunk(operation, chunk)
+        new = new_chunk(operation, chunk)
         if last_buffered_at_time is not None:
             last_buffered_at_time = check_instant(operation, "last_buffered_at_time", last_buffered_at_time)
 
@@ -243,14 +223,14 @@ class AsyncObservations(AsyncDomain):
         )
         if last_observed_at is not None:
             last_observed_at = check_instant(operation, "last_observed_at", last_observed_at)
-        refreshed = None if buffered_chunks is None else [_refreshed(operation, one) for one in buffered_chunks]
+        refreshed = None if buffered_chunks is None else [refreshed_chunk(operation, one) for one in buffered_chunks]
         activated = ActivatedObservations()
 
         def swap(record: ObservationalMemory) -> bool:
             nonlocal activated
             activated = ActivatedObservations()
             stored = record.buffered_observation_chunks or []
-            known = stored if refreshed is None else _still_stored(stored, refreshed)
+            known = stored if refreshed is None else still_buffered(stored, refreshed)
             if not known:
                 return False
             chosen = known[: activation.count(known)]
@@ -259,7 +239,7 @@ class AsyncObservations(AsyncDomain):
             record.active_observations = appended(record.active_observations, chosen, record.last_observed_at)
             record.observation_token_count += activated.observation_tokens_activated
             record.pending_message_tokens = max(0, record.pending_message_tokens - activated.message_tokens_activated)
-            record.buffered_observation_chunks = _left(stored, known, chosen) or None
+            record.buffered_observation_chunks = left_buffered(stored, known, chosen) or None
             return True
 
         await self._change(operation, id, swap, "buffered_chunks")
@@ -505,7 +485,7 @@ def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[
         elif name in ("config", "metadata"):
             value = dict(check_mapping(operation, f"{argument}.{name}", value))
         elif name == "buffered_observation_chunks":
-            value = [_whole_chunk(operation, one) for one in check_list(operation, f"{argument}.{name}", value)]
+            value = [whole_chunk(operation, one) for one in check_list(operation, f"{argument}.{name}", value)]
         elif isinstance(columns[name].type.validator, _NUMBER):
             value = check_amount(operation, f"{argument}.{name}", value)
         setattr(record, name, value)
@@ -549,85 +529,3 @@ def _merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
         both = isinstance(before, Mapping) and isinstance(value, Mapping)
         merged[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
     return merged
-
-
-# -- chunks --------------------------------------------------------------------------------------------------------
-
-_REQUIRED = ("cycle_id", "observations", "token_count", "message_ids", "message_tokens", "last_observed_at")
-_HINTS = ("suggested_continuation", "current_task", "thread_title")
-_INPUT = (*_REQUIRED, *_HINTS, "extracted_values", "extraction_failures")
-
-
-def _new_chunk(operation: str, given: object) -> BufferedObservationChunk:
-    values = check_keys(operation, "chunk", given, _INPUT)
-    return _chunk(operation, {**values, "id": f"ombuf-{uuid4()}", "created_at": now()})
-
-
-def _whole_chunk(operation: str, given: object) -> BufferedObservationChunk:
-    """A chunk as it is stored, from one or from a mapping of its attributes."""
-    if isinstance(given, BufferedObservationChunk):
-        return given
-    values = check_keys(operation, "chunk", given, ("id", "created_at", *_INPUT, "other"))
-    return _chunk(operation, {"id": f"ombuf-{uuid4()}", "created_at": now(), **values})
-
-
-def _chunk(operation: str, values: Mapping[str, Any]) -> BufferedObservationChunk:
-    for name in _REQUIRED:
-        if values.get(name) is None:
-            raise InvalidArgument("required, and not given", operation=operation, argument=f"chunk.{name}")
-    for name in _HINTS:
-        check_optional_text(operation, f"chunk.{name}", values.get(name))
-    if values.get("extracted_values") is not None:
-        check_mapping(operation, "chunk.extracted_values", values["extracted_values"])
-    checked = {
-        "id": check_id(operation, "chunk.id", values["id"]),
-        "cycle_id": check_id(operation, "chunk.cycle_id", values["cycle_id"]),
-        "observations": check_text(operation, "chunk.observations", values["observations"]),
-        "token_count": check_amount(operation, "chunk.token_count", values["token_count"]),
-        "message_tokens": check_amount(operation, "chunk.message_tokens", values["message_tokens"]),
-        "message_ids": check_texts(operation, "chunk.message_ids", values["message_ids"]),
-        "last_observed_at": check_instant(operation, "chunk.last_observed_at", values["last_observed_at"]),
-        "created_at": check_instant(operation, "chunk.created_at", values["created_at"]),
-    }
-    return BufferedObservationChunk(**{**values, **checked})
-
-
-def _refreshed(operation: str, given: object) -> Mapping[str, Any]:
-    """What the caller knows of a buffered chunk, by attribute."""
-    if isinstance(given, BufferedObservationChunk):
-        return attrs.asdict(given, recurse=False)
-    known = ("id", "created_at", *_INPUT, "other")
-    values = {
-        name: value for name, value in check_keys(operation, "buffered_chunks", given, known).items() if value is not None
-    }
-    if "id" not in values and "cycle_id" not in values:
-        raise InvalidArgument("each has an id or a cycle_id", operation=operation, argument="buffered_chunks")
-    if "message_tokens" in values:
-        check_amount(operation, "buffered_chunks.message_tokens", values["message_tokens"])
-    return values
-
-
-def _still_stored(
-    stored: Sequence[BufferedObservationChunk], refreshed: Iterable[Mapping[str, Any]]
-) -> list[BufferedObservationChunk]:
-    """The refreshed chunks that are still buffered, in the caller's order, each once."""
-    left = list(stored)
-    known: list[BufferedObservationChunk] = []
-    for values in refreshed:
-        name = "id" if "id" in values else "cycle_id"
-        found = next((one for one in left if getattr(one, name) == values[name]), None)
-        if found is not None:
-            left.remove(found)
-            known.append(attrs.evolve(found, **values))
-    return known
-
-
-def _left(
-    stored: Sequence[BufferedObservationChunk],
-    known: Sequence[BufferedObservationChunk],
-    chosen: Sequence[BufferedObservationChunk],
-) -> list[BufferedObservationChunk]:
-    """What stays buffered: everything stored that was not chosen, with the caller's fresh tokens where known."""
-    fresh = {one.id: one for one in known}
-    gone = {one.id for one in chosen}
-    return [fresh.get(one.id, one) for one in stored if one.id not in gone]
