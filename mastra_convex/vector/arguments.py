@@ -14,6 +14,7 @@ __all__ = [
     "Matrix",
     "check_dimension",
     "check_ids",
+    "check_ids_of",
     "check_metadata",
     "check_metric",
     "check_min_score",
@@ -82,14 +83,20 @@ def check_vectors(operation: str, argument: str, vectors: object, dimension: int
     return matrix
 
 
-def check_ids(operation: str, ids: object, size: int | None = None) -> list[str]:
-    """Record ids, each once; as many as `size`, if that is given."""
+def check_ids(operation: str, ids: object) -> list[str]:
+    """Record ids; one given twice counts once."""
     if not isinstance(ids, Sequence) or isinstance(ids, str) or not ids:
         raise InvalidArgument("one id or more", operation=operation, argument="ids")
-    checked = [check_id(operation, "ids", one) for one in ids]
-    if size is not None and len(checked) != size:
-        raise InvalidArgument(f"{len(checked)} for {size} vectors", operation=operation, argument="ids")
-    if len(set(checked)) < len(checked):
+    return list(dict.fromkeys(check_id(operation, "ids", one) for one in ids))
+
+
+def check_ids_of(operation: str, ids: object, size: int) -> list[str]:
+    """The ids of so many vectors, each once."""
+    checked = check_ids(operation, ids)
+    given = len(ids)  # type: ignore[arg-type]
+    if given != size:
+        raise InvalidArgument(f"{given} for {size} vectors", operation=operation, argument="ids")
+    if len(checked) < size:
         raise InvalidArgument("an id twice", operation=operation, argument="ids")
     return checked
 

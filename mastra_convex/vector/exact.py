@@ -22,6 +22,7 @@ from mastra_convex.instants import now
 from mastra_convex.vector.arguments import (
     check_dimension,
     check_ids,
+    check_ids_of,
     check_metadata,
     check_metric,
     check_min_score,
@@ -196,7 +197,7 @@ class AsyncExactVectors(AsyncDomain):
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
             matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
-            keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids(operation, ids, len(matrix))
+            keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
             extras = check_metadata(operation, metadata, len(matrix))
             step = max(1, min(_UPSERTED_AT_ONCE, _UPSERTED_BYTES // (9 * index.dimension)))
             for start in range(0, len(matrix), step):
@@ -302,7 +303,7 @@ class AsyncExactVectors(AsyncDomain):
         operation = "DELETE_VECTORS"
         async with self._session() as session:
             await self._existing(session, operation, index_name)
-            chosen = None if ids is None else check_ids(operation, list(dict.fromkeys(ids)))
+            chosen = None if ids is None else check_ids(operation, ids)
             if (chosen is None) == (filter is None):
                 raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
             targets = chosen if chosen is not None else await self._matching(session, operation, index_name, filter)

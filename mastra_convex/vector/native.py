@@ -24,13 +24,23 @@ from convexorm.types import AnyType, JsonType
 from mastra_convex.arguments import check_id, check_keys, check_mapping
 from mastra_convex.domain import AsyncDomain, Backend, Domain
 from mastra_convex.errors import InvalidArgument
-from mastra_convex.vector.arguments import check_dimension, check_ids, check_metadata, check_top_k, check_vectors
+from mastra_convex.vector.arguments import (
+    check_dimension,
+    check_ids,
+    check_ids_of,
+    check_metadata,
+    check_min_score,
+    check_top_k,
+    check_vectors,
+)
 from mastra_convex.vector.exact import IndexNotFound, IndexStats, PartialUpsert, QueryResult, VectorUpdate
 
 __all__ = ["AsyncNativeVectors", "NativeVectors", "native_vector_table"]
 
 MAX_RESULTS = 256
 """Results of one search (Convex limit)."""
+_FILTERS = (str, int, float, bool)
+"""What a filter can ask for."""
 _UPSERTED_AT_ONCE = 1_000
 _UPSERTED_BYTES = 6 << 20
 """Vectors, and bytes of them, written in one commit."""
@@ -135,7 +145,7 @@ class AsyncNativeVectors(AsyncDomain):
         operation = "UPSERT"
         index = self._index(operation, index_name)
         matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=True)
-        keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids(operation, ids, len(matrix))
+        keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
         extras = check_metadata(operation, metadata, len(matrix))
         step = max(1, min(_UPSERTED_AT_ONCE, _UPSERTED_BYTES // (9 * index.dimension)))
         async with self._session() as session:
@@ -169,6 +179,7 @@ class AsyncNativeVectors(AsyncDomain):
         operation = "QUERY"
         index = self._index(operation, index_name)
         check_top_k(operation, top_k, MAX_RESULTS)
+        check_min_score(operation, min_score)
         vector = check_vectors(operation, "query_vector", [query_vector], index.dimension, directed=True)[0]
         where = index.condition(operation, filter)
         async with self._session() as session:
@@ -212,7 +223,7 @@ class AsyncNativeVectors(AsyncDomain):
         """Delete vectors by their ids, up to 1,000 in one atomic commit."""
         operation = "DELETE_VECTORS"
         index = self._index(operation, index_name)
-        chosen = check_ids(operation, list(dict.fromkeys(ids)))
+        chosen = check_ids(operation, ids)
         async with self._session() as session:
             for start in range(0, len(chosen), _UPSERTED_AT_ONCE):
                 for one in chosen[start : start + _UPSERTED_AT_ONCE]:
@@ -241,9 +252,10 @@ class _Index:
         self.dimension = self.native.dimensions
 
     def attributes(self, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The metadata, and its filter fields beside it."""
+        """The metadata, and its filter fields beside it, where they are something to be equal to."""
         held = metadata or {}
-        return {"metadata": metadata, **{name: held.get(name) for name in self.native.filter_fields}}
+        known = {name: held.get(name) for name in self.native.filter_fields}
+        return {"metadata": metadata, **{name: one if isinstance(one, _FILTERS) else None for name, one in known.items()}}
 
     def condition(self, operation: str, filter: Mapping[str, Any] | None) -> Condition | None:
         """The condition of a filter, None for an empty one."""
@@ -275,7 +287,7 @@ class _Index:
             raise InvalidArgument(f"no filter field {name!r}; there are {known}", operation=operation, argument="filter")
         if isinstance(value, Mapping) and set(value) == {"$eq"}:
             value = value["$eq"]
-        if not isinstance(value, str | int | float | bool):
+        if not isinstance(value, _FILTERS):
             raise InvalidArgument("strings, numbers and booleans", operation=operation, argument="filter")
         column: Column[Any] = self.model.__columns__[name]
         return column == value
