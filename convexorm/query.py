@@ -258,9 +258,18 @@ def _comparisons(condition: Condition, table: Table, index: str, fields: Sequenc
     for one in _flat((condition,)):
         if not isinstance(one, Comparison) or one.path or one.op == "ne":
             raise IndexRangeError(
-                f"{_described(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
+                f"{_outline(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
             )
         yield one
+
+
+def _outline(condition: Condition) -> str:
+    """The condition without the values it compares with, for an error."""
+    if isinstance(condition, Comparison):
+        return f"{_place(condition)} {_SYMBOLS[condition.op]}"
+    if isinstance(condition, Membership):
+        return f"{_place(condition)} in"
+    return "not(...)" if isinstance(condition, Negated) else "or_(...)"
 
 
 # -- explaining ----------------------------------------------------------------------------------------------------

@@ -29,8 +29,6 @@ __all__ = ["AsyncConvexServerCache", "CacheOptions", "ConvexServerCache"]
 T = TypeVar("T")
 Kind = Literal["value", "list", "counter", "deleted"]
 
-DEFAULT_CACHE_FUNCTION = "mastra/cache:handle"
-"""Where the npm package's handler lives in a deployment that runs only that."""
 DEFAULT_KEY_PREFIX = "mastra:cache:"
 DEFAULT_TTL_MS = 300_000
 
@@ -39,10 +37,9 @@ class CacheOptions(ConnectionOptions, total=False):
     """Where a cache's rows live, and how they are kept.
 
     `key_prefix` stands before every key; `clear` removes only what has exactly this one. `ttl_ms` is how long an entry
-    lives where nothing else is said, 0 for ever. `cache_function` is the npm package's handler.
+    lives where nothing else is said, 0 for ever.
     """
 
-    cache_function: str
     key_prefix: str
     ttl_ms: float
 
@@ -328,8 +325,7 @@ class _Told:
         if not isinstance(self.key_prefix, str):
             raise InvalidRequestError(f"key_prefix is a string, got {type(self.key_prefix).__name__}")
         self.ttl_ms = _lifetime("CACHE", options.pop("ttl_ms", DEFAULT_TTL_MS))
-        self.cache_function = options.pop("cache_function", DEFAULT_CACHE_FUNCTION)
-        self.connection = Connection(options)
+        self.connection = Connection(options, others=CacheOptions.__annotations__)
 
 
 class AsyncConvexServerCache(AsyncConnected, AsyncCaching):

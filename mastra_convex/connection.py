@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypedDict
 
@@ -36,10 +36,19 @@ class Connection:
     """A deployment, who closes it, and tables under other names.
 
     Where a deployment on Convex has only the npm package's storage handler, requests go through that one.
-    Raises InvalidRequestError for a deployment beside a URL, and for tables that there are not.
+    Raises InvalidRequestError for a deployment beside a URL, and for tables that there are not; TypeError for an option
+    that there is not, naming those there are, with the `others` that the store has taken itself.
     """
 
-    def __init__(self, options: ConnectionOptions, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> None:
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        storage_function: str = DEFAULT_STORAGE_FUNCTION,
+        others: Iterable[str] = ("id",),
+    ) -> None:
+        if unknown := options.keys() - ConnectionOptions.__annotations__.keys():
+            known = ", ".join(dict.fromkeys([*others, *ConnectionOptions.__annotations__]))
+            raise TypeError(f"unknown option {min(unknown)!r}; there are {known}")
         deployment = options.get("deployment")
         url, token = options.get("deployment_url"), options.get("admin_auth_token")
         if deployment is not None and (url is not None or token is not None):

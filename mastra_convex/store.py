@@ -40,10 +40,7 @@ class _Store:
         self.id = check_store_id(id)
         self.name = options.pop("name", "ConvexStore")
         self.storage_function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
-        if unknown := options.keys() - ConnectionOptions.__annotations__.keys():
-            known = ", ".join(["id", *StoreOptions.__annotations__])
-            raise TypeError(f"unknown option {min(unknown)!r}; there are {known}")
-        self._connection = Connection(options, self.storage_function)
+        self._connection = Connection(options, self.storage_function, ("id", *StoreOptions.__annotations__))
 
     @property
     def stores(self) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ class ConvexVector(Connected, ExactVectors):
 
     def __init__(self, *, id: str, max_bytes: int = MAX_BYTES, **options: Unpack[ConnectionOptions]) -> None:
         self.id = check_store_id(id)
-        self._connection = Connection(options)
+        self._connection = Connection(options, others=("id", "max_bytes"))
         self._core = AsyncExactVectors(self._connection.blocking, max_bytes)
 
 
@@ -52,7 +52,7 @@ class AsyncConvexVector(AsyncConnected, AsyncExactVectors):
 
     def __init__(self, *, id: str, max_bytes: int = MAX_BYTES, **options: Unpack[ConnectionOptions]) -> None:
         self.id = check_store_id(id)
-        self._connection = Connection(options)
+        self._connection = Connection(options, others=("id", "max_bytes"))
         super().__init__(self._connection.asynchronous, max_bytes)
 
 
@@ -64,7 +64,7 @@ class ConvexNativeVector(Connected, NativeVectors):
 
     def __init__(self, *, id: str, indexes: Mapping[str, type[NativeVector]], **options: Unpack[ConnectionOptions]) -> None:
         self.id = check_store_id(id)
-        self._connection = Connection(options)
+        self._connection = Connection(options, others=("id", "indexes"))
         self._core = AsyncNativeVectors(self._connection.blocking, indexes)
 
 
@@ -73,5 +73,5 @@ class AsyncConvexNativeVector(AsyncConnected, AsyncNativeVectors):
 
     def __init__(self, *, id: str, indexes: Mapping[str, type[NativeVector]], **options: Unpack[ConnectionOptions]) -> None:
         self.id = check_store_id(id)
-        self._connection = Connection(options)
+        self._connection = Connection(options, others=("id", "indexes"))
         super().__init__(self._connection.asynchronous, indexes)

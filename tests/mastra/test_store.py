@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,20 @@ import pytest
 
 from convexorm import AuthError, ConvexORMError, Deployment, DeploymentError, Session, connect
 from convexorm.errors import InvalidRequestError
-from mastra_convex import AsyncConvexStore, AsyncMemory, ConvexStore, Memory, Thread, UnknownStore
+from mastra_convex import (
+    AsyncConvexNativeVector,
+    AsyncConvexServerCache,
+    AsyncConvexStore,
+    AsyncConvexVector,
+    AsyncMemory,
+    ConvexNativeVector,
+    ConvexServerCache,
+    ConvexStore,
+    ConvexVector,
+    Memory,
+    Thread,
+    UnknownStore,
+)
 from tests.conftest import Host
 from tests.mastra.support import ids, messages, thread
 
@@ -108,10 +122,28 @@ def test_a_store_that_cannot_work_is_refused(store: type[Any], options: dict[str
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_an_option_that_does_not_exist_is_refused(store: type[Any]) -> None:
-    with pytest.raises(TypeError):
-        store(id="x", deployment=connect("memory:"), colour="red")
+OPENED: dict[str, tuple[Callable[..., Any], str]] = {
+    **{store.__name__: (functools.partial(store, id="x"), "storage_function") for store in STORES},
+    **{cache.__name__: (cache, "ttl_ms") for cache in (ConvexServerCache, AsyncConvexServerCache)},
+    **{
+        vectors.__name__: (functools.partial(vectors, id="x"), "max_bytes") for vectors in (ConvexVector, AsyncConvexVector)
+    },
+    **{
+        vectors.__name__: (functools.partial(vectors, id="x", indexes={}), "indexes")
+        for vectors in (ConvexNativeVector, AsyncConvexNativeVector)
+    },
+}
+"""Everything that is opened over a connection, with an option of its own."""
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_an_option_that_does_not_exist_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, own = OPENED[name]
+    monkeypatch.setenv("CONVEX_URL", "memory:")
+    with pytest.raises(TypeError, match="unknown option 'deployment_ulr'; there are") as refused:
+        opened(deployment_ulr=SECRET)
+    told = str(refused.value)
+    assert own in told and "deployment_url" in told and SECRET not in told
 
 
 @pytest.mark.parametrize("store", STORES)
