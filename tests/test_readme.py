@@ -117,7 +117,7 @@ def test_the_errors_and_the_files_named_are_there() -> None:
     import convexorm
 
     (table,) = re.findall(r"^## Errors\n(.*?)^## ", README, re.MULTILINE | re.DOTALL)
-    named = set(re.findall(r"`(\w+(?:Error|Found|Exceeded))`", table)) - {"ThreadNotFound"}
+    named = set(re.findall(r"`(\w+(?:Error|Found|Exceeded|Failed))`", table)) - {"ThreadNotFound"}
     assert named == {name for name in convexorm.__all__ if hasattr(getattr(convexorm, name), "with_traceback")} - {
         "ConvexORMError"
     }
