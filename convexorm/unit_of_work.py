@@ -284,7 +284,7 @@ class AsyncUnitOfWork(AsyncReading):
         try:
             results = await self._port.commit(commit)
         except StaleDataError as error:
-            if error.write is not None:
+            if error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
         except (ValidationError, LimitExceeded, IndexRangeError):

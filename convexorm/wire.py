@@ -44,6 +44,7 @@ __all__ = [
     "decode_commit",
     "decode_reads",
     "decode_search",
+    "decoding",
     "encode_commit",
     "encode_read",
     "encode_reads",
@@ -133,17 +134,17 @@ def encode_reads(reads: Sequence[Read]) -> Json:
 
 
 @contextmanager
-def _decoding() -> Iterator[None]:
+def decoding() -> Iterator[None]:
     """What a malformed answer does to its decoder, as a DeploymentError."""
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise DeploymentError(
             f"the deployment's answer is not of wire version {VERSION}; deploy the functions again"
         ) from error
 
 
-@_decoding()
+@decoding()
 def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
     """What `read` has answered to `reads`. Raises DeploymentError for what is no answer of this version."""
     results = _results(answer, "results", len(reads))
@@ -152,6 +153,10 @@ def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
 
 def _decode_result(read: Read, one: Json) -> ReadResult:
     docs, matrix = one["docs"], None
+    if not all(isinstance(doc["_id"], str) and "_creationTime" in doc for doc in docs):
+        raise ValueError("documents lack what Convex gives each")
+    if one["more"] and read.peek and read.limit and not docs:
+        raise ValueError("more documents, behind none")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
     return ReadResult(
@@ -271,7 +276,7 @@ def encode_commit(commit: Commit) -> Json:
     return {"version": VERSION, "commitId": commit.id, "writes": chunks}
 
 
-@_decoding()
+@decoding()
 def decode_commit(answer: Value, writes: Sequence[Write]) -> list[Applied]:
     """What `commit` has answered to `writes`. Raises DeploymentError, likewise."""
     applied = list(chain.from_iterable(_results(answer, "results", None)))
@@ -318,7 +323,7 @@ def encode_search(search: Search) -> Json:
     return encoded
 
 
-@_decoding()
+@decoding()
 def decode_search(answer: Value) -> list[tuple[float, Document]]:
     """Scores and documents, best first. Raises DeploymentError, likewise."""
     hits: Iterable[tuple[float, Mapping[str, Value]]] = _results(answer, "hits", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,12 +17,16 @@ __all__ = ["Answer", "Server", "refusal", "serve", "success"]
 
 @attrs.frozen
 class Answer:
-    """What to send. With `length` the head promises that many bytes, whatever the body has."""
+    """What to send. With `length` the head promises that many bytes, whatever the body has.
+
+    With `pause` the body goes byte by byte, with that many seconds between.
+    """
 
     body: bytes
     status: int = 200
     type: str = "application/json"
     length: int | None = None
+    pause: float = 0.0
 
 
 Handler = Callable[[dict[str, Any]], Answer | None]
@@ -66,7 +71,10 @@ def serve(handle: Handler) -> Iterator[Server]:
             self.send_header("Content-Type", answer.type)
             self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
             self.end_headers()
-            self.wfile.write(answer.body)
+            parts = (answer.body[at : at + 1] for at in range(len(answer.body))) if answer.pause else (answer.body,)
+            for part in parts:
+                self.wfile.write(part)
+                time.sleep(answer.pause)
             self.close_connection = answer.length is not None
 
         def log_message(self, format: str, *args: Any) -> None:

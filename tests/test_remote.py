@@ -37,7 +37,15 @@ from tests.models import Chunk, Note, Task
 from tests.servers import Answer, refusal, serve, success
 
 KEY = "prod:secret-admin-key|0123456789abcdef"
-EMPTY = success({"version": 1, "results": [{"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}]})
+
+
+def result(**changes: Any) -> Answer:
+    """The answer to one read that found nothing, with changes."""
+    nothing = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
+    return success({"version": 1, "results": [{**nothing, **changes}]})
+
+
+EMPTY = result()
 COUNT = Task.query().full_scan()
 
 
@@ -191,6 +199,13 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "too few results": (success({"version": 1, "results": []}), DeploymentError, "wire version 1"),
     "results of another shape": (success({"version": 1, "results": [{"docs": []}]}), DeploymentError, "wire version 1"),
     "results that are none": (success({"version": 1, "results": ["x"]}), DeploymentError, "wire version 1"),
+    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 1"),
+    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 1"),
+    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 1"),
+    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 1"),
+    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 1"),
+    "a refusal of another shape": (refusal(code=["Stale"]), DeploymentError, "no JSON answer"),
+    "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "x"),
     "a value that is none": (success({"$integer": "AA=="}), DeploymentError, "no JSON"),
 }
 
@@ -259,6 +274,34 @@ def test_a_server_that_never_answers_times_out(ask: Ask) -> None:
             ask(deployment)
         answered.set()
     assert len(server.calls) == 4
+
+
+def test_an_answer_that_goes_on_and_on_times_out(ask: Ask) -> None:
+    with (
+        serve(lambda call: Answer(EMPTY.body, pause=0.02)) as server,
+        connect(server.url, KEY, timeout=0.1) as deployment,
+        pytest.raises(DeploymentError, match="timed out"),
+    ):
+        ask(deployment)
+
+
+def test_a_page_that_has_more_behind_nothing_is_a_deployment_error() -> None:
+    with (
+        serve(lambda call: result(more=True)) as server,
+        connect(server.url, KEY) as deployment,
+        Session(deployment) as session,
+        pytest.raises(DeploymentError),
+    ):
+        session.page(COUNT, 3)
+
+
+def test_a_stale_write_that_was_not_sent_is_of_no_instance() -> None:
+    answer = refusal(code="Stale", table="tasks", write=7, reason="changed")
+    with serve(lambda call: answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
+        session.add(Task(text="x", owner_id="u"))
+        with pytest.raises(StaleDataError) as refused:
+            session.commit()
+        assert refused.value.instance is None
 
 
 def test_a_deployment_that_is_not_there_is_unreachable(ask: Ask) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+import attrs
 import httpx2
 
 from convexorm.deployments.base import Deployment
@@ -49,6 +50,7 @@ from convexorm.wire import (
     decode_commit,
     decode_reads,
     decode_search,
+    decoding,
     encode_commit,
     encode_reads,
     encode_search,
@@ -66,15 +68,41 @@ _CONNECTIONS = httpx2.Limits(max_connections=128, max_keepalive_connections=64)
 
 Kind = Literal["query", "mutation", "action"]
 _KINDS: tuple[Kind, ...] = ("query", "mutation", "action")
-Post = Callable[[Kind, bytes], Awaitable[httpx2.Response]]
 Pause = Callable[[float], Awaitable[None]]
+
+
+@attrs.frozen
+class Reply:
+    """An answer over HTTP, read to its end."""
+
+    status_code: int
+    content: bytes = attrs.field(repr=False)
+
+
+Post = Callable[[Kind, bytes], Awaitable[Reply]]
+
+
+class _Body:
+    """The parts of an answer. The client's own timeout begins anew with each, this one does not."""
+
+    def __init__(self, timeout: float) -> None:
+        self._deadline = time.monotonic() + timeout
+        self._parts: list[bytes] = []
+
+    def add(self, part: bytes) -> None:
+        self._parts.append(part)
+        if time.monotonic() > self._deadline:
+            raise httpx2.ReadTimeout("the answer takes too long")
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._parts)
 
 
 class RemoteDeployment(Deployment):
     """A Convex deployment, reached with its admin key.
 
-    `timeout` is the seconds to wait for a connection, or for the next bytes of an answer. Raises AuthError for a key that
-    is missing or cannot be one, DeploymentError for what is no URL.
+    `timeout` is the seconds to wait for a connection, for the next bytes, and from the call to the end of its answer.
+    Raises AuthError for a key that is missing or cannot be one, and DeploymentError for what is no URL.
     """
 
     def __init__(self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0) -> None:
@@ -98,6 +126,7 @@ class RemoteDeployment(Deployment):
             (b"Content-Type", b"application/json"),
             (b"User-Agent", b"convexorm"),
         ]
+        self._timeout = timeout
         self._options: dict[str, Any] = {
             "timeout": timeout,
             "limits": _CONNECTIONS,
@@ -115,16 +144,29 @@ class RemoteDeployment(Deployment):
         headers = [*self._headers, (b"Content-Length", b"%d" % len(body))]
         return httpx2.Request("POST", self._endpoints[kind], headers=headers, stream=httpx2.ByteStream(body))
 
-    async def _post(self, kind: Kind, body: bytes) -> httpx2.Response:
-        return self._client.send(self._request(kind, body))
+    async def _post(self, kind: Kind, body: bytes) -> Reply:
+        request, answer = self._request(kind, body), _Body(self._timeout)
+        response = self._client.send(request, stream=True)
+        try:
+            for part in response.iter_bytes():
+                answer.add(part)
+        finally:
+            response.close()
+        return Reply(response.status_code, bytes(answer))
 
-    async def _post_async(self, kind: Kind, body: bytes) -> httpx2.Response:
-        request = self._request(kind, body)
+    async def _post_async(self, kind: Kind, body: bytes) -> Reply:
+        request, answer = self._request(kind, body), _Body(self._timeout)
         loop = asyncio.get_running_loop()  # connections belong to the loop they were opened on
         client = self._async_clients.get(loop)
         if client is None:
             client = self._async_clients[loop] = httpx2.AsyncClient(**self._options)
-        return await client.send(request)
+        response = await client.send(request, stream=True)
+        try:
+            async for part in response.aiter_bytes():
+                answer.add(part)
+        finally:
+            await response.aclose()
+        return Reply(response.status_code, bytes(answer))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -203,14 +245,16 @@ class RemotePort:
         assert last is not None
         raise last
 
-    def _refused(self, path: str, response: httpx2.Response, answer: Mapping[str, Any]) -> NoReturn:
+    def _refused(self, path: str, response: Reply, answer: Mapping[str, Any]) -> NoReturn:
         """Raise what a refusal means."""
-        data, text = answer.get("errorData"), str(answer.get("errorMessage") or "")
-        if isinstance(data, dict) and data.get("code") in _ERRORS:
-            raise _ERRORS[data["code"]](data)
-        if response.status_code in (401, 403) or answer.get("code") in _BAD_KEYS:
+        data, text, code = answer.get("errorData"), str(answer.get("errorMessage") or ""), str(answer.get("code") or "")
+        if isinstance(data, dict) and str(data.get("code")) in _ERRORS:
+            with decoding():
+                refusal = _ERRORS[str(data["code"])](data)
+            raise refusal
+        if response.status_code in (401, 403) or code in _BAD_KEYS:
             raise AuthError(f"{self._url} refused the admin key")
-        if any(sign in text for sign in _NO_FUNCTION) or answer.get("code") == "FunctionPathNotFound":
+        if any(sign in text for sign in _NO_FUNCTION) or code == "FunctionPathNotFound":
             raise FunctionNotFound(
                 f"{self._url} has no function {path!r}. Copy the functions into your Convex project with "
                 "`python -m convexorm functions convex`, then deploy them with `npx convex deploy`",
@@ -218,7 +262,7 @@ class RemotePort:
             )
         if any(sign in text for sign in _OVER_LIMIT):
             raise LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)
-        summary = text.splitlines()[0][:200] if text else str(answer.get("code") or "no JSON answer")
+        summary = text.splitlines()[0][:200] if text else code[:200] or "no JSON answer"
         problem = f"{self._url}: {path} failed, HTTP {response.status_code}: {summary}"
         if not text:  # whoever answered is no function: a proxy, a login page, another server
             raise DeploymentError(problem)
@@ -235,7 +279,7 @@ def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
     return body
 
 
-def _answer(response: httpx2.Response) -> Mapping[str, Any]:
+def _answer(response: Reply) -> Mapping[str, Any]:
     try:
         answer = loads(response.content)
     except (ValueError, RecursionError, struct.error):
@@ -243,7 +287,7 @@ def _answer(response: httpx2.Response) -> Mapping[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _transient(response: httpx2.Response, answer: Mapping[str, Any]) -> bool:
+def _transient(response: Reply, answer: Mapping[str, Any]) -> bool:
     return (
         response.status_code in (408, 425, 429)
         or (response.status_code >= 500 and response.status_code != 560)  # 560: the function itself failed
