@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from convexorm.deployments.embedded.filters import compile_filter
-from convexorm.deployments.embedded.reads import document_digest, packed
+from convexorm.deployments.documents import document_digest, packed
+from convexorm.deployments.filters import compile_filter
 from convexorm.requests import Bound, Document, Expect, Range, Read, ReadResult, index_key, whole_digest
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, canonical, same

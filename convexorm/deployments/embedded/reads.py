@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from sys import intern
 from typing import Any
 
 import attrs
 import numpy as np
 
-from convexorm.deployments.embedded.filters import Predicate, compile_filter
+from convexorm.deployments.documents import document_digest, packed
 from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.rows import LazyDocuments, documents, stream, unpack
 from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.requests import Document, Matrix, Pack, Read, ReadResult, version_digest, whole_digest
-from convexorm.values import canonical
 
-__all__ = ["answer", "document_digest", "packed", "select"]
+__all__ = ["answer", "select"]
 
 _BATCH = 1_000
 """Rows that are packed into a matrix at a time."""
@@ -134,11 +133,6 @@ def _digest(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     return ReadResult((), len(digests), 0, False, digests=digests)
 
 
-def document_digest(document: Document) -> str:
-    """A digest of one document."""
-    return sha256(canonical(dict(document))).hexdigest()[:16]
-
-
 # -- matrices ------------------------------------------------------------------------------------------------------
 
 
@@ -174,8 +168,8 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     more = read.peek and read.limit is not None and len(found) > read.limit
     if more:
         digests.pop(found.pop())
-    packed = Matrix(found.ids, matrix[: len(found)], rounded)
-    return ReadResult(found, len(found), read.skip, more, None, packed, digests)
+    answered = Matrix(found.ids, matrix[: len(found)], rounded)
+    return ReadResult(found, len(found), read.skip, more, None, answered, digests)
 
 
 def _batches(
@@ -196,21 +190,3 @@ def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...
     """The rows with arrays of the right length, all as float32."""
     vectors = ((row, unpack(row[3])) for row in rows if row[3] is not None)
     return [(*row[:3], vector.astype("<f4").tobytes()) for row, vector in vectors if len(vector) == length]
-
-
-def packed(result: ReadResult, pack: Pack) -> ReadResult:
-    """The result with one field as a matrix, and the documents without it."""
-    vectors: list[Any] = []
-    kept: list[Document] = []
-    for document in result.docs:
-        value = document.get(pack.field)
-        if not isinstance(value, list) or len(value) != pack.length:
-            continue
-        vectors.append(value)
-        kept.append({name: one for name, one in document.items() if name != pack.field})
-    exact = np.array(vectors, dtype=np.float64).reshape(len(vectors), pack.length)
-    with np.errstate(over="ignore"):
-        rows = exact.astype(np.float32)
-    matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact))
-    digests = {document["_id"]: document_digest(document) for document in result.docs}
-    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)

@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
-from convexorm.deployments.embedded.filters import compile_filter
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import stream, unpacked
 from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.deployments.filters import compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError, ValidationError
 from convexorm.requests import (
     DELETED_BY_RANGE,
