@@ -1,0 +1,164 @@
+"""Vectors that are searched while others write: what a query finds was there at one moment, and nothing written is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convexorm import Deployment
+from convexorm.nearest import best_of
+from mastra_convex import AsyncConvexVector, ConvexVector, QueryResult
+from tests.mastra.support import at_once
+from tests.processes import run_processes
+
+SIZE, DIMENSION = 20, 6
+IDS = [f"v{number}" for number in range(SIZE)]
+SECONDS = 1.5
+QUERY = np.arange(1.0, DIMENSION + 1)
+
+
+def rows_of(generation: int, precision: Any = np.float64) -> Any:
+    return np.random.default_rng(generation).standard_normal((SIZE, DIMENSION)).astype(precision)
+
+
+def cosine(row: Any) -> float:
+    return float(row @ QUERY / (np.linalg.norm(row) * np.linalg.norm(QUERY)))
+
+
+def filled(deployment: Deployment, name: str, precision: Any = np.float64) -> ConvexVector:
+    store = ConvexVector(id="writer", deployment=deployment)
+    store.create_index(index_name=name, dimension=DIMENSION)
+    write(store, name, 0, precision)
+    return store
+
+
+def write(store: ConvexVector, name: str, generation: int, precision: Any = np.float64) -> None:
+    """All vectors at once, in one commit."""
+    metadata = [{"generation": generation} for _ in IDS]
+    store.upsert(index_name=name, vectors=rows_of(generation, precision), ids=IDS, metadata=metadata)
+
+
+def check(results: list[QueryResult], precision: Any) -> int:
+    """Everything found is of one generation, whole, and scored by its own vector; answers which one."""
+    (generation,) = {one.metadata["generation"] for one in results if one.metadata is not None}
+    assert {one.id for one in results} in (set(IDS), set(IDS) - {"v0"})
+    rows = rows_of(generation, precision).astype(np.float64)
+    for one in results:
+        assert one.score == pytest.approx(cosine(rows[IDS.index(one.id)]), abs=1e-6)
+    assert [one.score for one in results] == sorted((one.score for one in results), reverse=True)
+    return int(generation)
+
+
+def while_writing(writing: Callable[[int], None], reading: Callable[[], None], readers: int = 3) -> None:
+    """Read in several threads for as long as one writes."""
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            reading()
+
+    with ThreadPoolExecutor(readers) as pool:
+        results = [pool.submit(read) for _ in range(readers)]
+        try:
+            end, number = time.monotonic() + SECONDS, 1
+            while time.monotonic() < end:
+                writing(number)
+                number += 1
+        finally:
+            done.set()
+        for result in results:
+            result.result()
+
+
+@pytest.mark.needs_functions("the handler answers a query from several calls")
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_a_query_finds_what_was_there_at_one_moment(deployment: Deployment, unique: str, precision: Any) -> None:
+    writer = filled(deployment, unique, precision)
+    reader = ConvexVector(id="reader", deployment=deployment)  # shared by the threads
+    seen = set()
+
+    def writing(number: int) -> None:
+        write(writer, unique, number, precision)
+        writer.delete_vector(index_name=unique, id="v0")
+
+    def reading() -> None:
+        seen.add(check(reader.query(index_name=unique, query_vector=QUERY, top_k=2 * SIZE), precision))
+
+    while_writing(writing, reading)
+    assert len(seen) > 1
+
+
+@pytest.mark.needs_functions("the handler answers a query from several calls")
+def test_a_change_undone_meanwhile_is_not_taken_for_none(deployment: Deployment, unique: str) -> None:
+    writer = filled(deployment, unique)
+    write(writer, unique, 1)
+    reader = ConvexVector(id="reader", deployment=deployment)
+
+    def reading() -> None:
+        check(reader.query(index_name=unique, query_vector=QUERY, top_k=2 * SIZE), np.float64)
+
+    for last in (2, 3, 4):
+        while_writing(lambda number: write(writer, unique, number % 2), reading)
+        for generation in (last, 0, 1, 0):
+            write(writer, unique, generation)
+            results = reader.query(index_name=unique, query_vector=QUERY, top_k=SIZE)
+            assert check(results, np.float64) == generation
+
+
+@pytest.mark.needs_functions("the handler cannot compare before it sets")
+def test_concurrent_updates_of_one_vector_are_all_kept(deployment: Deployment, unique: str) -> None:
+    store = filled(deployment, unique)
+    count = 50 if "Embedded" in repr(deployment) else 12
+    at_once(
+        count, lambda number: store.update_vector(index_name=unique, id="v3", update={"metadata": {f"k{number}": number}})
+    )
+    (found,) = store.query(index_name=unique, query_vector=rows_of(0)[3], top_k=1)
+    assert found.metadata == {"generation": 0, **{f"k{number}": number for number in range(count)}}
+
+
+def _work(deployment: Deployment, number: int, name: str) -> None:
+    store = ConvexVector(id="process", deployment=deployment)
+    for turn in range(5):
+        ids = [f"p{number}-{turn}-{place}" for place in range(10)]
+        rows = np.random.default_rng([9, number, turn]).standard_normal((10, DIMENSION))
+        store.upsert(index_name=name, vectors=rows, ids=ids, metadata=[{"process": number}] * 10)
+        store.update_vector(index_name=name, id="v3", update={"metadata": {f"{number}-{turn}": True}})
+        found = store.query(index_name=name, query_vector=rows[4], top_k=1)
+        assert found[0].id == ids[4]
+        mine = store.query(index_name=name, query_vector=rows[4], top_k=1_000, filter={"process": number})
+        assert len(mine) == 10 * (turn + 1)
+
+
+@pytest.mark.parametrize("deployment", ["sqlite"], indirect=True)
+def test_processes_share_an_index(deployment: Deployment, unique: str) -> None:
+    store = filled(deployment, unique)
+    run_processes(deployment, _work, unique, processes=3)
+    assert store.describe_index(index_name=unique).count == SIZE + 3 * 50
+    (found,) = store.query(index_name=unique, query_vector=rows_of(0)[3], top_k=1)
+    assert found.metadata == {"generation": 0, **{f"{number}-{turn}": True for number in range(3) for turn in range(5)}}
+
+
+@pytest.mark.parametrize("deployment", ["memory"], indirect=True)
+async def test_searching_a_large_matrix_leaves_the_event_loop_alone(
+    deployment: Deployment, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    def noted(*args: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread())
+        return best_of(*args, **options)
+
+    monkeypatch.setattr("mastra_convex.vector.exact.best_of", noted)
+    monkeypatch.setattr("mastra_convex.vector.exact._OFFLOADED_BYTES", 0)
+    filled(deployment, unique)
+    store = AsyncConvexVector(id="loop", deployment=deployment)
+    await asyncio.gather(*(store.query(index_name=unique, query_vector=QUERY) for _ in range(3)))
+    assert len(threads) == 3
+    assert threading.main_thread() not in threads
