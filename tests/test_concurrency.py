@@ -243,13 +243,15 @@ def test_a_lock_that_is_never_given_back_is_a_deployment_error_and_the_commit_ca
         assert session.count(Note.query().full_scan()) == 2
 
 
-def test_a_deployment_may_be_closed_while_others_use_it(file: Deployment) -> None:
-    create(file, "c")
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_a_deployment_may_be_closed_while_others_use_it(file: Deployment, kind: str) -> None:
+    used = file if kind == "file" else connect("memory:")
+    create(used, "c")
     start = threading.Barrier(5)
 
     def count_forever() -> None:
         while True:
-            count_of(file, "c")
+            count_of(used, "c")
 
     def work() -> None:
         start.wait(10)
@@ -259,6 +261,6 @@ def test_a_deployment_may_be_closed_while_others_use_it(file: Deployment) -> Non
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(work) for _ in range(4)]
         start.wait(10)
-        file.close()
+        used.close()
         for done in working:
             done.result(30)

@@ -87,8 +87,6 @@ class Engine:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection for one request. A file has one a thread at work; memory has one, behind a lock."""
-        if self._closed:
-            raise DeploymentError("the deployment is closed")
         if os.getpid() != self._process:  # a forked child must neither use nor close its parent's connections
             self._inherited = self._idle
             self._idle, self._process, self._lock = [], os.getpid(), threading.RLock()
@@ -96,6 +94,8 @@ class Engine:
         if exclusive:
             self._lock.acquire()
         try:
+            if self._closed:  # while this thread waited, perhaps: memory would be opened empty
+                raise DeploymentError("the deployment is closed")
             try:
                 connection = self._idle.pop()
             except IndexError:
