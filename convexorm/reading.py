@@ -248,6 +248,8 @@ class AsyncReading:
                 raise ValidationError(
                     f"an _id is a string, got {type(key).__name__}", table=model.__table__.name, field="_id"
                 )
+            if not key.isascii():
+                raise ValidationError("an _id is ASCII", table=model.__table__.name, field="_id")
             return Key("by_id", (key,))
         values = (key,) if len(names) == 1 else key
         if not isinstance(values, tuple) or len(values) != len(names):

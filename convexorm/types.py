@@ -27,6 +27,7 @@ from convexorm.errors import ConvexORMError, ValidationError
 from convexorm.schema import AnyOf, AnyValue, Property, Validator
 from convexorm.values import (
     MAX_DOCUMENT_NESTING,
+    MAX_SAFE_INTEGER,
     ConvexInt64,
     Missing,
     Value,
@@ -142,15 +143,20 @@ class Int64Type(ColumnType[int]):
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NO_TIME = "a time outside of the years 1 to 9999 of UTC"
 
 
-def _aware(value: object) -> datetime:
+def _utc(value: object) -> datetime:
+    """An aware datetime in UTC. ValidationError for anything else."""
     if not isinstance(value, datetime):
         _refused("a datetime", value)
     elif value.utcoffset() is None:
         raise ValidationError("a naive datetime has no instant; give it a tzinfo, such as datetime.UTC")
     else:
-        return value
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError(_NO_TIME) from None
     raise AssertionError
 
 
@@ -163,18 +169,18 @@ class TimestampType(ColumnType[datetime]):
     validator = schema.Number()
 
     def dump(self, value: datetime) -> Value:
-        return ((_aware(value) - _EPOCH) // _MICROSECOND) / 1000
+        return ((_utc(value) - _EPOCH) // _MICROSECOND) / 1000
 
     def load(self, value: Value) -> datetime:
         try:
             return _EPOCH + timedelta(microseconds=round(value * 1000))
         except OverflowError:
-            raise ValidationError("a time outside of the years 1 to 9999") from None
+            raise ValidationError(_NO_TIME) from None
 
 
 def iso_timestamp(value: datetime) -> str:
     """JavaScript's `toISOString`: UTC, exactly three decimals (microseconds are cut off), `Z`."""
-    return _aware(value).astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return _utc(value).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 class IsoDatetimeType(ColumnType[datetime]):
@@ -213,14 +219,16 @@ class FloatListType(ColumnType[list[float]]):
 
 
 def _copied(value: Value) -> Value:
-    """A deep copy, in which a float64 that is an integer is a Python int again."""
+    """A deep copy, in which a float64 that is an integer is a Python int again, as far as every integer is one."""
     kind = type(value)
     if kind is dict:
         return {name: _copied(item) for name, item in value.items()}
     if kind is list:
         return [_copied(item) for item in value]
-    if kind is float and value.is_integer() and (value or str(value) == "0.0") and abs(value) <= 2**53:
+    if kind is float and value.is_integer() and (value or str(value) == "0.0") and abs(value) <= MAX_SAFE_INTEGER:
         return int(value)
+    if kind is int and abs(value) > MAX_SAFE_INTEGER:  # JSON writes 1e20 as digits
+        return float(value)
     return value
 
 

@@ -256,6 +256,8 @@ def check_field_name(name: object) -> None:
         raise ValidationError(
             f"object key {name[:80]!r}: keys are printable ASCII, not empty, at most 1,024 long and do not start with '$'"
         )
+    if name == "__proto__":  # Convex's own JavaScript sets the prototype by it, and the value is lost
+        raise ValidationError("object key '__proto__': JavaScript objects cannot hold it")
 
 
 def size_of(value: Any) -> int:

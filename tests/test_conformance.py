@@ -146,6 +146,12 @@ async def test_an_id_that_nothing_has_gets_nothing(session: AsyncSession, key: s
     assert await session.get(Task, key) is None
 
 
+@pytest.mark.parametrize("key", ["\ud800", "é", 5, None])
+async def test_what_cannot_be_an_id_is_refused(session: AsyncSession, key: Any) -> None:
+    with pytest.raises(ValidationError, match="_id"):
+        await session.get(Task, key)
+
+
 async def test_the_id_of_another_table_gets_nothing(session: AsyncSession) -> None:
     note = Note(id="n")
     await save(session, note, *tasks("a"))
@@ -517,6 +523,23 @@ async def test_each_way_to_store_none_is_found_again(open_: Open) -> None:
         assert [one.key for one in full] == ["some"]
     found = await session.one(Everything.query().by_index("by_either", either=None))
     assert (found.absent, found.null, found.either) == (None, None, None)
+
+
+ODD_KEYS = ("__proto__", "constructor", "toString", "then", "toJSON", "length", "0", "a.b", "$a", "", "ключ")
+
+
+@pytest.mark.parametrize("odd", ODD_KEYS)
+async def test_odd_keys_come_back_and_are_found_in_json_columns(open_: Open, odd: str) -> None:
+    meta = {odd: {"a": 1}, "b": [{odd: 2}]}
+    await save(open_(), Note(id="odd", meta=meta), Note(id="plain", meta={"b": [{}]}))
+    session = open_()
+    note = await session.get(Note, "odd")
+    assert note is not None
+    assert note.meta == meta
+    found = await session.all(Note.query().full_scan().where(Note.meta["b"][0][odd] == 2))
+    assert [one.id for one in found] == ["odd"]
+    none = await session.all(Note.query().full_scan().where(Note.meta["b"][0][odd].is_not(MISSING)))
+    assert [one.id for one in none] == ["odd"]
 
 
 # -- filters -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -137,6 +138,8 @@ def test_iso_text_is_utc_whatever_the_zone() -> None:
         (datetime, datetime(2024, 1, 1), "naive"),
         (IsoDatetime, datetime(2024, 1, 1), "naive"),
         (datetime, date(2024, 1, 1), "a datetime"),
+        (datetime, datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "years 1 to 9999"),
+        (IsoDatetime, datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), "years 1 to 9999"),
         (datetime, "2024", "a datetime"),
         (int, 1.0, "an integer"),
         (int, True, "an integer"),
@@ -193,6 +196,8 @@ def test_numpy_numbers_are_numbers(value: Any) -> None:
 def test_integers_in_any_columns_come_back_as_integers() -> None:
     loaded = column_type(Any).load({"a": [1.0, 1.5, -0.0, 1e300]})
     assert [type(number) for number in loaded["a"]] == [int, float, float, float]
+    loaded = column_type(Any).load(json.loads("[123456789012345680000, -9007199254740994, 9007199254740992]"))
+    assert repr(loaded) == "[1.2345678901234568e+20, -9007199254740994.0, 9007199254740992]"
 
 
 def test_loading_never_hands_out_the_documents_own_object() -> None:
@@ -207,6 +212,7 @@ HARD_JSON: list[Callable[[], Any]] = [
     lambda: {"$a": 1},
     lambda: {"é": 1},
     lambda: {"n": 2**60},
+    lambda: {"a": [{"__proto__": {"b": 1}}]},
     lambda: {"deep": _deep(20)},
     lambda: {"long": [0] * 8_193},
 ]

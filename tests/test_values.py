@@ -263,6 +263,7 @@ def test_every_convex_value_is_accepted(value: Value) -> None:
         ({"a\n": 1}, "printable ASCII"),
         ({"x" * 1_025: 1}, "1,024"),
         ({1: 1}, "keys are strings"),
+        ([{"__proto__": {}}], "__proto__"),
         (nested(17), "16 levels"),
         ((1, 2), "not a Convex value"),
         (MISSING, "not a Convex value"),
