@@ -169,12 +169,12 @@ class _Operand(Generic[T]):
         return self._compare("ne", other)
 
     def in_(self, values: Iterable[T]) -> Condition:
-        """One of `values`; false for none."""
-        return self._member(values)
+        """One of `values`; false for none. Raises ValidationError for a string in place of values."""
+        return self._member(_several(values))
 
     def not_in(self, values: Iterable[T]) -> Condition:
-        """None of `values`; true for none."""
-        return Negated(self._member(values))
+        """None of `values`; true for none. Raises ValidationError for a string in place of values."""
+        return Negated(self._member(_several(values)))
 
     def between(self, lower: T, upper: T) -> Condition:
         """`lower <= self <= upper`."""
@@ -217,6 +217,12 @@ class Path(_Operand[Any]):
         return Membership(self._column.field, tuple(map(_dumped, values)), self._steps)
 
     __hash__ = object.__hash__
+
+
+def _several(values: Iterable[T]) -> Iterable[T]:
+    if isinstance(values, str | bytes):
+        raise ValidationError(f"in_() and not_in() take several values, such as a list, got {type(values).__name__}")
+    return values
 
 
 def _dumped(value: object) -> Value | Missing:

@@ -15,7 +15,7 @@ import attrs
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
-from convexorm.schema import BUILT_IN_INDEXES, Table
+from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
 from convexorm.values import MISSING, Missing, Value, dumps
 
 if TYPE_CHECKING:
@@ -77,14 +77,23 @@ class Query(Generic[M]):
         """Only documents for which all `conditions` hold.
 
         What continues the range of the index is read as a range, the rest is filtered on the server. Comparisons follow
-        Convex's total order: a missing field is less than everything, and types never mix.
+        Convex's total order: a missing field is less than everything, and types never mix. Raises ValidationError for a
+        condition on a field that the model's table does not have.
         """
+        table = self.model.__table__
         for condition in conditions:
             if not isinstance(condition, Condition):
                 raise ValidationError(
                     f"where() takes conditions such as {self.model.__name__}.x == 1, got {type(condition).__name__}",
-                    table=self.model.__table__.name,
+                    table=table.name,
                 )
+            for name in condition.fields():
+                if name not in table.fields and name not in SYSTEM_FIELDS:
+                    raise ValidationError(
+                        f"no such field for where(); there are {', '.join([*table.fields, *SYSTEM_FIELDS])}",
+                        table=table.name,
+                        field=name,
+                    )
         return attrs.evolve(self, where=(*self._where, *conditions))
 
     def order(self, order: Order) -> Self:

@@ -40,7 +40,7 @@ from convexorm.requests import (
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, canonical, same
 
-__all__ = ["AsyncReading", "Hit", "Page", "identity_of", "key_of"]
+__all__ = ["AsyncReading", "Hit", "Page", "check_query", "identity_of", "key_of"]
 
 M = TypeVar("M", bound=Model)
 M2 = TypeVar("M2", bound=Model)
@@ -127,7 +127,7 @@ class AsyncReading:
         Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1 or a query with
         a limit.
         """
-        table = _checked(query).model.__table__.name
+        table = check_query(query).model.__table__.name
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValidationError("a page has at least 1 document", table=table)
         if query._limit is not None or query._offset or query._after is not None:
@@ -224,7 +224,7 @@ class AsyncReading:
         return self._tables[table.name]
 
     def _plan(self, query: Query[Any]) -> Read:
-        read = _checked(query).plan()
+        read = check_query(query).plan()
         if not self._names:
             return read
         return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
@@ -342,7 +342,7 @@ def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
     return [document.get(field, MISSING) for field in fields]
 
 
-def _checked(query: Query[M]) -> Query[M]:
+def check_query(query: Query[M]) -> Query[M]:
     """The query. Raises InvalidRequestError for anything else, such as the model itself."""
     if not isinstance(query, Query):
         given, such = type(query).__name__, "Task.query()"
@@ -353,7 +353,7 @@ def _checked(query: Query[M]) -> Query[M]:
 
 
 def _at_most(query: Query[M], limit: int) -> Query[M]:
-    query = _checked(query)
+    query = check_query(query)
     return query if query._limit is not None and query._limit < limit else query.limit(limit)
 
 

@@ -58,6 +58,8 @@ MAX_INDEX_FIELDS = 16
 """Fields of one index, `_creationTime` not counted (Convex limit)."""
 VECTOR_DIMENSIONS = range(2, 4_097)
 """Dimensions of a vector index (Convex limit)."""
+SYSTEM_FIELDS = ("_id", "_creationTime")
+"""Fields that Convex gives every document."""
 BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
 """The indexes every table has, with their fields but for the `_id` that ends each key."""
 

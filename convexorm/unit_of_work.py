@@ -29,7 +29,7 @@ from convexorm.faces import DONE
 from convexorm.identities import Instances
 from convexorm.model import Model, dump
 from convexorm.query import Query
-from convexorm.reading import AsyncReading, identity_of, key_of
+from convexorm.reading import AsyncReading, check_query, identity_of, key_of
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Applied,
@@ -444,7 +444,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched.discard(instance)
 
     def _deletable(self, query: Query[Any]) -> tuple[Range, Condition | None]:
-        table = query.model.__table__.name
+        table = check_query(query).model.__table__.name
         if query._offset or query._after is not None:
             raise ValidationError("a query whose documents are deleted takes no offset or after", table=table)
         if query._limit is not None and query._order == "desc":

@@ -216,6 +216,29 @@ def test_a_range_error_does_not_tell_what_is_compared_with(condition: Condition,
     assert "confidential" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [Note.body == "x", Note.body["a"] == 1, (Task.rank == 1.0) | ~(Note.body.in_(["x"]))],
+    ids=["a comparison", "a path", "deep inside"],
+)
+def test_a_condition_on_another_models_field_is_refused(condition: Condition) -> None:
+    with pytest.raises(ValidationError, match=r"there are text, ownerId, .*_creationTime") as refused:
+        Task.query().where(condition)
+    assert (refused.value.table, refused.value.field) == ("tasks", "body")
+
+
+def test_conditions_on_system_fields_are_taken() -> None:
+    query = Task.query().where(Task.creation_time > 0, Task.convex_id != "x").full_scan()
+    assert query.plan().filter is not None
+
+
+@pytest.mark.parametrize("values", ["abc", b"abc"], ids=["text", "bytes"])
+def test_a_membership_takes_several_values(values: Any) -> None:
+    for member in (Task.owner_id.in_, Task.owner_id.not_in, Note.title["a"].in_):
+        with pytest.raises(ValidationError, match="several values"):
+            member(values)
+
+
 VALUE_ERRORS: dict[str, tuple[Any, str]] = {
     "a wrong type": (lambda: Task.rank >= "x", "rank"),  # type: ignore[operator]
     "a wrong type in by_index": (lambda: Task.query().by_index("by_owner", owner_id=1), "ownerId"),
