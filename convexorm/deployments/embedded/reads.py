@@ -19,8 +19,8 @@ from convexorm.requests import Document, Matrix, Pack, Read, ReadResult, version
 
 __all__ = ["answer", "select"]
 
-_BATCH = 1_000
-"""Rows that are packed into a matrix at a time."""
+_BATCH_BYTES = 300_000
+"""Bytes of rows that are packed into a matrix at a time; more does not stay in a processor's cache."""
 _RELEASED = 16_000
 """Rows that are read before the part of the file that was mapped for them is given back."""
 
@@ -150,8 +150,9 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
     found = LazyDocuments()
     digests: dict[str, str] = {}
     rounded = False
+    batch = max(1, min(_BATCH_BYTES // (4 * pack.length), 1_000))
     statement = select(stored, read, span, f"tick, id, body, {column}, seq")
-    for rows in _batches(connection, f"{statement} LIMIT ? OFFSET ?", span.parameters, read.skip, size):
+    for rows in _batches(connection, f"{statement} LIMIT ? OFFSET ?", span.parameters, read.skip, size, batch):
         ticks, ids, bodies, blobs, changes = zip(*rows, strict=True)
         texts = {change: intern(str(change)) for change in set(changes)}  # few are different
         digests.update(zip(ids, map(texts.__getitem__, changes), strict=True))
@@ -173,12 +174,12 @@ def _matrix(connection: sqlite3.Connection, stored: StoredTable, read: Read, spa
 
 
 def _batches(
-    connection: sqlite3.Connection, statement: str, parameters: Sequence[Any], start: int, end: int
+    connection: sqlite3.Connection, statement: str, parameters: Sequence[Any], start: int, end: int, size: int
 ) -> Iterator[list[tuple[Any, ...]]]:
-    """The rows from one place to another, some at a time."""
+    """The rows from one place to another, up to `size` at a time."""
     for place in range(start, end, _RELEASED):
         cursor = connection.execute(statement, (*parameters, min(_RELEASED, end - place), place))
-        while rows := cursor.fetchmany(_BATCH):
+        while rows := cursor.fetchmany(size):
             yield rows
         mapped = connection.execute("PRAGMA mmap_size").fetchone()
         if mapped is not None and end > _RELEASED:
