@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from convexorm import AsyncSession, Query
-from convexorm.requests import Document, ReadResult, vouches
+from convexorm.requests import Document, Matrix, ReadResult, vouches
 from mastra_convex.domain import Offload
 from mastra_convex.entities import Vector, VectorIndex
 from mastra_convex.vector.columns import Columns
@@ -237,7 +237,8 @@ class Matrices:
         changed = known.changed(digests)
         if len(changed) > _RELOAD * len(digests):
             return await self._loaded(session, index, digest)
-        read = await session.matrix(Vector.embedding, index.dimension, vectors_of(index.index_name).limit(0))
+        nothing = Matrix((), np.empty((0, index.dimension), dtype=np.float32), rounded=False)
+        read = ReadResult((), 0, 0, False, matrix=nothing)
         for start in range(0, len(changed), _IDS_AT_ONCE):
             ids = changed[start : start + _IDS_AT_ONCE]
             queries = [Vector.query().by_index("by_id", Vector.convex_id == id_) for id_ in ids]
