@@ -82,6 +82,15 @@ class _Insertion:
         self.session._inserted(self.instance, applied, write)
 
 
+@attrs.frozen
+class _Unsettled:
+    """A commit that may have been applied or not, because its answer was lost."""
+
+    commit: Commit
+    operations: list[_Operation | _Insertion]
+    form: bytes
+
+
 class AsyncUnitOfWork(AsyncReading):
     """The part of a session that writes."""
 
@@ -90,8 +99,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._touched: dict[int, Model] = {}
         self._watched: WeakSet[Model] = WeakSet()
         self._operations: list[_Operation | _Insertion] = []
-        self._unsettled: tuple[str, bytes] | None = None
-        """The id and the form of a commit that may have been applied or not."""
+        self._unsettled: _Unsettled | None = None
 
     async def refresh(self, instance: Model) -> None:
         """Load the instance's document again, dropping changes not committed. StaleDataError if it is gone."""
@@ -204,9 +212,11 @@ class AsyncUnitOfWork(AsyncReading):
         columns, table = model.__columns__, self._table(model)
         writes: list[Write] = []
         for row in rows:
-            values = {name: row[name] if name in row else column.default() for name, column in columns.items()}
-            document = {columns[name].field: columns[name].dump(value) for name, value in values.items()}
-            document = {field: value for field, value in document.items() if value is not MISSING}
+            document: dict[str, Value] = {}
+            for name, column in columns.items():
+                value = column.dump(row[name] if name in row else column.default())
+                if value is not MISSING:
+                    document[column.field] = value
             key = tuple(document[columns[name].field] for name in model.__key__)
             writes.append(Upsert(table, Key(model.__primary_index__, key), document))
         if writes:
@@ -274,23 +284,30 @@ class AsyncUnitOfWork(AsyncReading):
         Changed attributes are written field by field; a field that another writer has changed since it was loaded is
         refused (StaleDataError, nothing written). ValidationError and LimitExceeded are raised before anything is sent.
         After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError the
-        outcome may be unknown; committing the same changes again is safe, they are applied once.
+        outcome may be unknown; committing again is safe, what was sent is applied once. If something else is pending by
+        then, what was sent is settled first, as a commit of its own.
         """
         operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
+        writes = [operation.write() for operation in operations]
+        if self._unsettled is not None and self._unsettled.form != _form(writes):
+            await self._settle(self._unsettled)
+            operations = [*self._patches(), *self._operations]
+            writes = [operation.write() for operation in operations]
         if not operations:
             return
-        writes = [operation.write() for operation in operations]
-        commit = Commit(self._id_for(writes), writes)
+        commit = Commit(uuid4().hex, writes) if self._unsettled is None else self._unsettled.commit
         try:
             results = await self._port.commit(commit)
         except StaleDataError as error:
+            self._unsettled = None
             if error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
         except (ValidationError, LimitExceeded, IndexRangeError):
+            self._unsettled = None
             raise
         except BaseException:  # the answer may be what was lost
-            self._unsettled = commit.id, _form(writes)
+            self._unsettled = _Unsettled(commit, operations, _form(writes))
             raise
         self._unsettled = None
         self._operations = []
@@ -326,11 +343,25 @@ class AsyncUnitOfWork(AsyncReading):
 
     # -- underneath ----------------------------------------------------------------------------------------------
 
-    def _id_for(self, writes: list[Write]) -> str:
-        """The id to send writes under: that of an unsettled commit if they are the same, so they are applied once."""
-        if self._unsettled is not None and self._unsettled[1] == _form(writes):
-            return self._unsettled[0]
-        return uuid4().hex
+    async def _settle(self, sent: _Unsettled) -> None:
+        """Send a commit again whose answer was lost, under its id: it is applied once, or refused and still pending."""
+        try:
+            results = await self._port.commit(sent.commit)
+        except (StaleDataError, ValidationError, LimitExceeded, IndexRangeError):
+            self._unsettled = None
+            return
+        self._unsettled = None
+        done = set(map(id, sent.operations))
+        self._operations = [one for one in self._operations if id(one) not in done]
+        for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
+            instance = operation.instance
+            if instance is None or instance._state.session is self:
+                operation.applied(applied, write)
+                if instance is not None and not instance._state.deleted:
+                    self._touched[id(instance)] = instance
+            elif isinstance(applied, Written) and isinstance(write, Insert):  # deleted since it was sent
+                delete = Delete(write.table, applied.id)
+                self._operations.append(_Operation(lambda delete=delete: delete, lambda applied, write: None))  # type: ignore[misc]
 
     def _column(self, model: type[Model], name: str) -> Any:
         column = model.__columns__.get(name)

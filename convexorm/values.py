@@ -268,9 +268,12 @@ def size_of(value: Any) -> int:
     if kind is bytes:
         return 2 + len(value)
     if kind is dict:
-        return 2 + sum(len(name.encode()) + 1 + size_of(item) for name, item in value.items())
+        size = 2 + len(value)
+        for name, item in value.items():
+            size += (len(name) if name.isascii() else len(name.encode())) + size_of(item)
+        return size
     if kind is list:
-        return 2 + sum(size_of(item) for item in value)
+        return 2 + sum(map(size_of, value))
     if kind is np.ndarray:
         return 2 + 9 * len(value)
     return _FIXED_SIZES[kind]

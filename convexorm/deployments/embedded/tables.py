@@ -37,6 +37,7 @@ class StoredTable:
         self.name = f"t{number}"
         self.indexes = {name: tuple(fields) for name, fields in indexes.items()}
         self.columns = {name: f"k{position}" for position, name in enumerate(self.indexes)}
+        self.places = {name: position for position, name in enumerate(self.indexes)}
         self.vectors = {name: f"v{position}" for position, name in enumerate(vectors)}
         self._keys = [document_key(fields) for fields in self.indexes.values()]
         kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *self.columns.values()]

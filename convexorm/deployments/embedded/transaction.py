@@ -106,7 +106,7 @@ class Transaction:
         stored = self._stored(write.table)
         keys = stored.keys(write.doc)
         about = write.unique if isinstance(write, Insert) else write.at
-        whole = None if about is None else _whole_key(stored, about)
+        whole = None if about is None else _whole_key(stored, about, write.doc, keys)
         if about is not None and whole is None:
             return None
         if isinstance(write, Upsert) and (write.keep or whole is None or whole[1] != keys[whole[2]]):
@@ -305,13 +305,17 @@ class Transaction:
         return DeletedRange(len(ticks), more)
 
 
-def _whole_key(stored: StoredTable, at: Key) -> tuple[str, bytes, int] | None:
-    """The column, the bytes and the place of a key that names all declared fields of an index and no more."""
+def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[bytes]) -> tuple[str, bytes, int] | None:
+    """The column, the bytes and the place of a key that names all declared fields of an index and no more.
+
+    Often it is that of the document itself, whose keys are `keys`.
+    """
     fields = stored.indexes.get(at.index, ())
     if len(at.key) != len(fields):
         return None
-    column = stored.columns[at.index]
-    return column, b"".join(map(canonical, at.key)), list(stored.columns).index(at.index)
+    place = stored.places[at.index]
+    own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
+    return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
 _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
