@@ -1063,10 +1063,10 @@ async def test_a_unique_key_sees_all_that_was_written_before(
 
 
 class Lossy:
-    """A port that applies commits and loses the answers to the first ones."""
+    """A port that loses the answers to the next commits, or the commits themselves unless they are `applied`."""
 
-    def __init__(self, port: Port, losses: int = 1) -> None:
-        self.port, self.losses = port, losses
+    def __init__(self, port: Port, losses: int = 1, *, applied: bool = True) -> None:
+        self.port, self.losses, self.applied = port, losses, applied
         self.sent: list[str] = []
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
@@ -1074,8 +1074,11 @@ class Lossy:
 
     async def commit(self, commit: Commit) -> list[Applied]:
         self.sent.append(commit.id)
+        lost, self.losses = self.losses > 0, max(self.losses - 1, 0)
+        if lost and not self.applied:
+            raise DeploymentError("timed out")
         applied = await self.port.commit(commit)
-        if len(self.sent) <= self.losses:
+        if lost:
             raise DeploymentError("timed out")
         return applied
 
@@ -1120,6 +1123,58 @@ async def test_what_was_changed_after_a_lost_answer_is_written(
     assert stored is not None
     assert repr(stored.a) == repr(second)
     assert len(set(port.sent)) == 2
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["applied", "not applied"])
+async def test_what_is_pending_beside_a_lost_answer_is_written_once(
+    deployment: Deployment, open_: Open, applied: bool
+) -> None:
+    kept, gone, stored = (Task(text=text, owner_id="u") for text in ("kept", "gone", "stored"))
+    port = Lossy(deployment.asynchronous, losses=0, applied=applied)
+    session = AsyncSession(deployment, _port=port)
+    await session.add(stored)
+    await session.commit()
+    stored.text = "changed"
+    await session.add_all([kept, gone])
+    port.losses = 1
+    with pytest.raises(DeploymentError):
+        await session.commit()
+    kept.text = "kept and changed"
+    stored.rank = 1.0
+    await session.delete(gone)
+    await session.add(Task(text="more", owner_id="u"))
+    await session.commit()
+    assert (session.new, session.dirty, session.deleted) == ([], [], [])
+    assert len(set(port.sent)) == 3
+    found = {(one.text, one.rank) for one in await open_().all(ALL)}
+    assert found == {("kept and changed", None), ("changed", 1.0), ("more", None)}
+    assert await open_().count(ALL) == 3
+    await session.delete(kept)
+    await session.commit()
+    assert await open_().count(ALL) == 2
+
+
+async def test_a_lost_commit_that_is_refused_is_still_pending(deployment: Deployment, open_: Open) -> None:
+    port = Lossy(deployment.asynchronous, losses=1, applied=False)
+    session = AsyncSession(deployment, _port=port)
+    note = Note(id="n", body="mine")
+    await session.add(note)
+    with pytest.raises(DeploymentError):
+        await session.commit()
+    other = open_()
+    await other.add(Note(id="n", body="theirs"))
+    await other.commit()
+    await session.add(Note(id="m"))
+    with pytest.raises(StaleDataError):
+        await session.commit()
+    assert len(session.new) == 2
+    note.id = "l"
+    await session.commit()
+    assert {one.id: one.body for one in await open_().all(Note.query().full_scan())} == {
+        "n": "theirs",
+        "l": "mine",
+        "m": "",
+    }
 
 
 async def test_a_lost_answer_about_numpy_arrays_is_asked_for_again(deployment: Deployment, open_: Open) -> None:
