@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convexorm import Deployment
+from convexorm import AsyncSession, Deployment
 from convexorm.nearest import best_of
 from mastra_convex import AsyncConvexVector, ConvexVector, QueryResult
 from tests.mastra.support import at_once
@@ -110,6 +110,55 @@ def test_a_change_undone_meanwhile_is_not_taken_for_none(deployment: Deployment,
             write(writer, unique, generation)
             results = reader.query(index_name=unique, query_vector=QUERY, top_k=SIZE)
             assert check(results, np.float64) == generation
+
+
+def between_digests_and_vectors(monkeypatch: pytest.MonkeyPatch, write: Callable[[], None], *, before: bool) -> None:
+    """Write once while a query asks which documents have changed: before it is told, or after."""
+    digests, pending = AsyncSession.digests, [write]
+
+    async def interrupted(self: AsyncSession, query: Any) -> Any:
+        interruption = pending.pop() if pending else None
+        if interruption is not None and before:
+            interruption()
+        found = await digests(self, query)
+        if interruption is not None and not before:
+            interruption()
+        return found
+
+    monkeypatch.setattr(AsyncSession, "digests", interrupted)
+
+
+def of_some(store: ConvexVector, name: str, generation: int, ids: list[str]) -> None:
+    rows = rows_of(generation)[: len(ids)]
+    store.upsert(index_name=name, vectors=rows, ids=ids, metadata=[{"generation": generation}] * len(ids))
+
+
+def generations(store: ConvexVector, name: str) -> dict[str, int]:
+    """The generation of the first three vectors, as a query finds them."""
+    found = {one.id: one.metadata for one in store.query(index_name=name, query_vector=QUERY, top_k=SIZE)}
+    return {id: (found[id] or {})["generation"] for id in IDS[:3]}
+
+
+def test_a_change_between_two_calls_of_a_query_is_found_whole(
+    deployment: Deployment, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = filled(deployment, unique), ConvexVector(id="reader", deployment=deployment)
+    generations(reader, unique)
+    of_some(writer, unique, 1, IDS[:2])
+    between_digests_and_vectors(monkeypatch, lambda: of_some(writer, unique, 2, IDS[:3]), before=False)
+    assert generations(reader, unique) == dict.fromkeys(IDS[:3], 2)
+
+
+def test_a_change_undone_between_two_queries_is_found_undone(
+    deployment: Deployment, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = filled(deployment, unique), ConvexVector(id="reader", deployment=deployment)
+    generations(reader, unique)
+    of_some(writer, unique, 1, IDS[:3])
+    between_digests_and_vectors(monkeypatch, lambda: of_some(writer, unique, 2, IDS[:3]), before=True)
+    assert generations(reader, unique) == dict.fromkeys(IDS[:3], 2)
+    of_some(writer, unique, 1, IDS[:3])
+    assert generations(reader, unique) == dict.fromkeys(IDS[:3], 1)
 
 
 @pytest.mark.needs_functions("the handler cannot compare before it sets")
