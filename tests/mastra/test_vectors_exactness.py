@@ -50,7 +50,7 @@ def test_vectors_that_float32_cannot_tell_apart_are_in_order(
         assert [one.id for one in found] == brute(metric, rows, query, top_k)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e22, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e26, 1e30])
 def test_the_length_of_vectors_is_nothing_to_cosine(deployment: Deployment, unique: str, scale: float) -> None:
     rows = np.random.default_rng(4).standard_normal((40, DIMENSION)).astype(np.float32)
     mixed = rows.copy()
