@@ -17,7 +17,10 @@ import attrs
 
 from convexorm.deployments.base import Port
 from convexorm.errors import (
+    AuthError,
     ConvexORMError,
+    DeploymentError,
+    FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -306,6 +309,8 @@ class AsyncUnitOfWork(AsyncReading):
         except (ValidationError, LimitExceeded, IndexRangeError):
             self._unsettled = None
             raise
+        except (AuthError, FunctionNotFound):  # nothing was applied now; what was sent before is as unsettled as it was
+            raise
         except BaseException:  # the answer may be what was lost
             self._unsettled = _Unsettled(commit, operations, _form(writes))
             raise
@@ -347,7 +352,9 @@ class AsyncUnitOfWork(AsyncReading):
         """Send a commit again whose answer was lost, under its id: it is applied once, or refused and still pending."""
         try:
             results = await self._port.commit(sent.commit)
-        except (StaleDataError, ValidationError, LimitExceeded, IndexRangeError):
+        except (AuthError, DeploymentError):  # as unsettled as it was
+            raise
+        except Exception:  # refused, or nothing that could be sent
             self._unsettled = None
             return
         self._unsettled = None

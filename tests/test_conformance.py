@@ -17,10 +17,12 @@ import pytest
 
 from convexorm import (
     AsyncSession,
+    AuthError,
     ConvexORMError,
     Deployment,
     DeploymentError,
     FullTableScanError,
+    FunctionNotFound,
     IndexRangeError,
     InvalidCursorError,
     InvalidRequestError,
@@ -1175,6 +1177,73 @@ async def test_a_lost_commit_that_is_refused_is_still_pending(deployment: Deploy
         "l": "mine",
         "m": "",
     }
+
+
+class Refusing(Lossy):
+    """A port that refuses commits which insert a note with a certain id, or the first commit."""
+
+    def __init__(self, port: Port, error: Exception, *, id: str | None = None) -> None:
+        super().__init__(port, losses=0)
+        self.error, self.id = error, id
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        self.sent.append(commit.id)
+        ids = [write.doc.get("id") for write in commit.writes if isinstance(write, Insert)]
+        if self.id in ids if self.id is not None else len(self.sent) == 1:
+            raise self.error
+        return await self.port.commit(commit)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [AuthError("the key is refused"), FunctionNotFound("no function", function="orm:commit")],
+    ids=["a wrong key", "no function"],
+)
+async def test_what_was_never_applied_is_committed_with_the_rest_or_not_at_all(
+    deployment: Deployment, open_: Open, error: Exception
+) -> None:
+    other = open_()
+    await other.add(Note(id="taken"))
+    await other.commit()
+    session = AsyncSession(deployment, _port=Refusing(deployment.asynchronous, error))
+    await session.add(Note(id="first"))
+    with pytest.raises(type(error)):
+        await session.commit()
+    taken = Note(id="taken")
+    await session.add(taken)
+    with pytest.raises(StaleDataError):
+        await session.commit()
+    assert [one.id for one in await open_().all(Note.query().full_scan())] == ["taken"]
+    taken.id = "second"
+    await session.commit()
+    assert {one.id for one in await open_().all(Note.query().full_scan())} == {"taken", "first", "second"}
+
+
+@pytest.mark.parametrize("error", [TypeError("cannot be sent"), FunctionNotFound("no function", function="orm:commit")])
+async def test_what_could_not_be_sent_can_be_mended(deployment: Deployment, open_: Open, error: Exception) -> None:
+    session = AsyncSession(deployment, _port=Refusing(deployment.asynchronous, error, id="wrong"))
+    note = Note(id="wrong")
+    await session.add(note)
+    with pytest.raises(type(error)):
+        await session.commit()
+    note.id = "right"
+    await session.commit()
+    assert [one.id for one in await open_().all(Note.query().full_scan())] == ["right"]
+
+
+async def test_a_wrong_key_does_not_make_a_lost_answer_forgotten(deployment: Deployment, open_: Open) -> None:
+    port = Lossy(deployment.asynchronous)
+    session = AsyncSession(deployment, _port=port)
+    await session.add(Task(text="once", owner_id="u"))
+    with pytest.raises(DeploymentError):
+        await session.commit()
+    session._port = Refusing(deployment.asynchronous, AuthError("the key is refused"))
+    with pytest.raises(AuthError):
+        await session.commit()
+    session._port = port
+    await session.add(Task(text="more", owner_id="u"))
+    await session.commit()
+    assert sorted(one.text for one in await open_().all(ALL)) == ["more", "once"]
 
 
 async def test_a_lost_answer_about_numpy_arrays_is_asked_for_again(deployment: Deployment, open_: Open) -> None:
