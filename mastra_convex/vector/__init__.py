@@ -12,11 +12,11 @@ from mastra_convex.vector.exact import (
     ExactVectors,
     IndexNotFound,
     IndexStats,
-    PartialUpsert,
     QueryResult,
     VectorUpdate,
 )
 from mastra_convex.vector.native import AsyncNativeVectors, NativeVector, NativeVectors, native_vector_table
+from mastra_convex.vector.upserts import PartialUpsert
 
 __all__ = [
     "AsyncConvexNativeVector",

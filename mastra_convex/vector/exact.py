@@ -9,7 +9,7 @@ from uuid import uuid4
 import attrs
 import numpy as np
 
-from convexorm import AsyncSession, ConvexORMError, Query
+from convexorm import AsyncSession, Query
 from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
@@ -30,13 +30,13 @@ from mastra_convex.vector.arguments import (
     check_vectors,
 )
 from mastra_convex.vector.matrices import Matrices, VectorMatrix, metadata_of, vectors_of
+from mastra_convex.vector.upserts import store
 
 __all__ = [
     "AsyncExactVectors",
     "ExactVectors",
     "IndexNotFound",
     "IndexStats",
-    "PartialUpsert",
     "QueryResult",
     "VectorUpdate",
 ]
@@ -47,9 +47,6 @@ MAX_BYTES = 2 << 30
 """Memory for matrices by default."""
 _UPSERTED_AT_ONCE = 1_900
 """Vectors written in one commit: replacing one takes two of the 4,096 index ranges Convex allows."""
-_UPSERTED_BYTES = 6 << 20
-"""Bytes of vectors written in one commit, as the arrays of float64 they are stored as; Convex allows 16 MiB of arguments,
-and as much read and written."""
 _STREAMED_BYTES = 64 << 20
 """Bytes of matrix read at a time where all of it is too much."""
 _ATTEMPTS = 4
@@ -96,17 +93,6 @@ class IndexNotFound(MastraError):
     def __init__(self, index_name: str, *, operation: str) -> None:
         super().__init__(f"there is no vector index {index_name!r}", operation=operation)
         self.index_name = index_name
-
-
-class PartialUpsert(MastraError):
-    """An upsert too large for one commit that failed underway: the first `upserted` vectors are stored, the rest is not."""
-
-    status = "PARTIAL_UPSERT"
-
-    def __init__(self, upserted: int, total: int, *, operation: str) -> None:
-        super().__init__(f"the first {upserted:,} of {total:,} vectors are stored, the rest is not", operation=operation)
-        self.upserted = upserted
-        self.total = total
 
 
 class AsyncExactVectors(AsyncDomain):
@@ -199,18 +185,19 @@ class AsyncExactVectors(AsyncDomain):
             matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
             keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
             extras = check_metadata(operation, metadata, len(matrix))
-            step = max(1, min(_UPSERTED_AT_ONCE, _UPSERTED_BYTES // (9 * index.dimension)))
-            for start in range(0, len(matrix), step):
-                rows = (
-                    {"id": keys[place], "index_name": index_name, "embedding": matrix[place], "metadata": extras[place]}
-                    for place in range(start, min(start + step, len(matrix)))
-                )
-                try:
-                    await session.bulk_upsert(Vector, rows)
-                except ConvexORMError as error:
-                    if start == 0:
-                        raise
-                    raise PartialUpsert(start, len(matrix), operation=operation) from error
+            rows = (
+                {"id": key, "index_name": index_name, "embedding": vector, "metadata": extra}
+                for key, vector, extra in zip(keys, matrix, extras, strict=True)
+            )
+            await store(
+                session,
+                Vector,
+                rows,
+                total=len(matrix),
+                dimension=index.dimension,
+                at_once=_UPSERTED_AT_ONCE,
+                operation=operation,
+            )
         return keys
 
     async def query(

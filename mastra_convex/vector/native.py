@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from convexorm import AsyncSession, Condition, ConvexORMError, Mapped, Model, field, or_
+from convexorm import AsyncSession, Condition, Mapped, Model, field, or_
 from convexorm import Index as RecordIndex
 from convexorm import VectorIndex as NativeIndex
 from convexorm.expressions import Column
@@ -33,7 +33,8 @@ from mastra_convex.vector.arguments import (
     check_top_k,
     check_vectors,
 )
-from mastra_convex.vector.exact import IndexNotFound, IndexStats, PartialUpsert, QueryResult, VectorUpdate
+from mastra_convex.vector.exact import IndexNotFound, IndexStats, QueryResult, VectorUpdate
+from mastra_convex.vector.upserts import store
 
 __all__ = ["AsyncNativeVectors", "NativeVectors", "native_vector_table"]
 
@@ -42,8 +43,7 @@ MAX_RESULTS = 256
 _FILTERS = (str, int, float, bool)
 """What a filter can ask for."""
 _UPSERTED_AT_ONCE = 1_000
-_UPSERTED_BYTES = 6 << 20
-"""Vectors, and bytes of them, written in one commit."""
+"""Vectors written or deleted in one commit."""
 
 
 class NativeVector(Model):
@@ -147,19 +147,20 @@ class AsyncNativeVectors(AsyncDomain):
         matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=True)
         keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
         extras = check_metadata(operation, metadata, len(matrix))
-        step = max(1, min(_UPSERTED_AT_ONCE, _UPSERTED_BYTES // (9 * index.dimension)))
+        rows = (
+            {"id": key, "embedding": vector, **index.attributes(extra)}
+            for key, vector, extra in zip(keys, matrix, extras, strict=True)
+        )
         async with self._session() as session:
-            for start in range(0, len(matrix), step):
-                rows = (
-                    {"id": keys[place], "embedding": matrix[place], **index.attributes(extras[place])}
-                    for place in range(start, min(start + step, len(matrix)))
-                )
-                try:
-                    await session.bulk_upsert(index.model, rows)
-                except ConvexORMError as error:
-                    if start == 0:
-                        raise
-                    raise PartialUpsert(start, len(matrix), operation=operation) from error
+            await store(
+                session,
+                index.model,
+                rows,
+                total=len(matrix),
+                dimension=index.dimension,
+                at_once=_UPSERTED_AT_ONCE,
+                operation=operation,
+            )
         return keys
 
     async def query(
