@@ -339,13 +339,17 @@ def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 async def _pages(session: AsyncSession, index: VectorIndex) -> AsyncIterator[VectorMatrix]:
     """The vectors of an index, some at a time."""
-    query = vectors_of(index.index_name).limit(max(1, _STREAMED_BYTES // (4 * index.dimension)))
+    query = vectors_of(index.index_name)
+    limit = at_once = max(1, _STREAMED_BYTES // (4 * index.dimension))
     while True:
-        result = await session.matrix(Vector.embedding, index.dimension, query)
-        if not len(result.docs):
+        result = await session.matrix(Vector.embedding, index.dimension, query.limit(limit))
+        if len(result.docs):
+            yield VectorMatrix.of(result)
+            query, limit = query.after(result.docs[-1]), at_once
+        elif len(result.digests) == limit:
+            limit *= 2  # nothing but vectors of another dimension: look past them
+        else:
             return
-        yield VectorMatrix.of(result)
-        query = query.after(result.docs[-1])
 
 
 class _ChangedMeanwhile(Exception):

@@ -227,6 +227,20 @@ async def test_an_index_larger_than_memory_is_searched_in_pages(
         assert small.query(index_name=index, query_vector=ROWS[3], top_k=20, **cast("Any", options)) == expected
 
 
+async def test_a_page_of_nothing_but_vectors_of_another_dimension_is_passed_over(
+    vectors: AsyncConvexVector, deployment: Deployment, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Session(deployment) as session:  # past every vector store
+        for number in range(8):
+            session.add(Vector(id=f"short{number}", index_name=index, embedding=[1.0, 0.0], metadata=None))
+        session.commit()
+    await vectors.upsert(index_name=index, vectors=[ROWS[3]], ids=["behind"])
+    monkeypatch.setattr("mastra_convex.vector.exact._STREAMED_BYTES", 4 * DIMENSION * 3)
+    small = ConvexVector(id="small", deployment=deployment, max_bytes=0)
+    for store in (vectors, cast("AsyncConvexVector", _Awaited(small))):
+        assert await found(store, index, ROWS[3], top_k=2) == ["v3", "behind"]
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 
