@@ -227,8 +227,6 @@ def _copied(value: Value) -> Value:
         return [_copied(item) for item in value]
     if kind is float and value.is_integer() and (value or str(value) == "0.0") and abs(value) <= MAX_SAFE_INTEGER:
         return int(value)
-    if kind is int and abs(value) > MAX_SAFE_INTEGER:  # JSON writes 1e20 as digits
-        return float(value)
     return value
 
 

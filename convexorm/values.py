@@ -39,6 +39,7 @@ __all__ = [
     "dumps",
     "is_number_array",
     "loads",
+    "loads_printed",
     "reach",
     "same",
     "size_of",
@@ -323,3 +324,15 @@ def loads(text: str | bytes) -> Value:
     if ('"$' in text) if isinstance(text, str) else (b'"$' in text):
         return json_to_convex(json.loads(text, parse_int=float))
     return json.loads(text)
+
+
+def loads_printed(text: str | bytes) -> Value:
+    """The value of JSON that JavaScript printed: a number past 2**53 may stand there digit by digit, and is a float."""
+    if ('"$' in text) if isinstance(text, str) else (b'"$' in text):
+        return loads(text)
+    return json.loads(text, parse_int=_printed_int)
+
+
+def _printed_int(digits: str) -> int | float:
+    number = int(digits)
+    return number if -MAX_SAFE_INTEGER <= number <= MAX_SAFE_INTEGER else float(digits)

@@ -27,6 +27,7 @@ from convexorm.values import (
     document_size,
     dumps,
     loads,
+    loads_printed,
     reach,
     same,
     size_of,
@@ -227,6 +228,20 @@ def test_json_gives_every_value_back(value: Value) -> None:
 def test_json_is_convexs_own(value: Value, text: str) -> None:
     assert dumps(value) == text
     assert same(loads(text), value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1152921504606847000", 2.0**60),
+        ("-9007199254740994", -9007199254740994.0),
+        ("[9007199254740992,7,-1]", [2.0**53, 7.0, -1.0]),
+        ('{"$integer":"AQAAAAAAAAA="}', ConvexInt64(1)),
+    ],
+)
+def test_a_number_that_javascript_prints_as_digits_is_the_float_it_was(text: str, value: Value) -> None:
+    assert canonical(loads_printed(text)) == canonical(value)
+    assert same(loads_printed(text.encode()), value)
 
 
 def test_negative_zero_survives_json() -> None:

@@ -44,7 +44,7 @@ from convexorm.requests import (
     check_reads,
     check_search,
 )
-from convexorm.values import Value, dumps, loads
+from convexorm.values import Value, dumps, loads_printed
 from convexorm.wire import (
     VERSION,
     decode_commit,
@@ -281,7 +281,7 @@ def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
 
 def _answer(response: Reply) -> Mapping[str, Any]:
     try:
-        answer = loads(response.content)
+        answer = loads_printed(response.content)
     except (ValueError, RecursionError, struct.error):
         return {}
     return answer if isinstance(answer, dict) else {}
