@@ -157,6 +157,11 @@ def _save(store: ConvexStore, name: str) -> Sequence[Model]:
     return ()
 
 
+def _save_changed(store: ConvexStore, name: str) -> Sequence[Model]:
+    store.memory.save_messages(messages=[{**one, "role": "system"} for one in _messages(name, 100)])
+    return ()
+
+
 def _update(store: ConvexStore, name: str) -> Sequence[Model]:
     updates = [{"id": f"{name}-{number}", "content": {"metadata": {"seen": True}}} for number in range(20)]
     store.memory.update_messages(messages=updates)
@@ -221,8 +226,9 @@ SCENARIOS = (
         documents=63,
     ),
     Scenario("save_messages, 100 new", _thread_of(10), _save, calls=1, documents=102, answered=8_192),
+    Scenario("save_messages, 100 stored alike", _thread_of(100), _save, calls=1, documents=102, answered=8_192),
     Scenario(  # Convex reads a document that is replaced twice: to find it, and to write it
-        "save_messages, 100 stored before", _thread_of(100), _save, calls=1, documents=202, answered=8_192
+        "save_messages, 100 stored otherwise", _thread_of(100), _save_changed, calls=1, documents=202, answered=8_192
     ),
     Scenario("update_messages, 20", _thread_of(100), _update, calls=2, documents=62),
     Scenario("include of one with 2 before and 2 after, of 1,000", _thread_of(1_000), _include, calls=2, documents=8),

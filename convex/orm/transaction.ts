@@ -2,7 +2,7 @@
  * One commit while it is applied: reads and writes documents, counts what Convex will count, and turns what Convex refuses into the
  * errors of the wire.
  */
-import { getDocumentSize, type Value } from "convex/values";
+import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
 import type { Writer } from "./database";
 import { flawOf } from "./documents";
@@ -15,6 +15,10 @@ import { mismatch } from "./validation";
 /** The fields of a document without Convex's own. */
 export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
   return fields;
+}
+
+function isSame(before: Fields, after: Fields): boolean {
+  return compareValues(before, after) === 0;
 }
 
 export class Transaction {
@@ -74,16 +78,19 @@ export class Transaction {
     return await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
   }
 
+  /** Replaces a document. One that is so already is not written again: nobody who watches it is told for nothing. */
   async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {
+    if (isSame(fieldsOf(old), fields)) return;
     this.#check(write, table, fields);
     this.#chargeChange(old, getDocumentSize(fields));
     await this.#refusing(write, table, fields, () => this.db.replace(table, old._id, fields));
   }
 
-  /** Sets fields; those set to undefined are removed. */
+  /** Sets fields; those set to undefined are removed. A document that is so already is not written. */
   async patch(write: number, table: string, old: Document, changes: Record<string, Value | undefined>): Promise<void> {
     const changed = Object.entries({ ...fieldsOf(old), ...changes }).filter(([, value]) => value !== undefined);
     const fields = Object.fromEntries(changed) as Fields;
+    if (isSame(fieldsOf(old), fields)) return;
     this.#check(write, table, fields);
     this.#chargeChange(old, getDocumentSize(fields));
     await this.#refusing(write, table, fields, () => this.db.patch(table, old._id, changes));

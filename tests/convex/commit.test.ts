@@ -231,11 +231,10 @@ describe("writes", () => {
     const here = await withItem();
     const patch: Write = { op: "patch", table: "items", at: at(1), set: { touched: true } };
     expect(await cost(() => here.commit(patch))).toEqual({ read: 2, written: 2 });
-    expect(await cost(() => here.commit({ ...patch, at: { id: here.id } }))).toEqual({ read: 2, written: 2 });
-    expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(1), doc: { rank: 1 } }))).toEqual({
-      read: 2,
-      written: 2,
-    });
+    const byId: Write = { ...patch, at: { id: here.id }, set: { touched: false } };
+    expect(await cost(() => here.commit(byId))).toEqual({ read: 2, written: 2 });
+    const upsert: Write = { op: "upsert", table: "items", at: at(1), doc: { rank: 1 } };
+    expect(await cost(() => here.commit(upsert))).toEqual({ read: 2, written: 2 });
     expect(await cost(() => here.commit({ op: "upsert", table: "items", at: at(2), doc: { rank: 2 } }))).toEqual({
       read: 0,
       written: 2,
@@ -245,6 +244,25 @@ describe("writes", () => {
       written: 2,
     });
     expect(await cost(() => here.commit({ op: "delete", table: "items", at: at(2) }))).toEqual({ read: 2, written: 2 });
+  });
+
+  it("that change nothing write nothing", async () => {
+    const here = await withItem({ x: 1, tags: ["a"] });
+    const doc = { tags: ["a"], x: 1, rank: 1 };
+    const upsert: Write = { op: "upsert", table: "items", at: at(1), doc };
+    const same: Write[] = [
+      upsert,
+      { op: "replace", table: "items", at: { id: here.id }, doc },
+      { op: "patch", table: "items", at: at(1), set: { x: 1 }, unset: ["absent"] },
+    ];
+    for (const write of same) expect(await cost(() => here.commit(write))).toEqual({ read: 1, written: 1 });
+    const stored = await here.one("items");
+    expect(await here.commit(...same)).toEqual([[here.id, stored._creationTime, false], true, true]);
+    for (const x of [-1, null, "1", 2]) {
+      expect(await cost(() => here.commit({ ...upsert, doc: { ...doc, x } }))).toEqual({ read: 2, written: 2 });
+      expect(await here.all("items")).toEqual([{ rank: 1, x, tags: ["a"] }]);
+    }
+    expect(await cost(() => here.commit({ ...upsert, doc: { rank: 1, x: 2 } }))).toEqual({ read: 2, written: 2 });
   });
 });
 

@@ -225,7 +225,7 @@ describe("metrics", () => {
     await commit(insert(1));
     const before = await metrics();
     await commit(
-      { op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: {} },
+      { op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: { text: "changed" } },
       { op: "insert", table: "nope", doc: {} },
     );
     await call("mutation", "samples:fail", {});
