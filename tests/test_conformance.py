@@ -216,6 +216,24 @@ async def test_values_changed_in_place_are_written_commit_after_commit(open_: Op
     assert (found.tags, found.meta) == (["t0", "t1", "t2"], {"a": {"b": 2}})
 
 
+async def test_large_numbers_come_back_and_guard_their_field(open_: Open) -> None:
+    """Also where the value is so large that its digest is what guards it, and JavaScript prints the numbers as digits."""
+    numbers = [2.0**60, -(2.0**53) - 2, 1e20, 1e21]
+    await save(open_(), Note(id="n", meta={"numbers": numbers, "text": "x" * 5_000}))
+    session, other = open_(), open_()
+    note = await session.get(Note, "n")
+    late = await other.get(Note, "n")
+    assert note is not None
+    assert note.meta is not None
+    assert late is not None
+    assert note.meta["numbers"] == numbers
+    note.meta = {"numbers": numbers}
+    await session.commit()
+    late.meta = None
+    with pytest.raises(StaleDataError):
+        await other.commit()
+
+
 async def test_a_new_document_can_be_changed_in_place_after_its_commit(open_: Open) -> None:
     session, note = open_(), Note(id="n")
     await save(session, note)
