@@ -1029,15 +1029,23 @@ async def test_a_bad_last_write_leaves_nothing(open_: Open) -> None:
     assert [(note.id, note.title) for note in await open_().all(Note.query().full_scan())] == [("taken", "")]
 
 
-async def test_a_document_convex_refuses_leaves_nothing(open_: Open) -> None:
-    await save(open_(), Note(id="n", body="x" * 700_000))
+@pytest.mark.parametrize("how", ["changed", "set unread", "replaced but for a field"])
+async def test_a_document_that_grows_past_its_limit_leaves_nothing(open_: Open, how: str) -> None:
+    await save(open_(), Note(id="n", title="x" * 600_000))
     session = open_()
-    await session.add(Note(id="m"))
-    await session.update(Note, "n", {"title": "y" * 700_000})
-    with pytest.raises(ValidationError) as refused:
+    await session.add(Note(id="beside"))
+    if how == "changed":
+        note = await session.get(Note, "n")
+        assert note is not None
+        note.body = "y" * 600_000
+    elif how == "set unread":
+        await session.update(Note, "n", {"body": "y" * 600_000})
+    else:
+        await session.upsert(Note(id="n", body="y" * 600_000), keep=["title"])
+    with pytest.raises(LimitExceeded, match="'notes': bytes of a document: at most 1,048,576, got 1,200,0") as refused:
         await session.commit()
     assert "yyy" not in str(refused.value)
-    assert [note.title for note in await open_().all(Note.query().full_scan())] == [""]
+    assert [(note.id, note.body) for note in await open_().all(Note.query().full_scan())] == [("n", "")]
 
 
 async def test_a_commit_sent_twice_is_applied_once(deployment: Deployment, open_: Open) -> None:

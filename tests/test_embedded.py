@@ -275,15 +275,6 @@ def test_a_large_commit_goes_in_one_transaction(tmp_path: Path) -> None:
         assert names(deployment, skip=15_998) == [15_998.0]
 
 
-def test_replacing_keeps_the_document_within_its_limit() -> None:
-    with EmbeddedDeployment() as deployment, Session(deployment) as session:
-        session.add(Note(id="n", title="x" * 600_000))
-        session.commit()
-        session.upsert(Note(id="n", body="y" * 600_000), keep=["title"])
-        with pytest.raises(ValidationError, match="bytes of a document"):
-            session.commit()
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
     with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment:

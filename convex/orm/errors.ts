@@ -54,11 +54,12 @@ export const rangeTooLarge = (write: number, table: string): Refusal =>
     table,
   });
 
-export const overLimit = (limit: string, maximum: number, actual: number): Refusal =>
+export const overLimit = (limit: string, maximum: number, actual: number, where: { table?: string } = {}): Refusal =>
   refusal("Limit", `Too many or too large: ${limit} is ${actual}, the maximum is ${maximum}.`, {
     limit,
     maximum,
     actual,
+    ...where,
   });
 
 export const badDocument = (write: number, table: string, why: string): Refusal =>

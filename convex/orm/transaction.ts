@@ -6,7 +6,8 @@ import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
 import type { Writer } from "./database";
 import { flawOf } from "./documents";
-import { badDocument, badRange } from "./errors";
+import { badDocument, badRange, overLimit } from "./errors";
+import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Document, Fields, Key, Target } from "./protocol";
 import { rangesOf, scan, type IndexRequest } from "./range";
@@ -102,6 +103,8 @@ export class Transaction {
   }
 
   #check(write: number, table: string, fields: Fields): void {
+    const bytes = getDocumentSize(fields);
+    if (bytes > limits.DOCUMENT_BYTES) throw overLimit("documentBytes", limits.DOCUMENT_BYTES, bytes, { table });
     const flaw = flawOf(fields);
     if (flaw !== null) throw badDocument(write, table, flaw);
   }

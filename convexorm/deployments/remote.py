@@ -355,8 +355,9 @@ def _range_too_large(data: Mapping[str, Any]) -> ConvexORMError:
 
 def _limit(data: Mapping[str, Any]) -> ConvexORMError:
     actual = data.get("actual")
+    limit = str(data.get("limit"))
     return LimitExceeded(
-        str(data.get("limit")),
+        "bytes of a document" if limit == "documentBytes" else limit,
         maximum=int(data.get("maximum") or 0),
         actual=None if actual is None else int(actual),
         table=data.get("table"),

@@ -391,7 +391,11 @@ describe("a commit is refused", () => {
       { code: "BadRange" },
     ],
     ["with an own _id", request({ ...insert, doc: { _id: "x" } }), { code: "BadDocument", write: 0, table: "items" }],
-    ["with a document over 1 MiB", request({ ...insert, doc: { text: "x".repeat(1 << 20) } }), { code: "BadDocument" }],
+    [
+      "with a document over 1 MiB",
+      request({ ...insert, doc: { text: "x".repeat(1 << 20) } }),
+      { code: "Limit", limit: "documentBytes", maximum: 1 << 20, table: "items" },
+    ],
     ["nested too deep", request({ ...insert, doc: { in: nested(16) } }), { code: "BadDocument" }],
     ["with an array over 8,192", request({ ...insert, doc: { list: list(8_193, 0) } }), { code: "BadDocument" }],
     [

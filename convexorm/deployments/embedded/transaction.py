@@ -15,7 +15,7 @@ from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import stream, unpacked
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import compile_filter
-from convexorm.errors import LimitExceeded, StaleDataError, ValidationError
+from convexorm.errors import LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
@@ -242,7 +242,7 @@ class Transaction:
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         document = {**write.doc, **kept}
         if kept:
-            _check_size(write.table, document)
+            write.table.check_size(document)
         self._store(stored, row, document)
         return Written(row.id, time_of(row.tick), False)
 
@@ -259,7 +259,7 @@ class Transaction:
         fields = {**row.fields, **write.set}
         for name in write.unset:
             fields.pop(name, None)
-        _check_size(write.table, fields)
+        write.table.check_size(fields)
         self._store(stored, row, fields)
         return True
 
@@ -326,14 +326,6 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
     Delete: Transaction.delete,
     DeleteRange: Transaction.delete_range,
 }
-
-
-def _check_size(table: Table, document: Document) -> None:
-    """What only shows once a write meets what is stored: the deployment refuses the document, not the request."""
-    try:
-        table.check_size(document)
-    except LimitExceeded as error:
-        raise ValidationError(f"{error.limit}: at most {error.maximum:,}", table=table.name) from None
 
 
 def _changed(row: _Row, expect: Expect) -> list[str]:
