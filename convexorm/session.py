@@ -18,7 +18,7 @@ from inspect import iscoroutine
 from types import TracebackType
 from typing import Self, TypeVar
 
-from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.base import Deployment, Port, check_deployment
 from convexorm.errors import InvalidRequestError, StaleDataError
 from convexorm.faces import blocking, blocking_stream, finish
 from convexorm.model import Model
@@ -39,14 +39,15 @@ _BACKOFF_MOST = 0.25
 class AsyncSession(AsyncUnitOfWork):
     """A session whose reads and commits are awaited. `Session` is the same, blocking.
 
-    `tables` renames tables for this session: `{"mastra_scorers": "mastra_scores"}`. Errors are those of
-    `convexorm.errors`; every method that reads or commits may raise DeploymentError and AuthError.
+    `tables` renames tables for this session: `{"mastra_scorers": "mastra_scores"}`. Raises InvalidRequestError for what is
+    no deployment, such as its URL. Errors are those of `convexorm.errors`; every method that reads or commits may raise
+    DeploymentError and AuthError.
     """
 
     def __init__(
         self, deployment: Deployment, *, tables: Mapping[str, str] | None = None, _port: Port | None = None
     ) -> None:
-        super().__init__(_port or deployment.asynchronous, tables)
+        super().__init__(_port or check_deployment(deployment).asynchronous, tables)
 
     async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
@@ -99,7 +100,7 @@ class Session:
     """
 
     def __init__(self, deployment: Deployment, *, tables: Mapping[str, str] | None = None) -> None:
-        self._core = AsyncSession(deployment, tables=tables, _port=deployment.blocking)
+        self._core = AsyncSession(deployment, tables=tables, _port=check_deployment(deployment).blocking)
 
     get = blocking(AsyncSession.get)
     get_many = blocking(AsyncSession.get_many)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypedDict
 
 from convexorm import Deployment, connect
+from convexorm.deployments.base import check_deployment
 from convexorm.errors import InvalidRequestError
 from mastra_convex import entities
 from mastra_convex.domain import Backend
@@ -36,8 +37,8 @@ class Connection:
     """A deployment, who closes it, and tables under other names.
 
     Where a deployment on Convex has only the npm package's storage handler, requests go through that one.
-    Raises InvalidRequestError for a deployment beside a URL, and for tables that there are not; TypeError for an option
-    that there is not, naming those there are, with the `others` that the store has taken itself.
+    Raises InvalidRequestError for what is no deployment, for one beside a URL, and for tables that there are not; TypeError
+    for an option that there is not, naming those there are, with the `others` that the store has taken itself.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Connection:
                 raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
             _TABLES[table].renamed(other)
         self.owned = deployment is None
-        self.deployment = deployment or connect(url, token)
+        self.deployment = connect(url, token) if deployment is None else check_deployment(deployment)
         self._adapted = adapted(self.deployment, storage_function)
 
     @property

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ import attrs
 import pytest
 
 from convexorm import (
+    AsyncSession,
     AuthError,
     Deployment,
     DeploymentError,
@@ -70,9 +72,10 @@ def test_a_sqlite_url_has_three_slashes_and_then_the_path(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "url", ["", "tasks", "sqlite:///", "sqlite://host/path", "postgres://x", "http://", "http://[", "https:///x"]
+    "url",
+    ["", "tasks", "sqlite:///", "sqlite://host/path", "postgres://x", "http://", "http://[", "https:///x", 3, Path("a")],
 )
-def test_other_urls_are_refused(url: str) -> None:
+def test_other_urls_are_refused(url: Any) -> None:
     with pytest.raises(DeploymentError):
         connect(url, "key")
 
@@ -341,6 +344,13 @@ def test_several_reads_are_one_snapshot(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(written) == 1
         assert [len(first.docs), len(third.docs)] == [1, 1]
         assert len(names(reading)) == 2
+
+
+@pytest.mark.parametrize("session", [Session, AsyncSession])
+@pytest.mark.parametrize("given", ["memory:", None, EmbeddedDeployment])
+def test_a_session_is_over_a_deployment(session: type[Any], given: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r'connect\("memory:"\)'):
+        session(given)
 
 
 @pytest.mark.parametrize("read", ["all", "first", "one", "count"])

@@ -31,6 +31,8 @@ def connect(
         if not url:
             raise DeploymentError("no URL: pass one to connect(), or set CONVEX_URL")
         admin_key = admin_key or os.environ.get("CONVEX_ADMIN_KEY")
+    if not isinstance(url, str):
+        raise DeploymentError(f"a URL is a string, got {type(url).__name__}")
     if url in ("memory:", "sqlite://", "sqlite:///:memory:"):
         return EmbeddedDeployment()
     try:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
-__all__ = ["Deployment", "Port"]
+__all__ = ["Deployment", "Port", "check_deployment"]
 
 
 class Port(Protocol):
@@ -65,3 +66,10 @@ class Deployment(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def check_deployment(deployment: Deployment) -> Deployment:
+    """The deployment. Raises InvalidRequestError for anything else, such as its URL."""
+    if not isinstance(deployment, Deployment):
+        raise InvalidRequestError(f'a deployment is needed, such as connect("memory:"), got {type(deployment).__name__}')
+    return deployment

@@ -106,6 +106,7 @@ def test_url_and_key_come_from_the_environment(
         ({"deployment_url": "", "admin_auth_token": SECRET}, DeploymentError),
         ({"deployment": "memory:", "deployment_url": URL}, InvalidRequestError),
         ({"deployment": "memory:", "admin_auth_token": SECRET}, InvalidRequestError),
+        ({"deployment": URL}, InvalidRequestError),
         ({"deployment": "memory:", "id": " "}, InvalidRequestError),
         ({"deployment": "memory:", "id": None}, InvalidRequestError),
         ({"deployment": "memory:", "tables": {"mastra_thread": "threads"}}, InvalidRequestError),
@@ -115,7 +116,7 @@ def test_url_and_key_come_from_the_environment(
 )
 def test_a_store_that_cannot_work_is_refused(store: type[Any], options: dict[str, Any], error: type[Exception]) -> None:
     with connect("memory:") as deployment:
-        given = {**options, "deployment": deployment} if "deployment" in options else options
+        given = {**options, "deployment": deployment} if options.get("deployment") == "memory:" else options
         with pytest.raises(error) as caught:
             store(**{"id": "x", **given})
     assert isinstance(caught.value, ConvexORMError)
