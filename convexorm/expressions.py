@@ -237,7 +237,7 @@ class Column(_Operand[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
     `name` is the attribute's, `field` the Convex field's. On a persistent instance the value is converted from the loaded
-    document at first access, so reading a thousand rows costs nothing for the columns nobody looks at.
+    document at first access, so reading a thousand rows converts nothing that nobody looks at.
     """
 
     def __init__(
@@ -296,8 +296,16 @@ class Column(_Operand[T]):
         state = instance._state
         if state.document is None:
             raise AttributeError(f"{owner.__name__}.{self.name} is not set")
+        attributes = instance.__dict__
+        if len(attributes) == 1:  # only `_state`: the first look takes along what needs no conversion
+            stored = state.document.get
+            for name, field, kind in owner.__as_is__:
+                if type(value := stored(field)) is kind:
+                    attributes[name] = value
+            if self.name in attributes:
+                return attributes[self.name]  # type: ignore[no-any-return]
         value = self.load(state.document.get(self.field, MISSING))
-        instance.__dict__[self.name] = value
+        attributes[self.name] = value
         if self.type.mutable:
             state.touch(instance)
         return value

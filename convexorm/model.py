@@ -176,12 +176,13 @@ class Model:
     __primary_index__: ClassVar[str] = "by_id"
     __validated__: ClassVar[bool] = False
     __mutable__: ClassVar[tuple[str, ...]] = ()
+    __as_is__: ClassVar[tuple[tuple[str, str, type], ...]] = ()
     _declared: ClassVar[Mapping[str, tuple[Any, _Field]]] = {}
     _state: InstanceState
 
-    convex_id: Mapped[str | None] = _system_field("convex_id", "_id", types.PlainType[str](String()))
+    convex_id: Mapped[str | None] = _system_field("convex_id", "_id", types.PlainType(str, String()))
     """The document's `_id`; None before the first commit."""
-    creation_time: Mapped[float | None] = _system_field("creation_time", "_creationTime", types.PlainType[float](Number()))
+    creation_time: Mapped[float | None] = _system_field("creation_time", "_creationTime", types.PlainType(float, Number()))
     """The document's `_creationTime` in milliseconds since the epoch; None before the first commit."""
 
     def __init_subclass__(
@@ -283,6 +284,7 @@ def _declare(cls: type[Model], table: str, primary_key: str | tuple[str, ...] | 
     cls.__key__ = (primary_key,) if isinstance(primary_key, str) else tuple(primary_key or ())
     cls.__primary_index__ = _primary_index(cls.__table__, columns, cls.__key__)
     cls.__mutable__ = tuple(name for name, column in columns.items() if column.type.mutable)
+    cls.__as_is__ = tuple((name, column.field, column.type.as_is) for name, column in columns.items() if column.type.as_is)
     cls.__validated__ = any(details.validator is not None for _, details in cls._declared.values())
     these = {
         name: attrs.field(

@@ -62,13 +62,15 @@ T = TypeVar("T")
 class ColumnType(Generic[T]):
     """Converts the values of one column.
 
-    `mutable` says that what `load` returns can be changed in place, `holds_none` that `None` is a value like any other.
+    `mutable` says that what `load` returns can be changed in place, `holds_none` that `None` is a value like any other,
+    `as_is` that `load` returns objects of exactly this class as they are.
     """
 
     validator: Validator
     mutable: ClassVar[bool] = False
     json_text: ClassVar[bool] = False
     holds_none: ClassVar[bool] = False
+    as_is: type | None = None
 
     def dump(self, value: T) -> Value:
         """The Convex value for an attribute's value. Raises ValidationError where there is none."""
@@ -91,7 +93,8 @@ class ColumnType(Generic[T]):
 class PlainType(ColumnType[T]):
     """str, bool, bytes: the same object on both sides."""
 
-    def __init__(self, validator: Validator) -> None:
+    def __init__(self, kind: type[T], validator: Validator) -> None:
+        self.as_is = kind
         self.validator = validator
 
 
@@ -99,6 +102,7 @@ class FloatType(ColumnType[float]):
     """float as float64; ints and numpy numbers count."""
 
     validator = schema.Number()
+    as_is = float
 
     def dump(self, value: float) -> Value:
         if type(value) is float or isinstance(value, bool) or not isinstance(value, Real):
@@ -113,6 +117,7 @@ class IntType(ColumnType[int]):
     """int as float64, which holds integers up to 2**53 exactly. `Int64` is for larger ones."""
 
     validator = schema.Number()
+    as_is = int
 
     def dump(self, value: int) -> Value:
         if type(value) is int or isinstance(value, bool):
@@ -194,6 +199,8 @@ class IsoDatetimeType(ColumnType[datetime]):
     def load(self, value: Value) -> datetime:
         if isinstance(value, str):
             time = datetime.fromisoformat(value)
+            if time.tzinfo is UTC:
+                return time
             return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
         return TimestampType().load(value)
 
@@ -450,13 +457,13 @@ def _refused(expected: str, value: object) -> Any:
 # -- from annotation to type ---------------------------------------------------------------------------------------
 
 _SCALARS: dict[Any, ColumnType[Any]] = {
-    str: PlainType[str](schema.String()),
-    bool: PlainType[bool](schema.Boolean()),
-    bytes: PlainType[bytes](schema.Bytes()),
+    str: PlainType(str, schema.String()),
+    bool: PlainType(bool, schema.Boolean()),
+    bytes: PlainType(bytes, schema.Bytes()),
     float: FloatType(),
     int: IntType(),
     datetime: TimestampType(),
-    ConvexInt64: PlainType[ConvexInt64](schema.Int64()),
+    ConvexInt64: PlainType(ConvexInt64, schema.Int64()),
     Any: AnyType(),
     object: AnyType(),
     dict: AnyType(schema.Record(AnyValue())),
