@@ -1,7 +1,8 @@
 /**
  * What a session calls: `orm:read`, `orm:commit` and `orm:search`, described in `docs/wire.md`.
  *
- * To add them to a Convex project, copy this file and the folder `orm` next to the project's `schema.ts`.
+ * To add them to a Convex project, copy this file and the folder `orm` next to the project's `schema.ts`. Under another name, tell
+ * `ormFunctions` the path, such as "lib/store", and `connect` the same as `functions`.
  */
 import { ormFunctions } from "./orm/functions";
 import schema from "./schema";

@@ -137,6 +137,10 @@ class _Operand(Generic[T]):
     def _compare(self, op: Operator, value: object) -> Condition:
         raise NotImplementedError
 
+    def _bounded(self, op: Operator, stored: Value | Missing) -> Condition:
+        """`_compare` with a value as it is stored, of whatever type."""
+        raise NotImplementedError
+
     def _member(self, values: Iterable[object]) -> Condition:
         raise NotImplementedError
 
@@ -182,22 +186,16 @@ class _Operand(Generic[T]):
 
     def startswith(self, prefix: str) -> Condition:
         """A string that begins with `prefix`: a range, so an index can serve it."""
-        if not prefix:
-            return Combined("and", (self._compare("gte", ""), self._compare("lt", _AFTER_STRINGS)))
-        return Combined("and", (self._compare("gte", prefix), self._compare("lt", _following(prefix))))
-
-
-_AFTER_STRINGS = b""
-"""The least value behind every string."""
+        return Combined("and", (self._compare("gte", prefix), self._bounded("lt", _following(prefix))))
 
 
 def _following(prefix: str) -> Value:
-    """The least value behind every string that begins with `prefix`."""
+    """The least value behind every string that begins with `prefix`: the empty bytes, where no string is."""
     for end in range(len(prefix) - 1, -1, -1):
         code = ord(prefix[end]) + 1
         if code <= 0x10FFFF:
             return prefix[:end] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
-    return _AFTER_STRINGS
+    return b""
 
 
 class Path(_Operand[Any]):
@@ -211,7 +209,10 @@ class Path(_Operand[Any]):
         return Path(self._column, (*self._steps, step))
 
     def _compare(self, op: Operator, value: object) -> Condition:
-        return Comparison(self._column.field, op, _dumped(value), self._steps)
+        return self._bounded(op, _dumped(value))
+
+    def _bounded(self, op: Operator, stored: Value | Missing) -> Condition:
+        return Comparison(self._column.field, op, stored, self._steps)
 
     def _member(self, values: Iterable[object]) -> Condition:
         return Membership(self._column.field, tuple(map(_dumped, values)), self._steps)
@@ -344,7 +345,10 @@ class Column(_Operand[T]):
     def _compare(self, op: Operator, value: object) -> Condition:
         if value is None and self._stored_either_way:  # missing and null are neighbours, and come before everything
             return Comparison(self.field, _EITHER_NONE[op], None)
-        return Comparison(self.field, op, self._operand(value))
+        return self._bounded(op, self._operand(value))
+
+    def _bounded(self, op: Operator, stored: Value | Missing) -> Condition:
+        return Comparison(self.field, op, stored)
 
     def _member(self, values: Iterable[object]) -> Condition:
         values = list(values)
@@ -352,8 +356,6 @@ class Column(_Operand[T]):
         return Combined("or", (condition, self._compare("eq", None))) if None in values else condition
 
     def _operand(self, value: object) -> Value | Missing:
-        if value is _AFTER_STRINGS:
-            return value
         if value is None and not self.nullable:
             return self.dump(None) if self.type.holds_none else MISSING
         dumped = self.dump(value)

@@ -61,7 +61,8 @@ def field(
     is the Convex field's, where it differs from the attribute's. `type` overrides how values are stored. `none` says how
     `None` is stored: `"absent"` (no field), `"null"`, or `"either"` (written as no field; null is accepted and read too).
     `optional` lets the schema accept documents without the field although the model always writes it. `validator` is an
-    attrs validator, run by the constructor and before a commit.
+    attrs validator, run by the constructor and before a commit of the instance; `update` and `bulk_upsert`, which have no
+    instances, pass it by.
     """
     return _Field(name, type, none, optional, default, factory, validator)
 

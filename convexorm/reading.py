@@ -201,7 +201,9 @@ class AsyncReading:
         """The `limit` (1 to 256) documents nearest to `vector` in a vector index, by cosine similarity, best first.
 
         `where` is an equality on a filter field of the index, or several joined by `|`. Convex searches approximately,
-        an embedded deployment exactly. Raises IndexRangeError for any other condition.
+        an embedded deployment exactly. Raises IndexRangeError for any other condition, ValidationError for a vector of
+        another length or with what is no finite number, LimitExceeded for another limit or more than 64 equalities, and
+        InvalidRequestError for what is no vector index.
         """
         if not isinstance(index, VectorIndex) or index.model is None or not issubclass(index.model, Model):
             raise InvalidRequestError("search takes a vector index of a model, such as Document.by_embedding")

@@ -391,6 +391,8 @@ def check_search(search: Search) -> VectorIndexDef:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
     if not all(isinstance(number, Real) and math.isfinite(number) for number in search.vector):
         raise ValidationError("a vector holds finite numbers only", table=table, field=index.field)
+    if isinstance(search.limit, bool) or not isinstance(search.limit, int):
+        raise ValidationError(f"limit is a whole number from 1 to {MAX_SEARCH_RESULTS}", table=table)
     if not 1 <= search.limit <= MAX_SEARCH_RESULTS:
         raise LimitExceeded("results of a vector search", maximum=MAX_SEARCH_RESULTS, actual=search.limit, table=table)
     if len(search.filter) > MAX_SEARCH_CLAUSES:

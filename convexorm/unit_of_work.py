@@ -163,8 +163,7 @@ class AsyncUnitOfWork(AsyncReading):
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
         model = type(instance)
-        if not model.__key__:
-            raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
+        _check_keyed(model)
         kept = tuple(self._field(model, name) for name in keep)
         self._adopt(instance)
 
@@ -188,7 +187,7 @@ class AsyncUnitOfWork(AsyncReading):
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
 
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
-        values when it is applied.
+        values when it is applied. Attrs validators see instances, so not what is set here.
         """
         table, at = self._table(model), self._target(model, key)
         columns = {name: self._column(model, name) for name in (*values, *(expected or ()))}
@@ -210,18 +209,21 @@ class AsyncUnitOfWork(AsyncReading):
     async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys at once, in one commit and without instances.
 
-        `rows` are attributes by name; those left out take their defaults. What is pending in the session stays pending.
+        `rows` are attributes by name; those left out take their defaults, and attrs validators do not see them. What is
+        pending in the session stays pending.
         """
+        _check_keyed(model)
         columns, table = model.__columns__, self._table(model)
         writes: list[Write] = []
         for row in rows:
+            if not row.keys() <= columns.keys():
+                self._column(model, min(row.keys() - columns.keys()))
             document: dict[str, Value] = {}
             for name, column in columns.items():
                 value = column.dump(row[name] if name in row else column.default())
                 if value is not MISSING:
                     document[column.field] = value
-            key = tuple(document[columns[name].field] for name in model.__key__)
-            writes.append(Upsert(table, Key(model.__primary_index__, key), document))
+            writes.append(Upsert(table, Key(model.__primary_index__, tuple(key_of(model, document))), document))
         if writes:
             await self._port.commit(Commit(uuid4().hex, writes))
 
@@ -513,6 +515,11 @@ def _validate(instance: Model) -> None:
 def _holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
     return any(name in instance.__dict__ for name in instance.__mutable__)
+
+
+def _check_keyed(model: type[Model]) -> None:
+    if not model.__key__:
+        raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
 
 
 def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missing]]:

@@ -34,6 +34,7 @@ from convexorm import (
     StaleDataError,
     ValidationError,
     and_,
+    connect,
     or_,
 )
 from convexorm.deployments.base import Port
@@ -930,6 +931,32 @@ async def test_upsert_needs_a_primary_key_and_known_attributes(session: AsyncSes
         await session.upsert(Note(id="n"), keep=["nothing"])
 
 
+async def test_bulk_upsert_stores_rows_by_their_keys_at_once(open_: Open) -> None:
+    await save(open_(), Note(id="a", title="old", body="gone"))
+    session = open_()
+    await session.add(Note(id="pending"))
+    await session.bulk_upsert(Note, ({"id": id_, "title": "new"} for id_ in "ab"))
+    found = await open_().all(Note.query().full_scan())
+    assert [(note.id, note.title, note.body) for note in found] == [("a", "new", ""), ("b", "new", "")]
+
+
+@pytest.mark.parametrize(
+    ("model", "row", "error", "words"),
+    [
+        (Note, {"id": "x", "titel": "t"}, ValidationError, "titel: no such attribute; the attributes are id, title"),
+        (Note, {"title": "t"}, ValidationError, "id: required"),
+        (Note, {"id": "x", "title": 3}, ValidationError, "title"),
+        (Task, {"text": "t", "owner_id": "u"}, InvalidRequestError, "Task has no primary key"),
+    ],
+)
+async def test_bulk_upsert_refuses_all_for_one_bad_row(
+    open_: Open, model: Any, row: dict[str, Any], error: type[ConvexORMError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        await open_().bulk_upsert(model, [{"id": "good"}, row] if model is Note else [row])
+    assert await open_().count(Note.query().full_scan()) == 0
+
+
 async def test_update_sets_attributes_without_reading(open_: Open) -> None:
     session = open_()
     (task,) = tasks("a", rank=1.0)
@@ -1451,6 +1478,9 @@ async def test_search_filters_by_equality_on_filter_fields(open_: Open) -> None:
         ([1.0, 0.0, "x"], {}, ValidationError),
         ([1.0, 0.0, 0.0], {"limit": 257}, LimitExceeded),
         ([1.0, 0.0, 0.0], {"limit": 0}, LimitExceeded),
+        ([1.0, 0.0, 0.0], {"limit": "3"}, ValidationError),
+        ([1.0, 0.0, 0.0], {"limit": 2.0}, ValidationError),
+        ([1.0, 0.0, 0.0], {"limit": True}, ValidationError),
         ([1.0, 0.0, 0.0], {"where": Chunk.text == "x"}, IndexRangeError),
         ([1.0, 0.0, 0.0], {"where": Chunk.kind > "x"}, IndexRangeError),
         ([1.0, 0.0, 0.0], {"where": or_(*(Chunk.kind == str(n) for n in range(65)))}, LimitExceeded),
@@ -1461,6 +1491,14 @@ async def test_a_search_the_index_cannot_answer_is_refused(
 ) -> None:
     with pytest.raises(error):
         await session.search(Chunk.by_embedding, vector, **options)
+
+
+def test_the_functions_may_be_in_another_module(models_host: Host) -> None:
+    with connect(models_host.url, models_host.key, functions="lib/store") as deployment, Session(deployment) as session:
+        session.delete_all(Chunk.query().full_scan())
+        session.add(Chunk(text="x", kind="x", embedding=[1.0, 0.0, 0.0]))
+        session.commit()
+        assert [hit.item.text for hit in session.search(Chunk.by_embedding, [2.0, 0.0, 0.0])] == ["x"]
 
 
 # -- both faces ----------------------------------------------------------------------------------------------------

@@ -242,6 +242,8 @@ def test_a_membership_takes_several_values(values: Any) -> None:
 VALUE_ERRORS: dict[str, tuple[Any, str]] = {
     "a wrong type": (lambda: Task.rank >= "x", "rank"),  # type: ignore[operator]
     "a wrong type in by_index": (lambda: Task.query().by_index("by_owner", owner_id=1), "ownerId"),
+    "bytes for a text": (lambda: Task.text == b"", "text"),
+    "bytes for a number": (lambda: Task.rank == b"", "rank"),
     "a bool for a number": (lambda: Task.rank == True, "rank"),  # noqa: E712
     "a naive datetime": (lambda: Task.due >= datetime(2024, 1, 1), "due"),
     "NaN": (lambda: Task.rank == math.nan, "rank"),

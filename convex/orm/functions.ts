@@ -17,12 +17,14 @@ import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
 import { parseCommit, parseReads, parseSearch, type Applied, type Result } from "./protocol";
 import { answer } from "./reads";
-import { hits } from "./search";
+import { hits, readAt } from "./search";
 import { Transaction } from "./transaction";
 import { apply, Commit } from "./writes";
 
-export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>) {
+/** `module` is the path of the file that exports the three: `search` calls `read` there. */
+export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, module = "orm") {
   const catalog = new Catalog(schema);
+  const readFunction = readAt(module);
 
   const read = internalQueryGeneric({
     handler: async ({ db }, request: Record<string, unknown>) => {
@@ -60,7 +62,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>) {
   const search = internalActionGeneric({
     handler: async (ctx, request: Record<string, unknown>) => ({
       version: VERSION,
-      hits: await hits(ctx, catalog, parseSearch(request)),
+      hits: await hits(ctx, catalog, readFunction, parseSearch(request)),
     }),
   });
 

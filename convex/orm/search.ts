@@ -10,23 +10,36 @@ import { invalid, overLimit, unknownIndex } from "./errors";
 import { RESULT_BYTES, VERSION } from "./limits";
 import type { Bound, Document, Read, Result, Search } from "./protocol";
 
-const read = makeFunctionReference<"query", { version: number; reads: Read[] }, { results: Result[] }>("orm:read");
+/** The function `read` of a module. */
+export const readAt = (module: string) =>
+  makeFunctionReference<"query", { version: number; reads: Read[] }, { results: Result[] }>(`${module}:read`);
 
+type ReadFunction = ReturnType<typeof readAt>;
 type ActionCtx = GenericActionCtx<AnyDataModel>;
 type Found = { _id: string; _score: number };
 
 /** Scores and documents, best first. A document deleted since the search is left out. */
-export async function hits(ctx: ActionCtx, catalog: Catalog, request: Search): Promise<[number, Document][]> {
+export async function hits(
+  ctx: ActionCtx,
+  catalog: Catalog,
+  read: ReadFunction,
+  request: Search,
+): Promise<[number, Document][]> {
   catalog.requireTable(request.table);
   const found = await nearest(ctx, request);
-  const documents = await documentsById(ctx, request.table, found);
+  const documents = await documentsById(ctx, read, request.table, found);
   return found.flatMap(({ _id, _score }): [number, Document][] => {
     const document = documents.get(_id);
     return document === undefined ? [] : [[_score, document]];
   });
 }
 
-async function documentsById(ctx: ActionCtx, table: string, found: Found[]): Promise<Map<string, Document>> {
+async function documentsById(
+  ctx: ActionCtx,
+  read: ReadFunction,
+  table: string,
+  found: Found[],
+): Promise<Map<string, Document>> {
   const documents = new Map<string, Document>();
   let missing = found.map(({ _id }) => _id);
   let bytes = 0;
