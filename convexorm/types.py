@@ -380,8 +380,18 @@ def _plain_at_any_depth(value: Any) -> Value:
 # -- structures ----------------------------------------------------------------------------------------------------
 
 
+class _Converter(cattrs.Converter):
+    """A converter to which an enum that is a str or an int too is an enum. cattrs' own goes by the other base."""
+
+    def get_unstructure_hook(self, type: Any, cache_result: bool = True) -> Any:
+        return _value_of if _is_enum(type) else super().get_unstructure_hook(type, cache_result)
+
+    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Any:
+        return _member_of if _is_enum(type) else super().get_structure_hook(type, cache_result)
+
+
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(
+    converter = _Converter(
         detailed_validation=False,
         unstruct_collection_overrides={set: _ordered, frozenset: _ordered, tuple: list},
     )
@@ -404,6 +414,18 @@ def _ordered(items: Iterable[Value]) -> list[Value]:
 
 def _is_literal(annotation: Any) -> bool:
     return typing.get_origin(annotation) is typing.Literal
+
+
+def _is_enum(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Enum)
+
+
+def _value_of(member: Enum) -> Value:
+    return member.value
+
+
+def _member_of(value: Value, enum: type[Enum]) -> Enum:
+    return enum(value)
 
 
 def _literal(value: Value, annotation: Any) -> Any:

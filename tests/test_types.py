@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum, IntEnum, IntFlag, StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,6 +56,29 @@ def everything(**changes: Any) -> Everything:
     return Everything(**{**values, **changes})
 
 
+class Kind(str, Enum):  # noqa: UP042  (as applications written for Python 3.10 have it)
+    A = "a"
+
+
+class Word(StrEnum):
+    A = "a"
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+class Bits(IntFlag):
+    ONE = 1
+    TWO = 2
+
+
+@attrs.define
+class Pair:
+    kind: Kind
+    number: Number
+
+
 ROUND_TRIPS: list[tuple[Any, Any, Value]] = [
     (str, "é", "é"),
     (bool, True, True),
@@ -70,6 +95,13 @@ ROUND_TRIPS: list[tuple[Any, Any, Value]] = [
     (UUID, UUID(UUID_TEXT), UUID_TEXT),
     (list[float], [1.0, 2.0], [1.0, 2.0]),
     (list[Color], [Color.RED], ["red"]),
+    (Kind, Kind.A, "a"),
+    (Word, Word.A, "a"),
+    (Number, Number.ONE, 1),
+    (Bits, Bits.TWO, 2),
+    (list[Word], [Word.A], ["a"]),
+    (dict[str, Number], {"x": Number.ONE}, {"x": 1}),
+    (Pair, Pair(Kind.A, Number.ONE), {"kind": "a", "number": 1}),
     (set[str], {"b", "a"}, ["a", "b"]),
     (frozenset[int], frozenset({2, 1}), [1, 2]),
     (tuple[str, int], ("a", 1), ["a", 1]),
@@ -100,6 +132,7 @@ def test_a_value_is_stored_in_its_convex_form_and_loaded_back(annotation: Any, v
     loaded = type_.load(stored)
     assert loaded == value
     assert type(loaded) is type(value)
+    assert readable(loaded) == readable(value)  # a member of a str enum equals its text
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2109, 1, 1), timezones=st.timezones()))
