@@ -256,7 +256,7 @@ class Upsert:
 
 @attrs.define
 class Patch:
-    """Change some fields of a document."""
+    """Change some fields of a document; with `unique`, StaleDataError if another one holds that key."""
 
     table: Table
     at: Target
@@ -264,6 +264,7 @@ class Patch:
     unset: tuple[str, ...] = ()
     expect: Expect = attrs.field(factory=dict, repr=False)
     missing: Literal["fail", "skip"] = "fail"
+    unique: Key | None = None
 
 
 @attrs.define
@@ -415,8 +416,7 @@ def _check_key(table: Table, target: Target | None) -> None:
 
 
 def _check_insert(write: Insert) -> None:
-    if write.unique is not None:
-        _check_key(write.table, write.unique)
+    _check_key(write.table, write.unique)
     write.table.check(write.doc)
 
 
@@ -427,6 +427,7 @@ def _check_upsert(write: Upsert) -> None:
 
 def _check_patch(write: Patch) -> None:
     _check_key(write.table, write.at)
+    _check_key(write.table, write.unique)
     for name, value in write.set.items():
         write.table.check_field(name, value)
     for name in write.unset:

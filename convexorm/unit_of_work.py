@@ -7,7 +7,7 @@ fields it overwrites to be what they were.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -202,7 +202,9 @@ class AsyncUnitOfWork(AsyncReading):
         expect: Expect = {columns[name].field: columns[name].dump(value) for name, value in (expected or {}).items()}
         if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
             table.check_size(set_)
-        patch = Patch(table, at, set_, tuple(unset), expect, missing="skip" if missing_ok else "fail")
+        known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
+        unique = _new_key(model, known, set_, unset)
+        patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", unique)
         self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
         return DONE
 
@@ -461,7 +463,8 @@ class AsyncUnitOfWork(AsyncReading):
             table = self._table(type(instance))
             if any(map(_may_be_large, set_.values())):
                 table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
-            patch = Patch(table, document["_id"], set_, unset, expect)
+            unique = _new_key(type(instance), document, set_, unset)
+            patch = Patch(table, document["_id"], set_, unset, expect, unique=unique)
             patches.append(_Operation(lambda patch=patch: patch, self._patched(instance), instance))  # type: ignore[misc]
         return patches
 
@@ -520,6 +523,14 @@ def _holds_mutable(instance: Model) -> bool:
 def _check_keyed(model: type[Model]) -> None:
     if not model.__key__:
         raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
+
+
+def _new_key(model: type[Model], document: Document, set_: Mapping[str, Value], unset: Collection[str]) -> Key | None:
+    """The primary key that a change gives a document, if it concerns the key at all: no other may have it."""
+    if not any(field in set_ or field in unset for field in (model.__columns__[name].field for name in model.__key__)):
+        return None
+    changed = {field: value for field, value in {**document, **set_}.items() if field not in unset}
+    return Key(model.__primary_index__, tuple(key_of(model, changed)))
 
 
 def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missing]]:

@@ -246,7 +246,11 @@ def _encode_upsert(write: Upsert) -> Json:
 
 
 def _encode_patch(write: Patch) -> Json:
-    encoded = _encode_guarded("patch", write, **({"unset": list(write.unset)} if write.unset else {}))
+    encoded = _encode_guarded("patch", write)
+    if write.unset:
+        encoded["unset"] = list(write.unset)
+    if write.unique is not None:
+        encoded["unique"] = _encode_key(write.unique)
     return _with_packed(encoded, write.table, "set", write.set)
 
 

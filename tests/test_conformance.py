@@ -664,6 +664,33 @@ async def test_a_changed_primary_key_is_found_under_its_new_value_only(session: 
     assert await session.get(Note, "new") is note
 
 
+@pytest.mark.parametrize("how", ["changed", "set unread"])
+async def test_a_primary_key_is_not_changed_to_one_that_is_taken(open_: Open, how: str) -> None:
+    await save(open_(), Note(id="a"), Note(id="b", title="b"))
+    session = open_()
+
+    async def move(to: str) -> None:
+        if how == "changed":
+            note = await session.get(Note, "b")
+            assert note is not None
+            note.id = to
+            note.title = "moved"
+        else:
+            await session.update(Note, "b", {"id": to, "title": "moved"})
+        await session.commit()
+
+    with pytest.raises(StaleDataError) as refused:
+        await move("a")
+    assert (refused.value.reason, refused.value.table) == ("exists", "notes")
+    by_id = Note.query().by_index("by_note_id")
+    assert [(note.id, note.title) for note in await open_().all(by_id)] == [("a", ""), ("b", "b")]
+    await session.rollback()
+    await move("b")
+    await session.rollback()
+    await move("c")
+    assert [(note.id, note.title) for note in await open_().all(by_id)] == [("a", ""), ("c", "moved")]
+
+
 async def test_instances_belong_to_one_session(open_: Open) -> None:
     session, other = open_(), open_()
     (task,) = tasks("a")

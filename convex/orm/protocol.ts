@@ -235,7 +235,7 @@ const writes = {
     keep: optional(list(text)),
     returning: optional(flag),
   }),
-  patch: shape({ op: oneOf("patch"), ...changing, set: fields, packed, unset: optional(list(text)) }),
+  patch: shape({ op: oneOf("patch"), ...changing, set: fields, packed, unset: optional(list(text)), unique: optional(key) }),
   replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed }),
   delete: shape({ op: oneOf("delete"), ...changing }),
   deleteRange: shape({

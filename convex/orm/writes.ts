@@ -83,11 +83,13 @@ const handlers: { [O in Op]: Handler<O> } = {
   },
 
   async patch({ transaction }, write, position) {
-    const { table, set, unset = [] } = write;
+    const { table, set, unset = [], unique } = write;
     if (unset.some((field) => Object.hasOwn(set, field))) {
       throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
     }
     return await change(transaction, write, position, async (old) => {
+      const holder = unique === undefined ? null : await transaction.first(table, unique);
+      if (holder !== null && holder._id !== old._id) throw stale(position, table, { reason: "exists" });
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
       await transaction.patch(position, table, old, { ...set, ...removed });
     });

@@ -38,7 +38,7 @@ async def applied_at_once(handler: Handler, reader: Reader, write: Write) -> App
         if insertion is None or address is None or write.doc.get("id") != address.id:
             return None
         return await insertion(handler, write, address)
-    if not isinstance(write, Patch) or write.unset:
+    if not isinstance(write, Patch) or write.unset or write.unique:
         return None
     if write.table.name == "mastra_schedules":
         return await _claim(handler, write)

@@ -166,6 +166,9 @@ class Writer:
         if found is None:
             return False
         address, before = found
+        holder = None if write.unique is None else await self._find(write.table, write.unique)
+        if holder is not None and holder[0] != address:
+            raise StaleDataError(table=write.table.name, reason="exists", write=place)
         after = {name: value for name, value in {**before, **write.set}.items() if name not in write.unset}
         await self._put(write.table, address, before, after)
         return True

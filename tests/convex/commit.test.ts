@@ -212,6 +212,22 @@ describe("writes", () => {
     expect(await refusal(here.commit(both))).toMatchObject({ code: "Invalid" });
   });
 
+  it("patch gives no document the key of another", async () => {
+    const here = await withItem();
+    await here.commit({ op: "insert", table: "items", doc: { rank: 2 } });
+    const patch = (rank: number): Write => ({
+      op: "patch",
+      table: "items",
+      at: at(1),
+      set: { rank, text: "new" },
+      unique: at(rank),
+    });
+    expect(await refusal(here.commit(patch(2)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
+    expect(await here.all("items")).toEqual([{ rank: 1 }, { rank: 2 }]);
+    await here.commit(patch(1), patch(3));
+    expect(await here.all("items")).toEqual([{ rank: 3, text: "new" }, { rank: 2 }]);
+  });
+
   it("replace and delete say whether the document was there", async () => {
     const here = await withItem();
     const replace: Write = { op: "replace", table: "items", at: at(1), doc: { rank: 9 }, missing: "skip" };

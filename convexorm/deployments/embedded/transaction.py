@@ -256,6 +256,10 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        if write.unique is not None:
+            holder = self._find(stored, write.table, write.unique)
+            if holder is not None and holder.tick != row.tick:
+                raise StaleDataError(table=write.table.name, reason="exists", write=position)
         fields = {**row.fields, **write.set}
         for name in write.unset:
             fields.pop(name, None)
