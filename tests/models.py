@@ -103,7 +103,7 @@ class Anything(Model, table="anything", primary_key="key"):
 class Chunk(Model, table="chunks"):
     text: Mapped[str]
     kind: Mapped[str]
-    embedding: Mapped[list[float]]
+    embedding: Mapped[list[float] | None] = field(default=None)
     by_embedding = VectorIndex("embedding", dimensions=3, filter_fields=("kind",))
 
 

@@ -1497,6 +1497,15 @@ async def test_search_filters_by_equality_on_filter_fields(open_: Open) -> None:
     assert [hit.item for hit in either] == [hit.item for hit in hits]
 
 
+async def test_search_passes_over_what_has_no_vector(open_: Open) -> None:
+    await chunks(open_())
+    await save(open_(), Chunk(text="none", kind="y"))
+    for where in (None, Chunk.kind == "y"):
+        hits = await open_().search(Chunk.by_embedding, [0.0, 1.0, 0.0], where=where)
+        assert [hit.item.text for hit in hits][:2] == ["y", "xy"]
+        assert "none" not in [hit.item.text for hit in hits]
+
+
 @pytest.mark.parametrize(
     ("vector", "options", "error"),
     [

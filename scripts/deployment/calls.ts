@@ -7,6 +7,7 @@ import { makeFunctionReference } from "convex/server";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
 import { QueryCache } from "./cache";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
+import { passOverMissingVectors } from "./vectors";
 import { CallError, exportValue, importArguments, requireResult, type Format } from "./values";
 
 export interface Call {
@@ -35,6 +36,7 @@ export class Host {
       modules: functions.importers(),
       transactionLimits: true,
     });
+    if (schema !== undefined) passOverMissingVectors(schema);
   }
 
   async answer(call: Call): Promise<Answer> {

@@ -68,7 +68,7 @@ export default defineSchema({
   chunks: defineTable({
     text: v.string(),
     kind: v.string(),
-    embedding: v.array(v.number()),
+    embedding: v.optional(v.array(v.number())),
   })
     .vectorIndex("by_embedding", { vectorField: "embedding", dimensions: 3, filterFields: ["kind"] }),
   convexorm_commits: defineTable({
