@@ -77,8 +77,8 @@ class Index:
 class VectorIndex:
     """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
 
-    `dimensions` is 2 to 4,096. The attribute holds a list of that many floats. `filter_fields` are attributes that a
-    search may ask to be equal to something.
+    `dimensions` is 2 to 4,096. The attribute holds a list of that many floats, or None where it may. `filter_fields` are
+    attributes that a search may ask to be equal to something.
     """
 
     def __init__(self, attribute: str, *, dimensions: int, filter_fields: tuple[str, ...] = ()) -> None:

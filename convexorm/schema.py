@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.values import (
@@ -316,6 +317,7 @@ class Table:
     indexes: tuple[IndexDef, ...] = ()
     vector_indexes: tuple[VectorIndexDef, ...] = ()
     _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
+    _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
     vector_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
     _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
@@ -346,6 +348,10 @@ class Table:
         set_(self, "_acceptors", {name: prop.validator.accepts for name, prop in self.fields.items()})
         vectors = tuple(name for name, prop in self.fields.items() if prop.validator == Array(Number()))
         set_(self, "vector_fields", vectors)
+        lengths: dict[str, set[int]] = {}
+        for vector_index in self.vector_indexes:
+            lengths.setdefault(vector_index.field, set()).add(vector_index.dimensions)
+        set_(self, "_vector_lengths", lengths)
         set_(self, "_required", frozenset(name for name, prop in self.fields.items() if not prop.optional))
         set_(self, "_by_name", {**BUILT_IN_INDEXES, **{index.name: index.fields for index in self.indexes}})
 
@@ -424,6 +430,11 @@ class Table:
             raise LimitExceeded(
                 f"{name}: {error.limit}", maximum=error.maximum, actual=error.actual, table=self.name
             ) from None
+        lengths = self._vector_lengths.get(name)
+        if lengths is not None and isinstance(value, list | np.ndarray) and len(value) not in lengths:
+            right = " or ".join(f"{length:,}" for length in sorted(lengths))
+            problem = f"a vector of {len(value):,}, its index has {right} dimensions"
+            raise ValidationError(problem, table=self.name, field=name)
 
     def _mismatch(self, name: str, value: Value) -> ValidationError:
         problem = f"expected {self.fields[name].noun}, got {_kind(value)}"

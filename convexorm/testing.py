@@ -53,7 +53,8 @@ class Factory(Generic[M]):
 
     Attributes that are neither given nor have defaults are filled by their type, from the number of the entity (from 1):
     `"text-1"`, `1`, `1.0`, `False`, a datetime a second after the one before, `[]`, `{}`. A callable stands for a value
-    made from the number. Raises TypeError for an attribute of a type it cannot make up.
+    made from the number; a vector with an index has its dimensions. Raises TypeError for an attribute of a type it cannot
+    make up.
     """
 
     def __init__(self, model: type[M], **attributes: Any) -> None:
@@ -68,8 +69,13 @@ class Factory(Generic[M]):
         values = {name: value(number) if callable(value) else value for name, value in given.items()}
         for name, column in self.model.__columns__.items():
             if name not in values and not column.has_default:
-                values[name] = _made_up(column, number)
+                values[name] = self._vector(column) or _made_up(column, number)
         return self.model(**values)
+
+    def _vector(self, column: Column[Any]) -> list[float] | None:
+        indexes = self.model.__table__.vector_indexes
+        dimensions = next((index.dimensions for index in indexes if index.field == column.field), None)
+        return None if dimensions is None or column.nullable else [1.0] * dimensions
 
     def batch(self, size: int, **attributes: Any) -> list[M]:
         """The next `size` entities, transient."""

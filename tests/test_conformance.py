@@ -1497,6 +1497,22 @@ async def test_search_filters_by_equality_on_filter_fields(open_: Open) -> None:
     assert [hit.item for hit in either] == [hit.item for hit in hits]
 
 
+@pytest.mark.parametrize("vector", [[1.0, 2.0], [], np.ones(4), np.ones(4, dtype=np.float32)], ids=len)
+async def test_a_vector_of_another_length_than_its_index_is_refused(open_: Open, vector: Any) -> None:
+    problem = f"chunks.embedding: a vector of {len(vector)}, its index has 3 dimensions"
+    await save(open_(), Chunk(text="x", kind="x", embedding=[1.0, 0.0, 0.0]))
+    session = open_()
+    await session.add(Chunk(text="y", kind="y", embedding=vector))
+    with pytest.raises(ValidationError, match=problem):
+        await session.commit()
+    await session.rollback()
+    found = await session.one(Chunk.query().full_scan())
+    found.embedding = vector
+    with pytest.raises(ValidationError, match=problem):
+        await session.commit()
+    assert (await open_().one(Chunk.query().full_scan())).embedding == [1.0, 0.0, 0.0]
+
+
 async def test_search_passes_over_what_has_no_vector(open_: Open) -> None:
     await chunks(open_())
     await save(open_(), Chunk(text="none", kind="y"))

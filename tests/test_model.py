@@ -50,7 +50,7 @@ def test_indexes_are_named_by_their_attribute_and_hold_field_names() -> None:
         IndexDef("by_rank", ("rank",)),
     )
     assert Chunk.__table__.vector_indexes == (VectorIndexDef("by_embedding", "embedding", 3, ("kind",)),)
-    assert Chunk.__table__.fields["embedding"] == Property(Array(Number()))
+    assert Chunk.__table__.fields["embedding"] == Property(Array(Number()), optional=True)
 
 
 def test_none_is_declared_the_way_it_is_stored() -> None:

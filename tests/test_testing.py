@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from convexorm import Session, StaleDataError, ValidationError
+from convexorm import Mapped, Model, Session, StaleDataError, ValidationError, VectorIndex
 from convexorm.testing import Factory, fake_async_session, fake_session
 from tests.models import Counter, Everything, Note, Task
 
@@ -56,4 +56,10 @@ def test_a_factory_names_what_it_cannot_make_up() -> None:
         Factory(Everything)()
     with pytest.raises(ValidationError, match="no such attribute"):
         Factory(Counter)(nothing=1)
+
+    class Place(Model, table="places"):
+        vector: Mapped[list[float]]
+        by_vector = VectorIndex("vector", dimensions=4)
+
+    assert Factory(Place)().vector == [1.0] * 4
     assert Factory(Everything, at=datetime(2024, 1, 1, tzinfo=UTC))
