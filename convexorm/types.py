@@ -240,6 +240,8 @@ def _copied(value: Value) -> Value:
 def _as_json(value: object) -> object:
     if isinstance(value, datetime):
         return iso_timestamp(value)
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Real):
@@ -248,7 +250,7 @@ def _as_json(value: object) -> object:
 
 
 def json_text(value: object) -> str:
-    """Compact JSON text. Aware datetimes become ISO strings, as in JavaScript. ValidationError where JSON has no form."""
+    """Compact JSON text. Aware datetimes become ISO strings, as in JavaScript, enums their values. ValidationError where JSON has no form."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json)
     except (ValueError, TypeError, RecursionError) as error:
@@ -351,7 +353,9 @@ class MarkedJsonType(JsonType):
 
 
 def _plain(value: Any) -> Value:
-    """Tuples as lists, mappings as dicts, dates as ISO strings, numpy numbers as numbers; the rest as it is."""
+    """Tuples as lists, mappings as dicts, datetimes as ISO strings, enums as their values, numpy numbers as numbers; the
+    rest as it is.
+    """
     try:
         return _plain_at_any_depth(value)
     except RecursionError:
@@ -368,6 +372,8 @@ def _plain_at_any_depth(value: Any) -> Value:
         return [_plain_at_any_depth(item) for item in value]
     if isinstance(value, datetime):
         return iso_timestamp(value)
+    if isinstance(value, Enum):
+        return _plain_at_any_depth(value.value)
     if isinstance(value, Mapping):
         return {name: _plain_at_any_depth(item) for name, item in value.items()}
     if isinstance(value, str):

@@ -238,6 +238,14 @@ def test_integers_in_any_columns_come_back_as_integers() -> None:
     assert repr(loaded) == "[1.2345678901234568e+20, -9007199254740994.0, 9007199254740992]"
 
 
+@pytest.mark.parametrize("annotation", [Any, dict[str, Any], JsonText])
+def test_enums_within_json_are_their_values(annotation: Any) -> None:
+    type_ = column_type(annotation)
+    stored = type_.dump({"color": Color.RED, "kinds": [Kind.A, Word.A], "number": Number.ONE})
+    assert type_.load(stored) == {"color": "red", "kinds": ["a", "a"], "number": 1}
+    assert "Kind" not in repr(stored)
+
+
 def test_loading_never_hands_out_the_documents_own_object() -> None:
     stored: dict[str, Any] = {"a": [1.0]}
     loaded = column_type(Any).load(stored)
