@@ -250,7 +250,10 @@ def _as_json(value: object) -> object:
 
 
 def json_text(value: object) -> str:
-    """Compact JSON text. Aware datetimes become ISO strings, as in JavaScript, enums their values. ValidationError where JSON has no form."""
+    """Compact JSON text. Aware datetimes become ISO strings, as in JavaScript, and enums their values.
+
+    Raises ValidationError where JSON has no form.
+    """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_json)
     except (ValueError, TypeError, RecursionError) as error:
