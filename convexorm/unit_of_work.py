@@ -363,16 +363,19 @@ class AsyncUnitOfWork(AsyncReading):
             return
         self._unsettled = None
         done = set(map(id, sent.operations))
-        self._operations = [one for one in self._operations if id(one) not in done]
+        withdrawn: list[_Operation] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
             if instance is None or instance._state.session is self:
                 operation.applied(applied, write)
-                if instance is not None and not instance._state.deleted:
+                if instance is not None:
                     self._touched[id(instance)] = instance
-            elif isinstance(applied, Written) and isinstance(write, Insert):  # deleted since it was sent
-                delete = Delete(write.table, applied.id)
-                self._operations.append(_Operation(lambda delete=delete: delete, lambda applied, write: None))  # type: ignore[misc]
+            elif isinstance(applied, Written) and applied.created:  # deleted since it was sent
+                delete = Delete(write.table, applied.id, missing="skip")
+                withdrawn.append(_Operation(lambda delete=delete: delete, lambda applied, write: None))  # type: ignore[misc]
+        self._touched = {key: one for key, one in self._touched.items() if not one._state.deleted}
+        # what is pending now was asked for later, and may be about the same keys
+        self._operations = [*withdrawn, *(one for one in self._operations if id(one) not in done)]
 
     def _column(self, model: type[Model], name: str) -> Any:
         column = model.__columns__.get(name)
