@@ -28,6 +28,7 @@ from convexorm.schema import AnyOf, AnyValue, Property, Validator
 from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_SAFE_INTEGER,
+    MISSING,
     ConvexInt64,
     Missing,
     Value,
@@ -375,7 +376,7 @@ def _plain_at_any_depth(value: Any) -> Value:
         return [_plain_at_any_depth(item) for item in value]
     if isinstance(value, datetime):
         return iso_timestamp(value)
-    if isinstance(value, Enum):
+    if isinstance(value, Enum) and value is not MISSING:
         return _plain_at_any_depth(value.value)
     if isinstance(value, Mapping):
         return {name: _plain_at_any_depth(item) for name, item in value.items()}
