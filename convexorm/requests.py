@@ -256,7 +256,7 @@ class Upsert:
 
 @attrs.define
 class Patch:
-    """Change some fields of a document; with `unique`, StaleDataError if another one holds that key."""
+    """Change some fields of a document; with `unique`, StaleDataError if another one holds that key after the commit."""
 
     table: Table
     at: Target

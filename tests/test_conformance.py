@@ -52,6 +52,8 @@ from convexorm.requests import (
     Replace,
     Search,
     Upsert,
+    Write,
+    Written,
 )
 from convexorm.values import MISSING, ConvexInt64
 from tests.conftest import Host
@@ -691,6 +693,30 @@ async def test_a_primary_key_is_not_changed_to_one_that_is_taken(open_: Open, ho
     assert [(note.id, note.title) for note in await open_().all(by_id)] == [("a", ""), ("c", "moved")]
 
 
+@pytest.mark.parametrize("reuse", ["deleted", "moved on", "swapped"])
+async def test_a_primary_key_that_is_free_after_the_commit_can_be_taken(open_: Open, reuse: str) -> None:
+    await save(open_(), Note(id="a", title="first"), Note(id="b", title="second"))
+    session = open_()
+    a, b = await session.get_many(Note, ["a", "b"])
+    assert a is not None
+    assert b is not None
+    b.id = "a"
+    if reuse == "deleted":
+        await session.delete(a)
+    else:
+        a.id = "c" if reuse == "moved on" else "b"
+    await session.commit()
+    found = {note.id: note.title for note in await open_().all(Note.query().full_scan())}
+    assert (
+        found
+        == {
+            "deleted": {"a": "second"},
+            "moved on": {"a": "second", "c": "first"},
+            "swapped": {"a": "second", "b": "first"},
+        }[reuse]
+    )
+
+
 async def test_instances_belong_to_one_session(open_: Open) -> None:
     session, other = open_(), open_()
     (task,) = tasks("a")
@@ -1142,6 +1168,20 @@ async def test_a_unique_key_sees_all_that_was_written_before(
         await port.commit(Commit(uuid4().hex, writes))
     assert (refused.value.reason, refused.value.write) == ("exists", len(writes) - 1)
     assert await open_().count(Anything.query().full_scan()) == (0 if together else 1)
+
+
+async def test_upserts_by_different_indexes_see_each_other(open_: Open, deployment: Deployment) -> None:
+    port, table = deployment.asynchronous, Anything.__table__
+    await port.commit(Commit(uuid4().hex, [Insert(table, {"key": "k", "a": 1.0})]))
+    writes: list[Write] = [
+        Insert(table, {"key": "other"}),
+        Upsert(table, Key("by_a", (5.0,)), {"key": "k", "a": 5.0}),
+        Insert(table, {"key": "more"}),
+        Upsert(table, Key("by_key", ("k",)), {"key": "k", "a": 2.0}),
+        Upsert(table, Key("by_a", (5.0,)), {"key": "l", "a": 5.0}),
+    ]
+    created = [one.created for one in await port.commit(Commit(uuid4().hex, writes)) if isinstance(one, Written)]
+    assert created == [True, True, True, False, False]
 
 
 class Lossy:

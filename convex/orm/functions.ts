@@ -52,6 +52,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
         for (const write of chunk) applied.push(await apply(under, write, position++));
         results.push(applied);
       }
+      await under.requireUnique();
       await under.tellCreationTimes();
       await ledger.record(commitId, results);
       await ledger.clean(Date.now());

@@ -7,7 +7,7 @@ import { invalid, rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
 import { unpacked } from "./packed";
-import type { Applied, Document, Expectation, Op, Write } from "./protocol";
+import type { Applied, Document, Expectation, Key, Op, Write } from "./protocol";
 import type { Transaction } from "./transaction";
 
 /** A commit under way, and what its deleteRanges have used of their budget. */
@@ -15,6 +15,9 @@ export class Commit {
   readonly ranges = { deletes: 0, bytes: 0, documents: 0 };
   /** Answers of the writes that ask for the creation time of a new document. */
   readonly #asking: { table: string; applied: [string, number | null, boolean?] }[] = [];
+
+  /** Keys that writes give to documents, to be theirs alone once all writes are applied. */
+  readonly unique: { position: number; table: string; key: Key }[] = [];
 
   constructor(readonly transaction: Transaction) {}
 
@@ -25,6 +28,16 @@ export class Commit {
 
   ask(table: string, applied: [string, number | null, boolean?]): void {
     this.#asking.push({ table, applied });
+  }
+
+  async requireUnique(): Promise<void> {
+    for (const { position, table, key } of this.unique) {
+      let holders = 0;
+      for await (const _ of this.transaction.scan({ table, index: key.index, eq: key.key })) {
+        holders += 1;
+        if (holders > 1) throw stale(position, table, { reason: "exists" });
+      }
+    }
   }
 
   /**
@@ -82,14 +95,14 @@ const handlers: { [O in Op]: Handler<O> } = {
     return [old._id, old._creationTime, false];
   },
 
-  async patch({ transaction }, write, position) {
+  async patch(commit, write, position) {
+    const { transaction } = commit;
     const { table, set, unset = [], unique } = write;
     if (unset.some((field) => Object.hasOwn(set, field))) {
       throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
     }
     return await change(transaction, write, position, async (old) => {
-      const holder = unique === undefined ? null : await transaction.first(table, unique);
-      if (holder !== null && holder._id !== old._id) throw stale(position, table, { reason: "exists" });
+      if (unique !== undefined) commit.unique.push({ position, table, key: unique });
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
       await transaction.patch(position, table, old, { ...set, ...removed });
     });

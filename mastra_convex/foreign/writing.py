@@ -68,6 +68,7 @@ class Writer:
         self._reader = Reader(handler)
         self._changes: dict[Address, _Change] = {}
         self._deleted = 0
+        self._unique: list[tuple[int, Table, Key]] = []
 
     async def commit(self, commit: Commit) -> list[Applied]:
         """Apply the writes. Raises StaleDataError, ValidationError and LimitExceeded with nothing written."""
@@ -77,6 +78,9 @@ class Writer:
                 return [at_once]
         await self._reader.prefetch(_known(write) for write in commit.writes)
         results = [await _HANDLERS[type(write)](self, place, write) for place, write in enumerate(commit.writes)]
+        for place, table, key in self._unique:
+            if len(await self._current(Read(Range(table, key.index, key.key), limit=2))) > 1:
+                raise StaleDataError(table=table.name, reason="exists", write=place)
         await self._flush()
         return results
 
@@ -166,9 +170,8 @@ class Writer:
         if found is None:
             return False
         address, before = found
-        holder = None if write.unique is None else await self._find(write.table, write.unique)
-        if holder is not None and holder[0] != address:
-            raise StaleDataError(table=write.table.name, reason="exists", write=place)
+        if write.unique is not None:
+            self._unique.append((place, write.table, write.unique))
         after = {name: value for name, value in {**before, **write.set}.items() if name not in write.unset}
         await self._put(write.table, address, before, after)
         return True

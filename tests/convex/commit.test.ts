@@ -212,20 +212,22 @@ describe("writes", () => {
     expect(await refusal(here.commit(both))).toMatchObject({ code: "Invalid" });
   });
 
-  it("patch gives no document the key of another", async () => {
+  it("patch gives no document the key that another has after the commit", async () => {
     const here = await withItem();
-    await here.commit({ op: "insert", table: "items", doc: { rank: 2 } });
-    const patch = (rank: number): Write => ({
+    const [second] = (await here.commit({ op: "insert", table: "items", doc: { rank: 2 } })) as [[string, null]];
+    const move = (id: string, rank: number): Write => ({
       op: "patch",
       table: "items",
-      at: at(1),
-      set: { rank, text: "new" },
+      at: { id },
+      set: { rank },
       unique: at(rank),
     });
-    expect(await refusal(here.commit(patch(2)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
+    expect(await refusal(here.commit(move(here.id, 2)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
     expect(await here.all("items")).toEqual([{ rank: 1 }, { rank: 2 }]);
-    await here.commit(patch(1), patch(3));
-    expect(await here.all("items")).toEqual([{ rank: 3, text: "new" }, { rank: 2 }]);
+    await here.commit(move(here.id, 2), move(second[0], 1), move(second[0], 1));
+    expect(await here.all("items")).toEqual([{ rank: 2 }, { rank: 1 }]);
+    await here.commit(move(here.id, 1), { op: "delete", table: "items", at: { id: second[0] } });
+    expect(await here.all("items")).toEqual([{ rank: 1 }]);
   });
 
   it("replace and delete say whether the document was there", async () => {

@@ -82,6 +82,8 @@ class Transaction:
         self._ticks: dict[str, int] = {}
         self._changes: dict[str, int] = {}
         self._pending: list[_Pending] = []
+        self._pending_column: str | None = None
+        self._unique: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
         self._deleted = 0
         self._ranged = 0
@@ -97,7 +99,17 @@ class Transaction:
             else:
                 self._pending.append(pending)
         self._flush()
+        for position, table, key in self._unique:
+            self._require_one(position, table, key)
         return self._results
+
+    def _require_one(self, position: int, table: Table, key: Key) -> None:
+        """Raise StaleDataError if several documents have a key that a write was to make a document's own."""
+        stored = self._stored(table)
+        span = span_of(Range(table, key.index, key.key), stored.columns.get(key.index, ""))
+        rows = self._connection.execute(f"SELECT 1 FROM {stored.name} WHERE {span.where} LIMIT 2", span.parameters)
+        if len(rows.fetchall()) > 1:
+            raise StaleDataError(table=table.name, reason="exists", write=position)
 
     # inserts and upserts, many at a time
 
@@ -112,20 +124,17 @@ class Transaction:
         if isinstance(write, Upsert) and (write.keep or whole is None or whole[1] != keys[whole[2]]):
             return None
         column = None if whole is None else whole[0]
-        if self._pending and (
-            self._pending[0].write.table is not write.table
-            or (
-                column is not None
-                and any(one.column not in (None, column) for one in self._pending[:1] + self._pending[-1:])
-            )
-        ):
+        other = column is not None and self._pending_column not in (None, column)
+        if self._pending and (other or self._pending[0].write.table is not write.table):
             self._flush()
+        self._pending_column = self._pending_column or column
         return _Pending(position, write, keys, column, b"" if whole is None else whole[1])
 
     def _flush(self) -> None:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
+        self._pending_column = None
         stored = self._stored(pending[0].write.table)
         column = next((one.column for one in pending if one.column is not None), None)
         place = None if column is None else list(stored.columns.values()).index(column)
@@ -257,9 +266,7 @@ class Transaction:
         if row is None:
             return False
         if write.unique is not None:
-            holder = self._find(stored, write.table, write.unique)
-            if holder is not None and holder.tick != row.tick:
-                raise StaleDataError(table=write.table.name, reason="exists", write=position)
+            self._unique.append((position, write.table, write.unique))
         fields = {**row.fields, **write.set}
         for name in write.unset:
             fields.pop(name, None)
