@@ -21,6 +21,7 @@ from uuid import UUID
 
 import attrs
 import cattrs
+import numpy as np
 
 from convexorm import schema
 from convexorm.errors import ConvexORMError, ValidationError
@@ -214,7 +215,7 @@ class FloatListType(ColumnType[list[float]]):
 
     def dump(self, value: list[float]) -> Value:
         if is_number_array(value):
-            return value
+            return value.copy()  # the attribute's own array may be changed in place
         if not isinstance(value, Sequence) or isinstance(value, str):
             return _refused("a list of floats", value)
         return [FloatType().dump(number) for number in value]
@@ -380,6 +381,8 @@ def _plain_at_any_depth(value: Any) -> Value:
         return _plain_at_any_depth(value.value)
     if isinstance(value, Mapping):
         return {name: _plain_at_any_depth(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.copy()
     if isinstance(value, str):
         return str(value)
     if isinstance(value, Real):

@@ -247,6 +247,27 @@ async def test_a_new_document_can_be_changed_in_place_after_its_commit(open_: Op
     assert found.tags == ["t"]
 
 
+async def test_numpy_arrays_are_changed_in_place_like_lists(open_: Open) -> None:
+    session = open_()
+    chunk = Chunk(text="x", kind="x", embedding=np.array([1.0, 0.0, 0.0]))  # type: ignore[arg-type]
+    note = Anything(key="k", a={"numbers": np.array([1.0])})
+    await save(session, chunk, note)
+
+    async def stored() -> Any:
+        fresh = open_()
+        found = await fresh.one(Anything.query().full_scan())
+        return (await fresh.one(Chunk.query().full_scan())).embedding, list(found.a["numbers"])
+
+    assert chunk.embedding is not None
+    chunk.embedding[0] = 0.5
+    note.a["numbers"][0] = 0.5
+    await session.commit()
+    assert await stored() == ([0.5, 0.0, 0.0], [0.5])
+    chunk.embedding = [0.0, 1.0, 0.0]
+    await session.commit()
+    assert await stored() == ([0.0, 1.0, 0.0], [0.5])
+
+
 async def test_looking_at_a_mutable_value_is_no_change(open_: Open) -> None:
     await save(open_(), everything())
     session = open_()
