@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, Ty
 
 import attrs
 
-from convexorm.errors import ValidationError
+from convexorm.errors import LimitExceeded, ValidationError
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import AnyType, ColumnType
 from convexorm.values import MISSING, Missing, Value, check_value
@@ -46,18 +46,27 @@ Operator: TypeAlias = Literal["eq", "ne", "lt", "lte", "gt", "gte"]
 # -- conditions ----------------------------------------------------------------------------------------------------
 
 
+MAX_LEVELS = 20
+"""Levels of a condition: a call's arguments nest 64 levels (Convex limit), each of these takes two, a value up to 16."""
+
+
 @attrs.frozen
 class Condition:
-    """Combine conditions with `&`, `|` and `~`, or with `and_`, `or_` and `not_`."""
+    """Combine conditions with `&`, `|` and `~`, or with `and_`, `or_` and `not_`.
+
+    Raises LimitExceeded for more than 20 levels of `&` in `|` in `&`; any number may stand side by side.
+    """
+
+    levels: int = attrs.field(default=1, init=False, eq=False, repr=False)
 
     def __and__(self, other: Condition) -> Condition:
-        return Combined("and", (self, other))
+        return Combined("and", (*_side_by_side("and", self), *_side_by_side("and", other)))
 
     def __or__(self, other: Condition) -> Condition:
-        return Combined("or", (self, other))
+        return Combined("or", (*_side_by_side("or", self), *_side_by_side("or", other)))
 
     def __invert__(self) -> Condition:
-        return Negated(self)
+        return self.arg if isinstance(self, Negated) else Negated(self)
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a condition has no truth value in Python; combine conditions with &, | and ~")
@@ -99,6 +108,9 @@ class Combined(Condition):
     op: Literal["and", "or"]
     args: tuple[Condition, ...]
 
+    def __attrs_post_init__(self) -> None:
+        _set_levels(self, self.args)
+
     def fields(self) -> Iterable[str]:
         return (name for argument in self.args for name in argument.fields())
 
@@ -109,8 +121,23 @@ class Negated(Condition):
 
     arg: Condition
 
+    def __attrs_post_init__(self) -> None:
+        _set_levels(self, (self.arg,))
+
     def fields(self) -> Iterable[str]:
         return self.arg.fields()
+
+
+def _side_by_side(op: Literal["and", "or"], condition: Condition) -> tuple[Condition, ...]:
+    """What a condition adds to others that are combined so."""
+    return condition.args if isinstance(condition, Combined) and condition.op == op else (condition,)
+
+
+def _set_levels(condition: Condition, parts: Iterable[Condition]) -> None:
+    levels = 1 + max((part.levels for part in parts), default=0)
+    if levels > MAX_LEVELS:
+        raise LimitExceeded("levels of a condition", maximum=MAX_LEVELS, actual=levels)
+    object.__setattr__(condition, "levels", levels)
 
 
 def and_(*conditions: Condition) -> Condition:

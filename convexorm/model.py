@@ -203,9 +203,9 @@ class Model:
             self.__attrs_init__(**values)  # type: ignore[attr-defined]
         except (TypeError, ValueError) as error:
             _explain(type(self), values)
-            if isinstance(error, ValidationError) or not self.__validated__:
-                raise
-            raise ValidationError(str(error.args[0]), table=self.__table__.name) from error
+            if not isinstance(error, ValidationError):
+                validate(self)
+            raise
 
     @classmethod
     def query(cls) -> Query[Self]:
@@ -367,6 +367,24 @@ def _primary_index(table: Table, columns: Mapping[str, Column[Any]], key: tuple[
         on = "that field alone" if len(key) == 1 else "exactly those fields"
         raise ValidationError(f"primary_key={shown} needs an index on {on}", table=table.name)
     return index.name
+
+
+def validate(instance: Model) -> None:
+    """Run the attrs validators. Raises ValidationError with their words, in which the value itself is left out."""
+    if not instance.__validated__:
+        return
+    for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
+        value = getattr(instance, attribute.name)
+        try:
+            if attribute.validator is not None:
+                attribute.validator(instance, attribute, value)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            words = str(error.args[0] if error.args else "not accepted").replace(repr(value), "…")
+            words = words if not isinstance(value, str) or not value else words.replace(value, "…")
+            field = instance.__columns__[attribute.name].field
+            raise ValidationError(words, table=instance.__table__.name, field=field) from None
 
 
 def dump(instance: Model) -> dict[str, Value]:

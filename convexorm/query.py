@@ -16,7 +16,7 @@ from convexorm.errors import FullTableScanError, IndexRangeError, ValidationErro
 from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
 from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
-from convexorm.values import MISSING, Missing, Value, dumps
+from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, dumps
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -104,14 +104,14 @@ class Query(Generic[M]):
 
     def limit(self, limit: int | None) -> Self:
         """At most `limit` documents; None for no limit."""
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
-            raise ValidationError("limit is a whole number from 0, or None", table=self.model.__table__.name)
+        if limit is not None and not _is_whole(limit):
+            raise ValidationError("limit is a whole number from 0 to 2**53 - 1, or None", table=self.model.__table__.name)
         return attrs.evolve(self, limit=limit)
 
     def offset(self, offset: int) -> Self:
         """Pass over the first `offset` documents. Convex reads what it passes over; `session.page` does not."""
-        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
-            raise ValidationError("offset is a whole number from 0", table=self.model.__table__.name)
+        if not _is_whole(offset):
+            raise ValidationError("offset is a whole number from 0 to 2**53 - 1", table=self.model.__table__.name)
         return attrs.evolve(self, offset=offset)
 
     def after(self, place: Model | Document) -> Self:
@@ -308,3 +308,8 @@ _DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
     Negated: lambda one: f"not ({_described(one.arg)})",
     Combined: _described_combined,
 }
+
+
+def _is_whole(number: object) -> bool:
+    """Whether it counts documents, and is exact in JavaScript."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < MAX_SAFE_INTEGER

@@ -52,6 +52,7 @@ __all__ = [
     "check_reads",
     "check_search",
     "index_key",
+    "key_length",
     "version_digest",
     "vouches",
     "whole_digest",
@@ -362,13 +363,14 @@ def check_reads(reads: Sequence[Read]) -> None:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
         read.range.check()
-        if read.after and len(read.after) != _key_length(read.range):
+        if read.after and len(read.after) != key_length(read.range):
             raise IndexRangeError(
                 "the key to resume behind has another length", table=read.range.table.name, index=read.range.index
             )
 
 
-def _key_length(range: Range) -> int:
+def key_length(range: Range) -> int:
+    """How many values an index key has, `_creationTime` and `_id` included."""
     fields = range.table.key_fields(range.index)
     return len(fields) + (fields[-1] != "_id")
 

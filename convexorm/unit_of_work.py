@@ -20,6 +20,7 @@ from convexorm.errors import (
     AuthError,
     ConvexORMError,
     DeploymentError,
+    FunctionFailed,
     FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
@@ -30,7 +31,7 @@ from convexorm.errors import (
 from convexorm.expressions import Column, Condition
 from convexorm.faces import DONE
 from convexorm.identities import Instances
-from convexorm.model import Model, dump
+from convexorm.model import Model, dump, validate
 from convexorm.query import Query
 from convexorm.reading import AsyncReading, check_query, identity_of, key_of
 from convexorm.requests import (
@@ -313,7 +314,11 @@ class AsyncUnitOfWork(AsyncReading):
         except (ValidationError, LimitExceeded, IndexRangeError):
             self._unsettled = None
             raise
-        except (AuthError, FunctionNotFound):  # nothing was applied now; what was sent before is as unsettled as it was
+        except (
+            AuthError,
+            FunctionFailed,
+            FunctionNotFound,
+        ):  # nothing was applied now; what was sent before is as unsettled as it was
             raise
         except BaseException:  # the answer may be what was lost
             self._unsettled = _Unsettled(commit, operations, _form(writes))
@@ -356,10 +361,10 @@ class AsyncUnitOfWork(AsyncReading):
         """Send a commit again whose answer was lost, under its id: it is applied once, or refused and still pending."""
         try:
             results = await self._port.commit(sent.commit)
-        except (AuthError, DeploymentError):  # as unsettled as it was
-            raise
-        except Exception:  # refused, or nothing that could be sent
-            self._unsettled = None
+        except Exception as error:
+            if isinstance(error, AuthError | DeploymentError) and not isinstance(error, FunctionFailed):
+                raise  # as unsettled as it was
+            self._unsettled = None  # refused, or nothing that could be sent
             return
         self._unsettled = None
         done = set(map(id, sent.operations))
@@ -409,8 +414,7 @@ class AsyncUnitOfWork(AsyncReading):
         state.session = self
 
     def _dumped(self, instance: Model) -> dict[str, Value]:
-        if type(instance).__validated__:
-            _validate(instance)
+        validate(instance)
         return dump(instance)
 
     def _inserted(self, instance: Model, written: Applied, write: Write) -> None:
@@ -457,8 +461,7 @@ class AsyncUnitOfWork(AsyncReading):
             changes = {} if id(instance) in doomed else _changes(instance)
             if not changes:
                 continue
-            if type(instance).__validated__:
-                _validate(instance)
+            validate(instance)
             document = self._document_of(instance)
             set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
             unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
@@ -509,13 +512,6 @@ def _form(writes: list[Write]) -> bytes:
 
 def _is_new(instance: Model) -> bool:
     return instance._state.document is None
-
-
-def _validate(instance: Model) -> None:
-    try:
-        attrs.validate(instance)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise ValidationError(str(error.args[0]), table=instance.__table__.name) from error
 
 
 def _holds_mutable(instance: Model) -> bool:

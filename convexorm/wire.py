@@ -35,9 +35,10 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    key_length,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Missing, Value, digest, size_of
+from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, digest, size_of
 
 __all__ = [
     "VERSION",
@@ -79,10 +80,23 @@ def _place(condition: Comparison | Membership) -> Json:
     return {"field": condition.field, **({"path": list(condition.path)} if condition.path else {})}
 
 
+def _parts(values: Sequence[Any]) -> list[Sequence[Any]]:
+    """Values in as many arrays as Convex needs for them."""
+    return [values[start : start + MAX_ARRAY_LENGTH] for start in range(0, len(values), MAX_ARRAY_LENGTH)] or [[]]
+
+
+def _parted(op: str, filters: list[Json]) -> Json:
+    return filters[0] if len(filters) == 1 else {"op": op, "args": filters}
+
+
 _FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
     Comparison: lambda one: {"op": one.op, **_place(one), "value": _bound(one.value)},
-    Membership: lambda one: {"op": "in", **_place(one), "values": _bounds(one.values)},
-    Combined: lambda one: {"op": one.op, "args": [_encode_filter(arg) for arg in one.args]},
+    Membership: lambda one: _parted(
+        "or", [{"op": "in", **_place(one), "values": values} for values in _parts(_bounds(one.values))]
+    ),
+    Combined: lambda one: _parted(
+        one.op, [{"op": one.op, "args": args} for args in _parts([_encode_filter(arg) for arg in one.args])]
+    ),
     Negated: lambda one: {"op": "not", "arg": _encode_filter(one.arg)},
 }
 
@@ -157,6 +171,9 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         raise ValueError("documents lack what Convex gives each")
     if one["more"] and read.peek and read.limit and not docs:
         raise ValueError("more documents, behind none")
+    following = None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"])
+    if following and len(following) != key_length(read.range):
+        raise ValueError("a place to go on behind that is none of the index")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
     return ReadResult(
@@ -164,7 +181,7 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         int(one["count"]),
         int(one["skipped"]),
         one["more"],
-        None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"]),
+        following,
         matrix,
         {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
     )

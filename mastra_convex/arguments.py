@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from numbers import Real
@@ -43,6 +43,7 @@ __all__ = [
     "check_optional_text",
     "check_order",
     "check_paging",
+    "check_several",
     "check_text",
     "check_texts",
     "check_whole",
@@ -111,8 +112,19 @@ class Paging:
         return 0 if self.per_page is False else self.page * self.per_page
 
 
+_WHOLE = "a whole number from 0 to 2**53 - 1"
+
+
 def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SAFE_INTEGER
+
+
+def _finite(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def check_paging(
@@ -120,11 +132,11 @@ def check_paging(
 ) -> Paging:
     """The part of a list asked for. With `one_page` a `per_page` of False allows only page 0, else it ignores the page."""
     size: int | Literal[False] = default if per_page is None else per_page
-    if not _whole(page) or page < 0:
-        raise InvalidArgument("a whole number from 0", operation=operation, argument="page", status="INVALID_PAGE")
-    if size is not False and (not _whole(size) or size < 0):
+    if not _whole(page):
+        raise InvalidArgument(_WHOLE, operation=operation, argument="page", status="INVALID_PAGE")
+    if size is not False and not _whole(size):
         raise InvalidArgument(
-            "a whole number from 0, or False for all", operation=operation, argument="per_page", status="INVALID_PAGE"
+            f"{_WHOLE}, or False for all", operation=operation, argument="per_page", status="INVALID_PAGE"
         )
     if size is False and one_page and page != 0:
         raise InvalidArgument("0 when per_page is False", operation=operation, argument="page", status="INVALID_PAGE")
@@ -211,21 +223,21 @@ def check_milliseconds(operation: str, argument: str, value: object) -> int:
 
 def check_limit(operation: str, argument: str, value: object) -> int | None:
     """How many at most, None for all."""
-    if value is not None and (not _whole(value) or value < 0):  # type: ignore[operator]
-        raise InvalidArgument("a whole number from 0, or None", operation=operation, argument=argument)
+    if value is not None and not _whole(value):
+        raise InvalidArgument(f"{_WHOLE}, or None", operation=operation, argument=argument)
     return value  # type: ignore[return-value]
 
 
 def check_whole(operation: str, argument: str, value: object) -> int:
     """A whole number from 0."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidArgument("a whole number from 0", operation=operation, argument=argument)
-    return value
+    if not _whole(value):
+        raise InvalidArgument(_WHOLE, operation=operation, argument=argument)
+    return value  # type: ignore[return-value]
 
 
 def check_amount(operation: str, argument: str, value: object, status: str | None = None) -> float:
     """A finite number from 0, such as tokens or milliseconds; `status` is that of the error."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+    if not _finite(value) or value < 0:  # type: ignore[operator]
         raise InvalidArgument("a finite number from 0", operation=operation, argument=argument, status=status)
     return value  # type: ignore[return-value]
 
@@ -254,6 +266,15 @@ def check_list(operation: str, argument: str, value: object) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidArgument(f"a list, got {type(value).__name__}", operation=operation, argument=argument)
     return value
+
+
+def check_several(operation: str, argument: str, value: object) -> list[Any]:
+    """Several items, out of whatever gives them one by one: no string and no mapping."""
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise InvalidArgument(
+            f"several, such as a list, got {type(value).__name__}", operation=operation, argument=argument
+        )
+    return list(value)
 
 
 def check_texts(operation: str, argument: str, value: object) -> list[str]:
@@ -306,7 +327,7 @@ def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Ma
                 argument="metadata",
                 status="INVALID_METADATA_KEY",
             )
-        scalar = one is None or isinstance(one, str | bool) or (isinstance(one, int | float) and math.isfinite(one))
+        scalar = one is None or isinstance(one, str | bool) or _finite(one)
         if scalars and not scalar:
             raise InvalidArgument(
                 f"the value of {key!r} is a string, a finite number, a boolean or None",
@@ -321,13 +342,10 @@ def check_include(operation: str, value: Sequence[Include] | None) -> list[Inclu
     """The windows asked for, sizes filled in."""
     keys = ("id", "thread_id", "with_previous_messages", "with_next_messages")
     windows: list[Include] = []
-    for one in value or ():
+    for one in check_list(operation, "include", value or ()):
         given = check_keys(operation, "include", one, keys)
         window: Include = {"id": check_id(operation, "include.id", given.get("id"))}
         for key in ("with_previous_messages", "with_next_messages"):
-            size = given.get(key) or 0
-            if not _whole(size) or size < 0:
-                raise InvalidArgument("a whole number from 0", operation=operation, argument=f"include.{key}")
-            window[key] = size
+            window[key] = check_whole(operation, f"include.{key}", given.get(key) or 0)
         windows.append(window)
     return windows

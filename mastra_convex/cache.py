@@ -18,7 +18,7 @@ from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking
 from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
 from convexorm.types import json_text
-from mastra_convex.arguments import check_amount, check_mapping, check_text, naming
+from mastra_convex.arguments import MAX_SAFE_INTEGER, check_amount, check_mapping, check_text, naming
 from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions
 from mastra_convex.domain import AsyncDomain, Backend
 from mastra_convex.entities import CacheEntry, CacheListItem
@@ -177,8 +177,8 @@ class AsyncCaching(AsyncDomain):
         """
         name = self._name("LIST_FROM_TO", "key", key)
         for argument, value in (("from_", from_), ("to", to)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise InvalidArgument("a whole number", operation="LIST_FROM_TO", argument=argument)
+            if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_SAFE_INTEGER:
+                raise InvalidArgument("a whole number within 2**53 - 1", operation="LIST_FROM_TO", argument=argument)
         async with self._session() as session:
             heads, items = await session.read(CacheEntry.query().by_index("by_key", key=name), _between(name, from_, to))
         if not heads or not _live(heads[0]) or heads[0].kind != "list":

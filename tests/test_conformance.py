@@ -636,6 +636,27 @@ async def test_filters(open_: Open, name: str) -> None:
 # -- the identity map ----------------------------------------------------------------------------------------------
 
 
+async def test_conditions_of_any_length_are_answered(open_: Open) -> None:
+    await save(open_(), *tasks("0", "1", "2"))
+    session, texts_ = open_(), [str(number) for number in range(9_000)]
+    chain = Task.text == "1"
+    for text in texts_[1:200]:
+        chain = chain | (Task.text == text) & (Task.owner_id == "u")
+    for condition in (
+        chain,
+        or_(*(Task.text == text for text in texts_[1:])),
+        Task.text.in_(texts_[1:]),
+        ~Task.text.not_in(texts_[1:]),
+        ~~~~~(Task.text == "0"),
+    ):
+        assert texts(await session.all(ALL.where(condition))) == ["1", "2"]
+    assert await session.all(ALL.where(Task.text.in_([]))) == []
+    deep = Task.text == "1"
+    for _ in range(9):
+        deep = ((deep | (Task.text == "2")) & (Task.owner_id == "u")) | (Task.text == "none")
+    assert texts(await session.all(ALL.where(deep))) == ["1", "2"]
+
+
 async def test_a_document_has_one_instance_in_a_session(open_: Open) -> None:
     await save(open_(), *tasks("a"))
     session = open_()

@@ -73,7 +73,19 @@ def test_a_sqlite_url_has_three_slashes_and_then_the_path(tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     "url",
-    ["", "tasks", "sqlite:///", "sqlite://host/path", "postgres://x", "http://", "http://[", "https:///x", 3, Path("a")],
+    [
+        "",
+        "tasks",
+        "sqlite:///",
+        "sqlite://host/path",
+        "postgres://x",
+        "http://",
+        "http://[",
+        "https:///x",
+        3,
+        Path("a"),
+        "sqlite:///a%00b",
+    ],
 )
 def test_other_urls_are_refused(url: Any) -> None:
     with pytest.raises(DeploymentError):

@@ -200,8 +200,14 @@ def test_validators_run_in_the_constructor_and_before_a_commit() -> None:
     class Rated(Model, table="rated"):
         stars: Mapped[int] = field(validator=attrs.validators.le(5))
 
-    with pytest.raises(ValidationError, match="stars"):
+        secret: Mapped[str] = field(default="ok", validator=attrs.validators.matches_re("ok.*"))
+
+    with pytest.raises(ValidationError, match=r"rated\.stars: 'stars' must be <= 5: …"):
         Rated(stars=6)
+    with pytest.raises(ValidationError, match="must match regex") as refused:
+        Rated(stars=1, secret="it's hidden")
+    assert "hidden" not in str(refused.value)
+    assert refused.value.__cause__ is None
     with Session(EmbeddedDeployment()) as session:
         rated = Rated(stars=5)
         session.add(rated)

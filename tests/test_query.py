@@ -54,6 +54,14 @@ def test_every_index_ends_with_the_creation_time() -> None:
     assert (read.range.eq, read.range.lower) == (("u1", True), Bound(5.0, False))
 
 
+def test_conditions_have_so_many_levels() -> None:
+    condition = Task.text == "x"
+    for _ in range(19):
+        condition = (Task.rank == 1.0) & condition if condition.levels % 2 else (Task.rank == 2.0) | condition
+    with pytest.raises(LimitExceeded, match="levels of a condition: at most 20, got 21"):
+        (Task.rank == 2.0) & (condition | (Task.rank == 3.0))
+
+
 def test_between_and_startswith_are_ranges() -> None:
     between = Task.query().by_index("by_rank", Task.rank.between(1.0, 2.0)).plan().range
     assert (between.lower, between.upper) == (Bound(1.0, True), Bound(2.0, True))

@@ -22,6 +22,7 @@ from convexorm import (
     Deployment,
     DeploymentError,
     IndexRangeError,
+    InvalidRequestError,
     LimitExceeded,
     Session,
     StaleDataError,
@@ -381,11 +382,22 @@ def test_one_deployment_serves_one_event_loop_after_another() -> None:
 # -- access --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [None, "", " ", "a\nb", "ключ", " secret", "secret\r\nX: y"])
-def test_a_key_that_is_none_is_refused_before_anything_is_sent(key: str | None) -> None:
+@pytest.mark.parametrize("key", [None, "", " ", "a\nb", "ключ", " secret", "secret\r\nX: y", 5, b"secret"])
+def test_a_key_that_is_none_is_refused_before_anything_is_sent(key: Any) -> None:
     with pytest.raises(AuthError) as refused:
         connect("http://127.0.0.1:1", key)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, None, "x", True, float("inf"), float("nan")])
+def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="seconds greater than 0"):
+        connect("http://127.0.0.1:1", KEY, timeout=timeout)
+
+
+def test_a_host_that_cannot_have_a_name_is_unreachable() -> None:
+    with connect(f"http://{'x' * 64}.example", KEY) as deployment, pytest.raises(DeploymentError):
+        Session(deployment).count(Task.query().full_scan())
 
 
 def test_the_host_refuses_a_wrong_key(ask: Ask, models_host: Host) -> None:

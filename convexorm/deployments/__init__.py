@@ -33,6 +33,8 @@ def connect(
         admin_key = admin_key or os.environ.get("CONVEX_ADMIN_KEY")
     if not isinstance(url, str):
         raise DeploymentError(f"a URL is a string, got {type(url).__name__}")
+    if "\0" in url or "%00" in url:
+        raise DeploymentError("a URL holds no NUL")
     if url in ("memory:", "sqlite://", "sqlite:///:memory:"):
         return EmbeddedDeployment()
     try:

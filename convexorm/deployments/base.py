@@ -70,6 +70,6 @@ class Deployment(ABC):
 
 def check_deployment(deployment: Deployment) -> Deployment:
     """The deployment. Raises InvalidRequestError for anything else, such as its URL."""
-    if not isinstance(deployment, Deployment):
+    if isinstance(deployment, type) or not (hasattr(deployment, "blocking") and hasattr(deployment, "asynchronous")):
         raise InvalidRequestError(f'a deployment is needed, such as connect("memory:"), got {type(deployment).__name__}')
     return deployment

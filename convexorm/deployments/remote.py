@@ -27,6 +27,7 @@ from convexorm.errors import (
     FunctionFailed,
     FunctionNotFound,
     IndexRangeError,
+    InvalidRequestError,
     LimitExceeded,
     StaleDataError,
     ValidationError,
@@ -102,7 +103,8 @@ class RemoteDeployment(Deployment):
     """A Convex deployment, reached with its admin key.
 
     `timeout` is the seconds to wait for a connection, for the next bytes, and from the call to the end of its answer.
-    Raises AuthError for a key that is missing or cannot be one, and DeploymentError for what is no URL.
+    Raises AuthError for a key that is missing or cannot be one, DeploymentError for what is no URL, and InvalidRequestError
+    for a timeout that is none.
     """
 
     def __init__(self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0) -> None:
@@ -112,6 +114,10 @@ class RemoteDeployment(Deployment):
                 "a Convex deployment needs its admin key (a deploy key from the dashboard's settings): pass it beside the "
                 "URL, or pass no URL and set CONVEX_URL and CONVEX_ADMIN_KEY"
             )
+        if not isinstance(admin_key, str):
+            raise AuthError(f"the admin key given is not one: it is a string, got {type(admin_key).__name__}")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
+            raise InvalidRequestError("a timeout is a number of seconds greater than 0")
         if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
             raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
         try:
@@ -233,7 +239,7 @@ class RemotePort:
                 last = DeploymentError(f"{self._url}: {_REASONS.get(type(error), type(error).__name__)}")
                 last.__cause__ = error
                 continue
-            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:  # UnicodeError: no name of a host
                 raise DeploymentError(f"{self._url}: {type(error).__name__}") from error
             answer = _answer(response)
             if answer.get("status") == "success":
@@ -282,7 +288,7 @@ def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
 def _answer(response: Reply) -> Mapping[str, Any]:
     try:
         answer = loads_printed(response.content)
-    except (ValueError, RecursionError, struct.error):
+    except (ValueError, TypeError, KeyError, RecursionError, struct.error):
         return {}
     return answer if isinstance(answer, dict) else {}
 

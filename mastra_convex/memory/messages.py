@@ -23,6 +23,7 @@ from mastra_convex.arguments import (
     check_metadata_filter,
     check_order,
     check_paging,
+    check_several,
 )
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
@@ -68,7 +69,10 @@ class AsyncMessages(AsyncDomain):
         """
         operation = "SAVE_MESSAGES"
         moment = now()
-        records = [record_of(operation, "messages", Message, one, type="v2", created_at=moment) for one in messages]
+        records = [
+            record_of(operation, "messages", Message, one, type="v2", created_at=moment)
+            for one in check_several(operation, "messages", messages)
+        ]
         for record in records:
             check_id(operation, "thread_id", record.thread_id)
             check_id(operation, "resource_id", record.resource_id)
@@ -149,7 +153,7 @@ class AsyncMessages(AsyncDomain):
         concerned are marked as updated. One atomic commit; concurrent updates are all kept.
         """
         operation = "UPDATE_MESSAGES"
-        updates = [_checked_update(operation, one) for one in messages]
+        updates = [_checked_update(operation, one) for one in check_several(operation, "messages", messages)]
 
         async def update(session: AsyncSession) -> list[Message]:
             found = await session.get_many(Message, list(dict.fromkeys(one["id"] for one in updates)))
@@ -311,9 +315,8 @@ def _between(dates: DateRange) -> list[Condition]:
 
 
 def _checked_ids(operation: str, given: Iterable[str]) -> list[str]:
-    if isinstance(given, str):
-        raise InvalidArgument("several ids, got one string", operation=operation, argument="message_ids")
-    return list(dict.fromkeys(check_id(operation, "message_ids", one) for one in given))
+    several = check_several(operation, "message_ids", given)
+    return list(dict.fromkeys(check_id(operation, "message_ids", one) for one in several))
 
 
 # -- changing ------------------------------------------------------------------------------------------------------
@@ -324,8 +327,9 @@ _CHANGEABLE = ("id", "thread_id", "resource_id", "role", "type", "content", "cre
 def _checked_update(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     update = dict(check_keys(operation, "messages", given, _CHANGEABLE))
     check_id(operation, "id", update.get("id"))
-    if update.get("thread_id") is not None:
-        check_id(operation, "thread_id", update["thread_id"])
+    for name in ("thread_id", "resource_id"):
+        if update.get(name) is not None:
+            check_id(operation, name, update[name])
     if update.get("created_at") is not None:
         update["created_at"] = check_instant(operation, "created_at", update["created_at"])
     for name in ("role", "type"):

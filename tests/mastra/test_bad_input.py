@@ -54,6 +54,11 @@ class _Store:
 Case = Callable[[_Store], Awaitable[object]]
 
 WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
+    "messages that are none": (InvalidArgument, lambda s: s.memory.save_messages(messages=None)),  # type: ignore[arg-type]
+    "a message for several": (InvalidArgument, lambda s: s.memory.save_messages(messages=s.message())),  # type: ignore[arg-type]
+    "updates that are none": (InvalidArgument, lambda s: s.memory.update_messages(messages=5)),  # type: ignore[arg-type]
+    "ids that are none": (InvalidArgument, lambda s: s.memory.delete_messages(message_ids=None)),  # type: ignore[arg-type]
+    "an update to an empty resource": (InvalidArgument, lambda s: s.update(resource_id="")),
     # threads
     "a thread without resource": (ValidationError, lambda s: s.memory.save_thread(thread={"id": s.t})),
     "a thread with an empty resource": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(resource_id=""))),
@@ -230,6 +235,8 @@ BAD_PAGES: list[dict[str, Any]] = [
     {"per_page": True},
     {"per_page": "all"},
     {"page": 2**53, "per_page": 2},
+    {"per_page": 10**20},
+    {"page": 10**20},
 ]
 BAD_ORDERS: list[Any] = [
     {"field": "title"},

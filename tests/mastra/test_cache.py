@@ -435,7 +435,7 @@ async def test_a_list_begun_while_the_old_one_is_deleted_keeps_its_elements(
 class Unreachable:
     """A deployment that nothing may reach."""
 
-    blocking = None
+    blocking = asynchronous = None
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -444,7 +444,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     *(("set", {"key": "k", "value": 1, "ttl_ms": ttl}) for ttl in (-1, float("nan"), float("inf"), "5", True)),
     *(("set", {"key": "k", "value": value}) for value in (float("nan"), object(), {1, 2}, datetime(2024, 1, 1), b"x")),
     *(("list_push", {"key": "k", "value": value}) for value in (float("inf"), object())),
-    *(("list_from_to", {"key": "k", "from_": from_, "to": 1}) for from_ in (None, 1.5, "0", True)),
+    *(("list_from_to", {"key": "k", "from_": from_, "to": 1}) for from_ in (None, 1.5, "0", True, -(10**20))),
     ("list_from_to", {"key": "k", "from_": 0, "to": None}),
     ("list_push_indexed", {"list_key": "k", "counter_key": "k", "value": {}}),
     ("list_push_indexed", {"list_key": "k", "counter_key": "c", "value": [1]}),

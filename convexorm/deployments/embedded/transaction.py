@@ -340,5 +340,5 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 
 
 def _changed(row: _Row, expect: Expect) -> list[str]:
-    """The names of the fields that are not what a write expects."""
-    return [name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value)]
+    """The names of the fields that are not what a write expects, in alphabetical order."""
+    return sorted(name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value))
