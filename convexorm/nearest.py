@@ -2,7 +2,9 @@
 
 The matrix is float32, so that one product with the query runs at the speed of memory. Its scores are off by rounding, but
 by no more than a known bound: every row that could be among the best is scored again in float64, and only these scores
-decide. Rows so long or so short that float32 does not hold their squares are always scored so.
+decide. Rows so long or so short that float32 does not hold their squares are always scored so. Where rows were float64
+before, those so long or so short that float32 does not hold themselves are answered without a score, for the caller to
+read.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import numpy as np
 
-__all__ = ["METRICS", "Metric", "Scored", "best_of", "exact_scores", "rounding_error"]
+__all__ = ["METRICS", "Metric", "Scored", "best_of", "exact_scores", "norms_of", "rounding_error"]
 
 Metric: TypeAlias = Literal["cosine", "dotproduct", "euclidean"]
 Array: TypeAlias = Any
@@ -22,7 +24,9 @@ Array: TypeAlias = Any
 
 @attrs.frozen
 class Scored:
-    """Rows by position, best first, with their scores."""
+    """Rows by position, best first, with their scores; those whose score only the stored numbers can tell come last, as
+    NaN.
+    """
 
     positions: Array
     scores: Array
@@ -30,6 +34,8 @@ class Scored:
 
 _LONGEST, _SHORTEST = 1e15, 1e-15
 """Lengths of rows whose squares float32 holds."""
+_LEAST_ROUNDED = 1e-30
+"""Length from which rounding a row to float32 moves it by no more than a unit in the last place of its length."""
 _AT_ONCE = 4_096
 """Rows scored in float64 at a time."""
 
@@ -56,8 +62,25 @@ def _products(rows: Array, query: Array) -> Array:
 
 
 def _exact_cosine(rows: Array, query: Array) -> Array:
-    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
+    lengths = np.linalg.norm(rows, axis=1)
+    odd = (lengths == 0) | ~np.isfinite(lengths)
+    if odd.any():  # their squares are beyond float64: bring them near to one, by a power of two that changes no digit
+        _, exponents = np.frexp(np.abs(rows).max(axis=1, where=odd[:, None], initial=0.0))
+        rows = np.ldexp(rows, -exponents[:, None])
+        lengths = np.linalg.norm(rows, axis=1)
+    norms = lengths * np.linalg.norm(query)
     return np.divide(_products(rows, query), norms, out=np.full(len(rows), -1.0), where=norms > 0)
+
+
+def norms_of(rows: Array) -> Array:
+    """The lengths of rows of float32, as float32; infinite where that cannot hold them."""
+    with np.errstate(over="ignore"):
+        norms: Array = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        odd = np.flatnonzero(~((norms >= _SHORTEST) & (norms <= _LONGEST)))
+        for start in range(0, len(odd), _AT_ONCE):
+            part = odd[start : start + _AT_ONCE]
+            norms[part] = np.linalg.norm(rows[part].astype(np.float64), axis=1)
+    return norms
 
 
 def _exact_euclidean(rows: Array, query: Array) -> Array:
@@ -102,22 +125,27 @@ def best_of(
 ) -> Scored:
     """The `top_k` rows nearest to `query` (float64), of all or of those at the positions `chosen`.
 
-    `norms` are the lengths of the rows, float32. Of equal scores the earlier row is nearer. With `rounded` the rows were
-    float64 before: the answer goes on with all that were possibly among the best then. Time is that of one product of the
-    matrix (or its chosen rows) with the query; memory some floats for each row.
+    `norms` are the lengths of the rows (`norms_of`). Of equal scores the earlier row is nearer. With `rounded` the rows
+    were float64 before: the answer goes on with all that were possibly among the best then. Time is that of one product
+    of the matrix (or its chosen rows) with the query; memory some floats for each row.
     """
     kind = METRICS[metric]
     candidates = _candidates(kind, rows, norms, query, top_k, chosen)
     if not len(candidates):
         return Scored(candidates, np.empty(0))
     parts = (candidates[start : start + _AT_ONCE] for start in range(0, len(candidates), _AT_ONCE))
-    scores = np.concatenate([kind.exact(rows[part].astype(np.float64), query) for part in parts])
-    order = np.argsort(-scores, kind="stable")
-    size = min(top_k, len(order))
+    scores = np.concatenate([exact_scores(metric, rows[part].astype(np.float64), query) for part in parts])
     if rounded:
-        least = scores[order[size - 1]] - 2 * rounding_error(metric, norms[candidates], query)
-        size = int(np.count_nonzero(scores >= least))
-    return Scored(candidates[order[:size]], scores[order[:size]])
+        lengths = norms[candidates]
+        sure = (lengths >= _LEAST_ROUNDED) & np.isfinite(lengths)
+        scores = np.where(sure, scores, np.nan)
+        if np.count_nonzero(sure) > top_k:
+            least = np.partition(scores[sure], -top_k)[-top_k] - 2 * rounding_error(metric, lengths[sure], query)
+            kept = ~sure | (scores >= least)
+            candidates, scores = candidates[kept], scores[kept]
+        top_k = len(candidates)
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return Scored(candidates[order], scores[order])
 
 
 def _candidates(kind: _Kind, rows: Array, norms: Array, query: Array, top_k: int, chosen: Array | None) -> Array:
@@ -138,7 +166,7 @@ def _candidates(kind: _Kind, rows: Array, norms: Array, query: Array, top_k: int
     if unknown.any():
         rough = np.where(unknown, -np.inf, rough)
         norms = norms[~unknown]
-    longest = float(norms.max()) if len(norms) else 0.0
+    longest = max(float(norms.max()), _SHORTEST) if len(norms) else 0.0
     # each float32 product is off by at most (length + some) units in the last place of the lengths' product
     slack = (rows.shape[1] + 24) * 2.0**-23 * kind.spread(longest, query_norm)
     threshold = float(np.partition(rough, len(rough) - top_k)[len(rough) - top_k])
@@ -148,7 +176,8 @@ def _candidates(kind: _Kind, rows: Array, norms: Array, query: Array, top_k: int
 
 def exact_scores(metric: Metric, vectors: Array, query: Array) -> Array:
     """The scores of float64 vectors."""
-    return METRICS[metric].exact(vectors, query)
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the end of float64
+        return METRICS[metric].exact(vectors, query)
 
 
 def rounding_error(metric: Metric, norms: Array, query: Array) -> float:

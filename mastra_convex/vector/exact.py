@@ -235,12 +235,15 @@ class AsyncExactVectors(AsyncDomain):
                         continue
                     matrix = None if read is None else read.matrix
                 query = vector[0].astype(np.float64)
-                search = _Search(session, index, query, top_k, wanted, include_vector, self._backend.offload, not attempt)
+                search = _Search(
+                    session, index, query, top_k, wanted, include_vector, min_score, self._backend.offload, not attempt
+                )
                 try:
-                    results = await search.over([matrix] if matrix is not None else _pages(session, index))
+                    if matrix is not None:
+                        return await search.of(matrix)
+                    return await search.over(_pages(session, index))
                 except _ChangedMeanwhile:
                     continue
-                return [one for one in results if min_score is None or one.score >= min_score]
         raise AssertionError("the last attempt answers")
 
     async def update_vector(
@@ -371,6 +374,7 @@ class _Search:
         top_k: int,
         filter: Filter,
         include_vector: bool,
+        min_score: float | None,
         offload: Offload,
         as_found: bool,
     ) -> None:
@@ -380,29 +384,30 @@ class _Search:
         self._top_k = top_k
         self._filter = filter
         self._include_vector = include_vector
+        self._min_score = min_score
         self._offload = offload
         self._as_found = as_found
 
-    async def over(self, matrices: Sequence[VectorMatrix] | AsyncIterator[VectorMatrix]) -> list[QueryResult]:
-        """The best of all matrices."""
+    async def of(self, matrix: VectorMatrix) -> list[QueryResult]:
+        """The best of a matrix."""
+        return self._good_enough(await self._best(matrix))
+
+    async def over(self, matrices: AsyncIterator[VectorMatrix]) -> list[QueryResult]:
+        """The best of all matrices, compared by the scores of what is stored."""
         best: list[QueryResult] = []
-        if isinstance(matrices, Sequence):
-            for matrix in matrices:
-                best = self._merged(best, await self._best(matrix))
-        else:
-            async for matrix in matrices:
-                best = self._merged(best, await self._best(matrix))
-        return best
+        async for matrix in matrices:
+            best = sorted((*best, *await self._best(matrix, exactly=True)), key=lambda one: -one.score)[: self._top_k]
+        return self._good_enough(best)
 
-    def _merged(self, best: list[QueryResult], more: list[QueryResult]) -> list[QueryResult]:
-        return sorted((*best, *more), key=lambda one: -one.score)[: self._top_k] if best else more
+    def _good_enough(self, results: list[QueryResult]) -> list[QueryResult]:
+        return [one for one in results if self._min_score is None or one.score >= self._min_score]
 
-    async def _best(self, matrix: VectorMatrix) -> list[QueryResult]:
+    async def _best(self, matrix: VectorMatrix, *, exactly: bool = False) -> list[QueryResult]:
         offload = self._offload if matrix.bytes > _OFFLOADED_BYTES else run_here
         scored = await offload(lambda: self._nearest(matrix))
         documents = [matrix.documents[int(position)] for position in scored.positions]
         vectors = [matrix.rows[int(position)].astype(np.float64) for position in scored.positions]
-        if matrix.rounded and documents and (self._include_vector or self._unclear(matrix, scored)):
+        if matrix.rounded and documents and (exactly or self._include_vector or self._unclear(matrix, scored)):
             vectors = await self._exact(documents, vectors)
             scores = exact_scores(self._metric, np.array(vectors), self._query)
         else:
@@ -422,9 +427,13 @@ class _Search:
         return best_of(self._metric, matrix.rows, matrix.norms, self._query, self._top_k, chosen, rounded=matrix.rounded)
 
     def _unclear(self, matrix: VectorMatrix, scored: Scored) -> bool:
-        """Whether rounding to float32 could have changed the order, or a score by much."""
+        """Whether rounding to float32 could have changed the order, a score by much, or what is good enough."""
+        if np.isnan(scored.scores).any():
+            return True
         error = rounding_error(self._metric, matrix.norms[scored.positions], self._query)
-        return error > _SCORES_WITHIN or bool((-np.diff(scored.scores) <= 2 * error).any())
+        if error > _SCORES_WITHIN or (-np.diff(scored.scores) <= 2 * error).any():
+            return True
+        return self._min_score is not None and bool((np.abs(scored.scores - self._min_score) <= 2 * error).any())
 
     async def _exact(self, documents: Sequence[Document], rounded: Sequence[Vector64]) -> list[Vector64]:
         """The vectors of documents as they are stored."""
@@ -436,12 +445,17 @@ class _Search:
         vectors = []
         for document, row in zip(documents, rounded, strict=True):
             vector = stored.get(str(document["_id"]))
-            if vector is None or not np.array_equal(vector.astype(np.float32), row):
+            if vector is None or not np.array_equal(_rounded(vector), row):
                 if not self._as_found:
                     raise _ChangedMeanwhile
                 vector = row
             vectors.append(vector)
         return vectors
+
+
+def _rounded(vector: Vector64) -> Any:
+    with np.errstate(over="ignore"):
+        return vector.astype(np.float32)
 
 
 class ExactVectors(Domain):

@@ -17,6 +17,7 @@ import attrs
 import numpy as np
 
 from convexorm import AsyncSession, Query
+from convexorm.nearest import norms_of
 from convexorm.requests import Document, Matrix, ReadResult, vouches
 from mastra_convex.domain import Offload
 from mastra_convex.entities import Vector, VectorIndex
@@ -116,8 +117,7 @@ class VectorMatrix:
     @cached_property
     def norms(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """The length of each row."""
-        with np.errstate(over="ignore"):
-            norms: np.ndarray[Any, np.dtype[np.float32]] = np.sqrt(np.einsum("ij,ij->i", self.rows, self.rows))
+        norms: np.ndarray[Any, np.dtype[np.float32]] = norms_of(self.rows)
         return norms
 
     @cached_property

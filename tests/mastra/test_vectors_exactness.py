@@ -89,6 +89,51 @@ def test_a_larger_index_than_may_be_kept_is_as_exact(
         assert [one.vector for one in found] == [rows[int(one.id[1:])].tolist() for one in found]
 
 
+@pytest.mark.parametrize("max_bytes", [2 << 30, 0], ids=["kept", "in pages"])
+@pytest.mark.parametrize("metric", ["cosine", "dotproduct", "euclidean"])
+def test_what_others_store_beyond_float32_is_found(
+    deployment: Deployment, unique: str, metric: str, max_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mastra_convex.vector.exact._STREAMED_BYTES", 4 * DIMENSION * 7)
+    random = np.random.default_rng(8)
+    rows = random.standard_normal((30, DIMENSION))
+    query = random.standard_normal(DIMENSION)
+    rows[[4, 11, 17]] = query * 1e39, query * 1e-60, -query * 1e39
+    rows[20:24] = query * 1e-30 + 1e-33 * random.standard_normal((4, DIMENSION))
+    store = filled(deployment, unique, rows[:1], metric, max_bytes=max_bytes)
+    with Session(deployment) as session:  # past every vector store
+        for place in range(1, 30):
+            session.add(Vector(id=f"v{place}", index_name=unique, embedding=rows[place].tolist(), metadata={"all": True}))
+        session.commit()
+    for top_k in (1, 3, 8, 30):
+        found = store.query(index_name=unique, query_vector=query, top_k=top_k)
+        assert [one.id for one in found] == brute(metric, rows, query, top_k)
+    narrowed = store.query(index_name=unique, query_vector=query, top_k=29, filter={"all": True}, include_vector=True)
+    assert [one.id for one in narrowed] == [id_ for id_ in brute(metric, rows, query, 30) if id_ != "v0"]
+
+
+def test_pages_are_compared_by_the_stored_numbers(
+    deployment: Deployment, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mastra_convex.vector.exact._STREAMED_BYTES", 4 * DIMENSION * 5)
+    query = np.linspace(0.5, 1.5, DIMENSION)
+    rows = query + 1e-3 * np.random.default_rng(9).standard_normal(DIMENSION) * (1 + 1e-6 * np.arange(30)[::-1, None])
+    store = filled(deployment, unique, rows, max_bytes=0)
+    for top_k in (1, 4):
+        found = store.query(index_name=unique, query_vector=query, top_k=top_k)
+        assert [one.id for one in found] == brute("cosine", rows, query, top_k)
+
+
+def test_the_least_score_is_held_against_the_stored_numbers(deployment: Deployment, unique: str) -> None:
+    rows = np.random.default_rng(10).standard_normal((20, DIMENSION))
+    store = filled(deployment, unique, rows)
+    for query in rows[:4] + 0.5:
+        exact = store.query(index_name=unique, query_vector=query, top_k=20, include_vector=True)
+        least = exact[5].score
+        assert len(store.query(index_name=unique, query_vector=query, top_k=20, min_score=least - 1e-15)) == 6
+        assert len(store.query(index_name=unique, query_vector=query, top_k=20, min_score=least + 1e-15)) == 5
+
+
 # -- reads ---------------------------------------------------------------------------------------------------------
 
 

@@ -190,4 +190,5 @@ def _batches(
 def _single(rows: Sequence[tuple[Any, ...]], length: int) -> list[tuple[Any, ...]]:
     """The rows with arrays of the right length, all as float32."""
     vectors = ((row, unpack(row[3])) for row in rows if row[3] is not None)
-    return [(*row[:3], vector.astype("<f4").tobytes()) for row, vector in vectors if len(vector) == length]
+    with np.errstate(over="ignore"):
+        return [(*row[:3], vector.astype("<f4").tobytes()) for row, vector in vectors if len(vector) == length]

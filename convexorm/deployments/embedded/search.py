@@ -14,7 +14,7 @@ import numpy as np
 
 from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.tables import StoredTable
-from convexorm.nearest import best_of, exact_scores
+from convexorm.nearest import best_of, exact_scores, norms_of
 from convexorm.requests import Document, Pack, Range, Read, ReadResult, Search
 from convexorm.schema import VectorIndexDef
 from convexorm.values import MISSING, canonical
@@ -38,7 +38,7 @@ class _Vectors:
 
     @cached_property
     def norms(self) -> Any:
-        return np.sqrt(np.einsum("ij,ij->i", self.rows, self.rows))
+        return norms_of(self.rows)
 
     def chosen(self, filter: Sequence[tuple[str, Any]]) -> Any:
         """The positions of the documents where one of the equalities holds; None for all."""
