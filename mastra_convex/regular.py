@@ -158,7 +158,10 @@ _CHARACTERS: dict[str, Callable[[Any], str]] = {
 
 
 class _Builder:
-    """Writes the states of a parsed pattern, from its end to its start. `branches` tells whether any state has a choice."""
+    """Writes the states of a parsed pattern, from its end to its start.
+
+    `branches` tells whether `re` could take long over it: a state has a choice, or nothing is repeated.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -212,14 +215,19 @@ class _Builder:
             after = then
             for _ in range(most - least):
                 start = self.sequence(inner, flags, then)
-                if start == then:  # nothing inside
-                    return then
+                if start == then:
+                    return self.nothing(then)
                 then = self.add(_Instruction((start, after)))
         for _ in range(least):
             start = self.sequence(inner, flags, then)
             if start == then:
-                break
+                return self.nothing(then)
             then = start
+        return then
+
+    def nothing(self, then: int) -> int:
+        """A repeat of nothing: no state here, but as many steps as it says for `re`."""
+        self.branches = True
         return then
 
 
@@ -253,7 +261,7 @@ class Pattern:
 
     `states` is how many it has. `visited` counts the states looked at so far: a search adds at most `states` for every
     character of the text, and mostly nothing, because what was met before is remembered. Neither counts for a pattern
-    without choices (no repeats of varying count, no alternatives): `re` searches those, which cannot be exponential.
+    without choices (no repeats of varying count or of nothing, no alternatives): `re` searches those, which is quick.
     """
 
     def __init__(self, text: str, flags: int, program: list[_Instruction], start: int, *, branches: bool) -> None:

@@ -179,6 +179,21 @@ def test_repeats_of_nothing_cost_nothing(pattern: str) -> None:
     assert compile_pattern(pattern).states <= MAX_STATES
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("(?:){100000000}b", True),
+        ("(?:a{0}){99999999}x", False),
+        ("((((()?){1000}){1000}){1000}){1000}c", True),
+        ("(){99999999}$", True),
+    ],
+)
+def test_repeats_of_nothing_take_no_steps(pattern: str, found: bool) -> None:
+    compiled = compile_pattern(pattern)
+    assert compiled.search("abc" * 100) == found
+    assert 0 < compiled.visited < 2_000  # `re`, which counts none, would take each of the repeats
+
+
 def test_other_flags_are_refused() -> None:
     with pytest.raises(PatternError, match="flags"):
         compile_pattern("a", int(re.DEBUG))
