@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from convexorm.values import MISSING, Value
+from convexorm.values import MAX_SAFE_INTEGER, MISSING, Value
 from mastra_convex import filters
 from mastra_convex.filters import Filter, Leaf, Several, reached
 
@@ -105,26 +105,33 @@ class _Column:
                 code = codes[key] = len(self._values)
                 self._values.append(value)
             self._codes[row] = code
-        self._numbers = np.array([float(one) if type(one) in (int, float) else np.nan for one in self._values])
-        self._lists = [code for code, one in enumerate(self._values) if isinstance(one, list | Several)]
+        self._numbers = np.array([float(one) if _is_float(one) else np.nan for one in self._values])
+        self._apart = [
+            code for code, one in enumerate(self._values) if isinstance(one, list | Several | int) and not _is_float(one)
+        ]
 
     def mask(self, leaf: Leaf) -> Mask:
-        if leaf.bounds is None:
+        if leaf.bounds is None or not all(_is_float(number) for _, number in leaf.bounds):
             answers = np.fromiter((leaf.test(value) for value in self._values), np.bool_, len(self._values))
         else:
             answers = ~np.isnan(self._numbers)
             for op, number in leaf.bounds:
                 answers &= _COMPARE[op](self._numbers, number)
-            for code in self._lists:
+            for code in self._apart:
                 answers[code] = leaf.test(self._values[code])
         mask: Mask = answers[self._codes]
         return mask
 
 
+def _is_float(value: Any) -> bool:
+    """Whether it is a number that a float64 holds exactly."""
+    return type(value) is float or (type(value) is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER)
+
+
 def _identity(value: Any) -> Hashable:
     """Equal for values that no leaf can tell apart."""
     kind = type(value)
-    if kind is float or kind is int:
+    if _is_float(value):
         return float(value)
     if kind is bool:
         return "bool", value

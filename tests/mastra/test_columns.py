@@ -12,8 +12,14 @@ from mastra_convex.filters import compile_filter
 from mastra_convex.vector.columns import Columns
 from tests.mastra.test_filters import CASES
 
+LARGE = st.sampled_from([2**60, 2**60 + 1, float(2**60), -(2**60) - 1, 10**400])
 SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 3), st.floats(-3, 3, allow_nan=False), st.sampled_from(["", "a", "b", "10"])
+    LARGE,
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.floats(-3, 3, allow_nan=False),
+    st.sampled_from(["", "a", "b", "10"]),
 )
 VALUES = st.recursive(
     SCALARS,
@@ -21,7 +27,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 METADATA = st.none() | st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES, max_size=3)
-NUMBERS = st.integers(-3, 3) | st.floats(-3, 3, allow_nan=False)
+NUMBERS = LARGE | st.integers(-3, 3) | st.floats(-3, 3, allow_nan=False)
 LEAVES = st.one_of(
     st.builds(lambda name, value: {name: value}, st.sampled_from(["a", "b", "a.b"]), SCALARS),
     st.builds(
