@@ -69,3 +69,15 @@ def test_values_that_differ_only_in_type_are_told_apart() -> None:
     columns = Columns([{"a": True}, {"a": 1}, {"a": 1.0}, {"a": "1"}, {"a": None}, {}])
     assert columns.matching(compile_filter({"a": 1}, operation="TEST")).tolist() == [False, True, True, False, False, False]
     assert columns.matching(compile_filter({"a": True}, operation="TEST")).tolist() == [True] + [False] * 5
+
+
+@pytest.mark.parametrize("op", ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"])
+def test_integers_that_a_float_does_not_tell_apart_are_told_apart(op: str) -> None:
+    numbers = [2**60, 2**60 + 1, float(2**60), 10**400, -(10**400), 2**53, 2**53 + 1, 1]
+    rows = [{"a": number} for number in numbers] + [{"a": [2**60 + 1]}, {}]
+    columns = Columns(rows)
+    for number in numbers:
+        compiled = compile_filter({"a": {op: number}}, operation="TEST")
+        assert columns.matching(compiled).tolist() == [compiled.matches(row) for row in rows]
+        compiled = compile_filter({"a": {"$in": [number]}}, operation="TEST")
+        assert columns.matching(compiled).tolist() == [compiled.matches(row) for row in rows]
