@@ -191,7 +191,7 @@ class AsyncUnitOfWork(AsyncReading):
         values when it is applied. Attrs validators see instances, so not what is set here.
         """
         table, at = self._table(model), self._target(model, key)
-        columns = {name: self._column(model, name) for name in (*values, *(expected or ()))}
+        columns = {name: self._column(model, name) for name in values}
         set_: dict[str, Value] = {}
         unset: list[str] = []
         for name, value in values.items():
@@ -200,7 +200,7 @@ class AsyncUnitOfWork(AsyncReading):
                 unset.append(columns[name].field)
             else:
                 set_[columns[name].field] = dumped
-        expect: Expect = {columns[name].field: columns[name].dump(value) for name, value in (expected or {}).items()}
+        expect = self._expected(model, expected)
         if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
             table.check_size(set_)
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
@@ -249,9 +249,15 @@ class AsyncUnitOfWork(AsyncReading):
         self._operations.append(_Operation(lambda: delete, self._removed(instance), instance))
         return DONE
 
-    def delete_key(self, model: type[Model], key: Any, *, missing_ok: bool = True) -> Awaitable[None]:
-        """Delete the document with this key in the next commit, without reading it first."""
-        delete = Delete(self._table(model), self._target(model, key), missing="skip" if missing_ok else "fail")
+    def delete_key(
+        self, model: type[Model], key: Any, *, expected: Mapping[str, Any] | None = None, missing_ok: bool = True
+    ) -> Awaitable[None]:
+        """Delete the document with this key in the next commit, without reading it first.
+
+        The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
+        """
+        expect = self._expected(model, expected)
+        delete = Delete(self._table(model), self._target(model, key), expect, "skip" if missing_ok else "fail")
         self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
         return DONE
 
@@ -388,6 +394,10 @@ class AsyncUnitOfWork(AsyncReading):
             known = ", ".join(model.__columns__)
             raise ValidationError(f"no such attribute; the attributes are {known}", table=model.__table__.name, field=name)
         return column
+
+    def _expected(self, model: type[Model], values: Mapping[str, Any] | None) -> Expect:
+        columns = {name: self._column(model, name) for name in values or ()}
+        return {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
 
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,9 +62,12 @@ def check_vectors(operation: str, argument: str, vectors: object, dimension: int
     """
     try:
         matrix = np.asarray(vectors)
+        if matrix.dtype.kind not in "fiu" and not _all_numbers(matrix):
+            raise TypeError
         if matrix.dtype != np.float32:
-            matrix = matrix.astype(np.float64)
-    except (TypeError, ValueError):
+            with np.errstate(over="ignore"):
+                matrix = matrix.astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidArgument("numbers, as many for each vector", operation=operation, argument=argument) from None
     if matrix.ndim != 2 or not len(matrix):
         raise InvalidArgument("one vector or more", operation=operation, argument=argument)
@@ -81,6 +85,11 @@ def check_vectors(operation: str, argument: str, vectors: object, dimension: int
     if directed and not single.any(axis=1).all():
         raise InvalidArgument("a zero vector has no direction under cosine", operation=operation, argument=argument)
     return matrix
+
+
+def _all_numbers(matrix: Matrix) -> bool:
+    """Whether an array of objects has real numbers only, such as fractions and large integers; booleans are none."""
+    return matrix.dtype.kind == "O" and all(isinstance(one, Real) and not isinstance(one, bool) for one in matrix.flat)
 
 
 def check_ids(operation: str, ids: object) -> list[str]:

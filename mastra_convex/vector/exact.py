@@ -9,10 +9,11 @@ from uuid import uuid4
 import attrs
 import numpy as np
 
-from convexorm import AsyncSession, Query
+from convexorm import AsyncSession, Query, StaleDataError, ValidationError
 from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
+from convexorm.values import MISSING, same
 from mastra_convex.arguments import check_id, check_keys, check_mapping
 from mastra_convex.domain import AsyncDomain, Backend, Domain, Offload, run_here
 from mastra_convex.entities import Vector, VectorIndex
@@ -49,6 +50,8 @@ _UPSERTED_AT_ONCE = 1_900
 """Vectors written in one commit: replacing one takes two of the 4,096 index ranges Convex allows."""
 _STREAMED_BYTES = 64 << 20
 """Bytes of matrix read at a time where all of it is too much."""
+_DELETING_ATTEMPTS = 8
+"""How often what matches a filter is looked for while others change it."""
 _ATTEMPTS = 4
 """How often a query reads what has changed before it takes the index as it finds it, while others write without pause."""
 _SCORES_WITHIN = 5e-7
@@ -185,16 +188,12 @@ class AsyncExactVectors(AsyncDomain):
             matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
             keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
             extras = check_metadata(operation, metadata, len(matrix))
-            rows = (
-                {"id": key, "index_name": index_name, "embedding": vector, "metadata": extra}
-                for key, vector, extra in zip(keys, matrix, extras, strict=True)
-            )
             await store(
                 session,
                 Vector,
-                rows,
-                total=len(matrix),
-                dimension=index.dimension,
+                keys,
+                matrix,
+                lambda place: {"index_name": index_name, "metadata": extras[place]},
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
             )
@@ -268,13 +267,13 @@ class AsyncExactVectors(AsyncDomain):
             vector = given.get("vector")
             if vector is not None:
                 vector = check_vectors(operation, "update.vector", [vector], index.dimension, directed=directed)[0]
-            for batch in _batches(await self._targets(session, operation, index_name, id, filter)):
+            wanted = None if filter is None else compile_filter(filter, operation=operation)
+            for batch in _batches(await self._targets(session, operation, index, id, filter)):
 
                 async def change(session: AsyncSession, ids: Sequence[str] = batch) -> None:
-                    found = await session.get_many(Vector, [(index_name, one) for one in ids])
-                    for one in found:
-                        if one is None:
-                            continue
+                    for one in await session.get_many(Vector, [(index_name, one) for one in ids]):
+                        if one is None or (wanted is not None and not wanted.matches(one.metadata)):
+                            continue  # gone, or what matches no more
                         if vector is not None:
                             one.embedding = vector
                         if given.get("metadata") is not None:
@@ -296,8 +295,10 @@ class AsyncExactVectors(AsyncDomain):
             chosen = None if ids is None else check_ids(operation, ids)
             if (chosen is None) == (filter is None):
                 raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
-            targets = chosen if chosen is not None else await self._matching(session, operation, index_name, filter)
-            for batch in _batches(targets):
+            if chosen is None:
+                await self._delete_matching(session, operation, index_name, filter)
+                return
+            for batch in _batches(chosen):
                 for one in batch:
                     session.delete_key(Vector, (index_name, one))
                 await session.commit()
@@ -312,24 +313,63 @@ class AsyncExactVectors(AsyncDomain):
         return found
 
     async def _targets(
-        self, session: AsyncSession, operation: str, index_name: str, id: str | None, filter: Mapping[str, Any] | None
+        self, session: AsyncSession, operation: str, index: VectorIndex, id: str | None, filter: Mapping[str, Any] | None
     ) -> list[str]:
         if (id is None) == (filter is None):
             raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
         if id is not None:
             return [check_id(operation, "id", id)]
-        return await self._matching(session, operation, index_name, filter)
+        return list(await self._matching(session, operation, index, filter))
+
+    async def _delete_matching(
+        self, session: AsyncSession, operation: str, index_name: str, filter: Mapping[str, Any] | None
+    ) -> None:
+        """Delete what matches a filter, and nothing that matches no more when it is deleted."""
+        index = await self._existing(session, operation, index_name)
+        for attempt in reversed(range(_DELETING_ATTEMPTS)):
+            found = await self._matching(session, operation, index, filter)
+            try:
+                for batch in _batches(list(found)):
+                    for one in batch:
+                        session.delete_key(Vector, (index_name, one), expected=found[one])
+                    await session.commit()
+            except StaleDataError:
+                await session.rollback()
+                if not attempt:
+                    raise
+            else:
+                return
 
     async def _matching(
-        self, session: AsyncSession, operation: str, index_name: str, filter: Mapping[str, Any] | None
-    ) -> list[str]:
-        """The ids of the vectors that match a filter, read without their vectors."""
+        self, session: AsyncSession, operation: str, index: VectorIndex, filter: Mapping[str, Any] | None
+    ) -> dict[str, dict[str, Any]]:
+        """The ids of the vectors that match a filter, each with what has to be so for it to match on.
+
+        They are read without their vectors, but for those of another dimension.
+        """
         wanted = compile_filter(filter, operation=operation)
         if not wanted.leaves:
             raise InvalidArgument("a condition at least", operation=operation, argument="filter")
-        index = await self._existing(session, operation, index_name)
-        pages = _pages(session, index)
-        return [str(one["id"]) async for page in pages for one in page.documents if wanted.matches(metadata_of(one))]
+        found: dict[str, dict[str, Any]] = {}
+        others: set[str] = set()
+        async for page in _pages(session, index):
+            for document in page.documents:
+                metadata = metadata_of(document)
+                if wanted.matches(metadata):
+                    found[str(document["id"])] = {"metadata": metadata} if _is_stored_so(metadata, document) else {}
+            others |= page.digests.keys() - set(page.ids)
+        for ids in _batches(sorted(others)):
+            read = await session.read(*(Vector.query().by_index("by_id", Vector.convex_id == id_) for id_ in ids))
+            found |= {one.id: {} for (one,) in (rows for rows in read if rows) if wanted.matches(one.metadata)}
+        return found
+
+
+def _is_stored_so(metadata: dict[str, Any] | None, document: Document) -> bool:
+    """Whether metadata would be written as it is stored, so that it can be held against it."""
+    try:
+        return same(Vector.metadata.dump(metadata), document.get("metadata", MISSING))
+    except ValidationError:
+        return False
 
 
 def _index(index_name: str) -> Query[VectorIndex]:
@@ -346,8 +386,9 @@ async def _pages(session: AsyncSession, index: VectorIndex) -> AsyncIterator[Vec
     limit = at_once = max(1, _STREAMED_BYTES // (4 * index.dimension))
     while True:
         result = await session.matrix(Vector.embedding, index.dimension, query.limit(limit))
-        if len(result.docs):
+        if result.digests:
             yield VectorMatrix.of(result)
+        if len(result.docs):
             query, limit = query.after(result.docs[-1]), at_once
         elif len(result.digests) == limit:
             limit *= 2  # nothing but vectors of another dimension: look past them

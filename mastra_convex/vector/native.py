@@ -147,17 +147,13 @@ class AsyncNativeVectors(AsyncDomain):
         matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=True)
         keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
         extras = check_metadata(operation, metadata, len(matrix))
-        rows = (
-            {"id": key, "embedding": vector, **index.attributes(extra)}
-            for key, vector, extra in zip(keys, matrix, extras, strict=True)
-        )
         async with self._session() as session:
             await store(
                 session,
                 index.model,
-                rows,
-                total=len(matrix),
-                dimension=index.dimension,
+                keys,
+                matrix,
+                lambda place: index.attributes(extras[place]),
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from convexorm import AsyncSession, ConvexORMError, Model
+from convexorm.values import MISSING
 from mastra_convex.errors import MastraError
 
 __all__ = ["PartialUpsert", "store"]
@@ -30,23 +32,38 @@ class PartialUpsert(MastraError):
 async def store(
     session: AsyncSession,
     model: type[Model],
-    rows: Iterable[Mapping[str, Any]],
+    ids: Sequence[str],
+    matrix: np.ndarray[Any, Any],
+    attributes: Callable[[int], Mapping[str, Any]],
     *,
-    total: int,
-    dimension: int,
     at_once: int,
     operation: str,
 ) -> None:
-    """Upsert `total` rows with vectors of `dimension` numbers, at most `at_once` and 6 MiB of them in a commit.
+    """Upsert the rows of a matrix under their ids, at most `at_once` and 6 MiB of them in a commit.
 
-    Raises PartialUpsert if a commit after the first fails, and the error itself if the first does.
+    `attributes` are the others of a row, by its place. What cannot be stored is refused before the first commit. Raises
+    PartialUpsert if a later one fails, and the error itself if the first does.
     """
-    rows = iter(rows)
+    total, dimension = matrix.shape
     step = max(1, min(at_once, _STORED_BYTES // (9 * dimension)))
+    if total > step:
+        for place, id_ in enumerate(ids):
+            _check(model, {"id": id_, **attributes(place)})
     for start in range(0, total, step):
+        places = range(start, min(start + step, total))
+        rows = ({"id": ids[place], "embedding": matrix[place], **attributes(place)} for place in places)
         try:
-            await session.bulk_upsert(model, islice(rows, step))
+            await session.bulk_upsert(model, rows)
         except ConvexORMError as error:
             if start == 0:
                 raise
             raise PartialUpsert(start, total, operation=operation) from error
+
+
+def _check(model: type[Model], values: Mapping[str, Any]) -> None:
+    """Raise ValidationError or LimitExceeded unless attributes can be stored."""
+    for name, value in values.items():
+        column = model.__columns__[name]
+        dumped = None if value is None or (type(value) is str and value.isascii()) else column.dump(value)
+        if dumped is not None and dumped is not MISSING:
+            model.__table__.check_field(column.field, dumped)

@@ -7,11 +7,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from convexorm import ConvexORMError, Deployment, Session
+from convexorm import ConvexORMError, Deployment, Session, ValidationError
 from convexorm.errors import DeploymentError
 from mastra_convex import Vector
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.vector import AsyncConvexVector, ConvexVector, IndexNotFound, PartialUpsert
+from mastra_convex.vector.exact import AsyncExactVectors
 from tests.conftest import Host
 from tests.mastra.support import _Awaited
 
@@ -241,6 +242,45 @@ async def test_a_page_of_nothing_but_vectors_of_another_dimension_is_passed_over
         assert await found(store, index, ROWS[3], top_k=2) == ["v3", "behind"]
 
 
+@pytest.mark.parametrize("change", ["delete", "update"])
+async def test_what_matches_no_more_when_it_is_written_stays(
+    vectors: AsyncConvexVector, deployment: Deployment, index: str, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matching, other = AsyncExactVectors._matching, ConvexVector(id="other", deployment=deployment)
+    wait: list[int] = [3, 5]
+
+    async def then_changed(self: Any, *args: Any) -> Any:
+        found = await matching(self, *args)
+        if wait:
+            number = wait.pop()
+            other.update_vector(index_name=index, id=f"v{number}", update={"metadata": {"tags": ["kept"]}})
+        return found
+
+    monkeypatch.setattr(AsyncExactVectors, "_matching", then_changed)
+    if change == "delete":
+        await vectors.delete_vectors(index_name=index, filter={"tags": "all"})
+        assert await found(vectors, index, ROWS[3], top_k=SIZE) in (["v3", "v5"], ["v5", "v3"])
+    else:
+        await vectors.update_vector(index_name=index, filter={"tags": "all"}, update={"metadata": {"new": True}})
+        marked = await found(vectors, index, ROWS[3], top_k=SIZE, filter={"new": True})
+        assert len(marked) == SIZE - 1
+        assert "v5" not in marked
+
+
+async def test_what_matches_a_filter_is_written_whatever_its_dimension(
+    vectors: AsyncConvexVector, deployment: Deployment, index: str
+) -> None:
+    with Session(deployment) as session:  # past every vector store
+        for number in range(30):
+            session.add(Vector(id=f"s{number}", index_name=index, embedding=[1.0, 0.0], metadata={"odd": number % 2 == 1}))
+        session.commit()
+    await vectors.update_vector(index_name=index, filter={"odd": True}, update={"metadata": {"even": False}})
+    await vectors.delete_vectors(index_name=index, filter={"odd": False})
+    assert (await vectors.describe_index(index_name=index)).count == SIZE + 15
+    await vectors.delete_vectors(index_name=index, filter={"even": False})
+    assert (await vectors.describe_index(index_name=index)).count == SIZE // 2
+
+
 # -- bad input -----------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +294,12 @@ async def test_a_page_of_nothing_but_vectors_of_another_dimension_is_passed_over
         ({"vectors": []}, "one vector or more"),
         ({"vectors": [[1.0] * 16, [1.0] * 15]}, "numbers, as many for each vector"),
         ({"vectors": [["x"] * 16]}, "numbers"),
+        ({"vectors": [["1"] * 16]}, "numbers"),
+        ({"vectors": [[True] * 16]}, "numbers"),
+        ({"vectors": [[1j] * 16]}, "numbers"),
+        ({"vectors": [[None] * 16]}, "numbers"),
+        ({"vectors": [[10**400] * 16]}, "numbers"),
+        ({"vectors": np.ones((1, 16), dtype="datetime64[s]")}, "numbers"),
         ({"vectors": [[1.0] * 16], "ids": ["a", "b"]}, "2 for 1 vectors"),
         ({"vectors": [[1.0] * 16] * 2, "ids": ["a", "a"]}, "an id twice"),
         ({"vectors": [[1.0] * 16], "ids": [""]}, "non-empty"),
@@ -343,6 +389,19 @@ async def test_an_upsert_beyond_one_commit_says_how_far_it_came(unique: str, mon
     assert (raised.value.upserted, raised.value.total) == (100, SIZE)
     assert store.describe_index(index_name=unique).count == 100
     assert isinstance(raised.value, ConvexORMError)
+
+
+@pytest.mark.parametrize("wrong", [{"metadata": {"x": float("nan")}}, {"metadata": {"x": object()}}, {"id": "\ud800"}])
+async def test_what_cannot_be_stored_is_refused_before_the_first_commit(
+    vectors: AsyncConvexVector, unique: str, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mastra_convex.vector.exact._UPSERTED_AT_ONCE", 50)
+    await vectors.create_index(index_name=unique, dimension=DIMENSION)
+    metadata = [*METADATA[:-1], wrong.get("metadata", {})]
+    ids = [*IDS[:-1], wrong.get("id", "last")]
+    with pytest.raises(ValidationError):
+        await vectors.upsert(index_name=unique, vectors=ROWS, ids=ids, metadata=metadata)
+    assert (await vectors.describe_index(index_name=unique)).count == 0
 
 
 # -- costs ---------------------------------------------------------------------------------------------------------
