@@ -47,6 +47,7 @@ __all__ = [
     "check_text",
     "check_texts",
     "check_whole",
+    "is_finite",
     "naming",
 ]
 
@@ -119,7 +120,7 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SAFE_INTEGER
 
 
-def _finite(value: object) -> bool:
+def is_finite(value: object) -> bool:
     """Whether it is a number that a float can hold."""
     try:
         return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
@@ -237,7 +238,7 @@ def check_whole(operation: str, argument: str, value: object) -> int:
 
 def check_amount(operation: str, argument: str, value: object, status: str | None = None) -> float:
     """A finite number from 0, such as tokens or milliseconds; `status` is that of the error."""
-    if not _finite(value) or value < 0:  # type: ignore[operator]
+    if not is_finite(value) or value < 0:  # type: ignore[operator]
         raise InvalidArgument("a finite number from 0", operation=operation, argument=argument, status=status)
     return value  # type: ignore[return-value]
 
@@ -327,7 +328,7 @@ def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Ma
                 argument="metadata",
                 status="INVALID_METADATA_KEY",
             )
-        scalar = one is None or isinstance(one, str | bool) or _finite(one)
+        scalar = one is None or isinstance(one, str | bool) or is_finite(one)
         if scalars and not scalar:
             raise InvalidArgument(
                 f"the value of {key!r} is a string, a finite number, a boolean or None",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
-from numbers import Real
 from typing import Any, Literal, TypedDict
 from uuid import uuid4
 
@@ -12,7 +10,7 @@ import attrs
 
 from convexorm import Query
 from convexorm.faces import blocking
-from mastra_convex.arguments import Paging, check_choice, check_id, check_keys, check_paging, naming
+from mastra_convex.arguments import Paging, check_choice, check_id, check_keys, check_paging, is_finite, naming
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import Score
 from mastra_convex.errors import InvalidArgument
@@ -200,8 +198,7 @@ def _checked_paging(operation: str, pagination: Pagination | None) -> Paging:
 
 def _check(operation: str, score: Score) -> None:
     check_id(operation, "score.scorer_id", score.scorer_id)
-    number: object = score.score
-    if not isinstance(number, Real) or isinstance(number, bool) or not isfinite(number):
+    if not is_finite(score.score):
         raise InvalidArgument("a finite number", operation=operation, argument="score.score")
     if score.source is not None:
         check_choice(operation, "score.source", score.source, _SOURCES)

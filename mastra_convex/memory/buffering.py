@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -101,6 +101,18 @@ def _chunk(operation: str, values: Mapping[str, Any]) -> BufferedObservationChun
     return BufferedObservationChunk(**{**values, **checked})
 
 
+_REFRESHED: dict[str, Callable[[str, str, object], Any]] = {
+    "observations": check_text,
+    "token_count": check_amount,
+    "message_tokens": check_amount,
+    "message_ids": check_texts,
+    "last_observed_at": check_instant,
+    "created_at": check_instant,
+    "extracted_values": check_mapping,
+    **dict.fromkeys(_HINTS, check_optional_text),
+}
+
+
 def refreshed_chunk(operation: str, given: object) -> Mapping[str, Any]:
     """What the caller knows of a buffered chunk, by attribute."""
     if isinstance(given, BufferedObservationChunk):
@@ -111,8 +123,9 @@ def refreshed_chunk(operation: str, given: object) -> Mapping[str, Any]:
     }
     if "id" not in values and "cycle_id" not in values:
         raise InvalidArgument("each has an id or a cycle_id", operation=operation, argument="buffered_chunks")
-    if "message_tokens" in values:
-        check_amount(operation, "buffered_chunks.message_tokens", values["message_tokens"])
+    for name, check in _REFRESHED.items():
+        if name in values:
+            values[name] = check(operation, f"buffered_chunks.{name}", values[name])
     return values
 
 

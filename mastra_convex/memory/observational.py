@@ -26,6 +26,7 @@ from mastra_convex.arguments import (
     check_list,
     check_mapping,
     check_optional_text,
+    check_several,
     check_text,
     check_texts,
     check_whole,
@@ -223,7 +224,11 @@ class AsyncObservations(AsyncDomain):
         )
         if last_observed_at is not None:
             last_observed_at = check_instant(operation, "last_observed_at", last_observed_at)
-        refreshed = None if buffered_chunks is None else [refreshed_chunk(operation, one) for one in buffered_chunks]
+        refreshed = (
+            None
+            if buffered_chunks is None
+            else [refreshed_chunk(operation, one) for one in check_several(operation, "buffered_chunks", buffered_chunks)]
+        )
         activated = ActivatedObservations()
 
         def swap(record: ObservationalMemory) -> bool:

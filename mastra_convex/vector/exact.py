@@ -14,7 +14,7 @@ from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
 from convexorm.values import MISSING, same
-from mastra_convex.arguments import check_id, check_keys, check_mapping
+from mastra_convex.arguments import check_id, check_keys, check_mapping, check_whole
 from mastra_convex.domain import AsyncDomain, Backend, Domain, Offload, run_here
 from mastra_convex.entities import Vector, VectorIndex
 from mastra_convex.errors import InvalidArgument, MastraError
@@ -103,6 +103,7 @@ class AsyncExactVectors(AsyncDomain):
 
     def __init__(self, backend: Backend, max_bytes: int = MAX_BYTES) -> None:
         super().__init__(backend)
+        check_whole("VECTOR_STORE", "max_bytes", max_bytes)
         self._matrices = Matrices(max_bytes, backend.offload)
 
     # -- indexes -------------------------------------------------------------------------------------------------

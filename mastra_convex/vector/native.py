@@ -7,6 +7,7 @@ document. On an embedded deployment the same calls search exactly.
 
 from __future__ import annotations
 
+import keyword
 import types as python_types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,7 +67,8 @@ def native_vector_table(table: str, *, dimension: int, filter_fields: Sequence[s
     def body(namespace: dict[str, Any]) -> None:
         annotations: dict[str, Any] = {}
         for name in filter_fields:
-            if name in NativeVector._declared or not name.isidentifier():
+            taken = name in NativeVector._declared or name == "by_embedding" or name in annotations
+            if taken or not name.isidentifier() or keyword.iskeyword(name):
                 raise InvalidArgument(f"{name!r} cannot be one", operation="NATIVE_VECTOR_TABLE", argument="filter_fields")
             annotations[name] = Mapped[Any | None]
             namespace[name] = field(type=AnyType(AnyValue()), default=None)
