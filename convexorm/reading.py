@@ -93,6 +93,13 @@ class AsyncReading:
         (found,) = await self._get_many(model, [key])
         return found
 
+    async def get_one(self, model: type[M], key: Any) -> M:
+        """`get`, where there has to be one. Raises NoResultFound if there is none."""
+        found = await self.get(model, key)
+        if found is None:
+            raise NoResultFound(f"table {model.__table__.name!r}: no document with this key")
+        return found
+
     async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
         """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys."""
         return await self._get_many(model, list(keys))

@@ -103,6 +103,7 @@ class Session:
         self._core = AsyncSession(deployment, tables=tables, _port=check_deployment(deployment).blocking)
 
     get = blocking(AsyncSession.get)
+    get_one = blocking(AsyncSession.get_one)
     get_many = blocking(AsyncSession.get_many)
     all = blocking(AsyncSession.all)
     first = blocking(AsyncSession.first)

@@ -465,8 +465,11 @@ class StructuredType(ColumnType[T]):
     def __init__(self, annotation: Any, validator: Validator) -> None:
         self.validator = validator
         self._annotation = annotation
-        self._unstructure = CONVERTER.get_unstructure_hook(annotation)
-        self._structure = CONVERTER.get_structure_hook(annotation)
+        try:
+            self._unstructure = CONVERTER.get_unstructure_hook(annotation)
+            self._structure = CONVERTER.get_structure_hook(annotation)
+        except cattrs.errors.StructureHandlerNotFoundError:
+            raise _no_type_for(annotation) from None
 
     def dump(self, value: T) -> Value:
         try:
@@ -569,7 +572,11 @@ def _validator(annotation: Any) -> Validator:
         if dataclasses.is_dataclass(annotation):
             hints = typing.get_type_hints(annotation, include_extras=True)
             return _object({field.name: hints[field.name] for field in dataclasses.fields(annotation)})
-    raise TypeError(f"no Convex type for {annotation!r}; give the column one with field(type=...)")
+    raise _no_type_for(annotation)
+
+
+def _no_type_for(annotation: Any) -> TypeError:
+    return TypeError(f"no Convex type for {annotation!r}; give the column one with field(type=...)")
 
 
 def _object(members: Mapping[str, Any]) -> Validator:

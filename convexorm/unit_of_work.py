@@ -31,7 +31,7 @@ from convexorm.errors import (
 from convexorm.expressions import Column, Condition
 from convexorm.faces import DONE
 from convexorm.identities import Instances
-from convexorm.model import Model, dump, validate
+from convexorm.model import InstanceState, Model, dump, validate
 from convexorm.query import Query
 from convexorm.reading import AsyncReading, check_query, identity_of, key_of
 from convexorm.requests import (
@@ -145,7 +145,7 @@ class AsyncUnitOfWork(AsyncReading):
         `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it. Nothing waits
         here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
-        if instance._state.session is self:
+        if _state_of(instance).session is self:
             return DONE
         self._adopt(instance)
         self._operations.append(_Insertion(self, instance, unique, returning))
@@ -163,6 +163,7 @@ class AsyncUnitOfWork(AsyncReading):
         Attributes in `keep` stay as stored where a document is replaced; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
+        _state_of(instance)
         model = type(instance)
         _check_keyed(model)
         kept = tuple(self._field(model, name) for name in keep)
@@ -236,7 +237,7 @@ class AsyncUnitOfWork(AsyncReading):
         StaleDataError on commit if it is gone already. Raises InvalidRequestError for an instance this session does not
         hold.
         """
-        if instance._state.session is not self:
+        if _state_of(instance).session is not self:
             raise InvalidRequestError(f"{instance!r} is not in this session")
         if _is_new(instance):
             self._operations = [one for one in self._operations if one.instance is not instance]
@@ -408,7 +409,7 @@ class AsyncUnitOfWork(AsyncReading):
         return key if target.index == "by_id" else target
 
     def _document_of(self, instance: Model) -> Document:
-        document = instance._state.document
+        document = _state_of(instance).document
         if document is None or instance._state.session is not self:
             raise InvalidRequestError(f"{instance!r} is not persistent in this session")
         return document
@@ -527,6 +528,14 @@ def _is_new(instance: Model) -> bool:
 def _holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
     return any(name in instance.__dict__ for name in instance.__mutable__)
+
+
+def _state_of(instance: Model) -> InstanceState:
+    """What the session knows of an instance. Raises InvalidRequestError for what is no instance of a model."""
+    if not isinstance(instance, Model):
+        given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
+        raise InvalidRequestError(f"an instance of a model is needed, got {given}")
+    return instance._state
 
 
 def _check_keyed(model: type[Model]) -> None:

@@ -145,6 +145,20 @@ async def test_get_by_primary_key(open_: Open) -> None:
     assert await open_().get(Note, "n3") is None
 
 
+async def test_get_one_wants_one(open_: Open) -> None:
+    await save(open_(), Note(id="n"))
+    assert (await open_().get_one(Note, "n")).id == "n"
+    with pytest.raises(NoResultFound, match="'notes': no document with this key"):
+        await open_().get_one(Note, "secret")
+
+
+@pytest.mark.parametrize("given", [3, None, [Note(id="n")], Note])
+async def test_what_is_no_instance_is_refused(session: AsyncSession, given: Any) -> None:
+    for method in (session.add, session.upsert, session.delete, session.refresh):
+        with pytest.raises(InvalidRequestError, match="an instance of a model is needed, got"):
+            await method(given)
+
+
 @pytest.mark.parametrize("key", ["", "nonsense", "x" * 32, "0" * 32])
 async def test_an_id_that_nothing_has_gets_nothing(session: AsyncSession, key: str) -> None:
     await save(session, *tasks("a"))

@@ -301,7 +301,9 @@ def test_the_same_set_is_the_same_array_in_every_process() -> None:
     assert outputs == {"['a', 'b', 'c', 'dd', 'é']\n"}
 
 
-@pytest.mark.parametrize("annotation", [object(), Decimal, complex, date, dict[int, str], Callable[[], None]])
+@pytest.mark.parametrize(
+    "annotation", [object(), Decimal, complex, date, dict[int, str], Callable[[], None], int | str, list[float | str]]
+)
 def test_an_annotation_without_a_convex_form_is_refused(annotation: Any) -> None:
     with pytest.raises(TypeError, match="no Convex type"):
         column_type(annotation)
