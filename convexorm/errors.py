@@ -50,7 +50,9 @@ class InvalidCursorError(ValidationError):
 
 
 class InvalidRequestError(ConvexORMError):
-    """A session was asked for something its state does not allow, such as refreshing an instance it does not hold."""
+    """What was asked for is not allowed: by a session's state, such as refreshing an instance it does not hold, or by what
+    it was given, such as the URL of a deployment in its place.
+    """
 
 
 class IndexRangeError(ConvexORMError):

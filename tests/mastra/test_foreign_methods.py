@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 import pytest
 
 from convexorm import ConvexORMError, Model, connect
+from convexorm.deployments.base import Port
 from mastra_convex import ConvexServerCache, ConvexStore
 from mastra_convex.vector import ConvexVector
 from tests.conftest import ADMIN_KEY, ROOT, Host
@@ -369,3 +371,36 @@ def test_the_documentation_has_a_row_for_every_method(embedded: Stores) -> None:
     domains = [*embedded.store.stores.values(), embedded.vector, ConvexServerCache(deployment=connect("memory:"))]
     missing = {method for domain in domains for method in methods(domain) if f"`{method}`" not in text}
     assert missing == set()
+
+
+class _Counted:
+    """A port that counts its calls."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._port, name)
+        if name in ("read", "commit", "search"):
+            self.calls += 1
+        return method
+
+
+def test_the_documentation_says_how_many_calls_each_method_makes() -> None:
+    text = (ROOT / "docs" / "contract.md").read_text()
+    rows = (row.split("|")[1:-1] for row in text.splitlines() if row.startswith("| `"))
+    said = {method.strip(" `"): cells[2].strip() for cells in rows for method in cells[0].split(",")}
+    made: dict[str, int] = {}
+    for name, steps in STEPS.items():
+        deployment = connect("memory:")
+        port = deployment.blocking = cast("Any", _Counted(deployment.blocking))
+        stores = Stores(ConvexStore(id="x", deployment=deployment), ConvexVector(id="v", deployment=deployment))
+        for method, arguments in steps:
+            before = port.calls
+            with contextlib.suppress(ConvexORMError):
+                getattr(stores.domain(name), method)(**arguments)
+            made[method] = max(made.get(method, 0), port.calls - before)
+    counted = {method: calls for method, calls in made.items() if said[method].isdigit()}
+    assert counted == {method: int(said[method]) for method in counted}
+    assert len(counted) > 40
