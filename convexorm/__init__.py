@@ -4,6 +4,7 @@ Declare entities once, query them through their indexes, and change them in a se
 mutation. The same code runs on a Convex deployment and, with no server, on an embedded one over SQLite.
 """
 
+from convexorm.conditions import Condition, and_, not_, or_
 from convexorm.deployments import Deployment, connect
 from convexorm.errors import (
     AuthError,
@@ -21,7 +22,7 @@ from convexorm.errors import (
     StaleDataError,
     ValidationError,
 )
-from convexorm.expressions import Column, Condition, Mapped, and_, not_, or_
+from convexorm.expressions import Column, Mapped
 from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Count, Query
 from convexorm.schema import Schema, compare, to_typescript

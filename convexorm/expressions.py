@@ -1,18 +1,18 @@
-"""What a query can say about a document: columns, paths into them, and conditions made of both.
+"""The operands of conditions: columns, and paths into them.
 
 On a model class an attribute is a `Column`, whose operators build `Condition`s. A condition already holds Convex values:
-what cannot be stored cannot be asked for, so a wrong type is refused here, with the column named.
+what cannot be stored cannot be asked for, so a wrong type is refused here, with the column named. On an instance the
+column is the attribute's value.
 """
 
 from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-import attrs
-
-from convexorm.errors import LimitExceeded, ValidationError
+from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated, Operator
+from convexorm.errors import ValidationError
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import AnyType, ColumnType
 from convexorm.values import MISSING, Missing, Value, check_value
@@ -22,137 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
-    "Combined",
-    "Comparison",
-    "Condition",
     "Mapped",
-    "Membership",
-    "Negated",
     "NoneForm",
-    "Operator",
     "Path",
-    "and_",
-    "not_",
-    "or_",
 ]
 
 T = TypeVar("T")
 
 NoneForm: TypeAlias = Literal["absent", "null", "either"]
 """How `None` is stored: no field at all, an explicit null, or (written as no field) both are read."""
-Operator: TypeAlias = Literal["eq", "ne", "lt", "lte", "gt", "gte"]
-
-
-# -- conditions ----------------------------------------------------------------------------------------------------
-
-
-MAX_LEVELS = 20
-"""Levels of a condition: a call's arguments nest 64 levels (Convex limit), each of these takes two, a value up to 16."""
-
-
-@attrs.frozen
-class Condition:
-    """Combine conditions with `&`, `|` and `~`, or with `and_`, `or_` and `not_`.
-
-    Raises LimitExceeded for more than 20 levels of `&` in `|` in `&`; any number may stand side by side.
-    """
-
-    levels: int = attrs.field(default=1, init=False, eq=False, repr=False)
-
-    def __and__(self, other: Condition) -> Condition:
-        return Combined("and", (*_side_by_side("and", self), *_side_by_side("and", other)))
-
-    def __or__(self, other: Condition) -> Condition:
-        return Combined("or", (*_side_by_side("or", self), *_side_by_side("or", other)))
-
-    def __invert__(self) -> Condition:
-        return self.arg if isinstance(self, Negated) else Negated(self)
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError("a condition has no truth value in Python; combine conditions with &, | and ~")
-
-    def fields(self) -> Iterable[str]:
-        """The names of the fields it speaks of."""
-        raise NotImplementedError
-
-
-@attrs.frozen
-class Comparison(Condition):
-    """`field` (or what `path` reaches inside it) compared with `value` in Convex's total order."""
-
-    field: str
-    op: Operator
-    value: Value | Missing = attrs.field(repr=False)
-    path: tuple[str | int, ...] = ()
-
-    def fields(self) -> Iterable[str]:
-        return (self.field,)
-
-
-@attrs.frozen
-class Membership(Condition):
-    """`field` (or what `path` reaches inside it) is one of `values`."""
-
-    field: str
-    values: tuple[Value | Missing, ...] = attrs.field(repr=False)
-    path: tuple[str | int, ...] = ()
-
-    def fields(self) -> Iterable[str]:
-        return (self.field,)
-
-
-@attrs.frozen
-class Combined(Condition):
-    """All of `args` hold, or any of them; `and` of none is true, `or` of none is false."""
-
-    op: Literal["and", "or"]
-    args: tuple[Condition, ...]
-
-    def __attrs_post_init__(self) -> None:
-        _set_levels(self, self.args)
-
-    def fields(self) -> Iterable[str]:
-        return (name for argument in self.args for name in argument.fields())
-
-
-@attrs.frozen
-class Negated(Condition):
-    """`arg` does not hold."""
-
-    arg: Condition
-
-    def __attrs_post_init__(self) -> None:
-        _set_levels(self, (self.arg,))
-
-    def fields(self) -> Iterable[str]:
-        return self.arg.fields()
-
-
-def _side_by_side(op: Literal["and", "or"], condition: Condition) -> tuple[Condition, ...]:
-    """What a condition adds to others that are combined so."""
-    return condition.args if isinstance(condition, Combined) and condition.op == op else (condition,)
-
-
-def _set_levels(condition: Condition, parts: Iterable[Condition]) -> None:
-    levels = 1 + max((part.levels for part in parts), default=0)
-    if levels > MAX_LEVELS:
-        raise LimitExceeded("levels of a condition", maximum=MAX_LEVELS, actual=levels)
-    object.__setattr__(condition, "levels", levels)
-
-
-def and_(*conditions: Condition) -> Condition:
-    """All of them; true when there are none."""
-    return Combined("and", conditions)
-
-
-def or_(*conditions: Condition) -> Condition:
-    """Any of them; false when there are none."""
-    return Combined("or", conditions)
-
-
-def not_(condition: Condition) -> Condition:
-    """The opposite."""
-    return Negated(condition)
 
 
 # -- operands ------------------------------------------------------------------------------------------------------
@@ -372,17 +250,18 @@ class Column(_Operand[T]):
     def _compare(self, op: Operator, value: object) -> Condition:
         if value is None and self._stored_either_way:  # missing and null are neighbours, and come before everything
             return Comparison(self.field, _EITHER_NONE[op], None)
-        return self._bounded(op, self._operand(value))
+        return self._bounded(op, self.operand(value))
 
     def _bounded(self, op: Operator, stored: Value | Missing) -> Condition:
         return Comparison(self.field, op, stored)
 
     def _member(self, values: Iterable[object]) -> Condition:
         values = list(values)
-        condition = Membership(self.field, tuple(self._operand(value) for value in values if value is not None))
+        condition = Membership(self.field, tuple(self.operand(value) for value in values if value is not None))
         return Combined("or", (condition, self._compare("eq", None))) if None in values else condition
 
-    def _operand(self, value: object) -> Value | Missing:
+    def operand(self, value: object) -> Value | Missing:
+        """What documents hold for a value that the column is compared with. ValidationError, if nothing can."""
         if value is None and not self.nullable:
             return self.dump(None) if self.type.holds_none else MISSING
         dumped = self.dump(value)

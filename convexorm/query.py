@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import attrs
 
+from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
-from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
 from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, dumps

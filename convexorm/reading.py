@@ -13,6 +13,7 @@ from weakref import ref
 
 import attrs
 
+from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Port
 from convexorm.errors import (
@@ -22,7 +23,7 @@ from convexorm.errors import (
     NoResultFound,
     ValidationError,
 )
-from convexorm.expressions import Column, Combined, Comparison, Condition
+from convexorm.expressions import Column
 from convexorm.identities import Instances
 from convexorm.model import InstanceState, Model, VectorIndex
 from convexorm.query import Count, Digest, Query
@@ -264,7 +265,7 @@ class AsyncReading:
         if not isinstance(values, tuple) or len(values) != len(names):
             raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=model.__table__.name)
         parts = zip(names, values, strict=True)
-        return Key(model.__primary_index__, tuple(model.__columns__[name]._operand(value) for name, value in parts))
+        return Key(model.__primary_index__, tuple(model.__columns__[name].operand(value) for name, value in parts))
 
     async def _documents(self, reads: Sequence[Read]) -> list[Sequence[Document]]:
         return [result.docs for result in await self._run(reads)]

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias
 import attrs
 import numpy as np
 
+from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
-from convexorm.expressions import Condition
 from convexorm.schema import Table, VectorIndexDef
 from convexorm.values import Missing, Value, reach
 

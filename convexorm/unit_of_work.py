@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 import attrs
 
+from convexorm.conditions import Condition
 from convexorm.deployments.base import Port
 from convexorm.errors import (
     AuthError,
@@ -28,7 +29,7 @@ from convexorm.errors import (
     StaleDataError,
     ValidationError,
 )
-from convexorm.expressions import Column, Condition
+from convexorm.expressions import Column
 from convexorm.faces import DONE
 from convexorm.identities import Instances
 from convexorm.model import InstanceState, Model, dump, validate

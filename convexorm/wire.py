@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import DeploymentError
-from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.requests import (
     Applied,
     Bound,

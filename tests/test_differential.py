@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from convexorm import ConvexORMError, Deployment, StaleDataError, connect
-from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.faces import finish
 from convexorm.requests import (
     Applied,

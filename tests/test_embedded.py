@@ -32,8 +32,8 @@ from convexorm import (
     ValidationError,
     connect,
 )
+from convexorm.conditions import Comparison, Condition
 from convexorm.deployments import EmbeddedDeployment, RemoteDeployment
-from convexorm.expressions import Comparison, Condition
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeletedRange, DeleteRange, Document, Insert, Key, Patch, Range, Read, Upsert, Written
 from convexorm.schema import AnyValue, IndexDef, Property, String, Table

@@ -20,7 +20,7 @@ from convexorm import (
     not_,
     or_,
 )
-from convexorm.expressions import Combined, Comparison, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Membership, Negated
 from convexorm.requests import Bound
 from convexorm.values import MISSING
 from tests.models import Anything, Everything, Note, Task

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from convexorm.expressions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.requests import Document
 from convexorm.values import MISSING, Missing, Value, canonical, same
 

@@ -102,7 +102,8 @@ class _Body:
 class RemoteDeployment(Deployment):
     """A Convex deployment, reached with its admin key.
 
-    `timeout` is the seconds to wait for a connection, for the next bytes, and from the call to the end of its answer.
+    `timeout` is the seconds to wait for a connection and for the next bytes, and those after which an answer's body has
+    ended.
     Raises AuthError for a key that is missing or cannot be one, DeploymentError for what is no URL, and InvalidRequestError
     for a timeout that is none.
     """

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.errors import DeploymentError, LimitExceeded
-from convexorm.expressions import Combined, Comparison, Condition
 from convexorm.requests import Document, Read, ReadResult
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value

@@ -1,0 +1,137 @@
+"""Conditions on a document, as data: comparisons, memberships, and what combines them.
+
+A condition holds Convex values already. What a place in it is called, and whether a value fits there, is for the operands
+of `expressions` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NoReturn, TypeAlias
+
+import attrs
+
+from convexorm.errors import LimitExceeded
+from convexorm.values import Missing, Value
+
+__all__ = [
+    "Combined",
+    "Comparison",
+    "Condition",
+    "Membership",
+    "Negated",
+    "Operator",
+    "and_",
+    "not_",
+    "or_",
+]
+
+Operator: TypeAlias = Literal["eq", "ne", "lt", "lte", "gt", "gte"]
+
+MAX_LEVELS = 20
+"""Levels of a condition: a call's arguments nest 64 levels (Convex limit), each of these takes two, a value up to 16."""
+
+
+@attrs.frozen
+class Condition:
+    """Combine conditions with `&`, `|` and `~`, or with `and_`, `or_` and `not_`.
+
+    Raises LimitExceeded for more than 20 levels of `&` in `|` in `&`; any number may stand side by side.
+    """
+
+    levels: int = attrs.field(default=1, init=False, eq=False, repr=False)
+
+    def __and__(self, other: Condition) -> Condition:
+        return Combined("and", (*_side_by_side("and", self), *_side_by_side("and", other)))
+
+    def __or__(self, other: Condition) -> Condition:
+        return Combined("or", (*_side_by_side("or", self), *_side_by_side("or", other)))
+
+    def __invert__(self) -> Condition:
+        return self.arg if isinstance(self, Negated) else Negated(self)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a condition has no truth value in Python; combine conditions with &, | and ~")
+
+    def fields(self) -> Iterable[str]:
+        """The names of the fields it speaks of."""
+        raise NotImplementedError
+
+
+@attrs.frozen
+class Comparison(Condition):
+    """`field` (or what `path` reaches inside it) compared with `value` in Convex's total order."""
+
+    field: str
+    op: Operator
+    value: Value | Missing = attrs.field(repr=False)
+    path: tuple[str | int, ...] = ()
+
+    def fields(self) -> Iterable[str]:
+        return (self.field,)
+
+
+@attrs.frozen
+class Membership(Condition):
+    """`field` (or what `path` reaches inside it) is one of `values`."""
+
+    field: str
+    values: tuple[Value | Missing, ...] = attrs.field(repr=False)
+    path: tuple[str | int, ...] = ()
+
+    def fields(self) -> Iterable[str]:
+        return (self.field,)
+
+
+@attrs.frozen
+class Combined(Condition):
+    """All of `args` hold, or any of them; `and` of none is true, `or` of none is false."""
+
+    op: Literal["and", "or"]
+    args: tuple[Condition, ...]
+
+    def __attrs_post_init__(self) -> None:
+        _set_levels(self, self.args)
+
+    def fields(self) -> Iterable[str]:
+        return (name for argument in self.args for name in argument.fields())
+
+
+@attrs.frozen
+class Negated(Condition):
+    """`arg` does not hold."""
+
+    arg: Condition
+
+    def __attrs_post_init__(self) -> None:
+        _set_levels(self, (self.arg,))
+
+    def fields(self) -> Iterable[str]:
+        return self.arg.fields()
+
+
+def _side_by_side(op: Literal["and", "or"], condition: Condition) -> tuple[Condition, ...]:
+    """What a condition adds to others that are combined so."""
+    return condition.args if isinstance(condition, Combined) and condition.op == op else (condition,)
+
+
+def _set_levels(condition: Condition, parts: Iterable[Condition]) -> None:
+    levels = 1 + max((part.levels for part in parts), default=0)
+    if levels > MAX_LEVELS:
+        raise LimitExceeded("levels of a condition", maximum=MAX_LEVELS, actual=levels)
+    object.__setattr__(condition, "levels", levels)
+
+
+def and_(*conditions: Condition) -> Condition:
+    """All of them; true when there are none."""
+    return Combined("and", conditions)
+
+
+def or_(*conditions: Condition) -> Condition:
+    """Any of them; false when there are none."""
+    return Combined("or", conditions)
+
+
+def not_(condition: Condition) -> Condition:
+    """The opposite."""
+    return Negated(condition)
