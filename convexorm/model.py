@@ -20,7 +20,7 @@ from convexorm import types
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped, NoneForm
 from convexorm.schema import IndexDef, Number, String, Table, VectorIndexDef
-from convexorm.values import MISSING, Value
+from convexorm.values import MISSING, Value, owned
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -393,5 +393,5 @@ def dump(instance: Model) -> dict[str, Value]:
     for name, column in instance.__columns__.items():
         value = column.dump(getattr(instance, name))
         if value is not MISSING:
-            document[column.field] = value
+            document[column.field] = owned(value)
     return document

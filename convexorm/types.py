@@ -215,7 +215,7 @@ class FloatListType(ColumnType[list[float]]):
 
     def dump(self, value: list[float]) -> Value:
         if is_number_array(value):
-            return value.copy()  # the attribute's own array may be changed in place
+            return value
         if not isinstance(value, Sequence) or isinstance(value, str):
             return _refused("a list of floats", value)
         return [FloatType().dump(number) for number in value]

@@ -53,7 +53,7 @@ from convexorm.requests import (
     Write,
     Written,
 )
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, same
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, owned, same
 from convexorm.wire import encode_commit
 
 __all__ = ["AsyncUnitOfWork"]
@@ -201,7 +201,7 @@ class AsyncUnitOfWork(AsyncReading):
             if dumped is MISSING:
                 unset.append(columns[name].field)
             else:
-                set_[columns[name].field] = dumped
+                set_[columns[name].field] = owned(dumped)
         expect = self._expected(model, expected)
         if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
             table.check_size(set_)
@@ -563,7 +563,7 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
         if name in held:
             old, new = document.get(column.field, MISSING), column.dump(held[name])
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
-                changes[column.field] = (old, new)
+                changes[column.field] = (old, owned(new))
     return changes
 
 

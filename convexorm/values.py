@@ -40,6 +40,7 @@ __all__ = [
     "is_number_array",
     "loads",
     "loads_printed",
+    "owned",
     "reach",
     "same",
     "size_of",
@@ -231,6 +232,11 @@ def check_value(value: Value, *, nesting: int = MAX_DOCUMENT_NESTING) -> None:
 def is_number_array(value: object) -> bool:
     """Whether a value is a numpy array that stands for a list of numbers."""
     return type(value) is np.ndarray and value.ndim == 1 and value.dtype.char in "fd"
+
+
+def owned(value: Value) -> Value:
+    """The value, which nobody else can change in place if it is an array."""
+    return value.copy() if type(value) is np.ndarray else value
 
 
 def _check_array(value: Any) -> None:

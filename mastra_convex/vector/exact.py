@@ -195,6 +195,7 @@ class AsyncExactVectors(AsyncDomain):
                 keys,
                 matrix,
                 lambda place: {"index_name": index_name, "metadata": extras[place]},
+                extras,
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
             )

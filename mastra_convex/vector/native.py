@@ -156,6 +156,7 @@ class AsyncNativeVectors(AsyncDomain):
                 keys,
                 matrix,
                 lambda place: index.attributes(extras[place]),
+                extras,
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
             )

@@ -35,20 +35,22 @@ async def store(
     ids: Sequence[str],
     matrix: np.ndarray[Any, Any],
     attributes: Callable[[int], Mapping[str, Any]],
+    metadata: Sequence[Mapping[str, Any] | None],
     *,
     at_once: int,
     operation: str,
 ) -> None:
     """Upsert the rows of a matrix under their ids, at most `at_once` and 6 MiB of them in a commit.
 
-    `attributes` are the others of a row, by its place. What cannot be stored is refused before the first commit. Raises
-    PartialUpsert if a later one fails, and the error itself if the first does.
+    `attributes` are the others of a row, by its place, made of its `metadata`. What cannot be stored is refused before the
+    first commit. Raises PartialUpsert if a later one fails, and the error itself if the first does.
     """
     total, dimension = matrix.shape
     step = max(1, min(at_once, _STORED_BYTES // (9 * dimension)))
     if total > step:
-        for place, id_ in enumerate(ids):
-            _check(model, {"id": id_, **attributes(place)})
+        odd = [place for place, (id_, one) in enumerate(zip(ids, metadata, strict=True)) if one or not id_.isascii()]
+        for place in odd:
+            _check(model, {"id": ids[place], **attributes(place)})
     for start in range(0, total, step):
         places = range(start, min(start + step, total))
         rows = ({"id": ids[place], "embedding": matrix[place], **attributes(place)} for place in places)
