@@ -412,7 +412,8 @@ def check_search(search: Search) -> VectorIndexDef:
 
 def _check_key(table: Table, target: Target | None) -> None:
     if isinstance(target, Key):
-        Range(table, target.index, target.key).check()
+        if len(target.key) > len(table.key_fields(target.index)):
+            Range(table, target.index, target.key).check()
         if not target.key:
             raise IndexRangeError("a key needs one value or more", table=table.name, index=target.index)
 

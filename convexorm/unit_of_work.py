@@ -219,6 +219,7 @@ class AsyncUnitOfWork(AsyncReading):
         """
         _check_keyed(model)
         columns, table = model.__columns__, self._table(model)
+        key_fields = [columns[name].field for name in model.__key__]
         writes: list[Write] = []
         for row in rows:
             if not row.keys() <= columns.keys():
@@ -228,7 +229,8 @@ class AsyncUnitOfWork(AsyncReading):
                 value = column.dump(row[name] if name in row else column.default())
                 if value is not MISSING:
                     document[column.field] = value
-            writes.append(Upsert(table, Key(model.__primary_index__, tuple(key_of(model, document))), document))
+            key = tuple([document.get(field, MISSING) for field in key_fields])
+            writes.append(Upsert(table, Key(model.__primary_index__, key), document))
         if writes:
             await self._port.commit(Commit(uuid4().hex, writes))
 

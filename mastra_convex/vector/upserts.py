@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convexorm import AsyncSession, ConvexORMError, Model
+from convexorm.types import JsonType
 from convexorm.values import MISSING
 from mastra_convex.errors import MastraError
 
 __all__ = ["PartialUpsert", "store"]
 
+_TEXTS = {"id", "index_name"}
 _STORED_BYTES = 6 << 20
 """Bytes of vectors written in one commit, as the arrays of float64 they are stored as; Convex allows 16 MiB of arguments,
 and as much read and written."""
@@ -48,9 +51,11 @@ async def store(
     total, dimension = matrix.shape
     step = max(1, min(at_once, _STORED_BYTES // (9 * dimension)))
     if total > step:
-        odd = [place for place, (id_, one) in enumerate(zip(ids, metadata, strict=True)) if one or not id_.isascii()]
-        for place in odd:
-            _check(model, {"id": ids[place], **attributes(place)})
+        known = _TEXTS | {"metadata"} if _is_json(metadata) else _TEXTS
+        certain = model.__columns__.keys() <= known | {"embedding"}
+        for place, id_ in enumerate(ids):
+            if not (id_.isascii() and (certain or metadata[place] is None)):
+                _check(model, {"id": id_, **attributes(place)})
     for start in range(0, total, step):
         places = range(start, min(start + step, total))
         rows = ({"id": ids[place], "embedding": matrix[place], **attributes(place)} for place in places)
@@ -62,10 +67,19 @@ async def store(
             raise PartialUpsert(start, total, operation=operation) from error
 
 
+def _is_json(metadata: Sequence[Mapping[str, Any] | None]) -> bool:
+    """Whether all of it is JSON for certain, and so can be stored: found out in one go, which is quick."""
+    try:
+        json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
 def _check(model: type[Model], values: Mapping[str, Any]) -> None:
     """Raise ValidationError or LimitExceeded unless attributes can be stored."""
     for name, value in values.items():
         column = model.__columns__[name]
         dumped = None if value is None or (type(value) is str and value.isascii()) else column.dump(value)
-        if dumped is not None and dumped is not MISSING:
+        if dumped is not None and dumped is not MISSING and not isinstance(column.type, JsonType):  # its own values fit
             model.__table__.check_field(column.field, dumped)

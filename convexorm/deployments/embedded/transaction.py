@@ -83,6 +83,7 @@ class Transaction:
         self._changes: dict[str, int] = {}
         self._pending: list[_Pending] = []
         self._pending_column: str | None = None
+        self._random: list[str] = []
         self._unique: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
         self._deleted = 0
@@ -140,6 +141,8 @@ class Transaction:
         place = None if column is None else list(stored.columns.values()).index(column)
         held = self._held(stored, column, {one.key for one in pending if one.column is not None})
         seq = self._change(stored)
+        drawn = os.urandom(7 * len(pending)).hex()
+        self._random = [drawn[start : start + 14] for start in range(0, len(drawn), 14)]
         inserts, updates = [], []
         for one in pending:
             row = held.get(one.key) if one.column is not None else None
@@ -179,7 +182,8 @@ class Transaction:
             last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
         tick = self._ticks[stored.name] = last + 1
-        return tick, f"{tick:014x}{stored.number:04x}{os.urandom(7).hex()}"
+        random = self._random.pop() if self._random else os.urandom(7).hex()
+        return tick, f"{tick:014x}{stored.number:04x}{random}"
 
     def _change(self, stored: StoredTable) -> int:
         """The number of this commit among those that changed the table, where it counts them; else 0."""
