@@ -203,7 +203,7 @@ class Model:
             self.__attrs_init__(**values)  # type: ignore[attr-defined]
         except (TypeError, ValueError) as error:
             _explain(type(self), values)
-            if not isinstance(error, ValidationError):
+            if not isinstance(error, ValidationError) and columns.keys() <= self.__dict__.keys():
                 validate(self)
             raise
 

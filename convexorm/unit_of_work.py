@@ -324,12 +324,8 @@ class AsyncUnitOfWork(AsyncReading):
         except (ValidationError, LimitExceeded, IndexRangeError):
             self._unsettled = None
             raise
-        except (
-            AuthError,
-            FunctionFailed,
-            FunctionNotFound,
-        ):  # nothing was applied now; what was sent before is as unsettled as it was
-            raise
+        except (AuthError, FunctionFailed, FunctionNotFound):
+            raise  # nothing was applied now; what was sent before is as unsettled as it was
         except BaseException:  # the answer may be what was lost
             self._unsettled = _Unsettled(commit, operations, _form(writes))
             raise

@@ -54,6 +54,7 @@ __all__ = [
 MAX_SAFE_INTEGER = 2**53 - 1
 """JavaScript's: the contract's page numbers and offsets stay below it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
 
@@ -310,11 +311,16 @@ def check_date_range(operation: str, value: object) -> DateRange:
         "start_exclusive": bool(given.get("start_exclusive")),
         "end_exclusive": bool(given.get("end_exclusive")),
     }
-    if given.get("start") is not None:
-        checked["start"] = check_instant(operation, "date_range.start", given["start"])
-    if given.get("end") is not None:
-        checked["end"] = check_instant(operation, "date_range.end", given["end"])
+    for name, whole in (("start", not checked["start_exclusive"]), ("end", checked["end_exclusive"])):
+        if given.get(name) is not None:
+            instant = check_instant(operation, f"date_range.{name}", given[name])
+            # Between two milliseconds nothing is stored: what is from there on, or before, begins with the later one.
+            checked[name] = instant + _MILLISECOND if whole and _is_later(given[name], instant) else instant  # type: ignore[literal-required]
     return checked
+
+
+def _is_later(given: datetime | str, instant: datetime) -> bool:
+    return (datetime.fromisoformat(given) if isinstance(given, str) else given) > instant
 
 
 def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Mapping[str, Any]:
