@@ -72,6 +72,13 @@ class Index:
 
     def __init__(self, *attributes: str) -> None:
         self.attributes = attributes
+        self.name = ""
+
+    def __set_name__(self, owner: type[Model], name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Index {self.name} ({', '.join(self.attributes)})>"
 
 
 class VectorIndex:

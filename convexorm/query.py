@@ -19,7 +19,7 @@ from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, dumps
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.model import Index, Model
 
 __all__ = ["Count", "Digest", "Query"]
 
@@ -43,14 +43,15 @@ class Query(Generic[M]):
     _after: Document | None = attrs.field(default=None, repr=False)
     _full_scan: bool = False
 
-    def by_index(self, name: str, /, *conditions: Condition, **equalities: Any) -> Self:
-        """Read through the index `name`, in its order.
+    def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
+        """Read through an index, by its name or as `Task.by_owner`, in its order.
 
         `equalities` (by attribute) must be a prefix of the index's fields; `conditions` may bound the next field from
         below and above, once each. `_creationTime` is the last field of every index. Raises IndexRangeError for
         anything else, and ValidationError for a value the field cannot hold.
         """
         table = self.model.__table__
+        name = index if isinstance(index, str) else str(getattr(index, "name", index))
         fields = table.key_fields(name)
         comparisons: list[Comparison] = []
         for attribute, value in equalities.items():

@@ -54,6 +54,13 @@ def test_every_index_ends_with_the_creation_time() -> None:
     assert (read.range.eq, read.range.lower) == (("u1", True), Bound(5.0, False))
 
 
+def test_an_index_is_named_by_its_attribute_too() -> None:
+    assert Task.query().by_index(Task.by_owner, owner_id="u") == Task.query().by_index("by_owner", owner_id="u")
+    assert repr(Task.by_owner) == "<Index by_owner (owner_id, done)>"
+    with pytest.raises(IndexRangeError, match=r"no such index; there are .*by_owner"):
+        Task.query().by_index(Note.by_title, title="x")
+
+
 def test_conditions_have_so_many_levels() -> None:
     condition = Task.text == "x"
     for _ in range(19):
