@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import attrs
-from typing_extensions import dataclass_transform
+from typing_extensions import TypeVar, dataclass_transform
 
 from convexorm import types
 from convexorm.errors import ValidationError
@@ -81,7 +81,11 @@ class Index:
         return f"<Index {self.name} ({', '.join(self.attributes)})>"
 
 
-class VectorIndex:
+M = TypeVar("M", bound="Model", default=Any)
+M2 = TypeVar("M2", bound="Model")
+
+
+class VectorIndex(typing.Generic[M]):
     """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
 
     `dimensions` is 2 to 4,096. The attribute holds a list of that many floats, or None where it may. `filter_fields` are
@@ -93,11 +97,15 @@ class VectorIndex:
         self.dimensions = dimensions
         self.filter_fields = tuple(filter_fields)
         self.name = ""
-        self.model: type[Model] | None = None
+        self.model: type[M] | None = None
 
-    def __set_name__(self, owner: type[Model], name: str) -> None:
+    def __set_name__(self, owner: type[M], name: str) -> None:
         self.name = name
         self.model = owner
+
+    if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places
+
+        def __get__(self, instance: object, owner: type[M2]) -> VectorIndex[M2]: ...
 
 
 # -- instances -----------------------------------------------------------------------------------------------------

@@ -204,8 +204,8 @@ class AsyncReading:
         return reduce(ReadResult.joined, rest, first)
 
     async def search(
-        self, index: VectorIndex, vector: Sequence[float], limit: int = 10, where: Condition | None = None
-    ) -> list[Hit[Any]]:
+        self, index: VectorIndex[M], vector: Sequence[float], limit: int = 10, where: Condition | None = None
+    ) -> list[Hit[M]]:
         """The `limit` (1 to 256) documents nearest to `vector` in a vector index, by cosine similarity, best first.
 
         `where` is an equality on a filter field of the index, or several joined by `|`. Convex searches approximately,

@@ -6,7 +6,21 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, assert_type
 
-from convexorm import AsyncSession, Column, Condition, Count, Index, Mapped, Model, Page, Query, Session, connect, field
+from convexorm import (
+    AsyncSession,
+    Column,
+    Condition,
+    Count,
+    Index,
+    Mapped,
+    Model,
+    Page,
+    Query,
+    Session,
+    VectorIndex,
+    connect,
+    field,
+)
 from convexorm.session import Hit
 
 
@@ -17,6 +31,11 @@ class Task(Model, table="typed_tasks"):
     rank: Mapped[float | None] = field(default=None)
     due: Mapped[datetime | None] = field(default=None)
     by_owner = Index("owner_id", "done")
+
+
+class Place(Model, table="typed_places"):
+    embedding: Mapped[list[float]]
+    by_embedding = VectorIndex("embedding", dimensions=3)
 
 
 class Note(Model, table="typed_notes", primary_key="id"):
@@ -127,5 +146,6 @@ async def awaited(session: AsyncSession) -> None:
 def opening() -> None:
     with connect("memory:") as deployment, Session(deployment) as session:
         assert_type(session, Session)
-    hits: list[Hit[Any]] = []
+    hits = session.search(Place.by_embedding, [1.0, 0.0, 0.0], limit=2)
+    assert_type(hits, list[Hit[Place]])
     assert_type([hit.score for hit in hits], list[float])
