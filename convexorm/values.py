@@ -244,8 +244,7 @@ def _check_array(value: Any) -> None:
         raise ValidationError("an array of numbers has one dimension of float32 or float64")
     if len(value) > MAX_ARRAY_LENGTH:
         raise LimitExceeded("elements of an array", maximum=MAX_ARRAY_LENGTH, actual=len(value))
-    square = value.dot(value)  # NaN if and only if one of the numbers is: a sum of squares has no other way to be
-    if square != square:
+    if np.isnan(value).any():
         raise ValidationError("NaN cannot be stored as a number")
 
 
