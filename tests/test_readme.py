@@ -6,6 +6,7 @@ they stand. The section on Convex runs on a local host of the folder those comma
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -140,3 +141,25 @@ def test_the_demo_runs_on_the_embedded_deployment_and_on_a_host(shared_host: Hos
     remote = demo()
     assert "RemoteDeployment" in remote
     assert "0 threads, 0 messages" in remote
+
+
+def test_the_examples_have_the_types_they_show(tmp_path: Path) -> None:
+    """Each section is a module of its own, right under mypy --strict; the files a section shows are packages it imports."""
+    for place, blocks in enumerate(SECTIONS.values()):
+        examples = [block.text for block in blocks if block.language == "python"]
+        for text in [text for text in examples if _FILE.match(text)]:
+            path = tmp_path / str(_FILE.match(text)[1])  # type: ignore[index]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            examples.remove(text)
+        if examples:
+            (tmp_path / f"section_{place}.py").write_text("\n\n".join(examples), encoding="utf-8")
+    cache = ["--cache-dir", str(ROOT / ".mypy_cache" / "readme"), "--explicit-package-bases"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", *cache, str(tmp_path)],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

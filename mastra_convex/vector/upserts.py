@@ -16,6 +16,7 @@ from mastra_convex.errors import MastraError
 __all__ = ["PartialUpsert", "store"]
 
 _TEXTS = {"id", "index_name"}
+"""Columns of texts, which can be stored if they are ASCII."""
 _STORED_BYTES = 6 << 20
 """Bytes of vectors written in one commit, as the arrays of float64 they are stored as; Convex allows 16 MiB of arguments,
 and as much read and written."""
