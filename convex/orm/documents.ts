@@ -12,9 +12,14 @@ const FIELD_NAME = /^[\x20-\x7e]+$/;
 
 /** Why Convex would refuse a document, or null if it would not. The reason repeats no content. */
 export function flawOf(fields: Fields): string | null {
+  return shapeFlawOf(fields) ?? sizeFlaw(fields);
+}
+
+/** The same, whatever the document's size. */
+export function shapeFlawOf(fields: Fields): string | null {
   const system = Object.keys(fields).find((name) => name.startsWith("_"));
   if (system !== undefined) return "a field name starts with an underscore, which Convex keeps for itself";
-  return flawIn(fields, 0) ?? sizeFlaw(fields);
+  return flawIn(fields, 0);
 }
 
 /** Sizes count the bytes Convex adds for `_id` and `_creationTime`. */

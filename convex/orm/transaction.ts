@@ -5,7 +5,7 @@
 import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
 import type { Writer } from "./database";
-import { flawOf } from "./documents";
+import { shapeFlawOf } from "./documents";
 import { badDocument, badRange, overLimit } from "./errors";
 import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
@@ -16,10 +16,6 @@ import { mismatch } from "./validation";
 /** The fields of a document without Convex's own. */
 export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
   return fields;
-}
-
-function isSame(before: Fields, after: Fields): boolean {
-  return compareValues(before, after) === 0;
 }
 
 export class Transaction {
@@ -74,27 +70,20 @@ export class Transaction {
 
   async insert(write: number, table: string, fields: Fields): Promise<string> {
     this.catalog.requireTable(table);
-    this.#check(write, table, fields);
-    this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(fields) });
+    const bytesWritten = this.#checkedSize(write, table, fields);
+    this.meter.charge({ documentsWritten: 1, bytesWritten });
     return await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
   }
 
-  /** Replaces a document. One that is so already is not written again: nobody who watches it is told for nothing. */
   async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {
-    if (isSame(fieldsOf(old), fields)) return;
-    this.#check(write, table, fields);
-    this.#chargeChange(old, getDocumentSize(fields));
-    await this.#refusing(write, table, fields, () => this.db.replace(table, old._id, fields));
+    await this.#change(write, table, old, fields, () => this.db.replace(table, old._id, fields));
   }
 
-  /** Sets fields; those set to undefined are removed. A document that is so already is not written. */
+  /** Sets fields; those set to undefined are removed. */
   async patch(write: number, table: string, old: Document, changes: Record<string, Value | undefined>): Promise<void> {
     const changed = Object.entries({ ...fieldsOf(old), ...changes }).filter(([, value]) => value !== undefined);
     const fields = Object.fromEntries(changed) as Fields;
-    if (isSame(fieldsOf(old), fields)) return;
-    this.#check(write, table, fields);
-    this.#chargeChange(old, getDocumentSize(fields));
-    await this.#refusing(write, table, fields, () => this.db.patch(table, old._id, changes));
+    await this.#change(write, table, old, fields, () => this.db.patch(table, old._id, changes));
   }
 
   async delete(table: string, old: Document): Promise<void> {
@@ -102,11 +91,20 @@ export class Transaction {
     await this.db.delete(table, old._id);
   }
 
-  #check(write: number, table: string, fields: Fields): void {
+  /** Runs what gives a document these fields. One that has them already is not written: nobody who watches it is told for nothing. */
+  async #change(write: number, table: string, old: Document, fields: Fields, run: () => Promise<void>): Promise<void> {
+    if (compareValues(fieldsOf(old), fields) === 0) return;
+    this.#chargeChange(old, this.#checkedSize(write, table, fields));
+    await this.#refusing(write, table, fields, run);
+  }
+
+  /** The size of a document that Convex can hold; throws for any other. */
+  #checkedSize(write: number, table: string, fields: Fields): number {
     const bytes = getDocumentSize(fields);
     if (bytes > limits.DOCUMENT_BYTES) throw overLimit("documentBytes", limits.DOCUMENT_BYTES, bytes, { table });
-    const flaw = flawOf(fields);
+    const flaw = shapeFlawOf(fields);
     if (flaw !== null) throw badDocument(write, table, flaw);
+    return bytes;
   }
 
   #chargeById(id: string): void {

@@ -30,6 +30,7 @@ export class Commit {
     this.#asking.push({ table, applied });
   }
 
+  /** Throws if several documents hold such a key. */
   async requireUnique(): Promise<void> {
     for (const { position, table, key } of this.unique) {
       let holders = 0;

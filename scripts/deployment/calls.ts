@@ -7,8 +7,8 @@ import { makeFunctionReference } from "convex/server";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
 import { QueryCache } from "./cache";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
-import { passOverMissingVectors } from "./vectors";
 import { CallError, exportValue, importArguments, requireResult, type Format } from "./values";
+import { passOverMissingVectors } from "./vectors";
 
 export interface Call {
   kind: FunctionKind;
