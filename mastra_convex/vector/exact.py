@@ -269,8 +269,14 @@ class AsyncExactVectors(AsyncDomain):
             vector = given.get("vector")
             if vector is not None:
                 vector = check_vectors(operation, "update.vector", [vector], index.dimension, directed=directed)[0]
-            wanted = None if filter is None else compile_filter(filter, operation=operation)
-            for batch in _batches(await self._targets(session, operation, index, id, filter)):
+            if (id is None) == (filter is None):
+                raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
+            wanted = None if id is not None else _condition(operation, filter)
+            if wanted is None:
+                targets = [check_id(operation, "id", id)]
+            else:
+                targets = list(await self._matching(session, index, wanted))
+            for batch in _batches(targets):
 
                 async def change(session: AsyncSession, ids: Sequence[str] = batch) -> None:
                     for one in await session.get_many(Vector, [(index_name, one) for one in ids]):
@@ -293,12 +299,12 @@ class AsyncExactVectors(AsyncDomain):
         """Delete vectors by their ids, or all that match a filter, up to 1,000 in one atomic commit."""
         operation = "DELETE_VECTORS"
         async with self._session() as session:
-            await self._existing(session, operation, index_name)
+            index = await self._existing(session, operation, index_name)
             chosen = None if ids is None else check_ids(operation, ids)
             if (chosen is None) == (filter is None):
                 raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
             if chosen is None:
-                await self._delete_matching(session, operation, index_name, filter)
+                await self._delete_matching(session, index, _condition(operation, filter))
                 return
             for batch in _batches(chosen):
                 for one in batch:
@@ -314,26 +320,14 @@ class AsyncExactVectors(AsyncDomain):
             raise IndexNotFound(index_name, operation=operation)
         return found
 
-    async def _targets(
-        self, session: AsyncSession, operation: str, index: VectorIndex, id: str | None, filter: Mapping[str, Any] | None
-    ) -> list[str]:
-        if (id is None) == (filter is None):
-            raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
-        if id is not None:
-            return [check_id(operation, "id", id)]
-        return list(await self._matching(session, operation, index, filter))
-
-    async def _delete_matching(
-        self, session: AsyncSession, operation: str, index_name: str, filter: Mapping[str, Any] | None
-    ) -> None:
+    async def _delete_matching(self, session: AsyncSession, index: VectorIndex, wanted: Filter) -> None:
         """Delete what matches a filter, and nothing that matches no more when it is deleted."""
-        index = await self._existing(session, operation, index_name)
         for attempt in reversed(range(_DELETING_ATTEMPTS)):
-            found = await self._matching(session, operation, index, filter)
+            found = await self._matching(session, index, wanted)
             try:
                 for batch in _batches(list(found)):
                     for one in batch:
-                        session.delete_key(Vector, (index_name, one), expected=found[one])
+                        session.delete_key(Vector, (index.index_name, one), expected=found[one])
                     await session.commit()
             except StaleDataError:
                 await session.rollback()
@@ -342,16 +336,11 @@ class AsyncExactVectors(AsyncDomain):
             else:
                 return
 
-    async def _matching(
-        self, session: AsyncSession, operation: str, index: VectorIndex, filter: Mapping[str, Any] | None
-    ) -> dict[str, dict[str, Any]]:
+    async def _matching(self, session: AsyncSession, index: VectorIndex, wanted: Filter) -> dict[str, dict[str, Any]]:
         """The ids of the vectors that match a filter, each with what has to be so for it to match on.
 
         They are read without their vectors, but for those of another dimension.
         """
-        wanted = compile_filter(filter, operation=operation)
-        if not wanted.leaves:
-            raise InvalidArgument("a condition at least", operation=operation, argument="filter")
         found: dict[str, dict[str, Any]] = {}
         others: set[str] = set()
         async for page in _pages(session, index):
@@ -364,6 +353,14 @@ class AsyncExactVectors(AsyncDomain):
             read = await session.read(*(Vector.query().by_index("by_id", Vector.convex_id == id_) for id_ in ids))
             found |= {one.id: {} for (one,) in (rows for rows in read if rows) if wanted.matches(one.metadata)}
         return found
+
+
+def _condition(operation: str, filter: Mapping[str, Any] | None) -> Filter:
+    """A filter of what is to be written: one that asks for nothing would be about everything."""
+    wanted = compile_filter(filter, operation=operation)
+    if not wanted.leaves:
+        raise InvalidArgument("a condition at least", operation=operation, argument="filter")
+    return wanted
 
 
 def _is_stored_so(metadata: dict[str, Any] | None, document: Document) -> bool:
