@@ -23,14 +23,14 @@ __all__ = ["main", "models_of"]
 
 def models_of(module_name: str) -> Iterator[type[Model]]:
     """The mapped models a module defines or imports, in the order of its names."""
-    if "" not in sys.path:  # a console script looks for modules beside itself, `python -m` in the working directory
-        sys.path.insert(0, "")
     for value in vars(importlib.import_module(module_name)).values():
         if isinstance(value, type) and issubclass(value, Model) and hasattr(value, "__table__"):
             yield value
 
 
 def _schema(arguments: argparse.Namespace) -> int:
+    if "" not in sys.path:  # a console script looks for modules beside itself, `python -m` in the working directory
+        sys.path.insert(0, "")
     renames = dict(arguments.rename)
     tables: dict[type[Model], Table] = {}
     for module in arguments.modules:

@@ -16,7 +16,7 @@ from convexorm.conditions import Combined, Comparison, Condition, Membership, Ne
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
 from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
-from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, dumps
+from convexorm.values import MISSING, Missing, Value, dumps, is_whole
 
 if TYPE_CHECKING:
     from convexorm.model import Index, Model
@@ -105,13 +105,13 @@ class Query(Generic[M]):
 
     def limit(self, limit: int | None) -> Self:
         """At most `limit` documents; None for no limit."""
-        if limit is not None and not _is_whole(limit):
+        if limit is not None and not is_whole(limit):
             raise ValidationError("limit is a whole number from 0 to 2**53 - 1, or None", table=self.model.__table__.name)
         return attrs.evolve(self, limit=limit)
 
     def offset(self, offset: int) -> Self:
         """Pass over the first `offset` documents. Convex reads what it passes over; `session.page` does not."""
-        if not _is_whole(offset):
+        if not is_whole(offset):
             raise ValidationError("offset is a whole number from 0 to 2**53 - 1", table=self.model.__table__.name)
         return attrs.evolve(self, offset=offset)
 
@@ -309,8 +309,3 @@ _DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
     Negated: lambda one: f"not ({_described(one.arg)})",
     Combined: _described_combined,
 }
-
-
-def _is_whole(number: object) -> bool:
-    """Whether it counts documents, and is exact in JavaScript."""
-    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < MAX_SAFE_INTEGER

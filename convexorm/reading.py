@@ -39,7 +39,7 @@ from convexorm.requests import (
     index_key,
 )
 from convexorm.schema import Table
-from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical, same
+from convexorm.values import MISSING, Missing, Value, canonical, is_whole, same
 
 __all__ = ["AsyncReading", "Hit", "Page", "check_query", "identity_of", "key_of"]
 
@@ -136,7 +136,7 @@ class AsyncReading:
         a limit.
         """
         table = check_query(query).model.__table__.name
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size < MAX_SAFE_INTEGER:
+        if not is_whole(size) or size < 1:
             raise ValidationError("a page has at least 1 document, and fewer than 2**53", table=table)
         if query._limit is not None or query._offset or query._after is not None:
             raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)

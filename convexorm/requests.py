@@ -6,10 +6,8 @@ the same data as it travels to a Convex deployment, with the meaning of every fi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -18,7 +16,7 @@ import numpy as np
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value, reach
+from convexorm.values import Missing, Value, is_finite, reach
 
 __all__ = [
     "DELETED_BY_RANGE",
@@ -392,7 +390,7 @@ def check_search(search: Search) -> VectorIndexDef:
         raise IndexRangeError(f"no such vector index; there are {declared}", table=table, index=search.index)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
-    if not all(isinstance(number, Real) and math.isfinite(number) for number in search.vector):
+    if not all(map(is_finite, search.vector)):
         raise ValidationError("a vector holds finite numbers only", table=table, field=index.field)
     if isinstance(search.limit, bool) or not isinstance(search.limit, int):
         raise ValidationError(f"limit is a whole number from 1 to {MAX_SEARCH_RESULTS}", table=table)

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Mapping
 from enum import Enum
 from hashlib import sha256
+from numbers import Real
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -37,7 +38,9 @@ __all__ = [
     "digest",
     "document_size",
     "dumps",
+    "is_finite",
     "is_number_array",
+    "is_whole",
     "loads",
     "loads_printed",
     "owned",
@@ -194,6 +197,19 @@ def as_float(value: int) -> float:
     raise ValidationError("an integer beyond 2**53 does not fit a number (float64); use Int64 for it")
 
 
+def is_whole(number: object) -> bool:
+    """Whether it is an int from 0 that is exact in JavaScript, as what counts documents has to be."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < MAX_SAFE_INTEGER
+
+
+def is_finite(value: object) -> bool:
+    """Whether it is a number that a float can hold; a bool is none."""
+    try:
+        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def check_value(value: Value, *, nesting: int = MAX_DOCUMENT_NESTING) -> None:
     """Raise ValidationError unless Convex can hold `value` in at most `nesting` levels of objects and arrays.
 
@@ -327,16 +343,18 @@ def _listed(value: Value) -> Value:
 
 def loads(text: str | bytes) -> Value:
     """The value of Convex's own JSON. Plain JSON (the common case) is parsed at C speed."""
-    if ('"$' in text) if isinstance(text, str) else (b'"$' in text):
-        return json_to_convex(json.loads(text, parse_int=float))
-    return json.loads(text)
+    return _loads(text, None)
 
 
 def loads_printed(text: str | bytes) -> Value:
     """The value of JSON that JavaScript printed: a number past 2**53 may stand there digit by digit, and is a float."""
+    return _loads(text, _printed_int)
+
+
+def _loads(text: str | bytes, parse_int: Callable[[str], int | float] | None) -> Value:
     if ('"$' in text) if isinstance(text, str) else (b'"$' in text):
-        return loads(text)
-    return json.loads(text, parse_int=_printed_int)
+        return json_to_convex(json.loads(text, parse_int=float))
+    return json.loads(text, parse_int=parse_int)
 
 
 def _printed_int(digits: str) -> int | float:

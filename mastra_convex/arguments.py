@@ -5,17 +5,16 @@ Every check raises `InvalidArgument` with the operation, the argument and what w
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from numbers import Real
 from typing import Any, Literal, TypedDict
 
 import attrs
 
 from convexorm import ValidationError
+from convexorm.values import is_finite, is_whole
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import in_milliseconds
 
@@ -47,12 +46,12 @@ __all__ = [
     "check_text",
     "check_texts",
     "check_whole",
-    "is_finite",
     "naming",
 ]
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """JavaScript's: the contract's page numbers and offsets stay below it."""
+_WHOLE = "a whole number from 0 to 2**53 - 1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
@@ -114,29 +113,14 @@ class Paging:
         return 0 if self.per_page is False else self.page * self.per_page
 
 
-_WHOLE = "a whole number from 0 to 2**53 - 1"
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SAFE_INTEGER
-
-
-def is_finite(value: object) -> bool:
-    """Whether it is a number that a float can hold."""
-    try:
-        return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
-    except OverflowError:
-        return False
-
-
 def check_paging(
     operation: str, page: int, per_page: int | Literal[False] | None, *, default: int, one_page: bool = False
 ) -> Paging:
     """The part of a list asked for. With `one_page` a `per_page` of False allows only page 0, else it ignores the page."""
     size: int | Literal[False] = default if per_page is None else per_page
-    if not _whole(page):
+    if not is_whole(page):
         raise InvalidArgument(_WHOLE, operation=operation, argument="page", status="INVALID_PAGE")
-    if size is not False and not _whole(size):
+    if size is not False and not is_whole(size):
         raise InvalidArgument(
             f"{_WHOLE}, or False for all", operation=operation, argument="per_page", status="INVALID_PAGE"
         )
@@ -225,14 +209,14 @@ def check_milliseconds(operation: str, argument: str, value: object) -> int:
 
 def check_limit(operation: str, argument: str, value: object) -> int | None:
     """How many at most, None for all."""
-    if value is not None and not _whole(value):
+    if value is not None and not is_whole(value):
         raise InvalidArgument(f"{_WHOLE}, or None", operation=operation, argument=argument)
     return value  # type: ignore[return-value]
 
 
 def check_whole(operation: str, argument: str, value: object) -> int:
     """A whole number from 0."""
-    if not _whole(value):
+    if not is_whole(value):
         raise InvalidArgument(_WHOLE, operation=operation, argument=argument)
     return value  # type: ignore[return-value]
 

@@ -10,7 +10,8 @@ import attrs
 
 from convexorm import Query
 from convexorm.faces import blocking
-from mastra_convex.arguments import Paging, check_choice, check_id, check_keys, check_paging, is_finite, naming
+from convexorm.values import is_finite
+from mastra_convex.arguments import Paging, check_choice, check_id, check_keys, check_paging, naming
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import Score
 from mastra_convex.errors import InvalidArgument

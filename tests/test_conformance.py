@@ -1624,6 +1624,7 @@ async def test_search_passes_over_what_has_no_vector(open_: Open) -> None:
         ([1.0, 0.0], {}, ValidationError),
         ([1.0, 0.0, float("nan")], {}, ValidationError),
         ([1.0, 0.0, "x"], {}, ValidationError),
+        ([1.0, 0.0, 10**400], {}, ValidationError),
         ([1.0, 0.0, 0.0], {"limit": 257}, LimitExceeded),
         ([1.0, 0.0, 0.0], {"limit": 0}, LimitExceeded),
         ([1.0, 0.0, 0.0], {"limit": "3"}, ValidationError),

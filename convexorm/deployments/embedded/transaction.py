@@ -135,9 +135,8 @@ class Transaction:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        self._pending_column = None
+        column, self._pending_column = self._pending_column, None
         stored = self._stored(pending[0].write.table)
-        column = next((one.column for one in pending if one.column is not None), None)
         place = None if column is None else list(stored.columns.values()).index(column)
         held = self._held(stored, column, {one.key for one in pending if one.column is not None})
         seq = self._change(stored)
