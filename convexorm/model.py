@@ -115,7 +115,10 @@ class Watcher(typing.Protocol):
     """What an instance tells its session."""
 
     def touched(self, instance: Model) -> None:
-        """An attribute was set, or a mutable value was handed out: the instance may differ from its document."""
+        """A mutable value was handed out: the instance may differ from its document."""
+
+    def changing(self, instance: Model) -> None:
+        """An attribute is about to be set."""
 
 
 class InstanceState:
@@ -178,8 +181,10 @@ def _system_field(name: str, field: str, type: types.ColumnType[Any]) -> Any:
     return _SystemField(table="", name=name, field=field, type=type, none="absent", nullable=False)
 
 
-def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    instance._state.touch(instance)
+def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    session = instance._state.session
+    if session is not None:
+        session.changing(instance)
     return value
 
 
@@ -326,7 +331,7 @@ def _declare(cls: type[Model], table: str, primary_key: str | tuple[str, ...] | 
         repr=False,
         eq=False,
         order=False,
-        on_setattr=_touch,
+        on_setattr=_changing,
         auto_detect=False,
     )
     for name, column in columns.items():

@@ -39,6 +39,7 @@ from convexorm.requests import (
     index_key,
 )
 from convexorm.schema import Table
+from convexorm.turns import Turn, exclusive
 from convexorm.values import MISSING, Missing, Value, canonical, is_whole, same
 
 __all__ = ["AsyncReading", "Hit", "Page", "check_query", "identity_of", "key_of"]
@@ -74,6 +75,7 @@ class AsyncReading:
 
     def __init__(self, port: Port, tables: Mapping[str, str] | None) -> None:
         self._port = port
+        self._turn = Turn()
         self._names = dict(tables or {})
         self._tables: dict[str, Table] = {}
         self._identities: dict[type[Model], Instances] = {}
@@ -83,6 +85,12 @@ class AsyncReading:
         """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
         raise NotImplementedError
 
+    def changing(self, instance: Model) -> None:
+        """An attribute is about to be set. Raises InvalidRequestError while the session is in use by somebody else."""
+        self._turn.check()
+        self.touched(instance)
+
+    @exclusive
     async def get(self, model: type[M], key: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
@@ -94,6 +102,7 @@ class AsyncReading:
         (found,) = await self._get_many(model, [key])
         return found
 
+    @exclusive
     async def get_one(self, model: type[M], key: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
         found = await self.get(model, key)
@@ -101,19 +110,23 @@ class AsyncReading:
             raise NoResultFound(f"table {model.__table__.name!r}: no document with this key")
         return found
 
+    @exclusive
     async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
         """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys."""
         return await self._get_many(model, list(keys))
 
+    @exclusive
     async def all(self, query: Query[M]) -> list[M]:
         """All documents of the query."""
         (documents,) = await self._documents([self._plan(query)])
         return self._load(query.model, documents)
 
+    @exclusive
     async def first(self, query: Query[M]) -> M | None:
         """The first document of the query, or None."""
         return next(iter(await self.all(_at_most(query, 1))), None)
 
+    @exclusive
     async def one_or_none(self, query: Query[M]) -> M | None:
         """The only document of the query, or None. Raises MultipleResultsFound if there are more."""
         found = await self.all(_at_most(query, 2))
@@ -121,6 +134,7 @@ class AsyncReading:
             raise MultipleResultsFound(f"table {query.model.__table__.name!r}: one document expected, more found")
         return found[0] if found else None
 
+    @exclusive
     async def one(self, query: Query[M]) -> M:
         """The only document of the query. Raises NoResultFound if there is none, MultipleResultsFound if more."""
         found = await self.one_or_none(query)
@@ -128,6 +142,7 @@ class AsyncReading:
             raise NoResultFound(f"table {query.model.__table__.name!r}: one document expected, none found")
         return found
 
+    @exclusive
     async def page(self, query: Query[M], size: int, cursor: str | None = None) -> Page[M]:
         """`size` documents of the query, from its beginning or behind `cursor`.
 
@@ -152,7 +167,7 @@ class AsyncReading:
         left = read.limit
         while left is None or left > 0:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
-            (result,) = await self._run([attrs.evolve(read, limit=size, peek=True)])
+            result = await self._batch(attrs.evolve(read, limit=size, peek=True))
             last = index_key(result.docs[-1], read.range) if result.docs else None
             for document in result.docs:
                 yield self._load(query.model, (document,))[0]
@@ -161,6 +176,7 @@ class AsyncReading:
             read = attrs.evolve(read, after=last, skip=0)
             left = None if left is None else left - size
 
+    @exclusive
     async def count(self, query: Query[Any]) -> int:
         """How many documents the query has. Convex has no stored counts: each counted document is read there."""
         (result,) = await self._run([attrs.evolve(self._plan(query), count=True)])
@@ -184,14 +200,15 @@ class AsyncReading:
 
         What is too large for one call (8 MiB or 8,000 documents, on Convex) goes on in further ones.
         """
-        results = await self._run([self._statement(one) for one in queries])
-        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+        return await self._read(queries)
 
+    @exclusive
     async def digests(self, query: Query[Any]) -> Mapping[str, str]:
         """A digest of each document of the query by its `_id`: the same as long as the document is."""
         (result,) = await self._run([attrs.evolve(self._plan(query), digest="each")])
         return result.digests
 
+    @exclusive
     async def matrix(self, vector: Column[Any], length: int, *queries: Query[Any]) -> ReadResult:
         """One attribute of all documents of the queries, an array of `length` numbers, as a matrix with a row for each.
 
@@ -203,6 +220,7 @@ class AsyncReading:
         first, *rest = await self._run([attrs.evolve(self._plan(query), pack=pack) for query in queries])
         return reduce(ReadResult.joined, rest, first)
 
+    @exclusive
     async def search(
         self, index: VectorIndex[M], vector: Sequence[float], limit: int = 10, where: Condition | None = None
     ) -> list[Hit[M]]:
@@ -266,6 +284,17 @@ class AsyncReading:
             raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=model.__table__.name)
         parts = zip(names, values, strict=True)
         return Key(model.__primary_index__, tuple(model.__columns__[name].operand(value) for name, value in parts))
+
+    @exclusive
+    async def _read(self, queries: Sequence[Any]) -> tuple[Any, ...]:
+        results = await self._run([self._statement(one) for one in queries])
+        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+
+    @exclusive
+    async def _batch(self, read: Read) -> ReadResult:
+        """One step of a stream, which leaves the session to others between its steps."""
+        (result,) = await self._run([read])
+        return result
 
     async def _documents(self, reads: Sequence[Read]) -> list[Sequence[Document]]:
         return [result.docs for result in await self._run(reads)]

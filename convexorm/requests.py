@@ -329,10 +329,14 @@ Applied: TypeAlias = Written | DeletedRange | bool
 
 @attrs.frozen
 class Commit:
-    """Writes applied all or none, once for each `id` however often it is sent."""
+    """Writes applied all or none, once for each `id` however often it is sent.
+
+    `again` says that it may have been sent before, and that its answer was lost.
+    """
 
     id: str
     writes: Sequence[Write]
+    again: bool = False
 
 
 @attrs.frozen

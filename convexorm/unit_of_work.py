@@ -7,7 +7,7 @@ fields it overwrites to be what they were.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -18,11 +18,7 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.deployments.base import Port
 from convexorm.errors import (
-    AuthError,
     ConvexORMError,
-    DeploymentError,
-    FunctionFailed,
-    FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -33,6 +29,7 @@ from convexorm.expressions import Column
 from convexorm.faces import DONE
 from convexorm.identities import Instances
 from convexorm.model import InstanceState, Model, dump, validate
+from convexorm.moments import Moment
 from convexorm.query import Query
 from convexorm.reading import AsyncReading, check_query, identity_of, key_of
 from convexorm.requests import (
@@ -53,10 +50,16 @@ from convexorm.requests import (
     Write,
     Written,
 )
+from convexorm.turns import exclusive
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, owned, same
 from convexorm.wire import encode_commit
 
 __all__ = ["AsyncUnitOfWork"]
+
+SETTLED_WITHIN = 3_000.0
+"""Seconds within which a commit without an answer may be sent again: deployments keep answers for an hour, and what is sent
+may be under way for a while.
+"""
 
 
 @attrs.define(eq=False)
@@ -87,13 +90,28 @@ class _Insertion:
         self.session._inserted(self.instance, applied, write)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Unsettled:
-    """A commit that may have been applied or not, because its answer was lost."""
+    """A commit that may have been applied or not: it was sent, and its answer is not there."""
 
     commit: Commit
     operations: list[_Operation | _Insertion]
-    form: bytes
+    sent: Moment
+    withdrawn: bool = False
+    """Whether it was asked to be withdrawn, so that it cannot be sent again."""
+
+    @property
+    def form(self) -> bytes:
+        return _form(self.commit.writes)
+
+    def check_age(self) -> None:
+        """Raise InvalidRequestError when the deployment may have forgotten what it answered."""
+        if self.sent.seconds_ago() > SETTLED_WITHIN:
+            raise InvalidRequestError(
+                f"a commit sent more than {SETTLED_WITHIN // 60:.0f} minutes ago had no answer, and it can no longer be "
+                "told whether it was applied: sent again, it might be applied twice. Call rollback(), look at what is "
+                "stored, and ask for what is missing"
+            )
 
 
 class AsyncUnitOfWork(AsyncReading):
@@ -106,6 +124,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._operations: list[_Operation | _Insertion] = []
         self._unsettled: _Unsettled | None = None
 
+    @exclusive
     async def refresh(self, instance: Model) -> None:
         """Load the instance's document again, dropping changes not committed. StaleDataError if it is gone."""
         document = self._document_of(instance)
@@ -118,16 +137,19 @@ class AsyncUnitOfWork(AsyncReading):
     @property
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
+        self._turn.check()
         return [one.instance for one in self._operations if one.instance is not None and _is_new(one.instance)]
 
     @property
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
+        self._turn.check()
         return [instance for instance in self._changeable() if _changes(instance)]
 
     @property
     def deleted(self) -> list[Model]:
         """Instances marked for deletion and not yet committed."""
+        self._turn.check()
         return [one.instance for one in self._operations if one.instance is not None and not _is_new(one.instance)]
 
     def __contains__(self, instance: Model) -> bool:
@@ -135,8 +157,7 @@ class AsyncUnitOfWork(AsyncReading):
 
     def touched(self, instance: Model) -> None:
         """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
-        if instance._state.document is not None:
-            self._touched[id(instance)] = instance
+        self._touched[id(instance)] = instance
 
     def add(self, instance: Model, *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
@@ -146,6 +167,7 @@ class AsyncUnitOfWork(AsyncReading):
         `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it. Nothing waits
         here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
+        self._turn.check()
         if _state_of(instance).session is self:
             return DONE
         self._adopt(instance)
@@ -164,6 +186,7 @@ class AsyncUnitOfWork(AsyncReading):
         Attributes in `keep` stay as stored where a document is replaced; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
+        self._turn.check()
         _state_of(instance)
         model = type(instance)
         _check_keyed(model)
@@ -192,6 +215,7 @@ class AsyncUnitOfWork(AsyncReading):
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
         values when it is applied. Attrs validators see instances, so not what is set here.
         """
+        self._turn.check()
         table, at = self._table(model), self._target(model, key)
         columns = {name: self._column(model, name) for name in values}
         set_: dict[str, Value] = {}
@@ -211,6 +235,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
         return DONE
 
+    @exclusive
     async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys at once, in one commit and without instances.
 
@@ -240,6 +265,7 @@ class AsyncUnitOfWork(AsyncReading):
         StaleDataError on commit if it is gone already. Raises InvalidRequestError for an instance this session does not
         hold.
         """
+        self._turn.check()
         if _state_of(instance).session is not self:
             raise InvalidRequestError(f"{instance!r} is not in this session")
         if _is_new(instance):
@@ -260,6 +286,7 @@ class AsyncUnitOfWork(AsyncReading):
 
         The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
         """
+        self._turn.check()
         expect = self._expected(model, expected)
         delete = Delete(self._table(model), self._target(model, key), expect, "skip" if missing_ok else "fail")
         self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
@@ -271,6 +298,7 @@ class AsyncUnitOfWork(AsyncReading):
         The commit is refused with LimitExceeded if there are more than one commit can delete (4,000 documents, 6 MiB). A
         query with a limit deletes up to that many, and fewer where more would be too many.
         """
+        self._turn.check()
         range_, filter_ = self._deletable(query)
         if query._limit == 0:
             return DONE
@@ -278,6 +306,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
         return DONE
 
+    @exclusive
     async def delete_all(self, query: Query[Any]) -> int:
         """Delete all documents of the query at once, in as many commits as it takes, and say how many there were.
 
@@ -296,50 +325,54 @@ class AsyncUnitOfWork(AsyncReading):
                 break
         return total
 
+    @exclusive
     async def commit(self) -> None:
         """Write everything pending as one atomic commit.
 
         Changed attributes are written field by field; a field that another writer has changed since it was loaded is
         refused (StaleDataError, nothing written). ValidationError and LimitExceeded are raised before anything is sent.
-        After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError the
-        outcome may be unknown; committing again is safe, what was sent is applied once. If something else is pending by
-        then, what was sent is settled first, as a commit of its own.
+        After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError, a
+        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: what was sent is
+        applied once. If something else is pending by then, it is first found out whether what was sent has been applied,
+        and if not it never will be. After that time `commit` raises InvalidRequestError until `rollback()`.
         """
-        operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
-        writes = [operation.write() for operation in operations]
-        if self._unsettled is not None and self._unsettled.form != _form(writes):
-            await self._settle(self._unsettled)
-            operations = [*self._patches(), *self._operations]
-            writes = [operation.write() for operation in operations]
+        operations, writes = self._pending()
+        sent = self._unsettled
+        if sent is not None:
+            sent.check_age()
+            if sent.withdrawn or sent.form != _form(writes):
+                await self._settle(sent)
+                operations, writes = self._pending()
+                sent = None
         if not operations:
             return
-        commit = Commit(uuid4().hex, writes) if self._unsettled is None else self._unsettled.commit
+        if sent is None:
+            commit = Commit(uuid4().hex, writes)
+            # Before it is sent: from here on an interrupt at any point leaves it to be settled.
+            sent = self._unsettled = _Unsettled(commit, operations, Moment.now())
+        else:
+            commit = attrs.evolve(sent.commit, again=True)
+        touched, self._touched = self._touched, {}
         try:
             results = await self._port.commit(commit)
-        except StaleDataError as error:
+            for operation, write, applied in zip(operations, writes, results, strict=True):
+                operation.applied(applied, write)
+            self._keep_pending(operations)
+            for instance in (*touched.values(), *(one.instance for one in operations if one.instance is not None)):
+                if _holds_mutable(instance):
+                    self._watched.add(instance)
             self._unsettled = None
-            if error.write is not None and 0 <= error.write < len(operations):
+        except BaseException as error:
+            self._touched = {**touched, **self._touched}
+            if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
+                self._unsettled = None  # refused, and for good
+            if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        except (ValidationError, LimitExceeded, IndexRangeError):
-            self._unsettled = None
-            raise
-        except (AuthError, FunctionFailed, FunctionNotFound):
-            raise  # nothing was applied now; what was sent before is as unsettled as it was
-        except BaseException:  # the answer may be what was lost
-            self._unsettled = _Unsettled(commit, operations, _form(writes))
-            raise
-        self._unsettled = None
-        self._operations = []
-        for operation, write, applied in zip(operations, writes, results, strict=True):
-            operation.applied(applied, write)
-        for instance in (*self._touched.values(), *(one.instance for one in operations if one.instance is not None)):
-            if _holds_mutable(instance):
-                self._watched.add(instance)
-        self._touched = {}
 
     def rollback(self) -> Awaitable[None]:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
+        self._turn.check()
         self._unsettled = None
         operations, self._operations = self._operations, []
         for operation in operations:
@@ -363,17 +396,29 @@ class AsyncUnitOfWork(AsyncReading):
 
     # -- underneath ----------------------------------------------------------------------------------------------
 
+    def _pending(self) -> tuple[list[_Operation | _Insertion], list[Write]]:
+        """Everything there is to write, changes first."""
+        operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
+        return operations, [operation.write() for operation in operations]
+
+    def _keep_pending(self, done: Sequence[_Operation | _Insertion]) -> None:
+        """Forget the operations that are written; those asked for since are pending."""
+        written = set(map(id, done))
+        self._operations = [one for one in self._operations if id(one) not in written]
+
     async def _settle(self, sent: _Unsettled) -> None:
-        """Send a commit again whose answer was lost, under its id: it is applied once, or refused and still pending."""
-        try:
-            results = await self._port.commit(sent.commit)
-        except Exception as error:
-            if isinstance(error, AuthError | DeploymentError) and not isinstance(error, FunctionFailed):
-                raise  # as unsettled as it was
-            self._unsettled = None  # refused, or nothing that could be sent
-            return
+        """Find out what became of a commit whose answer was lost: it was applied, or else it never will be.
+
+        What it was to write is pending still where it was not applied.
+        """
+        sent.withdrawn = True
+        results = await self._port.withdraw(sent.commit)
+        if results is not None:
+            self._take_over(sent, results)
         self._unsettled = None
-        done = set(map(id, sent.operations))
+
+    def _take_over(self, sent: _Unsettled, results: Sequence[Applied]) -> None:
+        """The commit was applied, whatever was asked for since."""
         withdrawn: list[_Operation] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
@@ -385,8 +430,8 @@ class AsyncUnitOfWork(AsyncReading):
                 delete = Delete(write.table, applied.id, missing="skip")
                 withdrawn.append(_Operation(lambda delete=delete: delete, lambda applied, write: None))  # type: ignore[misc]
         self._touched = {key: one for key, one in self._touched.items() if not one._state.deleted}
-        # what is pending now was asked for later, and may be about the same keys
-        self._operations = [*withdrawn, *(one for one in self._operations if id(one) not in done)]
+        self._keep_pending(sent.operations)
+        self._operations = [*withdrawn, *self._operations]  # those left were asked for later, maybe about the same keys
 
     def _column(self, model: type[Model], name: str) -> Any:
         column = model.__columns__.get(name)
@@ -512,7 +557,7 @@ class AsyncUnitOfWork(AsyncReading):
         return read.range, read.filter
 
 
-def _form(writes: list[Write]) -> bytes:
+def _form(writes: Sequence[Write]) -> bytes:
     """Writes as bytes, equal if they ask for the same: 1 is 1.0 but not True, as everywhere in Convex."""
     try:
         return canonical(encode_commit(Commit("", writes)))

@@ -28,6 +28,10 @@ class Port(Protocol):
         """Apply all writes or none; the same id is applied once. One answer a write."""
         ...
 
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        """What a commit was answered, if it has been applied; if not, it never will be, however late it arrives."""
+        ...
+
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         """The nearest documents with their cosine similarity, best first."""
         ...

@@ -217,6 +217,12 @@ class RemotePort:
         check_commit(commit)
         return decode_commit(await self._call("mutation", "commit", encode_commit(commit)), commit.writes)
 
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        answer = await self._call("mutation", "commit", {"version": VERSION, "commitId": commit.id, "withdraw": True})
+        if isinstance(answer, dict) and answer.get("withdrawn") is True:
+            return None
+        return decode_commit(answer, commit.writes)
+
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         check_search(search)
         return decode_search(await self._call("action", "search", encode_search(search)))

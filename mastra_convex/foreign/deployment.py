@@ -51,6 +51,12 @@ class ForeignPort:
         check_commit(commit)
         return await Writer(self._handler).commit(commit)
 
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        raise DeploymentError(
+            "the npm package's storage handler does not remember what it has answered, so it cannot be told what became of "
+            "a commit without an answer: roll back, and look at what is stored"
+        )
+
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         check_search(search)
         raise DeploymentError(
@@ -114,6 +120,9 @@ class _AdaptedPort:
                 self._choice.ours()
                 return applied
         return await self._theirs.commit(commit)
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        return await (self._theirs if self._choice.foreign else self._ours).withdraw(commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         if not self._choice.foreign:

@@ -46,6 +46,9 @@ class _BlockingPort:
     async def commit(self, commit: Commit) -> list[Applied]:
         return self.engine.commit(commit)
 
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        return self.engine.withdraw(commit)
+
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         return self.engine.search(search)
 
@@ -64,6 +67,9 @@ class _AsyncPort:
 
     async def commit(self, commit: Commit) -> list[Applied]:
         return await asyncio.to_thread(self.engine.commit, commit)
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        return await asyncio.to_thread(self.engine.withdraw, commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         return await asyncio.to_thread(self.engine.search, search)

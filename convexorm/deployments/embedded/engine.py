@@ -20,7 +20,7 @@ from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.search import Searcher
 from convexorm.deployments.embedded.tables import SETUP, StoredTable, ensure_table
 from convexorm.deployments.embedded.transaction import Transaction
-from convexorm.errors import DeploymentError
+from convexorm.errors import DeploymentError, InvalidRequestError
 from convexorm.requests import (
     Applied,
     Commit,
@@ -42,6 +42,8 @@ BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another process's transaction."""
 COMMIT_RETENTION = 3600
 """Seconds for which a commit's answer is remembered."""
+_WITHDRAWN = "null"
+"""What is remembered of a commit that is never to be applied."""
 _MAPPED = 1 << 32
 """Bytes of a file that SQLite may map instead of copying."""
 
@@ -194,6 +196,8 @@ class Engine:
             known = connection.execute("SELECT answer FROM convexorm_commits WHERE id = ?", (commit.id,)).fetchone()
             if known is not None:
                 connection.execute("COMMIT")
+                if known[0] == _WITHDRAWN:
+                    raise InvalidRequestError("this commit was withdrawn; nothing was written")
                 return _recalled(known[0])
             results = Transaction(connection, self._table).apply(commit.writes)
             now = time.time()
@@ -201,6 +205,17 @@ class Engine:
             connection.execute("DELETE FROM convexorm_commits WHERE at < ?", (now - COMMIT_RETENTION,))
             connection.execute("COMMIT")
             return results
+
+    def withdraw(self, commit: Commit) -> list[Applied] | None:
+        """What the commit was answered; if it has not been applied, it never will be."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            known = connection.execute("SELECT answer FROM convexorm_commits WHERE id = ?", (commit.id,)).fetchone()
+            if known is None:
+                entry = (commit.id, time.time(), _WITHDRAWN)
+                connection.execute("INSERT INTO convexorm_commits VALUES (?, ?, ?)", entry)
+            connection.execute("COMMIT")
+            return None if known is None or known[0] == _WITHDRAWN else _recalled(known[0])
 
     # searches
 
