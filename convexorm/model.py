@@ -7,6 +7,7 @@ loaded from and the session that watches them.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import sys
 import typing
@@ -126,14 +127,16 @@ class InstanceState:
 
     `document` is what the database held when the instance was last loaded or written, system fields included; None before
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
+    `doubtful` says that the document may have changed or gone since, by the session's own doing.
     """
 
-    __slots__ = ("deleted", "document", "session")
+    __slots__ = ("deleted", "document", "doubtful", "session")
 
     def __init__(self, document: Mapping[str, Value] | None = None, session: Watcher | None = None) -> None:
         self.document = document
         self.session = session
         self.deleted = False
+        self.doubtful = False
 
     def __getstate__(self) -> tuple[Mapping[str, Value] | None, bool]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
@@ -141,7 +144,7 @@ class InstanceState:
 
     def __setstate__(self, state: tuple[Mapping[str, Value] | None, bool]) -> None:
         self.document, self.deleted = state
-        self.session = None
+        self.session, self.doubtful = None, False
 
     def touch(self, instance: Model) -> None:
         if self.session is not None:
@@ -249,6 +252,26 @@ class Model:
         if not names:
             return self.convex_id
         return getattr(self, names[0]) if len(names) == 1 else tuple(getattr(self, name) for name in names)
+
+    def __copy__(self) -> Self:
+        """A new transient instance with the same values, which `session.add` makes a document of its own."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self._values(), _state=InstanceState())
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same, with copies of the values."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState())
+        return twin
+
+    def _values(self) -> dict[str, Any]:
+        """What the instance holds by attribute: its columns, and whatever else was set on it."""
+        held = {name: value for name, value in self.__dict__.items() if name != "_state"}
+        if self._state.document is not None:
+            held.update((name, getattr(self, name)) for name in self.__columns__ if name not in held)
+        return held
 
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""

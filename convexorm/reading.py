@@ -24,7 +24,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column
-from convexorm.identities import Instances
+from convexorm.identities import Identity, Instances, identity_of
 from convexorm.model import InstanceState, Model, VectorIndex
 from convexorm.query import Count, Digest, Query
 from convexorm.requests import (
@@ -40,9 +40,9 @@ from convexorm.requests import (
 )
 from convexorm.schema import Table
 from convexorm.turns import Turn, exclusive
-from convexorm.values import MISSING, Missing, Value, canonical, is_whole, same
+from convexorm.values import MISSING, Missing, Value, is_whole
 
-__all__ = ["AsyncReading", "Hit", "Page", "check_query", "identity_of", "key_of"]
+__all__ = ["AsyncReading", "Hit", "Page", "check_query"]
 
 M = TypeVar("M", bound=Model)
 M2 = TypeVar("M2", bound=Model)
@@ -79,7 +79,6 @@ class AsyncReading:
         self._names = dict(tables or {})
         self._tables: dict[str, Table] = {}
         self._identities: dict[type[Model], Instances] = {}
-        self._keys: dict[tuple[str, str | bytes], str] = {}
 
     def touched(self, instance: Model) -> None:
         """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
@@ -94,11 +93,16 @@ class AsyncReading:
     async def get(self, model: type[M], key: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
-        The key of several attributes is a tuple. A document this session has got before is answered from the identity map.
+        The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
+        so is one that was added and is not committed yet, and None where the next commit deletes the document.
         """
-        known = self._known(model, key)
-        if known is not None:
-            return known
+        identity = identity_of(self._key(model, key).key)
+        pending = self._pending_at(model, identity)
+        if pending is not MISSING:
+            return cast("M | None", pending)
+        known = self._held(model, identity)
+        if known is not None and not known._state.doubtful:
+            return cast("M", known)
         (found,) = await self._get_many(model, [key])
         return found
 
@@ -112,8 +116,15 @@ class AsyncReading:
 
     @exclusive
     async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
-        """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys."""
-        return await self._get_many(model, list(keys))
+        """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys.
+
+        What is added or deleted and not committed yet is seen, as by `get`.
+        """
+        wanted = list(keys)
+        pending = [self._pending_at(model, identity_of(self._key(model, key).key)) for key in wanted]
+        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
+        found = iter(await self._get_many(model, read))
+        return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
 
     @exclusive
     async def all(self, query: Query[M]) -> list[M]:
@@ -326,29 +337,37 @@ class AsyncReading:
         reads = [Read(Range(table, index, self._key(model, key).key), limit=1) for key in keys]
         found = await self._documents(reads) if reads else []
         instances: list[M | None] = []
-        for key, documents in zip(keys, found, strict=True):
+        for read, documents in zip(reads, found, strict=True):
             loaded = self._load(model, documents)
             instances.append(loaded[0] if loaded else None)
-            if loaded:
-                self._keys[table.name, identity_of(self._key(model, key).key)] = documents[0]["_id"]
+            if not loaded and (gone := self._held(model, identity_of(read.range.eq))) is not None:
+                self._found_gone(gone)
         return instances
 
-    def _known(self, model: type[M], key: Any) -> M | None:
-        wanted = self._key(model, key)
-        id_ = self._keys.get((self._table(model).name, identity_of(wanted.key)))
-        if id_ is None or model not in self._identities:
-            return None
-        instance = self._identities[model].get(id_)
-        document = None if instance is None else instance._state.document
-        if document is None or not same(key_of(model, document), list(wanted.key)):
-            return None  # it has another key by now
-        return cast("M", instance)
+    def _held(self, model: type[Model], identity: Identity) -> Model | None:
+        """The instance whose document has this primary key, or this `_id` for a model without one."""
+        instances = self._identities.get(model)
+        return None if instances is None else instances.by_key(identity)
+
+    # what the part that writes knows of it
+
+    def _pending_at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
+        """What is to have this primary key after the next commit: an instance, None, or MISSING if that decides nothing."""
+        raise NotImplementedError
+
+    def _found_gone(self, instance: Model) -> None:
+        """The document of an instance was asked for, and is not there."""
+        raise NotImplementedError
+
+    def _renew(self, instance: Model, document: Document) -> None:
+        """The document of an instance of which it was not known any more what it holds was read."""
+        raise NotImplementedError
 
     def _load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
         identities = self._identities.get(model)
         if identities is None:
-            identities = self._identities[model] = Instances()
+            identities = self._identities[model] = Instances(model)
         refs = identities.refs
         known = refs.get
         create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
@@ -363,22 +382,12 @@ class AsyncReading:
                 refs[id_] = ref(instance)
             elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
                 instance._state.document = document
+                instance._state.doubtful = False
+            elif instance._state.doubtful:
+                self._renew(instance, document)
             loaded.append(instance)
-        identities.sweep()
+        identities.loaded(loaded)
         return loaded
-
-
-def identity_of(key: Sequence[Value | Missing]) -> str | bytes:
-    """A primary key as a dictionary takes it: two are equal if the keys are the same."""
-    if len(key) == 1 and type(key[0]) is str:
-        return key[0]
-    return b"".join(map(canonical, key))
-
-
-def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
-    """A document's primary key, field by field; its `_id` for a model without one."""
-    fields = [model.__columns__[name].field for name in model.__key__] or ["_id"]
-    return [document.get(field, MISSING) for field in fields]
 
 
 def check_query(query: Query[M]) -> Query[M]:

@@ -131,6 +131,9 @@ class Session:
     delete_all = blocking(AsyncSession.delete_all)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
+    expunge = blocking(AsyncSession.expunge)
+    expire = blocking(AsyncSession.expire)
+    merge = blocking(AsyncSession.merge)
     expunge_all = blocking(AsyncSession.expunge_all)
     close = blocking(AsyncSession.close)
 

@@ -7,9 +7,10 @@ fields it overwrites to be what they were.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -27,11 +28,11 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column
 from convexorm.faces import DONE
-from convexorm.identities import Instances
+from convexorm.identities import Identity, Instances, identity_of, key_of
 from convexorm.model import InstanceState, Model, dump, validate
 from convexorm.moments import Moment
 from convexorm.query import Query
-from convexorm.reading import AsyncReading, check_query, identity_of, key_of
+from convexorm.reading import AsyncReading, check_query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Applied,
@@ -56,6 +57,8 @@ from convexorm.wire import encode_commit
 
 __all__ = ["AsyncUnitOfWork"]
 
+M = TypeVar("M", bound=Model)
+
 SETTLED_WITHIN = 3_000.0
 """Seconds within which a commit without an answer may be sent again: deployments keep answers for an hour, and what is sent
 may be under way for a while.
@@ -64,11 +67,15 @@ may be under way for a while.
 
 @attrs.define(eq=False)
 class _Operation:
-    """One thing asked of the unit of work: how to write it, and what becomes of the instance when it is written."""
+    """One thing asked of the unit of work: how to write it, and what becomes of the instance when it is written.
+
+    `gone` is the document that it deletes, if it is one that is known by its primary key.
+    """
 
     write: Callable[[], Write]
     applied: Callable[[Applied, Write], None]
     instance: Model | None = None
+    gone: tuple[type[Model], Identity] | None = None
 
 
 @attrs.define(eq=False)
@@ -79,6 +86,7 @@ class _Insertion:
     instance: Model
     unique: bool
     returning: bool
+    gone: None = None
 
     def write(self) -> Write:
         model = type(self.instance)
@@ -123,6 +131,8 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched: WeakSet[Model] = WeakSet()
         self._operations: list[_Operation | _Insertion] = []
         self._unsettled: _Unsettled | None = None
+        self._ahead: dict[tuple[type[Model], Identity], Model | None] | None = None
+        self._rekeyed: list[Model] = []
 
     @exclusive
     async def refresh(self, instance: Model) -> None:
@@ -158,6 +168,8 @@ class AsyncUnitOfWork(AsyncReading):
     def touched(self, instance: Model) -> None:
         """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
         self._touched[id(instance)] = instance
+        if self._ahead is not None and _is_new(instance):
+            self._rekeyed.append(instance)
 
     def add(self, instance: Model, *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
@@ -171,7 +183,7 @@ class AsyncUnitOfWork(AsyncReading):
         if _state_of(instance).session is self:
             return DONE
         self._adopt(instance)
-        self._operations.append(_Insertion(self, instance, unique, returning))
+        self._ask(_Insertion(self, instance, unique, returning))
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -197,7 +209,7 @@ class AsyncUnitOfWork(AsyncReading):
             document = self._dumped(instance)
             return Upsert(self._table(model), self._key(model, instance.primary_key), document, kept, returning)
 
-        self._operations.append(_Operation(write, partial(self._inserted, instance), instance))
+        self._ask(_Operation(write, partial(self._inserted, instance), instance))
         return DONE
 
     def update(
@@ -232,7 +244,7 @@ class AsyncUnitOfWork(AsyncReading):
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
         unique = _new_key(model, known, set_, unset)
         patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", unique)
-        self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
+        self._ask(_Operation(lambda: patch, partial(self._updated, *self._identity(model, key))))
         return DONE
 
     @exclusive
@@ -256,8 +268,18 @@ class AsyncUnitOfWork(AsyncReading):
                     document[column.field] = value
             key = tuple([document.get(field, MISSING) for field in key_fields])
             writes.append(Upsert(table, Key(model.__primary_index__, key), document))
-        if writes:
-            await self._port.commit(Commit(uuid4().hex, writes))
+        if not writes:
+            return
+        applied = await self._port.commit(Commit(uuid4().hex, writes))
+        if model not in self._identities:
+            return
+        for write, one in zip(writes, applied, strict=True):
+            assert isinstance(write, Upsert)
+            assert isinstance(one, Written)
+            held = self._held(model, identity_of(write.at.key))
+            if held is not None:
+                time = one.creation_time if one.created else held.creation_time
+                self._renew(held, {**write.doc, "_id": one.id, "_creationTime": time})
 
     def delete(self, instance: Model) -> Awaitable[None]:
         """Mark the instance for deletion; the next commit deletes its document.
@@ -269,14 +291,16 @@ class AsyncUnitOfWork(AsyncReading):
         if _state_of(instance).session is not self:
             raise InvalidRequestError(f"{instance!r} is not in this session")
         if _is_new(instance):
-            self._operations = [one for one in self._operations if one.instance is not instance]
+            self._withdraw(instance)
             instance._state.session = None
             return DONE
         if any(one.instance is instance for one in self._operations):
             return DONE
         document = self._document_of(instance)
-        delete = Delete(self._table(type(instance)), document["_id"])
-        self._operations.append(_Operation(lambda: delete, self._removed(instance), instance))
+        model = type(instance)
+        delete = Delete(self._table(model), document["_id"])
+        gone = (model, identity_of(key_of(model, document)))
+        self._ask(_Operation(lambda: delete, partial(self._removed, instance), instance, gone))
         return DONE
 
     def delete_key(
@@ -289,7 +313,8 @@ class AsyncUnitOfWork(AsyncReading):
         self._turn.check()
         expect = self._expected(model, expected)
         delete = Delete(self._table(model), self._target(model, key), expect, "skip" if missing_ok else "fail")
-        self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
+        gone = self._identity(model, key)
+        self._ask(_Operation(lambda: delete, partial(self._deleted_key, *gone), gone=gone))
         return DONE
 
     def delete_range(self, query: Query[Any]) -> Awaitable[None]:
@@ -303,7 +328,7 @@ class AsyncUnitOfWork(AsyncReading):
         if query._limit == 0:
             return DONE
         delete = DeleteRange(range_, filter_, query._limit)
-        self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
+        self._ask(_Operation(lambda: delete, lambda applied, write: self._doubt(write.table.name)))
         return DONE
 
     @exclusive
@@ -320,6 +345,7 @@ class AsyncUnitOfWork(AsyncReading):
             (applied,) = await self._port.commit(Commit(uuid4().hex, [DeleteRange(range_, filter_, limit)]))
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
+            self._doubt(range_.table.name)
             left = None if left is None else left - applied.deleted
             if not applied.more:
                 break
@@ -374,7 +400,7 @@ class AsyncUnitOfWork(AsyncReading):
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
         self._turn.check()
         self._unsettled = None
-        operations, self._operations = self._operations, []
+        operations, self._operations, self._ahead = self._operations, [], None
         for operation in operations:
             if operation.instance is not None and _is_new(operation.instance):
                 operation.instance._state.session = None
@@ -384,6 +410,47 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched.clear()
         return DONE
 
+    def expunge(self, instance: Model) -> Awaitable[None]:
+        """Let go of an instance and of what is pending about it; it is detached then, or transient again if it was new.
+
+        Raises InvalidRequestError for an instance this session does not hold.
+        """
+        self._turn.check()
+        if _state_of(instance).session is not self:
+            raise InvalidRequestError(f"{instance!r} is not in this session")
+        self._withdraw(instance)
+        self._let_go(instance)
+        return DONE
+
+    def expire(self, instance: Model) -> Awaitable[None]:
+        """Drop an instance's changes, and trust what it shows no more: the next read of its document shows it anew.
+
+        Nothing is read by looking at an attribute, so until then it shows what was read last; `refresh` reads at once.
+        """
+        self._turn.check()
+        self._reset(instance, self._document_of(instance))
+        instance._state.doubtful = True
+        return DONE
+
+    @exclusive
+    async def merge(self, instance: M) -> M:
+        """The session's own instance of the document with this primary key (or `_id`), given the values of `instance`.
+
+        It is found as by `get`; if there is none, a copy is added. `instance` itself stays as it is, in whatever session.
+        """
+        state, model = _state_of(instance), type(instance)
+        if state.session is self:
+            return instance
+        known = model.__key__ or state.document is not None
+        mine = await self.get(model, instance.primary_key) if known else None
+        given = copy.deepcopy(instance)
+        if mine is None:
+            self.add(given)
+            return given
+        for name in model.__columns__:
+            setattr(mine, name, getattr(given, name))
+        return mine
+
     def expunge_all(self) -> Awaitable[None]:
         """Let go of every instance, and of what is pending."""
         self.rollback()
@@ -391,7 +458,6 @@ class AsyncUnitOfWork(AsyncReading):
             for instance in instances:
                 instance._state.session = None
         self._identities = {}
-        self._keys = {}
         return DONE
 
     # -- underneath ----------------------------------------------------------------------------------------------
@@ -405,6 +471,7 @@ class AsyncUnitOfWork(AsyncReading):
         """Forget the operations that are written; those asked for since are pending."""
         written = set(map(id, done))
         self._operations = [one for one in self._operations if id(one) not in written]
+        self._ahead = None
 
     async def _settle(self, sent: _Unsettled) -> None:
         """Find out what became of a commit whose answer was lost: it was applied, or else it never will be.
@@ -431,6 +498,7 @@ class AsyncUnitOfWork(AsyncReading):
                 withdrawn.append(_Operation(lambda delete=delete: delete, lambda applied, write: None))  # type: ignore[misc]
         self._touched = {key: one for key, one in self._touched.items() if not one._state.deleted}
         self._keep_pending(sent.operations)
+        self._ahead = None
         self._operations = [*withdrawn, *self._operations]  # those left were asked for later, maybe about the same keys
 
     def _column(self, model: type[Model], name: str) -> Any:
@@ -480,22 +548,115 @@ class AsyncUnitOfWork(AsyncReading):
         model = type(instance)
         identities = self._identities.get(model)
         if identities is None:
-            identities = self._identities[model] = Instances()
+            identities = self._identities[model] = Instances(model)
+        elif (other := identities.get(written.id)) is not None and other is not instance:
+            self._let_go(other)  # it was upserted over: of one document there is one instance
         identities.put(written.id, instance)
-        if model.__key__:
-            self._keys[write.table.name, identity_of(key_of(model, document))] = written.id
 
-    def _removed(self, instance: Model) -> Callable[[Applied, Write], None]:
-        def applied(_: Applied, write: Write) -> None:
-            state = instance._state
-            if state.document is not None:
-                instances = self._identities.get(type(instance))
-                if instances is not None:
-                    instances.discard(state.document["_id"])
-            state.session = None
-            state.deleted = True
+    def _removed(self, instance: Model, applied: Applied, write: Write) -> None:
+        self._let_go(instance)
+        instance._state.deleted = True
 
-        return applied
+    def _let_go(self, instance: Model) -> None:
+        """Forget an instance, which is detached then, and its changes."""
+        state = instance._state
+        instances = self._identities.get(type(instance))
+        if instances is not None and state.document is not None:
+            id_ = state.document["_id"]
+            assert isinstance(id_, str)
+            if instances.get(id_) is instance:
+                instances.discard(id_)
+        self._touched.pop(id(instance), None)
+        self._watched.discard(instance)
+        state.session = None
+
+    def _updated(self, model: type[Model], identity: Identity, applied: Applied, write: Write) -> None:
+        """Show the instance, if there is one, what was written past it."""
+        instance = self._held(model, identity)
+        if instance is None:
+            return
+        if not applied:
+            self._found_gone(instance)
+            return
+        assert isinstance(write, Patch)
+        document = {**self._document_of(instance), **write.set}
+        for field in write.unset:
+            document.pop(field, None)
+        self._renew(instance, document)
+
+    def _deleted_key(self, model: type[Model], identity: Identity, applied: Applied, write: Write) -> None:
+        instance = self._held(model, identity)
+        if instance is not None:
+            self._removed(instance, applied, write)
+
+    def _doubt(self, table: str) -> None:
+        """Some documents of a table were deleted: `get` is to look again before it answers one that the session holds."""
+        for model, instances in self._identities.items():
+            if self._table(model).name == table:
+                for instance in instances:
+                    instance._state.doubtful = True
+
+    def _found_gone(self, instance: Model) -> None:
+        doomed = any(one.instance is instance for one in self._operations)
+        if not doomed and not _changed_fields(instance):  # else the commit is to say that it is gone
+            self._let_go(instance)
+            instance._state.deleted = True
+
+    def _renew(self, instance: Model, document: Document) -> None:
+        """The instance has this document now. Attributes that were changed stay changed."""
+        changed = _changed_fields(instance)
+        for name, column in instance.__columns__.items():
+            if column.field not in changed:
+                instance.__dict__.pop(name, None)
+        instance._state.document = document
+        instance._state.doubtful = False
+        self._identities[type(instance)].loaded((instance,))
+
+    # what is ahead
+
+    def _ask(self, operation: _Operation | _Insertion) -> None:
+        self._operations.append(operation)
+        if self._ahead is not None:
+            self._look_ahead(operation)
+
+    def _withdraw(self, instance: Model) -> None:
+        """Nothing is to be done about an instance any more."""
+        self._operations = [one for one in self._operations if one.instance is not instance]
+        self._ahead = None
+
+    def _look_ahead(self, operation: _Operation | _Insertion) -> None:
+        assert self._ahead is not None
+        if operation.gone is not None:
+            self._ahead[operation.gone] = None
+        elif operation.instance is not None and (identity := self._new_identity(operation.instance)) is not None:
+            self._ahead[type(operation.instance), identity] = operation.instance
+
+    def _pending_at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
+        if not self._operations:
+            return MISSING
+        if self._ahead is None:
+            self._ahead, self._rekeyed = {}, []
+            for operation in self._operations:
+                self._look_ahead(operation)
+        while self._rekeyed:
+            instance = self._rekeyed.pop()
+            if _is_new(instance) and (now := self._new_identity(instance)) is not None:
+                self._ahead[type(instance), now] = instance
+        found = self._ahead.get((model, identity), MISSING)
+        if isinstance(found, Model) and self._new_identity(found) != identity:
+            return MISSING  # it has another key by now
+        return found
+
+    def _new_identity(self, instance: Model) -> Identity | None:
+        """The primary key that a new instance has at the moment; None while it has none that could be stored."""
+        model = type(instance)
+        try:
+            return identity_of(self._key(model, instance.primary_key).key) if model.__key__ else None
+        except (AttributeError, ValidationError):
+            return None
+
+    def _identity(self, model: type[Model], key: Any) -> tuple[type[Model], Identity]:
+        return model, identity_of(self._key(model, key).key)
 
     def _changeable(self) -> list[Model]:
         """The persistent instances that may differ from their documents.
@@ -608,6 +769,14 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
                 changes[column.field] = (old, owned(new))
     return changes
+
+
+def _changed_fields(instance: Model) -> set[str]:
+    """The fields that differ from the loaded document, those included that hold what cannot be stored."""
+    try:
+        return set(_changes(instance))
+    except ValidationError:
+        return {column.field for name, column in instance.__columns__.items() if name in instance.__dict__}
 
 
 def _may_be_large(value: Value) -> bool:
