@@ -1,4 +1,4 @@
-"""The identity map holds one truth: what a session has done is what its instances show, and copies are instances of their own."""
+"""The identity map holds one truth: what a session has done is what its instances show. Copies are instances of their own."""
 
 from __future__ import annotations
 
