@@ -1,4 +1,4 @@
-"""The identity map holds one truth: what a session has done is what its instances show. A copy is an instance of its own."""
+"""The identity map holds one truth: what a session has done is what its instances show. A copy is an instance apart."""
 
 from __future__ import annotations
 
