@@ -329,10 +329,14 @@ Applied: TypeAlias = Written | DeletedRange | bool
 
 @attrs.frozen
 class Commit:
-    """Writes applied all or none, once for each `id` however often it is sent."""
+    """Writes applied all or none, once for each `id` however often it is sent.
+
+    `again` says that it may have been sent before, and its answer was lost: a copy of it may still be under way.
+    """
 
     id: str
     writes: Sequence[Write]
+    again: bool = False
 
 
 @attrs.frozen
@@ -384,10 +388,7 @@ def check_commit(commit: Commit) -> None:
 def check_search(search: Search) -> VectorIndexDef:
     """The index a search names. Raises IndexRangeError, ValidationError or LimitExceeded for a search it cannot answer."""
     table = search.table.name
-    index = next((one for one in search.table.vector_indexes if one.name == search.index), None)
-    if index is None:
-        declared = ", ".join(one.name for one in search.table.vector_indexes) or "none"
-        raise IndexRangeError(f"no such vector index; there are {declared}", table=table, index=search.index)
+    index = search.table.vector_index(search.index)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
     if not all(map(is_finite, search.vector)):

@@ -119,7 +119,7 @@ describe("values", () => {
 });
 
 describe("access", () => {
-  const request = { version: 1, reads: [{ table: "items", index: "by_rank" }] };
+  const request = { version: 2, reads: [{ table: "items", index: "by_rank", fields: ["rank"] }] };
 
   it("to internal functions takes the admin key; without it they are as good as missing", async () => {
     expect(await call("query", "orm:read", request)).toMatchObject({ status: "success" });
@@ -130,7 +130,7 @@ describe("access", () => {
       expect(answer.errorMessage!.split("\n")[1]).toBe(missing(path));
       expect(answer).not.toHaveProperty("errorData");
     }
-    const write = { version: 1, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
+    const write = { version: 2, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
     expect((await call("mutation", "orm:commit", write, "json", null)).errorMessage).toContain(missing("orm:commit"));
     expect((await call("action", "orm:search", {}, "json", null)).errorMessage).toContain(missing("orm:search"));
     expect(await call("query", "orm:read", request)).toMatchObject({ value: { results: [{ count: 0 }] } });
@@ -160,7 +160,7 @@ describe("errors", () => {
     const read = { version: 3, reads: [] };
     for (const format of ["json", "convex_encoded_json"]) {
       const answer = await call("query", "orm:read", read, format);
-      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 1 });
+      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 2 });
       expect(answer.errorMessage).toMatch(/^\[Request ID: [0-9a-f]+\] Server Error\nUncaught ConvexError: /);
     }
   });
@@ -187,10 +187,10 @@ describe("metrics", () => {
   const insert = (rank: number) => ({ op: "insert", table: "items", doc: { rank } });
   let commits = 0;
   const commit = (...writes: unknown[]) =>
-    call("mutation", "orm:commit", { version: 1, commitId: `m${commits++}`, writes: [writes] });
+    call("mutation", "orm:commit", { version: 2, commitId: `m${commits++}`, writes: [writes] });
 
   beforeEach(async () => {
-    await commit({ op: "deleteRange", table: "items", index: "by_rank" });
+    await commit({ op: "deleteRange", table: "items", index: "by_rank", fields: ["rank"] });
     await fetch(`${url}/metrics/reset`, { method: "POST" });
   });
 
@@ -214,8 +214,8 @@ describe("metrics", () => {
   it("count documents read and written", async () => {
     await commit(insert(1), insert(2), insert(3));
     expect(await metrics()).toMatchObject({ calls: 1, documentsRead: 0, documentsWritten: 4 });
-    const read = { table: "items", index: "by_rank", limit: 1, peek: true };
-    await call("query", "orm:read", { version: 1, reads: [read] });
+    const read = { table: "items", index: "by_rank", fields: ["rank"], limit: 1, peek: true };
+    await call("query", "orm:read", { version: 2, reads: [read] });
     const { documentsRead, bytesRead, documentsWritten } = await metrics();
     expect([documentsRead, documentsWritten]).toEqual([2, 4]);
     expect(bytesRead).toBeGreaterThan(100);
@@ -225,7 +225,7 @@ describe("metrics", () => {
     await commit(insert(1));
     const before = await metrics();
     await commit(
-      { op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: { text: "changed" } },
+      { op: "patch", table: "items", at: { index: "by_rank", fields: ["rank"], key: [is(1)] }, set: { text: "changed" } },
       { op: "insert", table: "nope", doc: {} },
     );
     await call("mutation", "samples:fail", {});
@@ -236,14 +236,14 @@ describe("metrics", () => {
 });
 
 describe("the cache of queries", () => {
-  const read = { version: 1, reads: [{ table: "items", index: "by_creation_time" }] };
+  const read = { version: 2, reads: [{ table: "items", index: "by_creation_time" }] };
   const documentsRead = async () => {
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     const { value } = await call("query", "orm:read", read);
     return { read: ((await (await fetch(`${url}/metrics`)).json()) as Metrics).documentsRead, value };
   };
   const write = async (...writes: unknown[]) =>
-    await call("mutation", "orm:commit", { version: 1, commitId: randomUUID(), writes: [writes] });
+    await call("mutation", "orm:commit", { version: 2, commitId: randomUUID(), writes: [writes] });
 
   it("answers a query asked again without reading, until something is written", async () => {
     await write({ op: "insert", table: "items", doc: { rank: 1 } });
