@@ -1,30 +1,19 @@
 /** The local host as a client sees it: a process of its own, over HTTP. */
-import { spawn, type ChildProcess } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { convexToJson, type Value } from "convex/values";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Metrics } from "../../scripts/deployment/metrics";
+import { start } from "./hosts";
 import { is } from "./support";
 
 const KEY = "test|key";
-const HOST = ["--import", "tsx", "scripts/deployment/main.ts", "--port", "0"];
-
 let host: ChildProcess;
 let url: string;
-
-async function start(...options: string[]): Promise<{ process: ChildProcess; line: string }> {
-  const started = spawn(process.execPath, [...HOST, ...options], {
-    env: { ...process.env, NODE_PATH: "node_modules" }, // as `npm run deployment` does
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const [line] = (await once(createInterface(started.stdout), "line")) as [string];
-  return { process: started, line };
-}
 
 beforeAll(async () => {
   const started = await start("--admin-key", KEY, "--functions", "tests/convex/functions");
