@@ -133,7 +133,8 @@ class Read:
     """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
 
     `digest` asks for digests instead of documents: "all" for one of the whole answer, "each" for one of each document. A
-    digest that is the same says that the documents are; one that is not may be so for a change beside them.
+    digest that is the same says that the documents are; one that is not may be so for a change beside them. A read has one
+    of `count`, `pack` and `digest`, and `peek` only with the first of these.
     """
 
     range: Range
@@ -153,7 +154,8 @@ class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
-    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`).
+    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). For these two,
+    `count` and `skipped` only say how far the call went.
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)
@@ -360,11 +362,14 @@ def index_key(document: Document, range: Range) -> KeyValue:
 
 
 def check_reads(reads: Sequence[Read]) -> None:
-    """Raise IndexRangeError or LimitExceeded unless these can be answered in one call."""
+    """Raise IndexRangeError, ValidationError or LimitExceeded unless these can be answered in one call."""
     if len(reads) > MAX_READS:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
         read.range.check()
+        if (read.pack or read.digest) and (read.count or read.peek or (read.pack and read.digest)):
+            problem = "a read counts, packs or digests, and peeks only without the last two"
+            raise ValidationError(problem, table=read.range.table.name)
         if read.after and len(read.after) != key_length(read.range):
             raise IndexRangeError(
                 "the key to resume behind has another length", table=read.range.table.name, index=read.range.index

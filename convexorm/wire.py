@@ -151,7 +151,7 @@ def encode_read(read: Read) -> Json:
     if read.count:
         encoded["count"] = True
     if read.pack is not None:
-        encoded["pack"] = [read.pack.field]
+        encoded["pack"] = {"field": read.pack.field, "length": read.pack.length}
     if read.digest is not None:
         encoded["digest"] = read.digest
     return encoded
@@ -201,12 +201,10 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
 
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
-    """The documents whose packed field has the right length, without it, and the field of all of them as a matrix."""
-    length = 4 * pack.length
-    kept = [doc for doc in docs if isinstance(doc.get(pack.field), bytes) and len(doc[pack.field]) == length]
-    floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in kept]), dtype="<f4")
-    rows = floats.reshape(len(kept), pack.length).astype(np.float32)
-    return kept, Matrix([doc["_id"] for doc in kept], rows, rounded)
+    """The documents without their packed field, and the field of all of them as a matrix."""
+    floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in docs]), dtype="<f4")
+    rows = floats.reshape(len(docs), pack.length).astype(np.float32)
+    return docs, Matrix([doc["_id"] for doc in docs], rows, rounded)
 
 
 def _results(answer: Value, name: str, expected: int | None) -> list[Any]:

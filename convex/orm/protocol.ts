@@ -161,7 +161,9 @@ const range = { eq: optional(list(bound)), lower: optional(edge), upper: optiona
 /** The declared fields that a request takes an index to have. */
 const indexFields = optional(list(text));
 
-const read = shape({
+const pack = shape({ field: text, length: whole });
+
+const anyRead = shape({
   table: text,
   index: text,
   fields: indexFields,
@@ -173,10 +175,21 @@ const read = shape({
   limit: optional(whole),
   peek: optional(flag),
   count: optional(flag),
-  pack: optional(list(text)),
+  pack: optional(pack),
   digest: optional(oneOf("each", "all")),
 });
 
+/** A read, whose kinds of answers exclude each other. */
+const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
+  const parsed = anyRead(value, at);
+  if ((parsed.pack || parsed.digest) && (parsed.count || parsed.peek || (parsed.pack && parsed.digest))) {
+    throw invalid(at, "a read with one of count, pack and digest, and with peek only without these two");
+  }
+  return parsed;
+};
+
+/** A field, an array of so many numbers. */
+export type Pack = Parsed<typeof pack>;
 export type Order = "asc" | "desc";
 export type Read = Parsed<typeof read>;
 export type Result = {
