@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -59,6 +59,8 @@ MAX_INDEX_FIELDS = 16
 """Fields of one index, `_creationTime` not counted (Convex limit)."""
 VECTOR_DIMENSIONS = range(2, 4_097)
 """Dimensions of a vector index (Convex limit)."""
+MAX_VECTOR_NUMBER = float(np.finfo(np.float32).max)
+"""The largest number of a vector that an index can compare: it holds float32 (Convex limit)."""
 SYSTEM_FIELDS = ("_id", "_creationTime")
 """Fields that Convex gives every document."""
 BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
@@ -367,14 +369,26 @@ class Table:
         if unknown:
             raise ValidationError(f"index {index.name!r} names {unknown[0]!r}, which is no field", table=self.name)
 
-    def key_fields(self, index: str) -> tuple[str, ...]:
-        """The fields of an index key but for the closing `_id`. IndexRangeError if there is no such index."""
+    def declared_fields(self, index: str) -> tuple[str, ...]:
+        """The fields an index is declared with. IndexRangeError if there is no such index."""
         try:
-            fields = self._by_name[index]
+            return self._by_name[index]
         except KeyError:
             declared = ", ".join(sorted(self._by_name))
             raise IndexRangeError(f"no such index; there are {declared}", table=self.name, index=index) from None
+
+    def key_fields(self, index: str) -> tuple[str, ...]:
+        """The fields of an index key but for the closing `_id`. IndexRangeError if there is no such index."""
+        fields = self.declared_fields(index)
         return fields if index in BUILT_IN_INDEXES else (*fields, "_creationTime")
+
+    def vector_index(self, index: str) -> VectorIndexDef:
+        """The native vector index of this name. IndexRangeError if there is none."""
+        for one in self.vector_indexes:
+            if one.name == index:
+                return one
+        declared = ", ".join(one.name for one in self.vector_indexes) or "none"
+        raise IndexRangeError(f"no such vector index; there are {declared}", table=self.name, index=index)
 
     def check(self, document: Mapping[str, Value]) -> None:
         """Raise ValidationError or LimitExceeded unless this table can hold `document` (without `_id`, `_creationTime`)."""
@@ -435,6 +449,8 @@ class Table:
             right = " or ".join(f"{length:,}" for length in sorted(lengths))
             problem = f"a vector of {len(value):,}, its index has {right} dimensions"
             raise ValidationError(problem, table=self.name, field=name)
+        if lengths is not None and isinstance(value, list | np.ndarray) and not _fits_float32(value):
+            raise ValidationError("a vector index holds numbers of float32, got one beyond", table=self.name, field=name)
 
     def _mismatch(self, name: str, value: Value) -> ValidationError:
         problem = f"expected {self.fields[name].noun}, got {_kind(value)}"
@@ -462,6 +478,11 @@ class Table:
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
+
+
+def _fits_float32(numbers: Sequence[Any] | np.ndarray[Any, Any]) -> bool:
+    largest = np.abs(np.asarray(numbers, dtype=np.float64)).max(initial=0.0)
+    return bool(largest <= MAX_VECTOR_NUMBER)  # False for NaN, too
 
 
 def _kind(value: Value) -> str:

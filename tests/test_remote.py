@@ -43,7 +43,7 @@ KEY = "prod:secret-admin-key|0123456789abcdef"
 def result(**changes: Any) -> Answer:
     """The answer to one read that found nothing, with changes."""
     nothing = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    return success({"version": 1, "results": [{**nothing, **changes}]})
+    return success({"version": 2, "results": [{**nothing, **changes}]})
 
 
 EMPTY = result()
@@ -86,7 +86,7 @@ def test_a_call_is_a_post_of_convexs_http_api_with_the_admin_key(ask: Ask) -> No
     assert headers["authorization"] == f"Convex {KEY}"
     assert json.loads(body) == {
         "path": "orm:read",
-        "args": {"version": 1, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
+        "args": {"version": 2, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
         "format": "convex_encoded_json",
     }
 
@@ -122,7 +122,7 @@ def test_a_failure_that_passes_is_retried_with_the_same_body(ask: Ask, name: str
 
 def test_a_commit_is_retried_under_one_id_and_a_new_one_has_another() -> None:
     def answer(call: dict[str, Any]) -> Answer | None:
-        return None if len(server.calls) % 2 else success({"version": 1, "results": [[["id", 1.0]]]})
+        return None if len(server.calls) % 2 else success({"version": 2, "results": [[["id", 1.0]]]})
 
     with serve(answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         for _ in range(2):
@@ -171,7 +171,7 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "an unauthenticated call": (Answer(b'{"code":"Unauthenticated"}', 401), AuthError, "refused the admin key"),
     "403 with HTML": (Answer(b"<html>", 403, "text/html"), AuthError, "refused the admin key"),
     "no functions": (refusal("Could not find public function for 'orm:read'"), FunctionNotFound, "npx convex deploy"),
-    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 1"),
+    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 2"),
     "an unknown table": (refusal(code="UnknownTable", message="m", table="t"), DeploymentError, "no table 't'"),
     "an unknown index": (
         refusal(code="UnknownIndex", message="m", table="t", index="i"),
@@ -195,16 +195,16 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "JSON of another kind": (Answer(b"[1]"), DeploymentError, "no JSON"),
     "404": (Answer(b"not found", 404, "text/plain"), DeploymentError, "404"),
     "a redirect": (Answer(b"", 302), DeploymentError, "302"),
-    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 1"),
-    "an answer of another version": (success({"version": 2, "results": []}), DeploymentError, "wire version 1"),
-    "too few results": (success({"version": 1, "results": []}), DeploymentError, "wire version 1"),
-    "results of another shape": (success({"version": 1, "results": [{"docs": []}]}), DeploymentError, "wire version 1"),
-    "results that are none": (success({"version": 1, "results": ["x"]}), DeploymentError, "wire version 1"),
-    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 1"),
-    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 1"),
-    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 1"),
-    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 1"),
-    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 1"),
+    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 2"),
+    "an answer of another version": (success({"version": 2, "results": []}), DeploymentError, "wire version 2"),
+    "too few results": (success({"version": 2, "results": []}), DeploymentError, "wire version 2"),
+    "results of another shape": (success({"version": 2, "results": [{"docs": []}]}), DeploymentError, "wire version 2"),
+    "results that are none": (success({"version": 2, "results": ["x"]}), DeploymentError, "wire version 2"),
+    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 2"),
+    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 2"),
+    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 2"),
+    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 2"),
+    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 2"),
     "a refusal of another shape": (refusal(code=["Stale"]), DeploymentError, "no JSON answer"),
     "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "x"),
     "a value that is none": (success({"$integer": "AA=="}), DeploymentError, "no JSON"),
@@ -226,7 +226,7 @@ def test_a_refusal_is_one_typed_error_and_is_not_sent_again(ask: Ask, name: str)
 
 @pytest.mark.parametrize("results", [[], [[]], [[True]], [[["id"]]], ["x"], [[["id", 1.0], ["id", 2.0]]], [None]])
 def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -> None:
-    answer = success({"version": 1, "results": results})
+    answer = success({"version": 2, "results": results})
     with serve(lambda call: answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         session.add(Task(text="x", owner_id="u"))
         with pytest.raises(DeploymentError):
@@ -235,7 +235,7 @@ def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -
 
 
 def test_a_searchs_answer_of_another_shape_is_a_deployment_error() -> None:
-    answer = success({"version": 1, "hits": [["x"]]})
+    answer = success({"version": 2, "hits": [["x"]]})
     with (
         serve(lambda call: answer) as server,
         connect(server.url, KEY) as deployment,
@@ -408,7 +408,7 @@ def test_the_host_refuses_a_wrong_key(ask: Ask, models_host: Host) -> None:
 @pytest.mark.parametrize("function", ["read", "commit", "search"])
 def test_without_the_key_the_functions_are_not_found(models_host: Host, function: str) -> None:
     kind = {"read": "query", "commit": "mutation", "search": "action"}[function]
-    body = {"path": f"orm:{function}", "args": {"version": 1}, "format": "convex_encoded_json"}
+    body = {"path": f"orm:{function}", "args": {"version": 2}, "format": "convex_encoded_json"}
     answer = httpx2.post(f"{models_host.url}/api/{kind}", json=body).json()
     assert answer["status"] == "error"
     assert "Could not find public function" in answer["errorMessage"]

@@ -31,6 +31,6 @@ def packed(result: ReadResult, pack: Pack) -> ReadResult:
     exact = np.array(vectors, dtype=np.float64).reshape(len(vectors), pack.length)
     with np.errstate(over="ignore"):
         rows = exact.astype(np.float32)
-    matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact))
+    matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact, equal_nan=True))
     digests = {document["_id"]: document_digest(document) for document in result.docs}
     return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)

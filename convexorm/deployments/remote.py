@@ -47,14 +47,17 @@ from convexorm.requests import (
 )
 from convexorm.values import Value, dumps, loads_printed
 from convexorm.wire import (
+    DEPLOY,
     VERSION,
     decode_commit,
     decode_reads,
     decode_search,
+    decode_withdraw,
     decoding,
     encode_commit,
     encode_reads,
     encode_search,
+    encode_withdraw,
 )
 
 __all__ = ["Kind", "RemoteDeployment", "RemotePort"]
@@ -218,10 +221,7 @@ class RemotePort:
         return decode_commit(await self._call("mutation", "commit", encode_commit(commit)), commit.writes)
 
     async def withdraw(self, commit: Commit) -> list[Applied] | None:
-        answer = await self._call("mutation", "commit", {"version": VERSION, "commitId": commit.id, "withdraw": True})
-        if isinstance(answer, dict) and answer.get("withdrawn") is True:
-            return None
-        return decode_commit(answer, commit.writes)
+        return decode_withdraw(await self._call("mutation", "commit", encode_withdraw(commit)), commit.writes)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         check_search(search)
@@ -325,9 +325,11 @@ _OVER_LIMIT = ("Convex limit", "Too many bytes", "Too many reads", "too large", 
 
 
 def _version(data: Mapping[str, Any]) -> ConvexORMError:
+    supported = data.get("supported")
+    newer = isinstance(supported, int | float) and supported > VERSION
+    mend = "update this library: `pip install --upgrade convexorm`" if newer else DEPLOY
     return DeploymentError(
-        f"the deployment's functions speak wire version {data.get('supported')}, this library version {VERSION}; "
-        "deploy the functions of this version"
+        f"the deployment's functions speak wire version {supported}, this library version {VERSION}; {mend}"
     )
 
 
@@ -343,6 +345,21 @@ def _unknown_index(data: Mapping[str, Any]) -> ConvexORMError:
         table=str(data.get("table")),
         index=str(data.get("index")),
     )
+
+
+def _other_index(data: Mapping[str, Any]) -> ConvexORMError:
+    assumed, deployed = (", ".join(map(str, data.get(name) or ())) for name in ("assumed", "deployed"))
+    return IndexRangeError(
+        f"the model declares it on [{assumed}], deployed is [{deployed}]; nothing was read or written. "
+        "Write the schema again with `python -m convexorm schema`, deploy it",
+        table=str(data.get("table")),
+        index=str(data.get("index")),
+        fields=tuple(map(str, data.get("assumed") or ())),
+    )
+
+
+def _withdrawn(data: Mapping[str, Any]) -> ConvexORMError:
+    return InvalidRequestError("this commit has been withdrawn; nothing of it is written")
 
 
 def _index(data: Mapping[str, Any]) -> ConvexORMError:
@@ -382,8 +399,10 @@ _ERRORS: dict[str, Callable[[Mapping[str, Any]], ConvexORMError]] = {
     "Invalid": _invalid,
     "UnknownTable": _unknown_table,
     "UnknownIndex": _unknown_index,
+    "OtherIndex": _other_index,
     "BadRange": _index,
     "Stale": _stale,
+    "Withdrawn": _withdrawn,
     "RangeTooLarge": _range_too_large,
     "Limit": _limit,
     "BadDocument": _invalid,

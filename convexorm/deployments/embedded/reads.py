@@ -34,7 +34,7 @@ def select(stored: StoredTable, read: Read, span: Span, columns: str | None = No
 
 def answer(connection: sqlite3.Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
-    if read.limit == 0 and not read.peek and read.pack is None:
+    if read.limit == 0 and not read.peek and read.pack is None and read.digest is None:
         return ReadResult((), 0, 0, False)
     span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
     if read.digest is not None:

@@ -52,6 +52,16 @@ class _Vectors:
             mask |= np.fromiter((one == wanted for one in self._columns[field]), np.bool_, len(self.ids))
         return np.flatnonzero(mask)
 
+    def near(self, query: Any, limit: int, chosen: Any) -> Any:
+        """The positions, ascending, of all that may be among the `limit` nearest. Rows of zeros have the cosine 0."""
+        everything = np.arange(len(self.ids)) if chosen is None else chosen
+        if not query.any():
+            return everything[:limit]
+        zeros = self.norms[everything] == 0
+        directed = everything[~zeros] if zeros.any() else chosen
+        found = best_of("cosine", self.rows, self.norms, query, limit, directed, rounded=self.rounded).positions
+        return np.sort(np.concatenate((found, everything[zeros] if self.rounded else everything[zeros][:limit])))
+
 
 class Searcher:
     """Answers searches, keeping what the next one is likely to need."""
@@ -65,12 +75,16 @@ class Searcher:
         """The nearest documents with their cosine similarity, best first; of equals the older one first."""
         vectors = self._vectors(connection, stored, index, search)
         query = np.asarray(search.vector, dtype=np.float64)
-        chosen = vectors.chosen(search.filter)
-        near = best_of("cosine", vectors.rows, vectors.norms, query, search.limit, chosen, rounded=vectors.rounded)
-        documents = self._documents(connection, stored, search, [vectors.ids[position] for position in near.positions])
+        _, exponent = np.frexp(np.abs(query).max())
+        query = np.ldexp(query, -exponent)  # the same direction, of a length whose square is a float
+        near = vectors.near(query, search.limit, vectors.chosen(search.filter))
+        documents = self._documents(connection, stored, search, [vectors.ids[position] for position in near])
         if not documents:
             return []
-        scores = exact_scores("cosine", np.array([one[index.field] for one in documents], dtype=np.float64), query)
+        found = np.array([one[index.field] for one in documents], dtype=np.float64)
+        scores = (
+            np.where(found.any(axis=1), exact_scores("cosine", found, query), 0.0) if query.any() else np.zeros(len(found))
+        )
         order = np.argsort(-scores, kind="stable")[: search.limit]
         return [(float(scores[place]), documents[place]) for place in order]
 
