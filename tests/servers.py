@@ -27,6 +27,7 @@ class Answer:
     type: str = "application/json"
     length: int | None = None
     pause: float = 0.0
+    encoding: str | None = None
 
 
 Handler = Callable[[dict[str, Any]], Answer | None]
@@ -69,6 +70,8 @@ def serve(handle: Handler) -> Iterator[Server]:
                 return
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.type)
+            if answer.encoding is not None:
+                self.send_header("Content-Encoding", answer.encoding)
             self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
             self.end_headers()
             parts = (answer.body[at : at + 1] for at in range(len(answer.body))) if answer.pause else (answer.body,)
