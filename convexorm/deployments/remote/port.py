@@ -63,6 +63,14 @@ class Limits:
     attempts: int
 
 
+class _Again(Exception):
+    """The attempt came to nothing, and the next may not. `lost` says that what it sent may still be under way."""
+
+    def __init__(self, problem: str, *, lost: bool) -> None:
+        self.lost = lost
+        super().__init__(problem)
+
+
 class _Call:
     """One call as it goes: what is left of it, and what is known of the attempts so far."""
 
@@ -75,17 +83,10 @@ class _Call:
         self.refused = False
         """The deployment has answered that it did nothing."""
 
-    def failed(self, problem: str) -> DeploymentError:
+    def failed(self, where: str, last: _Again) -> DeploymentError:
+        late = "; timed out" if self.deadline.over and not isinstance(last.__cause__, TimeoutError) else ""
         made = f"{self.made} attempt{'' if self.made == 1 else 's'}"
-        return DeploymentError(f"{problem}, after {made} in {self.deadline.spent:.1f} seconds")
-
-
-class _Again(Exception):
-    """The attempt came to nothing, and the next may not. `lost` says that what it sent may still be under way."""
-
-    def __init__(self, problem: str, *, lost: bool) -> None:
-        self.lost = lost
-        super().__init__(problem)
+        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds")
 
 
 class RemotePort:
@@ -163,9 +164,11 @@ class RemotePort:
                 return await self._answered(call, kind, path, body)
             except _Again as again:
                 call.lost |= again.lost
-                if call.made >= call.most or call.deadline.over:
-                    raise call.failed(f"{self._where}: {again}") from again.__cause__
-            await self._pause(call.deadline.within(random.uniform(0, _BACKOFF * 2**call.made)))
+                failure = again
+            if call.made < call.most:
+                await self._pause(call.deadline.within(random.uniform(0, _BACKOFF * 2**call.made)))
+            if call.made >= call.most or call.deadline.over:
+                raise call.failed(self._where, failure) from failure.__cause__
 
     async def _answered(self, call: _Call, kind: Kind, path: str, body: bytes) -> Value:
         """What a function answers to one attempt. Raises _Again for a failure that may pass."""

@@ -22,7 +22,7 @@ CHUNK = 1 << 16
 """Bytes taken from a socket at once."""
 _LONGEST = 1_000_000.0
 """Seconds, about eleven days, that an operating system is asked to wait at most."""
-_TURN = 8
+_TURN = 4
 """How often bytes are received before other tasks have their turn, however fast a server sends."""
 
 Found = list[tuple[Any, ...]]
