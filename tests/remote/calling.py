@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import Callable
 from typing import Any, cast
+from weakref import WeakSet
 
 from convexorm import Deployment
 from convexorm.deployments.remote import RemotePort
@@ -13,7 +14,7 @@ from convexorm.deployments.remote.sockets import Socket
 from convexorm.faces import finish
 from tests.servers import Answer, success
 
-__all__ = ["KEY", "Say", "echo", "open_sockets", "say", "say_async"]
+__all__ = ["KEY", "Counted", "Say", "check_open", "echo", "run_async", "say", "say_async"]
 
 KEY = "prod:secret-admin-key|0123456789abcdef"
 
@@ -37,7 +38,21 @@ def run_async(deployment: Deployment, value: Any) -> Any:
     return asyncio.run(say_async(deployment, value))
 
 
-def open_sockets() -> int:
-    """Sockets that deployments of this process hold open."""
-    gc.collect()
-    return sum(isinstance(one, Socket) and one.fileno() >= 0 for one in gc.get_objects())
+_sockets: WeakSet[Socket] = WeakSet()
+
+
+class Counted(Socket):
+    """A socket of a deployment, which the tests can count."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _sockets.add(self)
+
+
+def check_open(count: int) -> None:
+    """Hold the deployments of this process to the sockets they may have open, garbage aside."""
+    if sum(one.fileno() >= 0 for one in list(_sockets)) != count:
+        gc.collect()
+    assert sum(one.fileno() >= 0 for one in list(_sockets)) == count

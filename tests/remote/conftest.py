@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.remote.calling import Say, run_async, say
+from convexorm.deployments.remote import connections
+from tests.remote.calling import Counted, Say, run_async, say
+
+
+@pytest.fixture(autouse=True)
+def _counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "Socket", Counted)
 
 
 @pytest.fixture(params=["blocking", "async"])
