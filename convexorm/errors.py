@@ -7,7 +7,7 @@ types and limits; they never repeat the contents of a document or an admin key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "AuthError",
@@ -28,7 +28,15 @@ __all__ = [
 
 
 class ConvexORMError(Exception):
-    """The root of the tree."""
+    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args), self.__dict__
+
+
+def _rebuilt(cls: type[ConvexORMError], args: tuple[Any, ...]) -> ConvexORMError:
+    """An error as it was, but for its attributes. Its class is not called: it takes other arguments than its message."""
+    return cls.__new__(cls, *args)
 
 
 class ValidationError(ConvexORMError, ValueError):

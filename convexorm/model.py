@@ -132,6 +132,14 @@ class InstanceState:
         self.session = session
         self.deleted = False
 
+    def __getstate__(self) -> tuple[Mapping[str, Value] | None, bool]:
+        """What of it may leave the process or the session: an unpickled instance is detached."""
+        return self.document, self.deleted
+
+    def __setstate__(self, state: tuple[Mapping[str, Value] | None, bool]) -> None:
+        self.document, self.deleted = state
+        self.session = None
+
     def touch(self, instance: Model) -> None:
         if self.session is not None:
             self.session.touched(instance)
