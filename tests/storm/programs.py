@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.conftest import ROOT
+from tests.storm.conftest import SCALE
 
 __all__ = ["Program", "run", "started", "tell"]
 
-SECONDS = 120
+SECONDS = 90 + 30 * SCALE
 """How long a program may take."""
 
 
