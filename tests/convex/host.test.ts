@@ -262,14 +262,13 @@ describe("the process", () => {
   });
 
   it("ends with its standard input only when told to", async () => {
+    const { process: free, line } = await start("--functions", "tests/convex/functions");
     const { process: bound } = await start("--functions", "tests/convex/functions", "--exit-with-stdin");
     const ended = exit(bound);
-    bound.stdin!.end();
-    expect(await ended).toEqual([0, null]);
-
-    const { process: free } = await start("--functions", "tests/convex/functions");
     free.stdin!.end();
-    await new Promise((done) => setTimeout(done, 500));
+    bound.stdin!.end();
+    expect(await ended).toEqual([0, null]); // by then the other one has seen the end of its input too
+    expect((await fetch(`${line.slice("ready ".length)}/version`)).status).toBe(200);
     expect(free.exitCode).toBeNull();
     free.kill();
   });
