@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from convexorm.deployments.base import Deployment, Port
 from convexorm.deployments.embedded import EmbeddedDeployment
@@ -19,7 +19,8 @@ def connect(
     """A deployment by its URL.
 
     `https://…` and `http://…` are Convex and need the deployment's `admin_key`; `sqlite:///relative/path` and
-    `sqlite:////absolute/path` are a SQLite file, `memory:` is a deployment that ends with the object. Without a URL,
+    `sqlite:////absolute/path` are a SQLite file (`?mode=ro` only reads it, `?synchronous=full` holds a commit against a
+    power cut; a `?` of the path is `%3F`), `memory:` is a deployment that ends with the object. Without a URL,
     `CONVEX_URL` and `CONVEX_ADMIN_KEY` of the environment are used. `functions` is the module of `read`, `commit` and
     `search` in the Convex project, `timeout` the seconds one call may take. Nothing is contacted or created before the
     first request, but a SQLite file.
@@ -43,7 +44,7 @@ def connect(
     except ValueError as error:
         raise DeploymentError(f"not a URL: {error}") from None
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
-        return EmbeddedDeployment(unquote(url.partition(":///")[2]))  # a path may hold "?" and "#"
+        return EmbeddedDeployment.at(url)
     if parts.scheme in ("http", "https") and parts.netloc:
         if "@" in parts.netloc or parts.query or parts.fragment:
             raise DeploymentError("the URL of a Convex deployment holds no user, no password, no ? and no #")
