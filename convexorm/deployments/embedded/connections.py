@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
@@ -20,6 +20,7 @@ from convexorm.deployments.embedded import forks
 from convexorm.deployments.embedded.damage import failure, is_busy
 from convexorm.deployments.embedded.turns import Turn, Work
 from convexorm.errors import DeploymentError, InvalidRequestError
+from convexorm.schema import Table
 
 __all__ = ["BUSY_STEP", "BUSY_TIMEOUT", "Connection", "Pool", "Source"]
 
@@ -131,11 +132,10 @@ class Pool:
 
     # requests
 
-    def run(self, request: Callable[[Connection], T], *, writes: bool = False, tables: Sequence[str] = ()) -> T:
-        """What a request answers, on a connection of its own. What it leaves open is rolled back.
+    def run(self, request: Callable[[Connection], T], *, writes: bool = False, tables: Iterable[Table] = ()) -> T:
+        """What a request about these tables answers, on a connection of its own. What it leaves open is rolled back.
 
-        A request that others kept from the file begins again, for as long as BUSY_TIMEOUT says. `tables` are named by the
-        DeploymentError for a failure of SQLite.
+        A request that others kept from the file begins again, for as long as BUSY_TIMEOUT says.
         """
         until = None
         while True:
@@ -150,7 +150,7 @@ class Pool:
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
             except sqlite3.Error as error:  # raised below, where it is no longer the cause
-                failed = _inherited() if self._inherited else failure(self._source.name, error, tables)
+                failed = _inherited() if self._inherited else failure(self._source.name, error, _names(tables))
                 until = until or time.monotonic() + BUSY_TIMEOUT
                 again = is_busy(error) and time.monotonic() < until
             finally:
@@ -164,7 +164,8 @@ class Pool:
         """The place to work at, once it is this work's turn."""
         forks.check_process()
         work.outer = forks.work_of(work.thread)
-        self._check_outer(work)
+        if work.outer is not None:
+            self._check_outer(work)
         while True:
             forks.wait_for_forks(work)
             self._check_open()
@@ -173,7 +174,7 @@ class Pool:
                 place = self._free_place(work)
                 if place is not None:
                     if forks.begin(work):
-                        self._check_open()
+                        self._check_open()  # here, because it may have been closed while this waited
                         return place
                     place.turn.give(work)
                 elif self._places:
@@ -288,6 +289,10 @@ class Pool:
         self._places.clear()
         self._writers = Turn()
         self._inherited = self._memory
+
+
+def _names(tables: Iterable[Table]) -> list[str]:
+    return list(dict.fromkeys(table.name for table in tables))
 
 
 def _inherited() -> DeploymentError:

@@ -59,17 +59,26 @@ class Engine:
 
     def _look(self, connection: Connection) -> Catalog:
         """The tables as the open transaction, which has changed none yet, finds them."""
-        catalog = self._catalog = look(connection, self._catalog)
+        catalog = self._catalog
+        if catalog is None or not self._source.memory:
+            catalog = self._catalog = look(connection, catalog)
+        return catalog
+
+    def _ensure(self, connection: Connection, tables: Iterable[Table]) -> Catalog:
+        """The tables with all that these declare; to be kept as what is known once it is committed."""
+        seen = self._look(connection)
+        catalog = seen.ensured(connection, tables)
+        if catalog is not seen:
+            self._catalog = None  # until it is committed: an interrupt may leave that open
         return catalog
 
     def _answered(self, tables: Sequence[Table], work: Callable[[Connection, Sequence[StoredTable | None]], T]) -> T:
         """What `work` answers in a transaction, given the stored forms of tables; None for one that is not there."""
-        names = _names(tables)
         while True:
-            answers = self._pool.run(partial(self._read, tables, work), tables=names)
+            answers = self._pool.run(partial(self._read, tables, work), tables=tables)
             if answers:
                 return answers[0]
-            self._pool.run(partial(self._widen, tables), writes=True, tables=names)
+            self._pool.run(partial(self._widen, tables), writes=True, tables=tables)
 
     def _read(
         self,
@@ -78,19 +87,21 @@ class Engine:
         connection: Connection,
     ) -> list[T]:
         """The answer in a list, or an empty one if columns are to be added first."""
-        connection.execute("BEGIN")
+        if not self._source.memory:  # which nobody else can change in the midst of a request
+            connection.execute("BEGIN")
         catalog = self._look(connection)
         stored = [catalog.table(table) for table in tables]
         if self._source.unwritable is None and not all(one is None or one.complete for one in stored):
             return []
         result = work(connection, stored)
-        connection.execute("COMMIT")
+        if connection.in_transaction:
+            connection.execute("COMMIT")
         return [result]
 
     def _widen(self, tables: Sequence[Table], connection: Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        catalog = self._look(connection)
-        catalog = catalog.ensured(connection, [table for table in tables if catalog.table(table) is not None])
+        there = [table for table in tables if self._look(connection).table(table) is not None]
+        catalog = self._ensure(connection, there)
         connection.execute("COMMIT")
         self._catalog = catalog
 
@@ -136,7 +147,7 @@ class Engine:
                 raise
             return known
         tables = {id(write.table): write.table for write in commit.writes}
-        return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=_names(tables.values()))
+        return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=tables.values())
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
@@ -146,7 +157,7 @@ class Engine:
         if commit.again:
             connection.execute("SAVEPOINT writes")
         try:
-            catalog = self._look(connection).ensured(connection, tables)
+            catalog = self._ensure(connection, tables)
             results = Transaction(connection, _by_id(catalog, tables)).apply(commit.writes)
         except ConvexORMError:
             if commit.again:
@@ -189,10 +200,6 @@ class Engine:
 def _vacuum(connection: Connection) -> None:
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _names(tables: Iterable[Table]) -> list[str]:
-    return list(dict.fromkeys(table.name for table in tables))
 
 
 def _by_id(catalog: Catalog, tables: Iterable[Table]) -> dict[int, StoredTable]:
