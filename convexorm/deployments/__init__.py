@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from convexorm.deployments.base import Deployment, Port
 from convexorm.deployments.embedded import EmbeddedDeployment
@@ -25,7 +25,8 @@ def connect(
     """A deployment by its URL.
 
     `https://…` and `http://…` are Convex and need the deployment's `admin_key`; `sqlite:///relative/path` and
-    `sqlite:////absolute/path` are a SQLite file, `memory:` is a deployment that ends with the object. Without a URL,
+    `sqlite:////absolute/path` are a SQLite file (`?mode=ro` only reads it, `?synchronous=full` holds a commit against a
+    power cut; a `?` of the path is `%3F`), `memory:` is a deployment that ends with the object. Without a URL,
     `CONVEX_URL` and `CONVEX_ADMIN_KEY` of the environment are used. `functions` is the module of `read`, `commit` and
     `search` in the Convex project; `timeout` is the seconds one call may take, all attempts at it included, and `retry` how
     often it is sent at most, 1 being once. Nothing is contacted or created before the first request, but a SQLite file.
@@ -47,7 +48,7 @@ def connect(
         return RemoteDeployment(url, admin_key, functions=functions, timeout=timeout, retry=retry)
     parts = _parts(url)
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
-        return EmbeddedDeployment(unquote(url.partition(":///")[2]))  # a path may hold "?" and "#"
+        return EmbeddedDeployment.at(url)
     raise DeploymentError(_WRONG)
 
 

@@ -5,13 +5,13 @@ The vectors of the index searched last are kept as a matrix, for as long as the 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.nearest import best_of, exact_scores, norms_of
@@ -67,10 +67,10 @@ class Searcher:
     """Answers searches, keeping what the next one is likely to need."""
 
     def __init__(self) -> None:
-        self._kept: tuple[tuple[str, str, str], _Vectors] | None = None
+        self._kept: tuple[tuple[object, ...], _Vectors] | None = None
 
     def search(
-        self, connection: sqlite3.Connection, stored: StoredTable, index: VectorIndexDef, search: Search
+        self, connection: Connection, stored: StoredTable, index: VectorIndexDef, search: Search
     ) -> list[tuple[float, Document]]:
         """The nearest documents with their cosine similarity, best first; of equals the older one first."""
         vectors = self._vectors(connection, stored, index, search)
@@ -88,21 +88,18 @@ class Searcher:
         order = np.argsort(-scores, kind="stable")[: search.limit]
         return [(float(scores[place]), documents[place]) for place in order]
 
-    def _vectors(
-        self, connection: sqlite3.Connection, stored: StoredTable, index: VectorIndexDef, search: Search
-    ) -> _Vectors:
+    def _vectors(self, connection: Connection, stored: StoredTable, index: VectorIndexDef, search: Search) -> _Vectors:
         everything = Range(search.table, "by_creation_time")
         digest = answer(connection, stored, Read(everything, digest="all")).digests[""]
-        key = (stored.name, index.name, digest)
-        if self._kept is not None and self._kept[0] == key:
-            return self._kept[1]
+        key = (stored.name, index.field, index.dimensions, digest)
+        kept = self._kept
+        if kept is not None and kept[0] == key:
+            return kept[1]
         vectors = _Vectors(answer(connection, stored, Read(everything, pack=Pack(index.field, index.dimensions))))
         self._kept = (key, vectors) if vectors.rows.nbytes <= _KEPT else None
         return vectors
 
-    def _documents(
-        self, connection: sqlite3.Connection, stored: StoredTable, search: Search, ids: Sequence[str]
-    ) -> list[Document]:
+    def _documents(self, connection: Connection, stored: StoredTable, search: Search, ids: Sequence[str]) -> list[Document]:
         """Whole documents by their ids."""
         reads = [Read(Range(search.table, "by_id", (id_,)), limit=1) for id_ in ids]
         return [one for read in reads for one in answer(connection, stored, read).docs]
