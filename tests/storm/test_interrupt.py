@@ -222,6 +222,8 @@ class Interrupter:
         else:
             tell("a closed deployment answers")
         self.deployment = connect(*self.place)
+        if self.place[0] == "memory:":  # which ends with its deployment
+            self.acknowledged = []
 
 
 def files() -> int:
