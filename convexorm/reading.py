@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, overload
 from weakref import ref
 
 import attrs
@@ -25,6 +25,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column
 from convexorm.identities import Instances
+from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import InstanceState, Model, VectorIndex
 from convexorm.query import Count, Digest, Query
 from convexorm.requests import (
@@ -76,6 +77,7 @@ class AsyncReading:
         self._port = port
         self._names = dict(tables or {})
         self._tables: dict[str, Table] = {}
+        self._mappers: dict[str, Mapper] = {}
         self._identities: dict[type[Model], Instances] = {}
         self._keys: dict[tuple[str, str | bytes], str] = {}
 
@@ -98,7 +100,7 @@ class AsyncReading:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
         found = await self.get(model, key)
         if found is None:
-            raise NoResultFound(f"table {model.__table__.name!r}: no document with this key")
+            raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
 
     async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
@@ -118,14 +120,14 @@ class AsyncReading:
         """The only document of the query, or None. Raises MultipleResultsFound if there are more."""
         found = await self.all(_at_most(query, 2))
         if len(found) > 1:
-            raise MultipleResultsFound(f"table {query.model.__table__.name!r}: one document expected, more found")
+            raise MultipleResultsFound(f"table {query.model.__mapper__.name!r}: one document expected, more found")
         return found[0] if found else None
 
     async def one(self, query: Query[M]) -> M:
         """The only document of the query. Raises NoResultFound if there is none, MultipleResultsFound if more."""
         found = await self.one_or_none(query)
         if found is None:
-            raise NoResultFound(f"table {query.model.__table__.name!r}: one document expected, none found")
+            raise NoResultFound(f"table {query.model.__mapper__.name!r}: one document expected, none found")
         return found
 
     async def page(self, query: Query[M], size: int, cursor: str | None = None) -> Page[M]:
@@ -135,7 +137,7 @@ class AsyncReading:
         Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1 or a query with
         a limit.
         """
-        table = check_query(query).model.__table__.name
+        table = check_query(query).model.__mapper__.name
         if not is_whole(size) or size < 1:
             raise ValidationError("a page has at least 1 document, and fewer than 2**53", table=table)
         if query._limit is not None or query._offset or query._after is not None:
@@ -223,8 +225,19 @@ class AsyncReading:
 
     # -- underneath ----------------------------------------------------------------------------------------------
 
+    def _mapper(self, model: type[Model]) -> Mapper:
+        """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
+        mapper = mapper_of(model)
+        known = self._mappers.setdefault(mapper.name, mapper.root)
+        if known is not mapper.root:
+            raise InvalidRequestError(
+                f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
+                f"another class than {model.__module__}.{model.__qualname__}; use one of them, or another session"
+            )
+        return mapper
+
     def _table(self, model: type[Model]) -> Table:
-        return self._renamed(model.__table__)
+        return self._renamed(self._mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
         if table.name not in self._names:
@@ -234,7 +247,8 @@ class AsyncReading:
         return self._tables[table.name]
 
     def _plan(self, query: Query[Any]) -> Read:
-        read = check_query(query).plan()
+        self._mapper(check_query(query).model)
+        read = query.plan()
         if not self._names:
             return read
         return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
@@ -252,20 +266,19 @@ class AsyncReading:
         return result.digests[""] if isinstance(one, Digest) else self._load(one.model, result.docs)
 
     def _key(self, model: type[Model], key: Any) -> Key:
-        names = model.__key__
+        mapper = mapper_of(model)
+        names = mapper.key
         if not names:
             if not isinstance(key, str):
-                raise ValidationError(
-                    f"an _id is a string, got {type(key).__name__}", table=model.__table__.name, field="_id"
-                )
+                raise ValidationError(f"an _id is a string, got {type(key).__name__}", table=mapper.name, field="_id")
             if not key.isascii():
-                raise ValidationError("an _id is ASCII", table=model.__table__.name, field="_id")
+                raise ValidationError("an _id is ASCII", table=mapper.name, field="_id")
             return Key("by_id", (key,))
         values = (key,) if len(names) == 1 else key
         if not isinstance(values, tuple) or len(values) != len(names):
-            raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=model.__table__.name)
+            raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=mapper.name)
         parts = zip(names, values, strict=True)
-        return Key(model.__primary_index__, tuple(model.__columns__[name].operand(value) for name, value in parts))
+        return Key(mapper.primary_index, tuple(mapper.columns[name].operand(value) for name, value in parts))
 
     async def _documents(self, reads: Sequence[Read]) -> list[Sequence[Document]]:
         return [result.docs for result in await self._run(reads)]
@@ -293,8 +306,9 @@ class AsyncReading:
         return [answers[position] for position in range(len(answers))]
 
     async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
-        table, index = self._table(model), model.__primary_index__
-        reads = [Read(Range(table, index, self._key(model, key).key), limit=1) for key in keys]
+        table, mapper = self._table(model), model.__mapper__
+        index, only = mapper.primary_index, mapper.only
+        reads = [Read(Range(table, index, self._key(model, key).key), filter=only, limit=1) for key in keys]
         found = await self._documents(reads) if reads else []
         instances: list[M | None] = []
         for key, documents in zip(keys, found, strict=True):
@@ -307,19 +321,24 @@ class AsyncReading:
     def _known(self, model: type[M], key: Any) -> M | None:
         wanted = self._key(model, key)
         id_ = self._keys.get((self._table(model).name, identity_of(wanted.key)))
-        if id_ is None or model not in self._identities:
+        root = model.__mapper__.root.model
+        if id_ is None or root not in self._identities:
             return None
-        instance = self._identities[model].get(id_)
+        instance = self._identities[root].get(id_)
+        if not isinstance(instance, model):
+            return None
         document = None if instance is None else instance._state.document
         if document is None or not same(key_of(model, document), list(wanted.key)):
             return None  # it has another key by now
-        return cast("M", instance)
+        return instance
 
     def _load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
-        identities = self._identities.get(model)
+        mapper = model.__mapper__
+        root, polymorphic = mapper.root.model, mapper.polymorphic
+        identities = self._identities.get(root)
         if identities is None:
-            identities = self._identities[model] = Instances()
+            identities = self._identities[root] = Instances()
         refs = identities.refs
         known = refs.get
         create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
@@ -329,7 +348,7 @@ class AsyncReading:
             held = known(id_)
             instance = None if held is None else held()
             if instance is None:
-                instance = create(model)
+                instance = create(mapper.class_of(document) if polymorphic else model)
                 install(instance, "_state", InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
@@ -348,8 +367,7 @@ def identity_of(key: Sequence[Value | Missing]) -> str | bytes:
 
 def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
     """A document's primary key, field by field; its `_id` for a model without one."""
-    fields = [model.__columns__[name].field for name in model.__key__] or ["_id"]
-    return [document.get(field, MISSING) for field in fields]
+    return [document.get(field, MISSING) for field in model.__mapper__.key_fields]
 
 
 def check_query(query: Query[M]) -> Query[M]:

@@ -32,6 +32,7 @@ from convexorm.errors import (
 from convexorm.expressions import Column
 from convexorm.faces import DONE
 from convexorm.identities import Instances
+from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, dump, validate
 from convexorm.query import Query
 from convexorm.reading import AsyncReading, check_query, identity_of, key_of
@@ -80,7 +81,7 @@ class _Insertion:
     def write(self) -> Write:
         model = type(self.instance)
         document = self.session._dumped(self.instance)
-        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__key__ else None
+        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__mapper__.key else None
         return Insert(self.session._table(model), document, key, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
@@ -218,19 +219,15 @@ class AsyncUnitOfWork(AsyncReading):
         pending in the session stays pending.
         """
         _check_keyed(model)
-        columns, table = model.__columns__, self._table(model)
-        key_fields = [columns[name].field for name in model.__key__]
+        mapper, table = model.__mapper__, self._table(model)
+        columns, key_fields = mapper.columns, mapper.key_fields
         writes: list[Write] = []
         for row in rows:
             if not row.keys() <= columns.keys():
                 self._column(model, min(row.keys() - columns.keys()))
-            document: dict[str, Value] = {}
-            for name, column in columns.items():
-                value = column.dump(row[name] if name in row else column.default())
-                if value is not MISSING:
-                    document[column.field] = value
+            document = mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
-            writes.append(Upsert(table, Key(model.__primary_index__, key), document))
+            writes.append(Upsert(table, Key(mapper.primary_index, key), document))
         if writes:
             await self._port.commit(Commit(uuid4().hex, writes))
 
@@ -359,6 +356,7 @@ class AsyncUnitOfWork(AsyncReading):
                 instance._state.session = None
         self._identities = {}
         self._keys = {}
+        self._mappers = {}
         return DONE
 
     # -- underneath ----------------------------------------------------------------------------------------------
@@ -389,15 +387,17 @@ class AsyncUnitOfWork(AsyncReading):
         self._operations = [*withdrawn, *(one for one in self._operations if id(one) not in done)]
 
     def _column(self, model: type[Model], name: str) -> Any:
-        column = model.__columns__.get(name)
+        mapper = mapper_of(model)
+        column = mapper.columns.get(name)
         if column is None:
-            known = ", ".join(model.__columns__)
-            raise ValidationError(f"no such attribute; the attributes are {known}", table=model.__table__.name, field=name)
+            known = ", ".join(mapper.columns)
+            raise ValidationError(f"no such attribute; the attributes are {known}", table=mapper.name, field=name)
         return column
 
     def _expected(self, model: type[Model], values: Mapping[str, Any] | None) -> Expect:
         columns = {name: self._column(model, name) for name in values or ()}
-        return {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
+        expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
+        return {**model.__mapper__.expected, **expect}
 
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field
@@ -433,18 +433,19 @@ class AsyncUnitOfWork(AsyncReading):
         document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
         instance._state.document = document
         model = type(instance)
-        identities = self._identities.get(model)
+        root = model.__mapper__.root.model
+        identities = self._identities.get(root)
         if identities is None:
-            identities = self._identities[model] = Instances()
+            identities = self._identities[root] = Instances()
         identities.put(written.id, instance)
-        if model.__key__:
+        if model.__mapper__.key:
             self._keys[write.table.name, identity_of(key_of(model, document))] = written.id
 
     def _removed(self, instance: Model) -> Callable[[Applied, Write], None]:
         def applied(_: Applied, write: Write) -> None:
             state = instance._state
             if state.document is not None:
-                instances = self._identities.get(type(instance))
+                instances = self._identities.get(type(instance).__mapper__.root.model)
                 if instances is not None:
                     instances.discard(state.document["_id"])
             state.session = None
@@ -503,7 +504,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched.discard(instance)
 
     def _deletable(self, query: Query[Any]) -> tuple[Range, Condition | None]:
-        table = check_query(query).model.__table__.name
+        table = check_query(query).model.__mapper__.name
         if query._offset or query._after is not None:
             raise ValidationError("a query whose documents are deleted takes no offset or after", table=table)
         if query._limit is not None and query._order == "desc":
@@ -526,7 +527,7 @@ def _is_new(instance: Model) -> bool:
 
 def _holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
-    return any(name in instance.__dict__ for name in instance.__mutable__)
+    return any(name in instance.__dict__ for name in instance.__mapper__.mutable)
 
 
 def _state_of(instance: Model) -> InstanceState:
@@ -538,16 +539,17 @@ def _state_of(instance: Model) -> InstanceState:
 
 
 def _check_keyed(model: type[Model]) -> None:
-    if not model.__key__:
+    if not mapper_of(model).key:
         raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
 
 
 def _new_key(model: type[Model], document: Document, set_: Mapping[str, Value], unset: Collection[str]) -> Key | None:
     """The primary key that a change gives a document, if it concerns the key at all: no other may have it."""
-    if not any(field in set_ or field in unset for field in (model.__columns__[name].field for name in model.__key__)):
+    mapper = model.__mapper__
+    if not mapper.key or not any(field in set_ or field in unset for field in mapper.key_fields):
         return None
     changed = {field: value for field, value in {**document, **set_}.items() if field not in unset}
-    return Key(model.__primary_index__, tuple(key_of(model, changed)))
+    return Key(mapper.primary_index, tuple(key_of(model, changed)))
 
 
 def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missing]]:
@@ -557,7 +559,7 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
     if document is None:
         return changes
     held = instance.__dict__
-    for name, column in instance.__columns__.items():
+    for name, column in instance.__mapper__.columns.items():
         if name in held:
             old, new = document.get(column.field, MISSING), column.dump(held[name])
             if not column.type.equal(old, new) and not _loads_as(column, old, new):

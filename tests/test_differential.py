@@ -44,7 +44,7 @@ from tests.conftest import Host
 from tests.models import Anything
 
 T = TypeVar("T")
-TABLE = Anything.__table__
+TABLE = Anything.__mapper__.table
 DEFAULT_EXAMPLES = 150
 EXAMPLES = int(os.environ.get("CONVEXORM_EXAMPLES", DEFAULT_EXAMPLES))
 PROFILE = settings(

@@ -95,7 +95,8 @@ def test_an_instance_in_an_error_comes_out_detached(way: str) -> None:
         assert isinstance(there.instance, Note)
         assert there.instance.title == "yours"
         assert there.instance not in session
-        assert isinstance(caught.value.instance, Note) and caught.value.instance in session
+        assert isinstance(caught.value.instance, Note)
+        assert caught.value.instance in session
 
 
 def _exceeds(_: int) -> None:
