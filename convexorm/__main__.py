@@ -33,7 +33,7 @@ _FORCE = "overwrite files that are not ours, and ours that were edited"
 def models_of(module_name: str) -> Iterator[type[Model]]:
     """The mapped models a module defines or imports, in the order of its names."""
     for value in vars(importlib.import_module(module_name)).values():
-        if isinstance(value, type) and issubclass(value, Model) and hasattr(value, "__table__"):
+        if isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value):
             yield value
 
 
@@ -47,7 +47,8 @@ def _schema(arguments: argparse.Namespace) -> int:
         if not models:
             raise InvalidRequestError(f"module {module} has no models; name the modules that define them")
         for model in models:
-            tables[model] = model.__table__.renamed(renames.get(model.__table__.name, model.__table__.name))
+            table = model.__mapper__.table
+            tables[model] = table.renamed(renames.get(table.name, table.name))
     text = stamped(_SCHEMA_SAYS, to_typescript(Schema.of(tables.values())))
     if arguments.out is None:
         sys.stdout.write(text)

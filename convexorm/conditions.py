@@ -57,6 +57,10 @@ class Condition:
         """The names of the fields it speaks of."""
         raise NotImplementedError
 
+    def tables(self) -> Iterable[str]:
+        """The tables of the columns it was made of, as far as it was made of columns."""
+        raise NotImplementedError
+
 
 @attrs.frozen
 class Comparison(Condition):
@@ -66,9 +70,13 @@ class Comparison(Condition):
     op: Operator
     value: Value | Missing = attrs.field(repr=False)
     path: tuple[str | int, ...] = ()
+    table: str | None = attrs.field(default=None, eq=False, repr=False)
 
     def fields(self) -> Iterable[str]:
         return (self.field,)
+
+    def tables(self) -> Iterable[str]:
+        return () if self.table is None else (self.table,)
 
 
 @attrs.frozen
@@ -78,9 +86,13 @@ class Membership(Condition):
     field: str
     values: tuple[Value | Missing, ...] = attrs.field(repr=False)
     path: tuple[str | int, ...] = ()
+    table: str | None = attrs.field(default=None, eq=False, repr=False)
 
     def fields(self) -> Iterable[str]:
         return (self.field,)
+
+    def tables(self) -> Iterable[str]:
+        return () if self.table is None else (self.table,)
 
 
 @attrs.frozen
@@ -96,6 +108,9 @@ class Combined(Condition):
     def fields(self) -> Iterable[str]:
         return (name for argument in self.args for name in argument.fields())
 
+    def tables(self) -> Iterable[str]:
+        return (name for argument in self.args for name in argument.tables())
+
 
 @attrs.frozen
 class Negated(Condition):
@@ -108,6 +123,9 @@ class Negated(Condition):
 
     def fields(self) -> Iterable[str]:
         return self.arg.fields()
+
+    def tables(self) -> Iterable[str]:
+        return self.arg.tables()
 
 
 def _side_by_side(op: Literal["and", "or"], condition: Condition) -> tuple[Condition, ...]:

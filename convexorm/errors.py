@@ -42,14 +42,16 @@ def _rebuilt(cls: type[ConvexORMError], args: tuple[Any, ...]) -> ConvexORMError
 class ValidationError(ConvexORMError, ValueError):
     """A value or a document that Convex, or the declared model, cannot hold.
 
-    `table` and `field` say where, as far as that is known; `problem` says what was given and what would be right.
+    `table` and `field` say where, as far as that is known, `path` where inside the field's value, as Python would write it
+    (`[1].tags["x"]`); `problem` says what was given and what would be right.
     """
 
-    def __init__(self, problem: str, *, table: str | None = None, field: str | None = None) -> None:
+    def __init__(self, problem: str, *, table: str | None = None, field: str | None = None, path: str = "") -> None:
         self.problem = problem
         self.table = table
         self.field = field
-        place = ".".join(part for part in (table, field) if part)
+        self.path = path
+        place = ".".join(part for part in (table, field) if part) + path
         super().__init__(f"{place}: {problem}" if place else problem)
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated, Operator
 from convexorm.errors import ValidationError
 from convexorm.schema import AnyOf, Null, Property
-from convexorm.types import AnyType, ColumnType
-from convexorm.values import MISSING, Missing, Value, check_value
+from convexorm.types import ColumnType, JsonType, dumper, loader
+from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -68,6 +68,8 @@ class _Operand(Generic[T]):
         return self._compare("gte", other)
 
     __hash__ = object.__hash__
+    __iter__: ClassVar[None] = None  # a place in documents, not values: `for x in Task.tags` would never end
+    __contains__: ClassVar[None] = None
 
     def is_(self, other: T) -> Condition:
         """`==`, for `None`, `True` and `False` where a linter asks for `is`."""
@@ -90,7 +92,9 @@ class _Operand(Generic[T]):
         return Combined("and", (self._compare("gte", lower), self._compare("lte", upper)))
 
     def startswith(self, prefix: str) -> Condition:
-        """A string that begins with `prefix`: a range, so an index can serve it."""
+        """A string that begins with `prefix`: a range, so an index can serve it. ValidationError for what is no string."""
+        if not isinstance(prefix, str):
+            raise ValidationError(f"startswith() takes a str, got {type(prefix).__name__}")
         return Combined("and", (self._compare("gte", prefix), self._bounded("lt", _following(prefix))))
 
 
@@ -104,47 +108,78 @@ def _following(prefix: str) -> Value:
 
 
 class Path(_Operand[Any]):
-    """A place inside a column's value: `Thread.metadata["topic"]`. Columns of JSON text are parsed on the server."""
+    """A place inside a column's value: `Thread.metadata["topic"]`. Columns of JSON text are parsed on the server.
+
+    Raises ValidationError for a step that is no key (a str) and no position (a whole number from 0).
+    """
 
     def __init__(self, column: Column[Any], steps: tuple[str | int, ...]) -> None:
         self._column = column
-        self._steps = steps
+        self._steps = tuple(self._step(step) for step in steps)
+
+    def _step(self, step: object) -> str | int:
+        if isinstance(step, str):
+            return str.__str__(step)
+        if is_whole(step):
+            return int(step)  # type: ignore[call-overload,no-any-return]
+        raise ValidationError(
+            f"a step into a value is a str or a whole number from 0, got {type(step).__name__}",
+            table=self._column.table,
+            field=self._column.field,
+        )
 
     def __getitem__(self, step: str | int) -> Path:
         return Path(self._column, (*self._steps, step))
 
     def _compare(self, op: Operator, value: object) -> Condition:
-        return self._bounded(op, _dumped(value))
+        return self._bounded(op, self._dumped(value))
 
     def _bounded(self, op: Operator, stored: Value | Missing) -> Condition:
-        return Comparison(self._column.field, op, stored, self._steps)
+        return Comparison(self._column.field, op, stored, self._steps, self._column.table)
 
     def _member(self, values: Iterable[object]) -> Condition:
-        return Membership(self._column.field, tuple(map(_dumped, values)), self._steps)
+        return Membership(self._column.field, tuple(map(self._dumped, values)), self._steps, self._column.table)
+
+    def _dumped(self, value: object) -> Value | Missing:
+        if value is MISSING:
+            return MISSING
+        try:
+            dumped = _ANY.dump(value)
+            check_value(dumped)
+        except ValidationError as error:
+            raise ValidationError(
+                f"compared with what Convex has no value for: {error.problem}",
+                table=self._column.table,
+                field=self._column.field,
+            ) from None
+        return dumped
 
     __hash__ = object.__hash__
 
 
+_ANY = JsonType()
+"""What is inside a value has no declared type: it is compared with JSON."""
+
+
 def _several(values: Iterable[T]) -> Iterable[T]:
-    if isinstance(values, str | bytes):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise ValidationError(f"in_() and not_in() take several values, such as a list, got {type(values).__name__}")
     return values
-
-
-def _dumped(value: object) -> Value | Missing:
-    if value is MISSING:
-        return MISSING
-    dumped = AnyType().dump(value)
-    check_value(dumped)
-    return dumped
 
 
 class Column(_Operand[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
     `name` is the attribute's, `field` the Convex field's. On a persistent instance the value is converted from the loaded
-    document at first access, so reading a thousand rows converts nothing that nobody looks at.
+    document at first access, so reading a thousand rows converts nothing that nobody looks at. What the annotation says,
+    `type` and `nullable`, is found out once: when the class is declared, or, where it names what is not there yet, when it
+    is first needed.
     """
+
+    type: ColumnType[Any]
+    nullable: bool
+    _dump: Callable[[Any], Value]
+    _load: Callable[[Value], Any]
 
     def __init__(
         self,
@@ -152,20 +187,29 @@ class Column(_Operand[T]):
         table: str,
         name: str,
         field: str,
-        type: ColumnType[Any],
         none: NoneForm,
-        nullable: bool,
         optional: bool = False,
         default: Callable[[], Any] | None = None,
+        compile: Callable[[], tuple[ColumnType[Any], bool]],
     ) -> None:
         self.table = table
         self.name = name
         self.field = field
-        self.type = type
         self.none = none
-        self.nullable = nullable
         self.optional = optional
         self._default = default
+        self._compile = compile
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not there before the annotation is compiled. NameError for one that names what is not there yet."""
+        if name not in ("type", "nullable", "_dump", "_load"):
+            raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            self.type, self.nullable = self._compile()
+        except ValidationError as error:
+            raise ValidationError(error.problem, table=self.table, field=self.name, path=error.path) from None
+        self._dump, self._load = dumper(self.type), loader(self.type)
+        return self.__dict__[name]
 
     @builtins.property
     def has_default(self) -> bool:
@@ -193,10 +237,10 @@ class Column(_Operand[T]):
     # the attribute of an instance
 
     @overload
-    def __get__(self, instance: None, owner: type[Model]) -> Column[T]: ...
+    def __get__(self, instance: None, owner: builtins.type[Model]) -> Column[T]: ...
     @overload
-    def __get__(self, instance: Model, owner: type[Model]) -> T: ...
-    def __get__(self, instance: Model | None, owner: type[Model]) -> Column[T] | T:
+    def __get__(self, instance: Model, owner: builtins.type[Model]) -> T: ...
+    def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
         state = instance._state
@@ -205,7 +249,7 @@ class Column(_Operand[T]):
         attributes = instance.__dict__
         if len(attributes) == 1:  # only `_state`: the first look takes along what needs no conversion
             stored = state.document.get
-            for name, field, kind in owner.__as_is__:
+            for name, field, kind in owner.__mapper__.as_is:
                 if type(value := stored(field)) is kind:
                     attributes[name] = value
             if self.name in attributes:
@@ -217,30 +261,32 @@ class Column(_Operand[T]):
         return value
 
     def dump(self, value: object) -> Value | Missing:
-        """What a document holds for an attribute's value. ValidationError, with the field named, if nothing can."""
+        """What a document holds for an attribute's value. ValidationError, with field and path, if nothing can."""
         if value is None:
             if self.nullable:
                 return None if self.none == "null" else MISSING
             if not self.type.holds_none:
-                raise ValidationError(f"expected {self.type.validator.noun}, got None", table=self.table, field=self.field)
+                raise ValidationError(f"expected {self.type.name}, got None", table=self.table, field=self.field)
         try:
-            return self.type.dump(value)
+            return self._dump(value)
         except ValidationError as error:
-            raise ValidationError(error.problem, table=self.table, field=self.field) from error
+            raise self._placed(error, error.problem) from error.__cause__
 
     def load(self, value: Value | Missing) -> T:
         """The attribute's value for what a document holds."""
-        if value is None or value is MISSING:
-            if self.nullable or (value is None and self.type.holds_none):
+        if value is MISSING or (value is None and (self.nullable or not self.type.holds_none)):
+            if self.nullable:
                 return None  # type: ignore[return-value]
             if self._default is not None:
                 return self._default()  # type: ignore[no-any-return]
             raise ValidationError("the stored document lacks a required field", table=self.table, field=self.field)
         try:
-            return self.type.load(value)  # type: ignore[no-any-return]
-        except (TypeError, ValueError) as error:
-            problem = error.problem if isinstance(error, ValidationError) else f"stored as {type(value).__name__}"
-            raise ValidationError(f"cannot be loaded: {problem}", table=self.table, field=self.field) from error
+            return self._load(value)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            raise self._placed(error, f"cannot be loaded: {error.problem}") from error.__cause__
+
+    def _placed(self, error: ValidationError, problem: str) -> ValidationError:
+        return ValidationError(problem, table=self.table, field=self.field, path=error.path)
 
     # the operand of a class
 
@@ -249,32 +295,42 @@ class Column(_Operand[T]):
 
     def _compare(self, op: Operator, value: object) -> Condition:
         if value is None and self._stored_either_way:  # missing and null are neighbours, and come before everything
-            return Comparison(self.field, _EITHER_NONE[op], None)
-        return self._bounded(op, self.operand(value))
+            return Comparison(self.field, _EITHER_NONE[op], None, (), self.table)
+        return self._bounded(op, self.operand(value, op))
 
     def _bounded(self, op: Operator, stored: Value | Missing) -> Condition:
-        return Comparison(self.field, op, stored)
+        return Comparison(self.field, op, stored, (), self.table)
 
     def _member(self, values: Iterable[object]) -> Condition:
         values = list(values)
-        condition = Membership(self.field, tuple(self.operand(value) for value in values if value is not None))
-        return Combined("or", (condition, self._compare("eq", None))) if None in values else condition
+        held = tuple(self.operand(value) for value in values if value is not None)
+        condition = Membership(self.field, held, (), self.table)
+        none = any(value is None for value in values)
+        return Combined("or", (condition, self._compare("eq", None))) if none else condition
 
-    def operand(self, value: object) -> Value | Missing:
-        """What documents hold for a value that the column is compared with. ValidationError, if nothing can."""
+    def operand(self, value: object, op: Operator = "eq") -> Value | Missing:
+        """What documents hold for a value that the column is compared with by `op`. ValidationError, if nothing can."""
+        if value is MISSING:
+            return MISSING
         if value is None and not self.nullable:
             return self.dump(None) if self.type.holds_none else MISSING
-        dumped = self.dump(value)
-        if dumped is not MISSING and dumped is not None and not self.type.validator.accepts(dumped):
-            kind = type(value).__name__
-            raise ValidationError(
-                f"compared with {kind}, expected {self.type.validator.noun}", table=self.table, field=self.field
-            )
-        if dumped is not MISSING:
+        if op not in ("eq", "ne") and value is not None:
+            if not self.type.ordered:
+                problem = (
+                    f"a {self.type.name} is stored in a form that has another order; it can be compared by == and in_()"
+                )
+                raise ValidationError(problem, table=self.table, field=self.field)
+            try:
+                dumped = self.type.bound(op, value)
+            except ValidationError as error:
+                raise self._placed(error, error.problem) from error.__cause__
+        else:
+            dumped = self.dump(value)
+        if isinstance(dumped, list | dict) or is_number_array(dumped):
             try:
                 check_value(dumped)
             except ValidationError as error:
-                raise ValidationError(error.problem, table=self.table, field=self.field) from None
+                raise self._placed(error, error.problem) from None
         return dumped
 
     def __repr__(self) -> str:

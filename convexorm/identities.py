@@ -29,8 +29,7 @@ def identity_of(key: Sequence[Value | Missing]) -> Identity:
 
 def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
     """A document's primary key, field by field; its `_id` for a model without one."""
-    fields = [model.__columns__[name].field for name in model.__key__] or ["_id"]
-    return [document.get(field, MISSING) for field in fields]
+    return [document.get(field, MISSING) for field in model.__mapper__.key_fields]
 
 
 class Instances:

@@ -50,19 +50,20 @@ class Query(Generic[M]):
         below and above, once each. `_creationTime` is the last field of every index. Raises IndexRangeError for
         anything else, and ValidationError for a value the field cannot hold.
         """
-        table = self.model.__table__
+        table = self.model.__mapper__.table
         name = index if isinstance(index, str) else str(getattr(index, "name", index))
         fields = table.key_fields(name)
         comparisons: list[Comparison] = []
         for attribute, value in equalities.items():
-            column = self.model.__columns__.get(attribute)
+            column = self.model.__mapper__.columns.get(attribute)
             if column is None:
-                known = ", ".join(self.model.__columns__)
+                known = ", ".join(self.model.__mapper__.columns)
                 raise IndexRangeError(f"no attribute {attribute!r}; there are {known}", table=table.name, index=name)
             comparisons += _comparisons(column == value, table, name, fields)
         for condition in conditions:
+            self._check(condition, "by_index")
             comparisons += _comparisons(condition, table, name, fields)
-        fitted = _fit(fields, comparisons)
+        fitted = _fit(fields, self._led(fields, comparisons))
         if fitted.rest:
             given = ", ".join(f"{one.field} {_SYMBOLS[one.op]}" for one in comparisons)
             raise IndexRangeError(
@@ -81,47 +82,58 @@ class Query(Generic[M]):
         Convex's total order: a missing field is less than everything, and types never mix. Raises ValidationError for a
         condition on a field that the model's table does not have.
         """
-        table = self.model.__table__
         for condition in conditions:
-            if not isinstance(condition, Condition):
-                raise ValidationError(
-                    f"where() takes conditions such as {self.model.__name__}.x == 1, got {type(condition).__name__}",
-                    table=table.name,
-                )
-            for name in condition.fields():
-                if name not in table.fields and name not in SYSTEM_FIELDS:
-                    raise ValidationError(
-                        f"no such field for where(); there are {', '.join([*table.fields, *SYSTEM_FIELDS])}",
-                        table=table.name,
-                        field=name,
-                    )
+            self._check(condition, "where")
         return attrs.evolve(self, where=(*self._where, *conditions))
+
+    def _check(self, condition: object, method: str) -> None:
+        """Raise ValidationError for what is no condition, and for one on another model's columns."""
+        model, table = self.model.__name__, self.model.__mapper__.table
+        if not isinstance(condition, Condition):
+            problem = f"{method}() takes conditions such as {model}.x == 1, got {type(condition).__name__}"
+            raise ValidationError(problem, table=table.name)
+        for name in condition.fields():
+            if name not in table.fields and name not in SYSTEM_FIELDS:
+                known = ", ".join([*table.fields, *SYSTEM_FIELDS])
+                raise ValidationError(f"no such field for {method}(); there are {known}", table=table.name, field=name)
+        for other in condition.tables():
+            if other != table.name:
+                problem = f"{method}() got a condition on table {other!r} in a query of {model}"
+                raise ValidationError(problem, table=table.name)
+
+    def _led(self, fields: Sequence[str], comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+        """Comparisons for an index, led by the discriminator of a class that shares its table, if the index begins so."""
+        only = self.model.__mapper__.only
+        if not isinstance(only, Comparison) or only.field != fields[0]:
+            return tuple(comparisons)
+        given = any(one.field == only.field for one in comparisons)
+        return tuple(comparisons) if given else (only, *comparisons)
 
     def order(self, order: Order) -> Self:
         """`"asc"` (the default) or `"desc"`, in the order of the index."""
         if not isinstance(order, str) or order not in ("asc", "desc"):
-            raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__table__.name)
+            raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__mapper__.name)
         return attrs.evolve(self, order=order)
 
     def limit(self, limit: int | None) -> Self:
         """At most `limit` documents; None for no limit."""
         if limit is not None and not is_whole(limit):
-            raise ValidationError("limit is a whole number from 0 to 2**53 - 1, or None", table=self.model.__table__.name)
+            raise ValidationError("limit is a whole number from 0 to 2**53 - 1, or None", table=self.model.__mapper__.name)
         return attrs.evolve(self, limit=limit)
 
     def offset(self, offset: int) -> Self:
         """Pass over the first `offset` documents. Convex reads what it passes over; `session.page` does not."""
         if not is_whole(offset):
-            raise ValidationError("offset is a whole number from 0 to 2**53 - 1", table=self.model.__table__.name)
+            raise ValidationError("offset is a whole number from 0 to 2**53 - 1", table=self.model.__mapper__.name)
         return attrs.evolve(self, offset=offset)
 
     def after(self, place: Model | Document) -> Self:
         """Only documents behind a persistent instance (or a document), in the order of the query: its neighbours."""
-        document = place._state.document if type(place) is self.model else place
+        document = place._state.document if isinstance(place, self.model) else place
         if not isinstance(document, Mapping) or "_id" not in document:
             raise ValidationError(
                 f"after() takes a persistent {self.model.__name__}, got {type(place).__name__}",
-                table=self.model.__table__.name,
+                table=self.model.__mapper__.name,
             )
         return attrs.evolve(self, after=document)
 
@@ -139,11 +151,13 @@ class Query(Generic[M]):
 
     def plan(self) -> Read:
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
-        table = self.model.__table__
-        conditions = list(_flat(self._where))
+        table = self.model.__mapper__.table
+        only = self.model.__mapper__.only
+        conditions = [*_flat(self._where), *(() if only is None else (only,))]
         simple = [one for one in conditions if isinstance(one, Comparison) and not one.path]
         if self._index is not None:
-            index, fit = self._index, _fit(table.key_fields(self._index), (*self._range, *simple))
+            fields = table.key_fields(self._index)
+            index, fit = self._index, _fit(fields, (*self._led(fields, self._range), *simple))
         else:
             index, fit = _best(table, simple)
             if not fit.used and not self._full_scan:
@@ -168,7 +182,7 @@ class Query(Generic[M]):
         try:
             read = self.plan()
         except FullTableScanError as error:
-            return f"table   {self.model.__table__.name}\nrefused {error}"
+            return f"table   {self.model.__mapper__.name}\nrefused {error}"
         range_, table = read.range, read.range.table
         fields = table.key_fields(range_.index)
         parts = [f"{name} = {_shown(value)}" for name, value in zip(fields, range_.eq, strict=False)]

@@ -25,6 +25,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column
 from convexorm.identities import Identity, Instances, identity_of
+from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import InstanceState, Model, VectorIndex
 from convexorm.query import Count, Digest, Query
 from convexorm.requests import (
@@ -78,6 +79,7 @@ class AsyncReading:
         self._turn = Turn()
         self._names = dict(tables or {})
         self._tables: dict[str, Table] = {}
+        self._mappers: dict[str, Mapper] = {}
         self._identities: dict[type[Model], Instances] = {}
 
     def touched(self, instance: Model) -> None:
@@ -111,7 +113,7 @@ class AsyncReading:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
         found = await self.get(model, key)
         if found is None:
-            raise NoResultFound(f"table {model.__table__.name!r}: no document with this key")
+            raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
 
     @exclusive
@@ -142,7 +144,7 @@ class AsyncReading:
         """The only document of the query, or None. Raises MultipleResultsFound if there are more."""
         found = await self.all(_at_most(query, 2))
         if len(found) > 1:
-            raise MultipleResultsFound(f"table {query.model.__table__.name!r}: one document expected, more found")
+            raise MultipleResultsFound(f"table {query.model.__mapper__.name!r}: one document expected, more found")
         return found[0] if found else None
 
     @exclusive
@@ -150,7 +152,7 @@ class AsyncReading:
         """The only document of the query. Raises NoResultFound if there is none, MultipleResultsFound if more."""
         found = await self.one_or_none(query)
         if found is None:
-            raise NoResultFound(f"table {query.model.__table__.name!r}: one document expected, none found")
+            raise NoResultFound(f"table {query.model.__mapper__.name!r}: one document expected, none found")
         return found
 
     @exclusive
@@ -161,7 +163,7 @@ class AsyncReading:
         Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1 or a query with
         a limit.
         """
-        table = check_query(query).model.__table__.name
+        table = check_query(query).model.__mapper__.name
         if not is_whole(size) or size < 1:
             raise ValidationError("a page has at least 1 document, and fewer than 2**53", table=table)
         if query._limit is not None or query._offset or query._after is not None:
@@ -252,8 +254,19 @@ class AsyncReading:
 
     # -- underneath ----------------------------------------------------------------------------------------------
 
+    def _mapper(self, model: type[Model]) -> Mapper:
+        """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
+        mapper = mapper_of(model)
+        known = self._mappers.setdefault(mapper.name, mapper.root)
+        if known is not mapper.root:
+            raise InvalidRequestError(
+                f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
+                f"another class than {model.__module__}.{model.__qualname__}; use one of them, or another session"
+            )
+        return mapper
+
     def _table(self, model: type[Model]) -> Table:
-        return self._renamed(model.__table__)
+        return self._renamed(self._mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
         if table.name not in self._names:
@@ -263,7 +276,8 @@ class AsyncReading:
         return self._tables[table.name]
 
     def _plan(self, query: Query[Any]) -> Read:
-        read = check_query(query).plan()
+        self._mapper(check_query(query).model)
+        read = query.plan()
         if not self._names:
             return read
         return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
@@ -281,20 +295,19 @@ class AsyncReading:
         return result.digests[""] if isinstance(one, Digest) else self._load(one.model, result.docs)
 
     def _key(self, model: type[Model], key: Any) -> Key:
-        names = model.__key__
+        mapper = mapper_of(model)
+        names = mapper.key
         if not names:
             if not isinstance(key, str):
-                raise ValidationError(
-                    f"an _id is a string, got {type(key).__name__}", table=model.__table__.name, field="_id"
-                )
+                raise ValidationError(f"an _id is a string, got {type(key).__name__}", table=mapper.name, field="_id")
             if not key.isascii():
-                raise ValidationError("an _id is ASCII", table=model.__table__.name, field="_id")
+                raise ValidationError("an _id is ASCII", table=mapper.name, field="_id")
             return Key("by_id", (key,))
         values = (key,) if len(names) == 1 else key
         if not isinstance(values, tuple) or len(values) != len(names):
-            raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=model.__table__.name)
+            raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=mapper.name)
         parts = zip(names, values, strict=True)
-        return Key(model.__primary_index__, tuple(model.__columns__[name].operand(value) for name, value in parts))
+        return Key(mapper.primary_index, tuple(mapper.columns[name].operand(value) for name, value in parts))
 
     @exclusive
     async def _read(self, queries: Sequence[Any]) -> tuple[Any, ...]:
@@ -333,8 +346,9 @@ class AsyncReading:
         return [answers[position] for position in range(len(answers))]
 
     async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
-        table, index = self._table(model), model.__primary_index__
-        reads = [Read(Range(table, index, self._key(model, key).key), limit=1) for key in keys]
+        table, mapper = self._table(model), model.__mapper__
+        index, only = mapper.primary_index, mapper.only
+        reads = [Read(Range(table, index, self._key(model, key).key), filter=only, limit=1) for key in keys]
         found = await self._documents(reads) if reads else []
         instances: list[M | None] = []
         for read, documents in zip(reads, found, strict=True):
@@ -346,8 +360,9 @@ class AsyncReading:
 
     def _held(self, model: type[Model], identity: Identity) -> Model | None:
         """The instance whose document has this primary key, or this `_id` for a model without one."""
-        instances = self._identities.get(model)
-        return None if instances is None else instances.by_key(identity)
+        instances = self._identities.get(model.__mapper__.root.model)
+        held = None if instances is None else instances.by_key(identity)
+        return held if isinstance(held, model) else None
 
     # what the part that writes knows of it
 
@@ -365,9 +380,11 @@ class AsyncReading:
 
     def _load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
-        identities = self._identities.get(model)
+        mapper = model.__mapper__
+        root, polymorphic = mapper.root.model, mapper.polymorphic
+        identities = self._identities.get(root)
         if identities is None:
-            identities = self._identities[model] = Instances(model)
+            identities = self._identities[root] = Instances(root)
         refs = identities.refs
         known = refs.get
         create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
@@ -377,7 +394,7 @@ class AsyncReading:
             held = known(id_)
             instance = None if held is None else held()
             if instance is None:
-                instance = create(model)
+                instance = create(mapper.class_of(document) if polymorphic else model)
                 install(instance, "_state", InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in

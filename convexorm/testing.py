@@ -67,13 +67,13 @@ class Factory(Generic[M]):
         number = next(self._numbers)
         given = {**self._attributes, **attributes}
         values = {name: value(number) if callable(value) else value for name, value in given.items()}
-        for name, column in self.model.__columns__.items():
+        for name, column in self.model.__mapper__.columns.items():
             if name not in values and not column.has_default:
                 values[name] = self._vector(column) or _made_up(column, number)
         return self.model(**values)
 
     def _vector(self, column: Column[Any]) -> list[float] | None:
-        indexes = self.model.__table__.vector_indexes
+        indexes = self.model.__mapper__.table.vector_indexes
         dimensions = next((index.dimensions for index in indexes if index.field == column.field), None)
         return None if dimensions is None or column.nullable else [1.0] * dimensions
 

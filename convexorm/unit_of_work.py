@@ -29,6 +29,7 @@ from convexorm.errors import (
 from convexorm.expressions import Column
 from convexorm.faces import DONE
 from convexorm.identities import Identity, Instances, identity_of, key_of
+from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, dump, validate
 from convexorm.moments import Moment
 from convexorm.query import Query
@@ -91,7 +92,7 @@ class _Insertion:
     def write(self) -> Write:
         model = type(self.instance)
         document = self.session._dumped(self.instance)
-        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__key__ else None
+        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__mapper__.key else None
         return Insert(self.session._table(model), document, key, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
@@ -255,23 +256,19 @@ class AsyncUnitOfWork(AsyncReading):
         pending in the session stays pending.
         """
         _check_keyed(model)
-        columns, table = model.__columns__, self._table(model)
-        key_fields = [columns[name].field for name in model.__key__]
+        mapper, table = model.__mapper__, self._table(model)
+        columns, key_fields = mapper.columns, mapper.key_fields
         writes: list[Write] = []
         for row in rows:
             if not row.keys() <= columns.keys():
                 self._column(model, min(row.keys() - columns.keys()))
-            document: dict[str, Value] = {}
-            for name, column in columns.items():
-                value = column.dump(row[name] if name in row else column.default())
-                if value is not MISSING:
-                    document[column.field] = value
+            document = mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
-            writes.append(Upsert(table, Key(model.__primary_index__, key), document))
+            writes.append(Upsert(table, Key(mapper.primary_index, key), document))
         if not writes:
             return
         applied = await self._port.commit(Commit(uuid4().hex, writes))
-        if model not in self._identities:
+        if mapper.root.model not in self._identities:
             return
         for write, one in zip(writes, applied, strict=True):
             assert isinstance(write, Upsert)
@@ -299,7 +296,7 @@ class AsyncUnitOfWork(AsyncReading):
         document = self._document_of(instance)
         model = type(instance)
         delete = Delete(self._table(model), document["_id"])
-        gone = (model, identity_of(key_of(model, document)))
+        gone = (_root(model), identity_of(key_of(model, document)))
         self._ask(_Operation(lambda: delete, partial(self._removed, instance), instance, gone))
         return DONE
 
@@ -441,13 +438,13 @@ class AsyncUnitOfWork(AsyncReading):
         state, model = _state_of(instance), type(instance)
         if state.session is self:
             return instance
-        known = model.__key__ or state.document is not None
+        known = model.__mapper__.key or state.document is not None
         mine = await self.get(model, instance.primary_key) if known else None
         given = copy.deepcopy(instance)
         if mine is None:
             self.add(given)
             return given
-        for name in model.__columns__:
+        for name in model.__mapper__.columns:
             setattr(mine, name, getattr(given, name))
         return mine
 
@@ -458,6 +455,7 @@ class AsyncUnitOfWork(AsyncReading):
             for instance in instances:
                 instance._state.session = None
         self._identities = {}
+        self._mappers = {}
         return DONE
 
     # -- underneath ----------------------------------------------------------------------------------------------
@@ -502,15 +500,17 @@ class AsyncUnitOfWork(AsyncReading):
         self._operations = [*withdrawn, *self._operations]  # those left were asked for later, maybe about the same keys
 
     def _column(self, model: type[Model], name: str) -> Any:
-        column = model.__columns__.get(name)
+        mapper = mapper_of(model)
+        column = mapper.columns.get(name)
         if column is None:
-            known = ", ".join(model.__columns__)
-            raise ValidationError(f"no such attribute; the attributes are {known}", table=model.__table__.name, field=name)
+            known = ", ".join(mapper.columns)
+            raise ValidationError(f"no such attribute; the attributes are {known}", table=mapper.name, field=name)
         return column
 
     def _expected(self, model: type[Model], values: Mapping[str, Any] | None) -> Expect:
         columns = {name: self._column(model, name) for name in values or ()}
-        return {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
+        expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
+        return {**model.__mapper__.expected, **expect}
 
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field
@@ -546,9 +546,10 @@ class AsyncUnitOfWork(AsyncReading):
         document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
         instance._state.document = document
         model = type(instance)
-        identities = self._identities.get(model)
+        root = model.__mapper__.root.model
+        identities = self._identities.get(root)
         if identities is None:
-            identities = self._identities[model] = Instances(model)
+            identities = self._identities[root] = Instances(root)
         elif (other := identities.get(written.id)) is not None and other is not instance:
             self._let_go(other)  # it was upserted over: of one document there is one instance
         identities.put(written.id, instance)
@@ -560,7 +561,7 @@ class AsyncUnitOfWork(AsyncReading):
     def _let_go(self, instance: Model) -> None:
         """Forget an instance, which is detached then, and its changes."""
         state = instance._state
-        instances = self._identities.get(type(instance))
+        instances = self._identities.get(_root(type(instance)))
         if instances is not None and state.document is not None:
             id_ = state.document["_id"]
             assert isinstance(id_, str)
@@ -605,12 +606,12 @@ class AsyncUnitOfWork(AsyncReading):
     def _renew(self, instance: Model, document: Document) -> None:
         """The instance has this document now. Attributes that were changed stay changed."""
         changed = _changed_fields(instance)
-        for name, column in instance.__columns__.items():
+        for name, column in instance.__mapper__.columns.items():
             if column.field not in changed:
                 instance.__dict__.pop(name, None)
         instance._state.document = document
         instance._state.doubtful = False
-        self._identities[type(instance)].loaded((instance,))
+        self._identities[_root(type(instance))].loaded((instance,))
 
     # what is ahead
 
@@ -629,7 +630,7 @@ class AsyncUnitOfWork(AsyncReading):
         if operation.gone is not None:
             self._ahead[operation.gone] = None
         elif operation.instance is not None and (identity := self._new_identity(operation.instance)) is not None:
-            self._ahead[type(operation.instance), identity] = operation.instance
+            self._ahead[_root(type(operation.instance)), identity] = operation.instance
 
     def _pending_at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
         if not self._operations:
@@ -641,8 +642,8 @@ class AsyncUnitOfWork(AsyncReading):
         while self._rekeyed:
             instance = self._rekeyed.pop()
             if _is_new(instance) and (now := self._new_identity(instance)) is not None:
-                self._ahead[type(instance), now] = instance
-        found = self._ahead.get((model, identity), MISSING)
+                self._ahead[_root(type(instance)), now] = instance
+        found = self._ahead.get((_root(model), identity), MISSING)
         if isinstance(found, Model) and self._new_identity(found) != identity:
             return MISSING  # it has another key by now
         return found
@@ -651,12 +652,12 @@ class AsyncUnitOfWork(AsyncReading):
         """The primary key that a new instance has at the moment; None while it has none that could be stored."""
         model = type(instance)
         try:
-            return identity_of(self._key(model, instance.primary_key).key) if model.__key__ else None
+            return identity_of(self._key(model, instance.primary_key).key) if model.__mapper__.key else None
         except (AttributeError, ValidationError):
             return None
 
     def _identity(self, model: type[Model], key: Any) -> tuple[type[Model], Identity]:
-        return model, identity_of(self._key(model, key).key)
+        return _root(model), identity_of(self._key(model, key).key)
 
     def _changeable(self) -> list[Model]:
         """The persistent instances that may differ from their documents.
@@ -709,7 +710,7 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched.discard(instance)
 
     def _deletable(self, query: Query[Any]) -> tuple[Range, Condition | None]:
-        table = check_query(query).model.__table__.name
+        table = check_query(query).model.__mapper__.name
         if query._offset or query._after is not None:
             raise ValidationError("a query whose documents are deleted takes no offset or after", table=table)
         if query._limit is not None and query._order == "desc":
@@ -726,13 +727,19 @@ def _form(writes: Sequence[Write]) -> bytes:
         return b""
 
 
+def _root(model: type[Model]) -> type[Model]:
+    """The model of a table's documents of whatever kind."""
+    root: type[Model] = model.__mapper__.root.model
+    return root
+
+
 def _is_new(instance: Model) -> bool:
     return instance._state.document is None
 
 
 def _holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
-    return any(name in instance.__dict__ for name in instance.__mutable__)
+    return any(name in instance.__dict__ for name in instance.__mapper__.mutable)
 
 
 def _state_of(instance: Model) -> InstanceState:
@@ -744,16 +751,17 @@ def _state_of(instance: Model) -> InstanceState:
 
 
 def _check_keyed(model: type[Model]) -> None:
-    if not model.__key__:
+    if not mapper_of(model).key:
         raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
 
 
 def _new_key(model: type[Model], document: Document, set_: Mapping[str, Value], unset: Collection[str]) -> Key | None:
     """The primary key that a change gives a document, if it concerns the key at all: no other may have it."""
-    if not any(field in set_ or field in unset for field in (model.__columns__[name].field for name in model.__key__)):
+    mapper = model.__mapper__
+    if not mapper.key or not any(field in set_ or field in unset for field in mapper.key_fields):
         return None
     changed = {field: value for field, value in {**document, **set_}.items() if field not in unset}
-    return Key(model.__primary_index__, tuple(key_of(model, changed)))
+    return Key(mapper.primary_index, tuple(key_of(model, changed)))
 
 
 def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missing]]:
@@ -763,7 +771,7 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
     if document is None:
         return changes
     held = instance.__dict__
-    for name, column in instance.__columns__.items():
+    for name, column in instance.__mapper__.columns.items():
         if name in held:
             old, new = document.get(column.field, MISSING), column.dump(held[name])
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
@@ -776,7 +784,7 @@ def _changed_fields(instance: Model) -> set[str]:
     try:
         return set(_changes(instance))
     except ValidationError:
-        return {column.field for name, column in instance.__columns__.items() if name in instance.__dict__}
+        return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
 
 
 def _may_be_large(value: Value) -> bool:

@@ -34,6 +34,7 @@ __all__ = [
     "Value",
     "canonical",
     "check_field_name",
+    "check_text",
     "check_value",
     "digest",
     "document_size",
@@ -218,7 +219,7 @@ def check_value(value: Value, *, nesting: int = MAX_DOCUMENT_NESTING) -> None:
     kind = type(value)
     if kind is str:
         if not value.isascii():
-            _check_text(value)
+            check_text(value)
     elif kind is float:
         if value != value:
             raise ValidationError("NaN cannot be stored as a number")
@@ -264,7 +265,8 @@ def _check_array(value: Any) -> None:
         raise ValidationError("NaN cannot be stored as a number")
 
 
-def _check_text(value: str) -> None:
+def check_text(value: str) -> None:
+    """Raise ValidationError unless a text is Unicode: a lone surrogate has no UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -331,7 +331,7 @@ class _Wanted:
 
 
 def _column(name: str) -> Any:
-    return BackgroundTask.__columns__[name]
+    return BackgroundTask.__mapper__.columns[name]
 
 
 def _checked_statuses(operation: str, status: object) -> list[str] | None:

@@ -16,7 +16,7 @@ from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION, adapted
 
 __all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions", "check_store_id"]
 
-_TABLES = {table.name: table for table in (getattr(entities, name).__table__ for name in entities.__all__)}
+_TABLES = {table.name: table for table in (getattr(entities, name).__mapper__.table for name in entities.__all__)}
 """Every table there is, by its own name."""
 
 

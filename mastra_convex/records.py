@@ -21,7 +21,7 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     Timestamps may be ISO text; the entity has them as rows do, in UTC milliseconds. Raises InvalidArgument for anything
     that is neither and for unknown attributes, ValidationError for missing ones.
     """
-    columns = model.__columns__
+    columns = model.__mapper__.columns
     if isinstance(given, model):
         values = {name: getattr(given, name) for name in columns}
     elif isinstance(given, Mapping):
@@ -41,7 +41,7 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
             raise InvalidArgument(f"no attribute {name!r}; there are {known}", operation=operation, argument=argument)
         if value is not None and isinstance(columns[name].type, IsoDatetimeType):
             values[name] = check_instant(operation, f"{argument}.{name}", value)
-    for key in model.__key__:
+    for key in model.__mapper__.key:
         if not isinstance(values.get(key), str) or not values[key].strip():
             raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
     return model(**values)

@@ -270,7 +270,7 @@ def _now() -> int:
 
 
 def _values(record: Schedule | ScheduleTrigger) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__columns__}
+    return {name: getattr(record, name) for name in record.__mapper__.columns}
 
 
 def _checked_fields(operation: str, argument: str, given: Mapping[str, Any]) -> dict[str, Any]:

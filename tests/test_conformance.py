@@ -132,7 +132,7 @@ async def test_every_kind_of_column_comes_back_as_it_was(open_: Open) -> None:
     found = await open_().get(Everything, "k")
     assert found is not None
     expected = everything(null=None, either="e")
-    for name in Everything.__columns__:
+    for name in Everything.__mapper__.columns:
         assert getattr(found, name) == getattr(expected, name), name
         assert type(getattr(found, name)) is type(getattr(expected, name)), name
 
@@ -287,7 +287,7 @@ async def test_looking_at_a_mutable_value_is_no_change(open_: Open) -> None:
     session = open_()
     found = await session.get(Everything, "k")
     assert found is not None
-    for name in Everything.__columns__:
+    for name in Everything.__mapper__.columns:
         getattr(found, name)
     assert session.dirty == []
 
@@ -523,7 +523,7 @@ IN_ORDER: list[Any] = [
 
 async def insert(deployment: Deployment, *documents: dict[str, Any]) -> list[Applied]:
     writes = [
-        Insert(Anything.__table__, {name: value for name, value in one.items() if value is not MISSING})
+        Insert(Anything.__mapper__.table, {name: value for name, value in one.items() if value is not MISSING})
         for one in documents
     ]
     return await deployment.asynchronous.commit(Commit(uuid4().hex, writes))
@@ -1185,7 +1185,7 @@ async def test_a_document_that_grows_past_its_limit_leaves_nothing(open_: Open, 
 
 
 async def test_a_commit_sent_twice_is_applied_once(deployment: Deployment, open_: Open) -> None:
-    table, port = Note.__table__, deployment.asynchronous
+    table, port = Note.__mapper__.table, deployment.asynchronous
     note = {"id": "n", "title": "", "body": "", "tags": []}
     await port.commit(Commit(uuid4().hex, [Insert(table, {**note, "id": "there"})]))
     at = Key("by_note_id", ("there",))
@@ -1213,7 +1213,7 @@ async def test_a_commit_sent_twice_is_applied_once(deployment: Deployment, open_
 async def test_a_unique_key_sees_all_that_was_written_before(
     open_: Open, deployment: Deployment, unique: Key, together: bool
 ) -> None:
-    port, table = deployment.asynchronous, Anything.__table__
+    port, table = deployment.asynchronous, Anything.__mapper__.table
     first = Insert(table, {"key": "first", "a": 1.0})
     other = Insert(table, {"key": "other", "a": 2.0}, Key("by_a", (2.0,)))
     last = Insert(table, {"key": "last", "a": 3.0}, unique)
@@ -1227,7 +1227,7 @@ async def test_a_unique_key_sees_all_that_was_written_before(
 
 
 async def test_upserts_by_different_indexes_see_each_other(open_: Open, deployment: Deployment) -> None:
-    port, table = deployment.asynchronous, Anything.__table__
+    port, table = deployment.asynchronous, Anything.__mapper__.table
     await port.commit(Commit(uuid4().hex, [Insert(table, {"key": "k", "a": 1.0})]))
     writes: list[Write] = [
         Insert(table, {"key": "other"}),
@@ -1544,7 +1544,7 @@ async def test_more_than_15999_writes_are_refused(session: AsyncSession) -> None
 
 
 async def test_more_reads_than_one_call_takes_are_refused_by_the_port(deployment: Deployment) -> None:
-    read = Read(Range(Note.__table__, "by_title"), limit=1)
+    read = Read(Range(Note.__mapper__.table, "by_title"), limit=1)
     with pytest.raises(LimitExceeded):
         await deployment.asynchronous.read([read] * 1_025)
 
@@ -1552,9 +1552,9 @@ async def test_more_reads_than_one_call_takes_are_refused_by_the_port(deployment
 @pytest.mark.parametrize(
     "range_",
     [
-        Range(Task.__table__, "by_nothing"),
-        Range(Task.__table__, "by_owner", ("u", True, 1.0, 2.0)),
-        Range(Task.__table__, "by_nothing", ("u",)),
+        Range(Task.__mapper__.table, "by_nothing"),
+        Range(Task.__mapper__.table, "by_owner", ("u", True, 1.0, 2.0)),
+        Range(Task.__mapper__.table, "by_nothing", ("u",)),
     ],
 )
 async def test_a_range_that_does_not_fit_its_index_is_refused(deployment: Deployment, range_: Range) -> None:

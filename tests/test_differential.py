@@ -51,7 +51,7 @@ from tests.conftest import Host
 from tests.models import Anything, Chunk
 
 T = TypeVar("T")
-TABLE = Anything.__table__
+TABLE = Anything.__mapper__.table
 DEFAULT_EXAMPLES = 150
 EXAMPLES = int(os.environ.get("CONVEXORM_EXAMPLES", DEFAULT_EXAMPLES))
 SEED = int(os.environ.get("CONVEXORM_SEED", 1 if EXAMPLES == DEFAULT_EXAMPLES else random.randrange(2**32)))
@@ -392,7 +392,7 @@ def test_both_deployments_answer_the_same(sides: tuple[Deployment, Deployment], 
 
 # -- searches: vectors of any length and direction ------------------------------------------------------------------
 
-CHUNKS = Chunk.__table__
+CHUNKS = Chunk.__mapper__.table
 components = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-40, 3e38])
 lengths = st.sampled_from([0.0, 1e-300, 5e-324, 1.0, 1e300, -1.7e308])
 vectors = st.lists(components, min_size=3, max_size=3)

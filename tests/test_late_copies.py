@@ -20,7 +20,7 @@ from tests.conftest import ADMIN_KEY, Host
 from tests.models import Note
 from tests.servers import Answer, serve
 
-TABLE = Note.__table__
+TABLE = Note.__mapper__.table
 
 
 @pytest.fixture

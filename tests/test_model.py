@@ -33,8 +33,8 @@ from tests.test_types import everything
 
 
 def test_a_model_declares_a_table_with_its_convex_field_names() -> None:
-    assert Task.__table__.name == "tasks"
-    assert dict(Task.__table__.fields) == {
+    assert Task.__mapper__.table.name == "tasks"
+    assert dict(Task.__mapper__.table.fields) == {
         "text": Property(String()),
         "ownerId": Property(String()),
         "done": Property(Boolean()),
@@ -44,25 +44,25 @@ def test_a_model_declares_a_table_with_its_convex_field_names() -> None:
 
 
 def test_indexes_are_named_by_their_attribute_and_hold_field_names() -> None:
-    assert Task.__table__.indexes == (
+    assert Task.__mapper__.table.indexes == (
         IndexDef("by_owner", ("ownerId", "done")),
         IndexDef("by_owner_and_due", ("ownerId", "due")),
         IndexDef("by_rank", ("rank",)),
     )
-    assert Chunk.__table__.vector_indexes == (VectorIndexDef("by_embedding", "embedding", 3, ("kind",)),)
-    assert Chunk.__table__.fields["embedding"] == Property(Array(Number()), optional=True)
+    assert Chunk.__mapper__.table.vector_indexes == (VectorIndexDef("by_embedding", "embedding", 3, ("kind",)),)
+    assert Chunk.__mapper__.table.fields["embedding"] == Property(Array(Number()), optional=True)
 
 
 def test_none_is_declared_the_way_it_is_stored() -> None:
-    fields = Everything.__table__.fields
+    fields = Everything.__mapper__.table.fields
     assert fields["absent"] == Property(String(), optional=True)
     assert fields["null"] == Property(AnyOf((String(), Null())))
     assert fields["either"] == Property(AnyOf((String(), Null())), optional=True)
 
 
 def test_the_primary_key_is_got_through_its_own_index() -> None:
-    assert (Note.__primary_key__, Note.__primary_index__) == ("id", "by_note_id")
-    assert (Task.__primary_key__, Task.__primary_index__) == (None, "by_id")
+    assert (Note.__mapper__.primary_key, Note.__mapper__.primary_index) == ("id", "by_note_id")
+    assert (Task.__mapper__.primary_key, Task.__mapper__.primary_index) == (None, "by_id")
 
 
 def test_a_class_attribute_is_a_column_and_an_instance_attribute_its_value() -> None:
@@ -79,8 +79,8 @@ def test_a_mixin_passes_its_columns_and_indexes_on() -> None:
     class Person(Named, table="persons"):
         age: Mapped[int]
 
-    assert list(Person.__table__.fields) == ["name", "age"]
-    assert Person.__table__.indexes == (IndexDef("by_name", ("name",)),)
+    assert list(Person.__mapper__.table.fields) == ["name", "age"]
+    assert Person.__mapper__.table.indexes == (IndexDef("by_name", ("name",)),)
     with pytest.raises(TypeError, match="not mapped"):
         Named(name="x")
 
@@ -91,7 +91,7 @@ def test_a_plain_annotation_is_a_column_too_and_class_variables_are_none() -> No
         maximum: ClassVar[int] = 3
         _hidden: int = 0
 
-    assert list(Plain.__table__.fields) == ["text"]
+    assert list(Plain.__mapper__.table.fields) == ["text"]
 
 
 def test_public_methods_of_models_have_docstrings() -> None:
@@ -227,9 +227,9 @@ def test_a_document_has_convex_names_and_only_what_is_there() -> None:
 
 def test_every_kind_of_column_is_accepted_by_its_own_table() -> None:
     document = dump(everything(null="n"))
-    Everything.__table__.check(document)
+    Everything.__mapper__.table.check(document)
     assert same(document["labels"], ["a", "b", "c"])
-    assert set(Everything.__table__.fields) - set(document) == {"absent", "either"}
+    assert set(Everything.__mapper__.table.fields) - set(document) == {"absent", "either"}
 
 
 @pytest.mark.parametrize(
@@ -250,5 +250,5 @@ def test_a_value_that_has_no_convex_form_is_refused_with_its_field_named(changes
 
 def test_errors_are_one_tree_and_do_not_repeat_contents() -> None:
     with pytest.raises(ConvexORMError) as refused:
-        Note.__table__.check({"id": "x", "title": 1, "body": "secret", "tags": []})
+        Note.__mapper__.table.check({"id": "x", "title": 1, "body": "secret", "tags": []})
     assert "secret" not in str(refused.value)

@@ -59,7 +59,7 @@ class FilteredChunk(Model, table="chunks"):
     by_embedding = VectorIndex("embedding", dimensions=3, filter_fields=("text",))
 
 
-TABLE = OtherNote.__table__
+TABLE = OtherNote.__mapper__.table
 KEY = Key("by_title", ("x",))
 DOCUMENT = {"id": "new", "title": "", "body": ""}
 
@@ -129,7 +129,7 @@ def test_a_session_says_so_whatever_it_does(deployment: Deployment, name: str) -
 
 
 def test_what_a_search_assumes_is_named_with_dimensions_and_filter_fields(deployment: Deployment) -> None:
-    search = Search(FilteredChunk.__table__, "by_embedding", [1.0, 0.0, 0.0], 1, (("text", "x"),))
+    search = Search(FilteredChunk.__mapper__.table, "by_embedding", [1.0, 0.0, 0.0], 1, (("text", "x"),))
     with pytest.raises(IndexRangeError, match=r"\[embedding, 3 dimensions, filter text\].*\[.*filter kind\]"):
         finish(deployment.blocking.search(search))
 
@@ -143,7 +143,7 @@ def test_a_search_that_uses_no_filter_assumes_none(deployment: Deployment) -> No
 
 
 def test_a_cursor_is_bound_to_the_fields_of_its_index() -> None:
-    mine, theirs = (Read(Range(model.__table__, "by_title")) for model in (Note, OtherNote))
+    mine, theirs = (Read(Range(model.__mapper__.table, "by_title")) for model in (Note, OtherNote))
     cursor = encode_cursor(mine, ("x", 1.0, "id"))
     assert decode_cursor(mine, cursor) == ("x", 1.0, "id")
     with pytest.raises(InvalidCursorError, match="another query"):

@@ -257,10 +257,10 @@ def test_a_searchs_answer_of_another_shape_is_a_deployment_error() -> None:
 
 def test_what_is_too_large_or_unfit_is_refused_before_it_is_sent() -> None:
     bad: list[tuple[Commit, type[ConvexORMError]]] = [
-        (Commit("1", [Insert(Task.__table__, {"text": "\ud800", "ownerId": "u", "done": False})]), ValidationError),
-        (Commit("1", [Patch(Task.__table__, "\ud800", {"text": "x"})]), ValidationError),
+        (Commit("1", [Insert(Task.__mapper__.table, {"text": "\ud800", "ownerId": "u", "done": False})]), ValidationError),
+        (Commit("1", [Patch(Task.__mapper__.table, "\ud800", {"text": "x"})]), ValidationError),
         (
-            Commit("1", [Insert(Task.__table__, {"text": "x" * 1_000_000, "ownerId": "u", "done": False})] * 17),
+            Commit("1", [Insert(Task.__mapper__.table, {"text": "x" * 1_000_000, "ownerId": "u", "done": False})] * 17),
             LimitExceeded,
         ),
     ]

@@ -175,20 +175,20 @@ def test_iso_text_is_utc_whatever_the_zone() -> None:
     [
         (datetime, datetime(2024, 1, 1), "naive"),
         (IsoDatetime, datetime(2024, 1, 1), "naive"),
-        (datetime, date(2024, 1, 1), "a datetime"),
+        (datetime, date(2024, 1, 1), "expected datetime"),
         (datetime, datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), "years 1 to 9999"),
         (IsoDatetime, datetime.min.replace(tzinfo=timezone(timedelta(hours=1))), "years 1 to 9999"),
-        (datetime, "2024", "a datetime"),
-        (int, 1.0, "an integer"),
-        (int, True, "an integer"),
-        (int, "1", "an integer"),
+        (datetime, "2024", "expected datetime"),
+        (int, 1.0, "expected int"),
+        (int, True, "expected int"),
+        (int, "1", "expected int"),
         (Int64, 2**63, "64 bits"),
         (Int64, -(2**63) - 1, "64 bits"),
-        (Int64, True, "an integer"),
+        (Int64, True, "expected int"),
         (JsonText, {"a": math.nan}, "not JSON"),
         (JsonText, {"a": object()}, "JSON"),
         (JsonText, datetime(2024, 1, 1), "naive"),
-        (list[int], ["a"], "an integer"),
+        (list[int], ["a"], "expected int"),
         (Address, "nowhere", "Address"),
         (Color, "red", "Color"),
     ],
@@ -216,7 +216,7 @@ def test_what_cannot_be_loaded_is_a_validation_error(annotation: Any, stored: Va
     from convexorm.expressions import Column
 
     column: Column[Any] = Column(
-        table="t", name="a", field="a", type=column_type(annotation), none="absent", nullable=False
+        table="t", name="a", field="a", none="absent", compile=lambda: (column_type(annotation), False)
     )
     with pytest.raises(ValidationError) as refused:
         column.load(stored)
@@ -238,7 +238,7 @@ def test_integers_in_any_columns_come_back_as_integers() -> None:
     assert repr(loaded) == "[1.2345678901234568e+20, -9007199254740994.0, 9007199254740992]"
 
 
-@pytest.mark.parametrize("annotation", [Any, dict[str, Any], JsonText])
+@pytest.mark.parametrize("annotation", [JsonText, Annotated[Any, JsonType()]])
 def test_enums_within_json_are_their_values(annotation: Any) -> None:
     type_ = column_type(annotation)
     stored = type_.dump({"color": Color.RED, "kinds": [Kind.A, Word.A], "number": Number.ONE})
@@ -302,8 +302,8 @@ def test_the_same_set_is_the_same_array_in_every_process() -> None:
 
 
 @pytest.mark.parametrize(
-    "annotation", [object(), Decimal, complex, date, dict[int, str], Callable[[], None], int | str, list[float | str]]
+    "annotation", [object(), complex, dict[int, str], Callable[[], None], int | float, list[Decimal | str]]
 )
 def test_an_annotation_without_a_convex_form_is_refused(annotation: Any) -> None:
-    with pytest.raises(TypeError, match="no Convex type"):
+    with pytest.raises(ValidationError, match="no Convex type"):
         column_type(annotation)

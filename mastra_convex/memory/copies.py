@@ -214,7 +214,7 @@ def _chunks(messages: Sequence[Message]) -> Iterator[list[Message]]:
     chunk: list[Message] = []
     size = 0
     for message in messages:
-        weight = 512 + size_of(Message.__columns__["content"].dump(message.content))
+        weight = 512 + size_of(Message.__mapper__.columns["content"].dump(message.content))
         if chunk and (len(chunk) >= _COPIED_AT_ONCE or size + weight > _COPIED_BYTES):
             yield chunk
             chunk, size = [], 0

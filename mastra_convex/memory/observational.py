@@ -475,7 +475,7 @@ def _empty(operation: str, thread_id: str | None, resource_id: str | None, scope
 
 def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[str, Any]) -> ObservationalMemory:
     """A new instance with the attributes of `given`, checked and filled in."""
-    columns = ObservationalMemory.__columns__
+    columns = ObservationalMemory.__mapper__.columns
     if isinstance(given, ObservationalMemory):
         values = {name: getattr(given, name) for name in columns}
     else:
@@ -497,7 +497,7 @@ def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[
     return record
 
 
-_NUMBER = type(ObservationalMemory.__columns__["generation_count"].type.validator)
+_NUMBER = type(ObservationalMemory.__mapper__.columns["generation_count"].type.validator)
 
 
 def _following(record: ObservationalMemory, observations: str, tokens: float) -> ObservationalMemory:

@@ -67,7 +67,7 @@ def native_vector_table(table: str, *, dimension: int, filter_fields: Sequence[s
     def body(namespace: dict[str, Any]) -> None:
         annotations: dict[str, Any] = {}
         for name in filter_fields:
-            taken = name in NativeVector._declared or name == "by_embedding" or name in annotations
+            taken = name in NativeVector.__annotations__ or name == "by_embedding" or name in annotations
             if taken or not name.isidentifier() or keyword.iskeyword(name):
                 raise InvalidArgument(f"{name!r} cannot be one", operation="NATIVE_VECTOR_TABLE", argument="filter_fields")
             annotations[name] = Mapped[Any | None]
@@ -289,7 +289,7 @@ class _Index:
             value = value["$eq"]
         if not isinstance(value, _FILTERS):
             raise InvalidArgument("strings, numbers and booleans", operation=operation, argument="filter")
-        column: Column[Any] = self.model.__columns__[name]
+        column: Column[Any] = self.model.__mapper__.columns[name]
         return column == value
 
 

@@ -53,7 +53,7 @@ async def store(
     step = max(1, min(at_once, _STORED_BYTES // (9 * dimension)))
     if total > step:
         known = _TEXTS | {"metadata"} if _is_json(metadata) else _TEXTS
-        certain = model.__columns__.keys() <= known | {"embedding"}
+        certain = model.__mapper__.columns.keys() <= known | {"embedding"}
         for place, id_ in enumerate(ids):
             if not (id_.isascii() and (certain or metadata[place] is None)):
                 _check(model, {"id": id_, **attributes(place)})
@@ -80,7 +80,7 @@ def _is_json(metadata: Sequence[Mapping[str, Any] | None]) -> bool:
 def _check(model: type[Model], values: Mapping[str, Any]) -> None:
     """Raise ValidationError or LimitExceeded unless attributes can be stored."""
     for name, value in values.items():
-        column = model.__columns__[name]
+        column = model.__mapper__.columns[name]
         dumped = None if value is None or (type(value) is str and value.isascii()) else column.dump(value)
         if dumped is not None and dumped is not MISSING and not isinstance(column.type, JsonType):  # its own values fit
-            model.__table__.check_field(column.field, dumped)
+            model.__mapper__.table.check_field(column.field, dumped)

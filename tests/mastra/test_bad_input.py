@@ -269,7 +269,7 @@ def _contents(deployment: Deployment, store: _Store) -> list[Any]:
         found += session.all(Thread.query().by_index("by_resource", resource_id=store.r))
         found += session.get_many(Thread, [store.t, store.m0])
         found += session.get_many(Resource, [store.r])
-        return [one and {name: getattr(one, name) for name in type(one).__columns__} for one in found]
+        return [one and {name: getattr(one, name) for name in type(one).__mapper__.columns} for one in found]
 
 
 async def _prepared(memory: AsyncMemory, unique: str) -> _Store:

@@ -41,7 +41,7 @@ def _made(model: type[Model], unique: str, **attributes: Any) -> Any:
     """An entity whose texts begin with `unique`."""
     given = {**GIVEN.get(model, {}), **attributes}
     entity: Any = Factory(model, **given)()
-    for name, column in model.__columns__.items():
+    for name, column in model.__mapper__.columns.items():
         value = getattr(entity, name)
         if isinstance(value, str) and name not in given and not isinstance(column.type, IsoDatetimeType):
             setattr(entity, name, f"{unique}{value}")
@@ -59,18 +59,18 @@ def test_an_entity_is_read_as_it_was_stored(deployment: Deployment, unique: str,
     with Session(deployment) as session:
         session.add(entity)
         session.commit()
-        values = {name: getattr(entity, name) for name in model.__columns__}
+        values = {name: getattr(entity, name) for name in model.__mapper__.columns}
         key = entity.primary_key
     with Session(deployment) as session:
         found: Any = session.get(model, key)
         assert found is not None
-        assert {name: getattr(found, name) for name in model.__columns__} == values
+        assert {name: getattr(found, name) for name in model.__mapper__.columns} == values
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_timestamps_are_javascripts(model: type[Model]) -> None:
     document = dump(_made(model, ""))
-    for column in model.__columns__.values():
+    for column in model.__mapper__.columns.values():
         value = document.get(column.field)
         if isinstance(column.type, IsoDatetimeType) and value is not None:
             assert isinstance(value, str)

@@ -301,7 +301,7 @@ def test_an_index_of_several_pages_is_searched_and_deleted_whole(foreign_host: H
 # -- refusals come before the first write --------------------------------------------------------------------------
 
 
-THREADS = Thread.__table__
+THREADS = Thread.__mapper__.table
 
 
 def row(id: str, **fields: Any) -> dict[str, Any]:

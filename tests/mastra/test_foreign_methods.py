@@ -251,7 +251,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Model):
         return {
             name: plain(getattr(value, name))
-            for name in value.__columns__
+            for name in value.__mapper__.columns
             if name not in _VARYING or (name == "id" and len(str(value.id)) < 8)  # type: ignore[attr-defined]
         }
     if attrs.has(type(value)):

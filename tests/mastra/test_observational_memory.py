@@ -205,7 +205,7 @@ async def test_an_inserted_record_is_kept_whole(memory: AsyncMemory, unique: str
 
 async def test_a_record_moves_to_another_thread_by_its_attributes(memory: AsyncMemory, unique: str) -> None:
     record = await observed(memory, unique)
-    copy = {name: getattr(record, name) for name in ObservationalMemory.__columns__}
+    copy = {name: getattr(record, name) for name in ObservationalMemory.__mapper__.columns}
     await memory.insert_observational_memory_record(record={**copy, "id": f"{unique}-2", "thread_id": f"{unique}-b"})
     assert (await found(memory, f"{unique}-b")).id == f"{unique}-2"
     assert (await found(memory, unique)).id == record.id
@@ -528,11 +528,11 @@ def test_chunks_are_stored_as_the_npm_package_stores_them(deployment: Deployment
 
 @pytest.mark.parametrize("text", ["", "no json", "{}", "null", "[1]"])
 def test_text_that_holds_no_chunks_loads_as_none_of_them(text: str) -> None:
-    assert ObservationalMemory.__columns__["buffered_observation_chunks"].type.load(text) == []
+    assert ObservationalMemory.__mapper__.columns["buffered_observation_chunks"].type.load(text) == []
 
 
 def test_what_a_newer_writer_adds_to_a_chunk_is_kept() -> None:
-    column = ObservationalMemory.__columns__["buffered_observation_chunks"].type
+    column = ObservationalMemory.__mapper__.columns["buffered_observation_chunks"].type
     (one,) = column.load('[{"id":"i","cycleId":"c","later":{"a":1}}]')
     assert (one.message_tokens, one.message_ids) == (0, [])
     assert json.loads(column.dump([one]))[0]["later"] == {"a": 1}

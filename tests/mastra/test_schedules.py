@@ -224,7 +224,7 @@ async def test_an_owner_that_another_writer_left_out_is_none(
 def replace(deployment: Deployment, id: str, document: dict[str, Any]) -> None:
     """Store a schedule's document as it is."""
     key = Key("by_record_id", (id,))
-    finish(deployment.blocking.commit(Commit(f"replace-{id}", [Replace(Schedule.__table__, key, document)])))
+    finish(deployment.blocking.commit(Commit(f"replace-{id}", [Replace(Schedule.__mapper__.table, key, document)])))
 
 
 # -- what is due ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from convexorm.__main__ import main, models_of
 from convexorm.errors import ValidationError
 
 ROOT = Path(__file__).parents[2]
-TABLES = {model.__table__.name: model.__table__ for model in models_of("mastra_convex.entities")}
+TABLES = {model.__mapper__.table.name: model.__mapper__.table for model in models_of("mastra_convex.entities")}
 
 NPM_FIELDS = {
     "mastra_threads": "id:s resourceId:s title:s metadata:any? createdAt:s updatedAt:s",
@@ -132,7 +132,7 @@ def test_the_deployed_schema_says_what_the_entities_say(capsys: pytest.CaptureFi
 
 def test_there_is_an_entity_for_every_table() -> None:
     assert set(TABLES) == set(NPM_FIELDS) == set(NPM_INDEXES)
-    assert {getattr(entities, name).__table__.name for name in entities.__all__} == set(TABLES)
+    assert {getattr(entities, name).__mapper__.table.name for name in entities.__all__} == set(TABLES)
 
 
 @pytest.mark.parametrize("name", NPM_FIELDS)

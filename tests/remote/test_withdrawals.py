@@ -28,7 +28,7 @@ from tests.models import Task
 from tests.remote.calling import KEY
 from tests.servers import Answer, refusal, serve, success
 
-COMMIT = Commit("one", [Insert(Task.__table__, {"text": "x", "ownerId": "u", "done": False})])
+COMMIT = Commit("one", [Insert(Task.__mapper__.table, {"text": "x", "ownerId": "u", "done": False})])
 APPLIED = success({"version": VERSION, "results": [[["id", 1.0]]]})
 WITHDRAWN = success({"version": VERSION, "withdrawn": True})
 STALE = refusal(code="Stale", message="m", write=0, table="tasks", reason="exists")

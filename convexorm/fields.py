@@ -1,0 +1,113 @@
+"""What a class body says of a model: `field`, `Index` and `VectorIndex`."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+from typing_extensions import TypeVar
+
+from convexorm.errors import ValidationError
+from convexorm.expressions import NoneForm
+from convexorm.types import ColumnType
+
+if TYPE_CHECKING:
+    from convexorm.model import Model
+
+__all__ = ["Field", "Index", "VectorIndex", "field"]
+
+
+@attrs.frozen
+class Field:
+    """What `field(...)` was told."""
+
+    name: str | None
+    type: ColumnType[Any] | None
+    none: NoneForm
+    optional: bool
+    default: Any
+    factory: Callable[[], Any] | None
+    validator: Any
+
+    @property
+    def made(self) -> Any:
+        """The default as attrs takes it."""
+        return self.default if self.factory is None else attrs.Factory(self.factory)
+
+
+def field(
+    *,
+    default: Any = attrs.NOTHING,
+    factory: Callable[[], Any] | None = None,
+    name: str | None = None,
+    type: ColumnType[Any] | None = None,
+    none: NoneForm = "absent",
+    optional: bool = False,
+    validator: Any = None,
+    kw_only: Literal[True] = True,
+) -> Any:
+    """Details of a column.
+
+    `default`, or `factory` for a value made anew each time (`factory=list`), makes it optional in the constructor. `name`
+    is the Convex field's, where it differs from the attribute's. `type` overrides how values are stored. `none` says how
+    `None` is stored: `"absent"` (no field), `"null"`, or `"either"` (written as no field; null is accepted and read too).
+    `optional` lets the schema accept documents without the field although the model always writes it. `validator` is an
+    attrs validator, run by the constructor and before a commit of the instance; `update` and `bulk_upsert`, which have no
+    instances, pass it by. Raises ValidationError for details that contradict each other.
+    """
+    if none not in typing.get_args(NoneForm):
+        raise ValidationError(f"none is one of {', '.join(map(repr, typing.get_args(NoneForm)))}, got {none!r}")
+    if factory is not None and default is not attrs.NOTHING:
+        raise ValidationError("a column has a default or a factory, not both")
+    if factory is not None and not callable(factory):
+        raise ValidationError(f"a factory is called for each default, as in factory=list; got {_kind(factory)}")
+    if type is not None and not isinstance(type, ColumnType):
+        raise ValidationError(f"type is a ColumnType that dumps and loads the values, got {_kind(type)}")
+    return Field(name, type, none, optional, default, factory, validator)
+
+
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else value.__class__.__name__
+
+
+class Index:
+    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name."""
+
+    def __init__(self, *attributes: str) -> None:
+        self.attributes = attributes
+        self.name = ""
+
+    def __set_name__(self, owner: type[Model], name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<Index {self.name} ({', '.join(self.attributes)})>"
+
+
+M = TypeVar("M", bound="Model", default=Any)
+M2 = TypeVar("M2", bound="Model")
+
+
+class VectorIndex(typing.Generic[M]):
+    """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
+
+    `dimensions` is 2 to 4,096. The attribute holds a list of that many floats, or None where it may. `filter_fields` are
+    attributes that a search may ask to be equal to something.
+    """
+
+    def __init__(self, attribute: str, *, dimensions: int, filter_fields: tuple[str, ...] = ()) -> None:
+        self.attribute = attribute
+        self.dimensions = dimensions
+        self.filter_fields = tuple(filter_fields)
+        self.name = ""
+        self.model: type[M] | None = None
+
+    def __set_name__(self, owner: type[M], name: str) -> None:
+        self.name = name
+        self.model = owner
+
+    if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places
+
+        def __get__(self, instance: object, owner: type[M2]) -> VectorIndex[M2]: ...

@@ -1,0 +1,39 @@
+"""How Python values become Convex values and back: a column type for each annotation, compiled when a class is declared.
+
+A family a module: `scalars`, `times`, `texts`, `choices`, `anything` (without a type, and JSON), `containers`, `records`
+(classes with named fields), `unions`. `codec` says what a column type is, `annotations` finds the one for an annotation,
+`names` knows what the names in it mean. A type of one's own is a subclass of `ColumnType`, given to a column with
+`field(type=...)`, or to any place of an annotation with `Annotated[T, a_column_type]`.
+"""
+
+from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled
+from convexorm.types.anything import JSON_MARK, AnyType, JsonTextType, JsonType, MarkedJsonType, json_text
+from convexorm.types.codec import ColumnType, dumper, loader
+from convexorm.types.names import Names, annotations_of, bindings
+from convexorm.types.scalars import FloatType, StrType
+from convexorm.types.times import IsoDatetimeType, TimestampType, iso_timestamp
+
+__all__ = [
+    "JSON_MARK",
+    "AnyType",
+    "ColumnType",
+    "FloatType",
+    "Int64",
+    "IsoDatetime",
+    "IsoDatetimeType",
+    "JsonText",
+    "JsonTextType",
+    "JsonType",
+    "MarkedJsonType",
+    "Names",
+    "StrType",
+    "TimestampType",
+    "annotations_of",
+    "bindings",
+    "column_type",
+    "compiled",
+    "dumper",
+    "iso_timestamp",
+    "json_text",
+    "loader",
+]

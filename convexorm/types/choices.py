@@ -1,0 +1,152 @@
+"""One of several values named in advance: enums and literals."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+from convexorm import schema
+from convexorm.errors import ValidationError
+from convexorm.schema import AnyOf, Validator
+from convexorm.types.codec import ColumnType, refuse, total
+from convexorm.types.scalars import real
+from convexorm.values import Value, check_text
+
+__all__ = ["EnumType", "FlagType", "LiteralType"]
+
+E = TypeVar("E", bound=Enum)
+F = TypeVar("F", bound=enum.Flag)
+
+
+def _key(value: Value) -> tuple[bool, Value]:
+    """A stored value as a dictionary takes it: 1 is 1.0, but not True."""
+    return type(value) is bool, value
+
+
+def _literal(value: Any, told: str) -> Value:
+    """What is stored for a value that is written into a declaration."""
+    if isinstance(value, str):
+        check_text(value)
+        return str.__str__(value)
+    if value is None or type(value) is bool:
+        return value
+    if isinstance(value, int | float):
+        return real(value)
+    raise ValidationError(f"{told} {type(value).__name__}; str, int, float, bool and None can be stored")
+
+
+def _one_of(values: Sequence[Value]) -> Validator:
+    return AnyOf.of(*(schema.Null() if value is None else schema.Literal(value) for value in values))
+
+
+@total
+class EnumType(ColumnType[E]):
+    """A member of an enum as its value. A member of another enum, or the value itself, is none."""
+
+    mutable = False
+
+    def __init__(self, kind: type[E]) -> None:
+        """Raises ValidationError for an enum whose members have values that are no scalars of Convex."""
+        self._kind = kind
+        stored = {member: _literal(member.value, f"the enum {kind.__name__} has values of") for member in kind}
+        if not stored:
+            raise ValidationError(f"the enum {kind.__name__} has no members")
+        self.values = list(stored.values())
+        self._by_name = {member._name_: value for member, value in stored.items()}
+        self._members = {_key(value): member for member, value in stored.items()}
+        self.validator = _one_of(self.values)
+        self.holds_none = None in self.values
+
+    @property
+    def name(self) -> str:
+        return self._kind.__name__
+
+    def dump(self, value: E) -> Value:
+        return self._by_name[value._name_] if type(value) is self._kind else refuse(self.name, value)
+
+    def load(self, value: Value) -> E:
+        try:
+            return self._members[type(value) is bool, value]
+        except (KeyError, TypeError):
+            raise ValidationError(f"expected {self.name}, got a {type(value).__name__} that is no member's value") from None
+
+    def sample(self, name: str, number: int) -> E:
+        members = list(self._kind)
+        return members[(number - 1) % len(members)]
+
+
+@total
+class FlagType(ColumnType[F]):
+    """A flag, or several of one `Flag` joined, as the number it is."""
+
+    validator = schema.Number()
+    mutable = False
+
+    def __init__(self, kind: type[F]) -> None:
+        self._kind = kind
+
+    @property
+    def name(self) -> str:
+        return self._kind.__name__
+
+    def dump(self, value: F) -> Value:
+        return real(value.value) if type(value) is self._kind else refuse(self.name, value)
+
+    def load(self, value: Value) -> F:
+        try:
+            return self._kind(int(value)) if type(value) is int or value.is_integer() else refuse(self.name, value)
+        except (AttributeError, ValueError, OverflowError):
+            raise ValidationError(f"expected {self.name}, got a {type(value).__name__} that is no flag's value") from None
+
+    def sample(self, name: str, number: int) -> F:
+        members = list(self._kind)
+        return members[(number - 1) % len(members)]
+
+
+@total
+class LiteralType(ColumnType[Any]):
+    """One of the values of a `Literal`."""
+
+    mutable = False
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        """Raises ValidationError for a member that is no scalar of Convex, and for a member of an enum."""
+        self.values: list[Value] = []
+        for member in members:
+            if isinstance(member, Enum):
+                enum_name = type(member).__name__
+                raise ValidationError(f"a Literal of members of {enum_name}; annotate it as {enum_name}, or list values")
+            self.values.append(_literal(member, "a Literal of"))
+        self.validator = _one_of(self.values)
+        self.holds_none = None in self.values
+        self._known = {(type(member), member): stored for member, stored in zip(members, self.values, strict=True)}
+        self._members = {_key(stored): member for member, stored in zip(members, self.values, strict=True)}
+        self._first = members
+
+    @property
+    def name(self) -> str:
+        return " or ".join(map(repr, self.values))
+
+    def dump(self, value: Any) -> Value:
+        try:
+            return self._known[type(value), value]
+        except (KeyError, TypeError):
+            return self._dump_subclass(value)
+
+    def _dump_subclass(self, value: Any) -> Value:
+        """A member of a StrEnum or numpy's text counts as the text it is, in a Literal as in a column of str."""
+        plain: Any = str.__str__(value) if isinstance(value, str) else int(value) if isinstance(value, int) else value
+        if type(plain) is type(value) or type(value) is bool or (type(plain), plain) not in self._known:
+            raise ValidationError(f"expected {self.name}, got another {type(value).__name__}")
+        return self._known[type(plain), plain]
+
+    def load(self, value: Value) -> Any:
+        try:
+            return self._members[type(value) is bool, value]
+        except (KeyError, TypeError):
+            raise ValidationError(f"expected {self.name}, got another {type(value).__name__}") from None
+
+    def sample(self, name: str, number: int) -> Any:
+        return self._first[(number - 1) % len(self._first)]

@@ -1,0 +1,144 @@
+"""`ColumnType`: how the values of one Python type are stored, and what makes one total.
+
+An annotation is compiled once, when its class is declared, into a column type. Column types compose: those of containers
+hold those of what they contain, as the functions `dumper` and `loader` give them, so that nothing is decided anew for a
+value. An error tells where inside a value it happened: what is inside says what is wrong, each container around it adds its
+step to the path (`within`).
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+
+from convexorm.conditions import Operator
+from convexorm.errors import LimitExceeded, ValidationError
+from convexorm.schema import AnyValue, Validator
+from convexorm.values import MAX_DOCUMENT_NESTING, Missing, Value, check_value, same
+
+__all__ = ["ColumnType", "dumper", "key_step", "loader", "refuse", "total", "within"]
+
+T = TypeVar("T")
+C = TypeVar("C", bound="type[ColumnType[Any]]")
+
+
+class ColumnType(Generic[T]):
+    """Converts the values of one kind of column: give a subclass `dump` and `load`, and a `validator` for the schema.
+
+    `name` is what an error says was expected. `mutable` says whether what `load` returns can be changed in place, so that
+    a session has to look for changes; `holds_none` that `None` is a value like any other; `json_text` that what is stored
+    as a string is JSON, equal if it means the same; `ordered` that stored values sort as the values do, so that `<` may be
+    asked for. `as_is` is a class of stored values that are the attribute's values, unconverted, or None.
+    """
+
+    validator: Validator = AnyValue()
+    mutable: bool = True
+    json_text: ClassVar[bool] = False
+    holds_none: bool = False
+    ordered: bool = True
+    as_is: type | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors: Python's name of the type."""
+        return type(self).__name__
+
+    def dump(self, value: T) -> Value:
+        """The Convex value for an attribute's value. Raises ValidationError where there is none."""
+        return value
+
+    def load(self, value: Value) -> T:
+        """The attribute's value for what a document holds; never the document's own mutable object."""
+        return typing.cast(T, value)
+
+    def equal(self, a: Value | Missing, b: Value | Missing) -> bool:
+        """Whether two stored values mean the same."""
+        return same(a, b) or (
+            self.json_text and isinstance(a, str) and isinstance(b, str) and same(self.load(a), self.load(b))
+        )
+
+    def bound(self, op: Operator, value: T) -> Value:
+        """What stored values are compared with by `op`, for a value that may lie between two that can be stored."""
+        return dumper(self)(value)
+
+    def adopt(self, value: Any) -> Any:
+        """What an attribute shows for a value it is set to: the value itself, unless storing it changes what it says."""
+        return value
+
+    def sample(self, name: str, number: int) -> T:
+        """A value for tests, another for each number. Raises TypeError where none can be made up."""
+        raise TypeError(f"no {self.name} can be made up")
+
+
+# -- what is wrong, and where --------------------------------------------------------------------------------------
+
+
+def refuse(expected: str, value: object) -> NoReturn:
+    """Raise the ValidationError of a value of another type than `expected`."""
+    raise ValidationError(f"expected {expected}, got {type(value).__name__}")
+
+
+def within(step: str, error: ValidationError) -> ValidationError:
+    """The error of a value inside another: `step` leads there."""
+    return ValidationError(error.problem, path=step + error.path)
+
+
+def key_step(key: object) -> str:
+    """The step of a path that leads to the value under a key, as Python would write it."""
+    return f"[{json.dumps(key, ensure_ascii=False)}]" if isinstance(key, str) else f"[{key!r}]"
+
+
+# -- column types that may do anything -----------------------------------------------------------------------------
+
+_TOTAL: set[type] = set()
+
+
+def total(cls: C) -> C:
+    """Say of a column type that its `dump` and `load` raise nothing but ValidationError, and its `dump` answers nothing
+    that its validator or Convex would not take. Those of others are checked each time.
+    """
+    _TOTAL.add(cls)
+    return cls
+
+
+def _is_total(codec: ColumnType[Any], method: str) -> bool:
+    return next(base for base in type(codec).__mro__ if method in vars(base)) in _TOTAL
+
+
+def dumper(codec: ColumnType[T]) -> Callable[[T], Value]:
+    """The `dump` of a column type, made total."""
+    if _is_total(codec, "dump"):
+        return codec.dump
+
+    def dump(value: T) -> Value:
+        try:
+            stored = codec.dump(value)
+        except (ValidationError, LimitExceeded):
+            raise
+        except Exception as error:
+            raise ValidationError(f"expected {codec.name}, got {type(value).__name__}") from error
+        if not codec.validator.accepts(stored):
+            problem = f"{codec.name} dumps {type(stored).__name__} where its validator is {codec.validator.noun}"
+            raise ValidationError(problem)
+        check_value(stored, nesting=MAX_DOCUMENT_NESTING - 1)
+        return stored
+
+    return dump
+
+
+def loader(codec: ColumnType[T]) -> Callable[[Value], T]:
+    """The `load` of a column type, made total."""
+    if _is_total(codec, "load"):
+        return codec.load
+
+    def load(value: Value) -> T:
+        try:
+            return codec.load(value)
+        except ValidationError:
+            raise
+        except Exception as error:
+            raise ValidationError(f"expected {codec.name}, got {type(value).__name__}") from error
+
+    return load

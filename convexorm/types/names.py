@@ -1,0 +1,132 @@
+"""The names in annotations: where a text is looked up, and what the type variables of a generic class stand for.
+
+Annotations may be texts (`from __future__ import annotations`), hold forward references, or speak of names that are not
+there yet. `Names` looks them up where the class body would have; `hints` gives the annotations of any class so.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+import attrs
+
+from convexorm.errors import ValidationError
+
+__all__ = ["Bound", "Names", "annotations_of", "bindings", "hints"]
+
+
+class Names(Mapping[str, Any]):
+    """The names that a class body can see: its function's, its module's, and, if those have none, its own.
+
+    `frame` is the one that declares the class: names that its function defines later are found too, until it has returned.
+    """
+
+    def __init__(self, owner: type, frame: FrameType | None = None, outer: Names | None = None) -> None:
+        self._owner = owner
+        self._frame = frame if frame is not None and frame.f_locals is not frame.f_globals else None
+        self._outer = outer
+        self._found: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        owner = self._owner
+        for parameter in getattr(owner, "__type_params__", ()):
+            if parameter.__name__ == name:
+                return parameter
+        if name in self._found:
+            return self._found[name]
+        if self._frame is not None and name in self._frame.f_locals:
+            self._found[name] = self._frame.f_locals[name]
+            return self._found[name]
+        if name == owner.__name__:
+            return owner
+        module = sys.modules.get(owner.__module__)
+        if module is not None and name in vars(module):
+            return vars(module)[name]
+        if self._outer is not None and name in self._outer:
+            return self._outer[name]
+        inner = vars(owner).get(name)
+        if isinstance(inner, type) or typing.get_origin(inner) is not None:
+            return inner
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __bool__(self) -> bool:
+        return True
+
+    def settle(self) -> None:
+        """Let go of the function: all names that are needed have been looked up."""
+        self._frame = None
+
+    def of(self, owner: type) -> Names:
+        """The names that another class can see, which is used here."""
+        return Names(owner, None, self)
+
+    def resolve(self, text: str) -> Any:
+        """What an annotation written as a text says. NameError for a name that is not there (yet)."""
+        try:
+            return eval(text, {}, self)
+        except (NameError, AttributeError):
+            raise
+        except Exception as error:
+            raise ValidationError(f"the annotation cannot be read: {error}") from error
+
+
+def annotations_of(owner: type) -> dict[str, Any]:
+    """The annotations of a class's own body, as far as they can be evaluated: a later name is a forward reference."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return dict(annotationlib.get_annotations(owner, format=annotationlib.Format.FORWARDREF))
+    return dict(inspect.get_annotations(owner))
+
+
+# -- generics ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Bound:
+    """An annotation with the names and type variables of the place where it is written."""
+
+    annotation: Any
+    names: Names | None
+    variables: Mapping[Any, Any]
+
+
+def bindings(kind: type, variables: Mapping[Any, Any], names: Names | None = None) -> dict[type, Mapping[Any, Any]]:
+    """For each class that `kind` is made of, what its type variables stand for."""
+    found: dict[type, Mapping[Any, Any]] = {}
+
+    def visit(one: type, bound: Mapping[Any, Any]) -> None:
+        found.setdefault(one, bound)
+        for base in one.__dict__.get("__orig_bases__", one.__bases__):
+            origin = typing.get_origin(base) or base
+            if not isinstance(origin, type) or origin in (object, typing.Generic):
+                continue
+            arguments = typing.get_args(base)
+            parameters = getattr(origin, "__parameters__", ())
+            visit(origin, dict(zip(parameters, (Bound(argument, names, bound) for argument in arguments), strict=False)))
+
+    visit(kind, variables)
+    return found
+
+
+def hints(kind: type, variables: Mapping[Any, Any], names: Names) -> dict[str, Bound]:
+    """The annotations of a class and its bases by name, the base's first, each with what its names and variables mean."""
+    bound = bindings(kind, variables, names)
+    found: dict[str, Bound] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__ == "builtins":
+            continue
+        for name, annotation in annotations_of(base).items():
+            found[name] = Bound(annotation, names.of(base), bound.get(base, variables))
+    return found
