@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import attrs
 from typing_extensions import dataclass_transform
 
 from convexorm import types
@@ -20,7 +19,8 @@ from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.mapper import Body, Declaration, Mapper, declare, frame_of_declaration, mapper_of
-from convexorm.values import Value
+from convexorm.validation import validate
+from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -182,6 +182,34 @@ class Model:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held
 
+    def to_dict(self) -> dict[str, Any]:
+        """The columns by attribute, as Python values of their own: what `from_dict` takes."""
+        return copy.deepcopy({name: getattr(self, name) for name in self.__mapper__.columns})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A new instance of `to_dict`'s values. Raises ValidationError for unknown and missing attributes."""
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The columns by attribute as JSON text, exactly: what JSON has no word for is written as Convex writes it."""
+        columns = self.__mapper__.columns
+        dumped = {name: column.dump(getattr(self, name)) for name, column in columns.items()}
+        return dumps({name: value for name, value in dumped.items() if value is not MISSING})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """A new instance of what `to_json` wrote. Raises ValidationError for any other text."""
+        mapper = mapper_of(cls)
+        try:
+            stored = loads(text)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            stored = None
+        if not isinstance(stored, dict):
+            raise ValidationError("expected the text of a JSON object, as to_json writes it", table=mapper.name)
+        columns = mapper.columns
+        return cls(**{name: columns[name].load(value) if name in columns else value for name, value in stored.items()})
+
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
         return f"<{type(self).__name__}{identity} ({self._state.name})>"
@@ -196,25 +224,6 @@ def _explain(mapper: Mapper, values: Mapping[str, Any]) -> None:
     for name, column in mapper.columns.items():
         if not column.has_default and name not in values:
             raise ValidationError("required, and not given", table=mapper.name, field=name) from None
-
-
-def validate(instance: Model) -> None:
-    """Run the attrs validators. Raises ValidationError with their words, in which the value itself is left out."""
-    mapper = instance.__mapper__
-    if not mapper.validated:
-        return
-    for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
-        value = getattr(instance, attribute.name)
-        try:
-            if attribute.validator is not None:
-                attribute.validator(instance, attribute, value)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ValidationError):
-                raise
-            words = str(error.args[0] if error.args else "not accepted").replace(repr(value), "…")
-            words = words if not isinstance(value, str) or not value else words.replace(value, "…")
-            field = mapper.columns[attribute.name].field
-            raise ValidationError(words, table=mapper.name, field=field) from None
 
 
 def dump(instance: Model) -> dict[str, Value]:

@@ -24,6 +24,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column
+from convexorm.hooks import call_hook
 from convexorm.identities import Identity, Instances, identity_of
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import InstanceState, Model, VectorIndex
@@ -389,6 +390,7 @@ class AsyncReading:
         known = refs.get
         create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
         loaded: list[Any] = []
+        told: list[Model] | None = [] if mapper.watches_loads else None
         for document in documents:
             id_ = document["_id"]
             held = known(id_)
@@ -402,8 +404,12 @@ class AsyncReading:
                 instance._state.doubtful = False
             elif instance._state.doubtful:
                 self._renew(instance, document)
+            if told is not None and len(instance.__dict__) == 1:
+                told.append(instance)
             loaded.append(instance)
         identities.loaded(loaded)
+        for instance in told or ():
+            call_hook("after_load", instance)
         return loaded
 
 

@@ -28,9 +28,10 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column
 from convexorm.faces import DONE
+from convexorm.hooks import call_hook
 from convexorm.identities import Identity, Instances, identity_of, key_of
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model, dump, validate
+from convexorm.model import InstanceState, Model, dump
 from convexorm.moments import Moment
 from convexorm.query import Query
 from convexorm.reading import AsyncReading, check_query
@@ -53,6 +54,7 @@ from convexorm.requests import (
     Written,
 )
 from convexorm.turns import exclusive
+from convexorm.validation import validate, validate_changes
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, owned, same
 from convexorm.wire import encode_commit
 
@@ -144,6 +146,7 @@ class AsyncUnitOfWork(AsyncReading):
         if not result.docs:
             raise StaleDataError(table=self._table(model).name, reason="missing")
         self._reset(instance, result.docs[0])
+        call_hook("after_load", instance)
 
     @property
     def new(self) -> list[Model]:
@@ -226,11 +229,13 @@ class AsyncUnitOfWork(AsyncReading):
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
 
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
-        values when it is applied. Attrs validators see instances, so not what is set here.
+        values when it is applied. Validators see what is set here, too; InvalidRequestError if that of the class
+        (`__validate__`) looks at other attributes.
         """
         self._turn.check()
         table, at = self._table(model), self._target(model, key)
         columns = {name: self._column(model, name) for name in values}
+        validate_changes(model, values, _partial(model, values))
         set_: dict[str, Value] = {}
         unset: list[str] = []
         for name, value in values.items():
@@ -252,8 +257,7 @@ class AsyncUnitOfWork(AsyncReading):
     async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys at once, in one commit and without instances.
 
-        `rows` are attributes by name; those left out take their defaults, and attrs validators do not see them. What is
-        pending in the session stays pending.
+        `rows` are attributes by name; those left out take their defaults. What is pending in the session stays pending.
         """
         _check_keyed(model)
         mapper, table = model.__mapper__, self._table(model)
@@ -262,7 +266,7 @@ class AsyncUnitOfWork(AsyncReading):
         for row in rows:
             if not row.keys() <= columns.keys():
                 self._column(model, min(row.keys() - columns.keys()))
-            document = mapper.document(row)
+            document = dump(self._valid(model(**row))) if mapper.validated else mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
             writes.append(Upsert(table, Key(mapper.primary_index, key), document))
         if not writes:
@@ -385,6 +389,7 @@ class AsyncUnitOfWork(AsyncReading):
                 if _holds_mutable(instance):
                     self._watched.add(instance)
             self._unsettled = None
+            written = [one.instance for one in operations if one.instance is not None and not one.instance._state.deleted]
         except BaseException as error:
             self._touched = {**touched, **self._touched}
             if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
@@ -392,6 +397,8 @@ class AsyncUnitOfWork(AsyncReading):
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
+        for instance in written:
+            call_hook("after_commit", instance)
 
     def rollback(self) -> Awaitable[None]:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
@@ -462,8 +469,19 @@ class AsyncUnitOfWork(AsyncReading):
 
     def _pending(self) -> tuple[list[_Operation | _Insertion], list[Write]]:
         """Everything there is to write, changes first."""
+        self._call_hooks()
         operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
         return operations, [operation.write() for operation in operations]
+
+    def _call_hooks(self) -> None:
+        """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
+        for operation in list(self._operations):
+            if operation.instance is not None:
+                call_hook("before_insert" if _is_new(operation.instance) else "before_delete", operation.instance)
+        doomed = {id(one.instance) for one in self._operations}
+        for instance in self._changeable():
+            if "before_update" in instance.__mapper__.hooks and id(instance) not in doomed and _changes(instance):
+                call_hook("before_update", instance)
 
     def _keep_pending(self, done: Sequence[_Operation | _Insertion]) -> None:
         """Forget the operations that are written; those asked for since are pending."""
@@ -537,8 +555,11 @@ class AsyncUnitOfWork(AsyncReading):
         state.session = self
 
     def _dumped(self, instance: Model) -> dict[str, Value]:
+        return dump(self._valid(instance))
+
+    def _valid(self, instance: Model) -> Model:
         validate(instance)
-        return dump(instance)
+        return instance
 
     def _inserted(self, instance: Model, written: Applied, write: Write) -> None:
         assert isinstance(written, Written)
@@ -611,6 +632,7 @@ class AsyncUnitOfWork(AsyncReading):
                 instance.__dict__.pop(name, None)
         instance._state.document = document
         instance._state.doubtful = False
+        call_hook("after_load", instance)
         self._identities[_root(type(instance))].loaded((instance,))
 
     # what is ahead
@@ -725,6 +747,13 @@ def _form(writes: Sequence[Write]) -> bytes:
         return canonical(encode_commit(Commit("", writes)))
     except (ConvexORMError, KeyError, RecursionError):  # nothing that could have been sent
         return b""
+
+
+def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """An instance with these attributes and no others."""
+    instance = model.__new__(model)
+    instance.__dict__.update(values, _state=InstanceState())
+    return instance
 
 
 def _root(model: type[Model]) -> type[Model]:
