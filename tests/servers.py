@@ -91,6 +91,7 @@ def serve(handle: Handler) -> Iterator[Server]:
 
     class Listener(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of those who connect at once, none waits for a second attempt
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """Clients that go away are part of the tests."""

@@ -177,6 +177,13 @@ def test_a_call_is_sent_as_often_as_said(ask: Say, monkeypatch: pytest.MonkeyPat
     assert len(server.calls) == retry
 
 
+def test_a_timeout_may_be_as_long_as_one_likes(ask: Say) -> None:
+    with serve(echo) as server:
+        for timeout in (1e9, 1e300):
+            with connect(server.url.replace("127.0.0.1", "localhost"), KEY, timeout=timeout) as deployment:
+                assert ask(deployment, 1) == 1
+
+
 @pytest.mark.parametrize("retry", [0, -1, 1.5, None, "2", True])
 def test_a_number_of_attempts_that_is_none_is_refused(retry: Any) -> None:
     with pytest.raises(InvalidRequestError, match="whole number from 1"):
