@@ -283,7 +283,7 @@ class _Process:
 
     def _forget(self) -> None:
         """Close what closed loops have left: those that nobody had end their generators."""
-        for key, left in list(self._loops.items()):
+        for key, left in self._loops.copy().items():
             loop = key()
             if loop is not None and loop.is_closed():
                 self._loops.pop(key, None)
@@ -341,8 +341,10 @@ class Connections:
         connection = pool.take() or await self._connect(pool, waiting, attempt)
         try:
             reply = await connection.post(call, attempt)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, Exception):
+                self.check_open()
             raise
         pool.give(connection)
         return reply
