@@ -35,7 +35,6 @@ def trickle(begin: bytes, part: bytes, every: float) -> Any:
 
 
 def reads_nothing(connection: socket.socket, over: threading.Event) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     over.wait(20)
 
 
@@ -67,7 +66,7 @@ def test_a_call_ends_in_time_whatever_a_server_does(ask: Say, name: str) -> None
 
 def test_a_slow_upload_ends_in_time(ask: Say) -> None:
     with (
-        scripted(reads_nothing) as url,
+        scripted(reads_nothing, window=4_096) as url,
         connect(url, KEY, timeout=0.3) as deployment,
         pytest.raises(DeploymentError, match="timed out while sending, after 1 attempt in"),
     ):
