@@ -91,6 +91,7 @@ def serve(handle: Handler) -> Iterator[Server]:
 
     class Listener(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of those who connect at once, none waits for a second attempt
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """Clients that go away are part of the tests."""
@@ -112,10 +113,15 @@ Script = Callable[[socket.socket, threading.Event], None]
 
 
 @contextmanager
-def scripted(script: Script, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The URL of a server that says and does as the script, on a thread for each connection."""
+def scripted(script: Script, *, tls: ssl.SSLContext | None = None, window: int | None = None) -> Iterator[str]:
+    """The URL of a server that says and does as the script, on a thread for each connection.
+
+    `window` is the bytes that the system takes in for it before it reads.
+    """
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
+    if window is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     listener.settimeout(0.05)
 
     def play(connection: socket.socket) -> None:

@@ -27,7 +27,8 @@ def say(deployment: Deployment, value: Any) -> Any:
 
 
 async def say_async(deployment: Deployment, value: Any) -> Any:
-    return await cast("RemotePort", deployment.asynchronous).call("query", "echo:echo", {"value": value})
+    async with asyncio.timeout(30):  # a wait that does not end is a failure, not one of the whole suite
+        return await cast("RemotePort", deployment.asynchronous).call("query", "echo:echo", {"value": value})
 
 
 def echo(call: dict[str, Any]) -> Answer:

@@ -177,6 +177,15 @@ def test_a_certificate_of_another_host_is_refused(ask: Say, monkeypatch: pytest.
         ask(deployment, 1)
 
 
+def test_a_server_without_tls_is_told_from_one_that_is_not_there(ask: Say) -> None:
+    with (
+        scripted(lambda connection, over: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as url,
+        connect(url.replace("http://", "https://"), KEY, retry=1) as deployment,
+        pytest.raises(DeploymentError, match="the TLS handshake failed, after 1 attempt"),
+    ):
+        ask(deployment, 1)
+
+
 @pytest.mark.usefixtures("trusting")
 def test_a_handshake_that_does_not_end_ends_in_time(ask: Say) -> None:
     with (

@@ -61,6 +61,7 @@ UNREADABLE: dict[str, tuple[str, bytes]] = {
     "a cut gzip": ("gzip", gzip.compress(TEXT)[:-1]),
     "a cut second member": ("gzip", gzip.compress(TEXT) + gzip.compress(TEXT)[:-5]),
     "a checksum that is wrong": ("gzip", gzip.compress(TEXT)[:-8] + bytes(8)),
+    "members of nothing": ("gzip", gzip.compress(b"") * 10_001),
     "no deflate": ("deflate", b"\xff" * 100),
     "a cut deflate": ("deflate", zlib.compress(TEXT)[:-1]),
     "a cut bare deflate": ("deflate", bare(TEXT)[:-1]),
@@ -85,6 +86,7 @@ BOMBS: dict[str, Callable[[], tuple[str, bytes]]] = {
     "members": lambda: ("gzip", gzip.compress(bytes(1 << 20)) * 64),
     "deflate": lambda: ("deflate", zeros(zlib.compressobj(9), 64 << 20)),
     "as it is": lambda: ("", bytes(64 << 20)),
+    "what is none behind it": lambda: ("gzip", gzip.compress(b"x") + bytes(64 << 20)),
 }
 
 

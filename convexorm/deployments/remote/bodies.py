@@ -16,6 +16,8 @@ int64 of 9 is 28. What stands around the result, log lines included, has a mebib
 """
 _STEP = 1 << 20
 """Bytes unzipped at once."""
+_MAX_MEMBERS = 10_000
+"""Members of one gzip: those who send many have 64 KiB in each, and of empty ones there is no end."""
 
 
 class Unreadable(Exception):
@@ -50,6 +52,7 @@ class _Gzip:
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(self._WINDOW)
+        self._members = 1
         self._rest = b""
         self._ended = False
 
@@ -63,6 +66,9 @@ class _Gzip:
                 if self._ended:
                     break
                 self._member = zlib.decompressobj(self._WINDOW)
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise Unreadable
             part = self._member.decompress(self._rest, most)
             self._rest = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if part or not self._member.eof:

@@ -33,8 +33,8 @@ MAX_IDLE = 64
 """Connections that a pool keeps open without a call."""
 MAX_TASKS = 128
 """Calls of one event loop at once; others wait. Callers that block have a thread each, which bounds them."""
-IDLE = 5.0
-"""Seconds after which a connection without a call is not used any more: what lies between may have forgotten it."""
+IDLE = 4.0
+"""Seconds after which a connection without a call is not used any more: servers close theirs after 5 or more."""
 _SHORT = 1 << 16
 """Bytes of a body that is sent in one piece with its head."""
 _MAX_HEAD = 100 << 10
@@ -261,9 +261,9 @@ async def _until_the_end(pool: Pool) -> AsyncGenerator[None]:
 class _Process:
     """What one process has."""
 
-    def __init__(self, address: Address) -> None:
-        self.proxy = address.proxy()
-        self.trusted = trusted() if address.secure or (self.proxy is not None and self.proxy.secure) else None
+    def __init__(self, *addresses: Address | None) -> None:
+        secure = any(one is not None and one.secure for one in addresses)
+        self.trusted = trusted() if secure else None
         self.threads = Pool()
         self._loops: dict[ref[asyncio.AbstractEventLoop], _Loop] = {}
 
@@ -283,7 +283,7 @@ class _Process:
 
     def _forget(self) -> None:
         """Close what closed loops have left: those that nobody had end their generators."""
-        for key, left in list(self._loops.items()):
+        for key, left in self._loops.copy().items():
             loop = key()
             if loop is not None and loop.is_closed():
                 self._loops.pop(key, None)
@@ -317,7 +317,8 @@ class Connections:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._processes = {_process: _Process(address)}
+        self._proxy = address.proxy()
+        self._processes = {_process: _Process(address, self._proxy)}
         self._closed = False
 
     async def post(self, call: Call, attempt: Attempt) -> Reply:
@@ -333,32 +334,34 @@ class Connections:
 
     async def _post(self, pool: Pool, waiting: Waiting, call: Call, attempt: Attempt) -> Reply:
         self.check_open()
-        proxy = self._mine().proxy
+        proxy = self._proxy
         if proxy is not None and not self._address.secure:  # such a proxy is asked for the whole URL
             headers = [*call.headers, *_authorized(proxy.credentials)]
             call = Call(f"{self._address}{call.target}", headers, call.body)
         connection = pool.take() or await self._connect(pool, waiting, attempt)
         try:
             reply = await connection.post(call, attempt)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, Exception):
+                self.check_open()
             raise
         pool.give(connection)
         return reply
 
     async def _connect(self, pool: Pool, waiting: Waiting, attempt: Attempt) -> Connection:
         attempt.stage = Stage.CONNECTING
-        process, to, deadline = self._mine(), self._address, attempt.deadline
-        first = process.proxy or to
+        to, proxy, trusts, deadline = self._address, self._proxy, self._mine().trusted, attempt.deadline
+        first = proxy or to
         sock = await self._reach(first, pool, waiting, deadline)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream = waiting.stream(sock)
-            if first.secure and process.trusted is not None:
-                stream = await secured(stream, process.trusted, first.host, deadline)
-            if process.proxy is not None and to.secure and process.trusted is not None:
-                await _tunnel(stream, to, process.proxy.credentials, deadline)
-                stream = await secured(stream, process.trusted, to.host, deadline)
+            if first.secure and trusts is not None:
+                stream = await secured(stream, trusts, first.host, deadline)
+            if proxy is not None and to.secure and trusts is not None:
+                await _tunnel(stream, to, proxy.credentials, deadline)
+                stream = await secured(stream, trusts, to.host, deadline)
         except BaseException:
             sock.close()
             raise
@@ -386,7 +389,7 @@ class Connections:
     def _mine(self) -> _Process:
         """What this process has."""
         found = self._processes.get(_process)
-        return found if found is not None else self._processes.setdefault(_process, _Process(self._address))
+        return found if found is not None else self._processes.setdefault(_process, _Process(self._address, self._proxy))
 
     def check_open(self) -> None:
         if self._closed:

@@ -199,6 +199,7 @@ class RemotePort:
             raise DeploymentError(f"{self._where}: the proxy refuses, HTTP {error.status}") from error
         except (OSError, h11.RemoteProtocolError) as error:
             problem = "broke off the connection" if attempt.sent else "unreachable"
+            problem = "the TLS handshake failed" if isinstance(error, ssl.SSLError) and not attempt.sent else problem
             raise _Again(problem, lost=attempt.sent) from error
 
 

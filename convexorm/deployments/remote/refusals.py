@@ -1,7 +1,7 @@
 """What a deployment's refusal means: from its status, its code and its data to one error of this library.
 
-`_ERRORS` has the codes of `docs/wire.md`, which our own functions throw; they decide first. `_CODES` has those that Convex
-itself answers with. English text decides last, and only where it is there: production hides it.
+The codes of `docs/wire.md`, which our own functions throw, decide first (`_ERRORS`), then Convex's own (`_CODES`) and the
+status (`_STATUSES`). English text decides last (`_TEXTS`), and only where it is there: production hides it.
 """
 
 from __future__ import annotations
@@ -51,16 +51,9 @@ def refusal(where: str, path: str, status: int, answer: Mapping[str, Any]) -> Co
     if isinstance(data, dict) and str(data.get("code")) in _ERRORS:
         with decoding():
             return _ERRORS[str(data["code"])](data)
-    if status in (401, 403) or code in _BAD_KEYS:
-        return AuthError(f"{where} refused the admin key")
-    if code == "FunctionPathNotFound" or any(sign in text for sign in _NO_FUNCTION):
-        return FunctionNotFound(
-            f"{where} has no function {path!r}. Copy the functions into your Convex project with "
-            "`python -m convexorm functions convex`, then deploy them with `npx convex deploy`",
-            function=path,
-        )
-    if any(sign in text for sign in _OVER_LIMIT):
-        return LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)
+    meaning = _CODES.get(code) or _STATUSES.get(status) or next((one for sign, one in _TEXTS if sign in text), None)
+    if meaning is not None:
+        return meaning(where, path)
     summary = text.splitlines()[0][:200] if text else code[:200] or "no JSON answer"
     problem = f"{where}: {path} failed, HTTP {status}: {summary}"
     if not text:  # whoever answered is no function: a proxy, a login page, another server
@@ -68,9 +61,42 @@ def refusal(where: str, path: str, status: int, answer: Mapping[str, Any]) -> Co
     return FunctionFailed(problem, function=path, text=text)
 
 
-_BAD_KEYS = frozenset(("BadDeployKey", "BadAdminKey", "InvalidAdminKey", "InvalidHeaderFailure", "Unauthenticated"))
-_NO_FUNCTION = ("Could not find public function", "Could not find function", "Couldn't find JavaScript module")
-_OVER_LIMIT = ("Convex limit", "Too many bytes", "Too many reads", "too large", "limit:")
+# what Convex itself means
+
+
+def _bad_key(where: str, path: str) -> ConvexORMError:
+    return AuthError(f"{where} refused the admin key")
+
+
+def _no_function(where: str, path: str) -> ConvexORMError:
+    return FunctionNotFound(f"{where} has no function {path!r}; {DEPLOY}", function=path)
+
+
+def _over_limit(where: str, path: str) -> ConvexORMError:
+    return LimitExceeded("bytes or documents of one call (Convex)", maximum=MAX_ARGUMENTS)
+
+
+Meaning = Callable[[str, str], ConvexORMError]
+
+_CODES: dict[str, Meaning] = {
+    "BadDeployKey": _bad_key,
+    "BadAdminKey": _bad_key,
+    "InvalidAdminKey": _bad_key,
+    "InvalidHeaderFailure": _bad_key,
+    "Unauthenticated": _bad_key,
+    "FunctionPathNotFound": _no_function,
+}
+_STATUSES: dict[int, Meaning] = {401: _bad_key, 403: _bad_key}
+_TEXTS: list[tuple[str, Meaning]] = [
+    ("Could not find public function", _no_function),
+    ("Could not find function", _no_function),
+    ("Couldn't find JavaScript module", _no_function),
+    ("Convex limit", _over_limit),
+    ("Too many bytes", _over_limit),
+    ("Too many reads", _over_limit),
+    ("too large", _over_limit),
+    ("limit:", _over_limit),
+]
 
 # what the codes of docs/wire.md mean here
 
