@@ -57,6 +57,10 @@ class Traced:
         return kind is KeyboardInterrupt
 
 
+class Broken(Exception):
+    """The deployment is not what it should be."""
+
+
 class Interrupter:
     """Works on a deployment, interrupts itself, and tells what is not as it should be."""
 
@@ -153,12 +157,12 @@ class Interrupter:
     # what must hold
 
     def look(self, keys: list[str]) -> None:
-        """Everything acknowledged is there, whole."""
+        """Everything acknowledged is there, whole. Raises Broken."""
         ids = [f"{key}{part}" for key in keys for part in PARTS]
         with Session(self.deployment) as session:
             lost = [id for id, note in zip(ids, session.get_many(Note, ids), strict=True) if note is None]
         if lost:
-            tell("lost", lost)
+            raise Broken(f"{len(lost)} of {len(ids)} documents are lost")
 
     def write(self, key: str) -> None:
         with Session(self.deployment) as session:
@@ -170,7 +174,7 @@ class Interrupter:
             await session.add_all(Note(id=f"{key}{part}", title=key) for part in PARTS)
             await session.commit()
             if await session.count(Note.query().by_index("by_title", title=key)) != len(PARTS):
-                tell("a commit of the async face is not there")
+                raise Broken("a commit of the async face is not there")
 
     def check(self, threads: ThreadPoolExecutor, runner: asyncio.Runner) -> None:
         """The deployment has all it should have, for other threads and the async face too."""
@@ -190,9 +194,9 @@ class Interrupter:
             ids = [note.id for note in session.all(mine) if note.title]
         there = {id[:-1] for id in ids}
         if len(ids) != len(set(ids)) or len(ids) != len(there) * len(PARTS):
-            tell("a commit is there in part, or twice")
+            raise Broken("a commit is there in part, or twice")
         if lost := set(self.acknowledged) - there:
-            tell("lost in the end", sorted(lost)[:5])
+            raise Broken(f"{len(lost)} of {len(self.acknowledged)} commits are lost")
         self.commits_there += len(there)
         self.acknowledged = []
         with Session(self.deployment) as session:
@@ -207,22 +211,23 @@ class Interrupter:
             with Traced() as counted:
                 other.close()
             self.lines["close"] = counted.lines
-        with Traced(self.chance.randint(1, self.lines["close"])):
+        with Traced(self.chance.randint(1, self.lines["close"])) as traced:
             self.deployment.close()
+        self.where = traced.place
         try:
             self.look(self.acknowledged[:3])
         except DeploymentError as error:
             if "closed" not in str(error):
-                tell("another error after closing", str(error))
+                raise
         self.deployment.close()
         try:
             self.look(self.acknowledged[:1])
         except DeploymentError:
             pass
         else:
-            tell("a closed deployment answers")
+            raise Broken("a closed deployment answers")
         self.deployment = connect(*self.place)
-        if self.place[0] == "memory:":  # which ends with its deployment
+        if self.place[0] == "memory:":
             self.acknowledged = []
 
 
@@ -237,7 +242,8 @@ def interrupt(url: str, key: str | None, unique: str, seed: str, rounds: int) ->
     with asyncio.Runner() as runner, ThreadPoolExecutor(1) as threads:
         worker.check(threads, runner)
         opened = files()
-        for _ in range(rounds):
+        for round in range(rounds):
+            worker.where = ""
             way, call = (
                 chance.choice(["line", "line", "line", "signal", "signal", "cancel", "cancel", "close"]),
                 chance.choice(worker.calls()),
@@ -256,11 +262,19 @@ def interrupt(url: str, key: str | None, unique: str, seed: str, rounds: int) ->
                 worker.check(threads, runner)
             except Exception as error:
                 what = f"{type(error).__name__}: {error}"[:300]
-                tell("failed", way, call.__name__, worker.where, what, traceback.extract_tb(error.__traceback__)[-1].name)
+                tell(
+                    "failed",
+                    round,
+                    way,
+                    call.__name__,
+                    worker.where,
+                    what,
+                    traceback.extract_tb(error.__traceback__)[-1].name,
+                )
                 os._exit(0)  # threads may hang
         worker.check_all()
         if files() > opened + 8:
-            tell("files left open", opened, files())
+            tell("failed", "files left open", opened, files())
         runner.run(worker.deployment.aclose())
     tell("done", worker.tried, worker.commits_there)
 
@@ -272,7 +286,7 @@ def used(url: str, key: str | None, unique: str, storm: Storm, rounds: int) -> N
 
 
 def test_interrupts_and_memory(storm: Storm, unique: str) -> None:
-    used("memory:", None, unique, storm, 200 * storm.scale)
+    used("memory:", None, unique, storm, 120 * storm.scale)
 
 
 def test_interrupts_and_a_file(storm: Storm, tmp_path: Path, unique: str) -> None:
