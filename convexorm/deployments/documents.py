@@ -13,6 +13,10 @@ from convexorm.values import canonical
 __all__ = ["document_digest", "packed"]
 
 
+_NUMBERS = frozenset((float, int))
+"""Types of numbers, as documents hold them; neither booleans nor int64."""
+
+
 def document_digest(document: Document) -> str:
     """A digest of one document."""
     return sha256(canonical(dict(document))).hexdigest()[:16]
@@ -24,7 +28,7 @@ def packed(result: ReadResult, pack: Pack) -> ReadResult:
     kept: list[Document] = []
     for document in result.docs:
         value = document.get(pack.field)
-        if not isinstance(value, list) or len(value) != pack.length:
+        if not isinstance(value, list) or len(value) != pack.length or not _NUMBERS.issuperset(map(type, value)):
             continue
         vectors.append(value)
         kept.append({name: one for name, one in document.items() if name != pack.field})
