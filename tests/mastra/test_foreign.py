@@ -422,7 +422,7 @@ class OtherThread(Model, table="mastra_threads"):
     by_record_id = Index("title")
 
 
-OTHER = OtherThread.__table__
+OTHER = OtherThread.__mapper__.table
 THEIRS: list[Read | Write] = [
     Read(Range(OTHER, "by_record_id", ("t",))),
     DeleteRange(Range(OTHER, "by_record_id", ("t",))),
@@ -444,14 +444,14 @@ def test_the_indexes_that_operations_go_by_are_those_of_the_entities() -> None:
     models = [
         one for one in vars(entities).values() if isinstance(one, type) and issubclass(one, Model) and one is not Model
     ]
-    indexes = [index for model in models for index in model.__table__.indexes]
+    indexes = [index for model in models for index in model.__mapper__.table.indexes]
     declared = {(index.name, index.fields) for index in indexes if index.name in INDEXES}
     assert declared == set(INDEXES.items())
 
 
 def test_a_commit_cannot_be_withdrawn_from_the_handler() -> None:
     with serve(handler_only) as server, adapted(connect(server.url, "key")) as deployment:
-        withdrawal = deployment.blocking.withdraw(Commit("c", []))  # type: ignore[attr-defined]
+        withdrawal = deployment.blocking.withdraw(Commit("c", []))
         with pytest.raises(DeploymentError, match=r"keeps no record of commits.*python -m convexorm functions"):
             finish(withdrawal)
     assert called(server) == ["orm:commit", "mastra/storage:handle loadMany"]
