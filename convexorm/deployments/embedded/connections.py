@@ -73,7 +73,7 @@ class Connection(sqlite3.Connection):
         """Close without a warning, which Python 3.13 would give whoever drops an open connection."""
         if not self.abandoned:
             with suppress(sqlite3.Error):  # one that could not be opened
-                self.close()
+                forks.between_forks(lambda work: self.close())
 
 
 def _deny(*_: Any) -> int:
@@ -125,7 +125,7 @@ class Pool:
         finalize(self, _close_all, self._places, forks.enroll(self))
         if self._memory:
             place = _Place()
-            place.connection = source.open()
+            place.connection = forks.between_forks(lambda work: source.open())
             self._places.append(place)
         else:
             self.run(lambda connection: None)
@@ -254,16 +254,14 @@ class Pool:
 
     def mend(self) -> None:
         """Settle what requests that are over have left behind."""
-        work = Work(self)
-        work.outer = forks.work_of(work.thread)
-        if not forks.begin(work):
-            return
-        for place in self._places:
-            if not place.turn.free and place.turn.take(work):
-                self._settle(place)
-                place.turn.give(work)
-        forks.end(work)
-        work.end()
+
+        def settle(work: Work) -> None:
+            for place in self._places:
+                if not place.turn.free and place.turn.take(work):
+                    self._settle(place)
+                    place.turn.give(work)
+
+        forks.between_forks(settle, self)
 
     # ends
 
@@ -313,16 +311,12 @@ def _close(place: _Place, work: Work) -> None:
 
 
 def _close_idle(places: Sequence[_Place]) -> None:
-    work = Work()
-    work.outer = forks.work_of(work.thread)
-    while not forks.begin(work):
-        if work.outer is not None:  # whoever forks waits for this thread
-            break
-        forks.wait_for_forks(work)
-    for place in list(places):
-        _close(place, work)
-    forks.end(work)
-    work.end()
+
+    def close(work: Work) -> None:
+        for place in list(places):
+            _close(place, work)
+
+    forks.between_forks(close)
 
 
 def _close_all(places: Sequence[_Place], number: int) -> None:

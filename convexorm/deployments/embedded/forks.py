@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from threading import get_ident
-from typing import Protocol
+from typing import Protocol, TypeVar
 from weakref import ref
 
 from convexorm.deployments.embedded.turns import Work
@@ -22,6 +23,7 @@ from convexorm.deployments.embedded.turns import Work
 __all__ = [
     "Pooled",
     "begin",
+    "between_forks",
     "check_process",
     "end",
     "enroll",
@@ -31,6 +33,8 @@ __all__ = [
     "wait_for_forks",
     "work_of",
 ]
+
+T = TypeVar("T")
 
 
 class Pooled(Protocol):
@@ -53,6 +57,8 @@ _forking: set[int] = set()
 """The threads that run the functions around a fork: the gate is open to themselves."""
 _waiting: set[int] = set()
 """Those of them that wait for others to end."""
+_ready: set[int] = set()
+"""Those of them for whom everything has come to rest, and is to stay so."""
 _process = [os.getpid()]
 
 
@@ -108,6 +114,21 @@ def wait_for_forks(work: Work) -> None:
         time.sleep(0.0005)
 
 
+def between_forks(action: Callable[[Work], T], owner: object = None) -> T:
+    """What an action answers that no fork may come in the midst of, although it is no request."""
+    work = Work(owner)
+    work.outer = work_of(work.thread)
+    while not begin(work):
+        if work.outer is not None:  # whoever forks waits for this thread
+            break
+        wait_for_forks(work)
+    try:
+        return action(work)
+    finally:
+        end(work)
+        work.end()
+
+
 def check_process() -> None:
     """Start afresh in a child that was not told of its fork."""
     if _process[0] != os.getpid():
@@ -120,21 +141,34 @@ def _others_work(thread: int) -> bool:
 
 def _come_to_rest() -> None:
     work = Work()
+    work.outer = work_of(work.thread)
+    _ready.discard(work.thread)
     _forking.add(work.thread)
-    _waiting.add(work.thread)
+    _wait_for_others(work.thread)
+    _at_work[work.thread] = work
+    if not _ready:  # else all is at rest
+        for pool in pools():
+            pool.rest(work)
+    end(work)
+    work.end()
+    _ready.add(work.thread)
+    _wait_for_others(work.thread)
+
+
+def _wait_for_others(thread: int) -> None:
+    """Wait until no other thread works, but for those that wait likewise."""
+    _waiting.add(thread)
     try:
         pause = 0.0001
-        while _others_work(work.thread):
+        while _others_work(thread):
             time.sleep(pause)
             pause = min(pause * 2, 0.005)
     finally:
-        _waiting.discard(work.thread)
-    for pool in pools():
-        pool.rest(work)
-    work.end()
+        _waiting.discard(thread)
 
 
 def _go_on() -> None:
+    _ready.discard(get_ident())
     _forking.discard(get_ident())
 
 
@@ -143,7 +177,7 @@ def _start_afresh() -> None:
         return
     for pool in pools():
         pool.abandon()
-    for container in (_at_work, _gates, _forking, _waiting):
+    for container in (_at_work, _gates, _forking, _waiting, _ready):
         container.clear()
     _process[0] = os.getpid()
 
