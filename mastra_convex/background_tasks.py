@@ -17,6 +17,8 @@ from mastra_convex.arguments import (
     check_instant,
     check_keys,
     check_mapping,
+    check_optional_id,
+    check_options,
     check_paging,
     naming,
 )
@@ -117,6 +119,8 @@ class AsyncBackgroundTasks(AsyncDomain):
             check_mapping(operation, "task.args", record.args)
             for name in ("tool_call_id", "tool_name", "agent_id", "run_id"):
                 check_id(operation, f"task.{name}", getattr(record, name))
+            for name in ("thread_id", "resource_id"):
+                check_optional_id(operation, f"task.{name}", getattr(record, name))
             async with self._session() as session:
                 session.upsert(record, returning=False)
                 await session.commit()
@@ -129,7 +133,7 @@ class AsyncBackgroundTasks(AsyncDomain):
         operation = "UPDATE_TASK"
         check_id(operation, "task_id", task_id)
         values = _checked_update(operation, update)
-        given = check_keys(operation, "options", options or {}, ("expected_status",))
+        given = check_options(operation, "options", options, ("expected_status",))
         expected: dict[str, Any] = {}
         if given.get("expected_status") is not None:
             expected["status"] = check_choice(operation, "expected_status", given["expected_status"], _STATUSES)
@@ -267,7 +271,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, operation: str, filter: TaskFilter | None) -> _Wanted:
-        given = check_keys(operation, "filter", filter or {}, tuple(TaskFilter.__annotations__))
+        given = check_options(operation, "filter", filter, tuple(TaskFilter.__annotations__))
         ids = {
             name: check_id(operation, f"filter.{name}", given[name]) for name in _ID_INDEXES if given.get(name) is not None
         }

@@ -25,7 +25,9 @@ from mastra_convex.arguments import (
     check_limit,
     check_list,
     check_mapping,
+    check_optional_id,
     check_optional_text,
+    check_options,
     check_several,
     check_text,
     check_texts,
@@ -82,7 +84,7 @@ class AsyncObservations(AsyncDomain):
         """Generations, the newest first, the current one among them. Without a `limit` all of them."""
         operation = "GET_OBSERVATIONAL_MEMORY_HISTORY"
         query = _generations(operation, thread_id, resource_id)
-        given = check_keys(operation, "options", options or {}, ("from", "from_", "to", "offset"))
+        given = check_options(operation, "options", options, ("from", "from_", "to", "offset"))
         start = given.get("from") or given.get("from_")
         if start is not None:
             query = query.where(ObservationalMemory.created_at >= check_instant(operation, "options.from", start))
@@ -416,6 +418,7 @@ class AsyncObservations(AsyncDomain):
 
 
 def _lookup_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
+    check_optional_id(operation, "resource_id", resource_id)
     if thread_id is not None:
         return f"thread:{check_id(operation, 'thread_id', thread_id)}"
     return f"resource:{check_id(operation, 'resource_id', resource_id)}"
@@ -423,6 +426,7 @@ def _lookup_key(operation: str, thread_id: str | None, resource_id: str | None) 
 
 def _generations(operation: str, thread_id: str | None, resource_id: str) -> Query[ObservationalMemory]:
     """The generations of a thread or resource, the newest first."""
+    check_id(operation, "resource_id", resource_id)
     key = _lookup_key(operation, thread_id, resource_id)
     return ObservationalMemory.query().by_index("by_lookup_key", lookup_key=key).order("desc")
 
