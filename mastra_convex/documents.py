@@ -193,11 +193,11 @@ def _id(operation: str, argument: str, value: object) -> str:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise InvalidArgument("a non-empty string, or a whole number", operation=operation, argument=argument)
-    return value
+    return check_id(operation, argument, value)
 
 
 def _ids(operation: str, ids: object) -> list[str]:
-    if isinstance(ids, str) or not isinstance(ids, Sequence):
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
         raise InvalidArgument("a list of ids", operation=operation, argument="ids")
     return list(dict.fromkeys(_id(operation, "ids", one) for one in ids))
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from convexorm import Model
 from convexorm.types import IsoDatetimeType
-from mastra_convex.arguments import check_instant
+from mastra_convex.arguments import check_id, check_instant
 from mastra_convex.errors import InvalidArgument
 
 __all__ = ["merged", "record_of"]
@@ -42,8 +42,7 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
         if value is not None and isinstance(columns[name].type, IsoDatetimeType):
             values[name] = check_instant(operation, f"{argument}.{name}", value)
     for key in model.__key__:
-        if not isinstance(values.get(key), str) or not values[key].strip():
-            raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
+        check_id(operation, f"{argument}.{key}", values.get(key))
     return model(**values)
 
 

@@ -292,8 +292,8 @@ def _checked_fields(operation: str, argument: str, given: Mapping[str, Any]) -> 
         values["workflow_id"] = workflow_of(values["target"])
     if values.get("metadata") is not None:
         check_mapping(operation, f"{argument}.metadata", values["metadata"])
-    for name in values.keys() & _IDS:
-        check_optional_id(operation, f"{argument}.{name}", values[name])
+    for name in given.keys() & _IDS:
+        check_optional_id(operation, f"{argument}.{name}", given[name])
     return values
 
 

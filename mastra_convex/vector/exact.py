@@ -14,7 +14,7 @@ from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
 from convexorm.values import MISSING, same
-from mastra_convex.arguments import check_id, check_keys, check_mapping, check_whole
+from mastra_convex.arguments import check_id, check_keys, check_mapping, check_optional_id, check_whole
 from mastra_convex.domain import AsyncDomain, Backend, Domain, Offload, run_here
 from mastra_convex.entities import Vector, VectorIndex
 from mastra_convex.errors import InvalidArgument, MastraError
@@ -198,6 +198,8 @@ class AsyncExactVectors(AsyncDomain):
         taken back.
         """
         operation = "UPSERT"
+        if ids is not None:
+            check_ids(operation, ids)
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
             matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
@@ -279,19 +281,17 @@ class AsyncExactVectors(AsyncDomain):
         given = check_keys(operation, "update", update, ("vector", "metadata"))
         if given.get("metadata") is not None:
             check_mapping(operation, "update.metadata", given["metadata"])
+        if (id is None) == (filter is None):
+            raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
+        wanted = None if id is not None else _condition(operation, filter)
+        chosen = check_optional_id(operation, "id", id)
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
             directed = index.metric == "cosine"
             vector = given.get("vector")
             if vector is not None:
                 vector = check_vectors(operation, "update.vector", [vector], index.dimension, directed=directed)[0]
-            if (id is None) == (filter is None):
-                raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
-            wanted = None if id is not None else _condition(operation, filter)
-            if wanted is None:
-                targets = [check_id(operation, "id", id)]
-            else:
-                targets = list(await self._matching(session, index, wanted))
+            targets = [str(chosen)] if wanted is None else list(await self._matching(session, index, wanted))
             for batch in _batches(targets):
 
                 async def change(session: AsyncSession, ids: Sequence[str] = batch) -> None:
@@ -307,6 +307,7 @@ class AsyncExactVectors(AsyncDomain):
 
     async def delete_vector(self, *, index_name: str, id: str) -> None:
         """Delete the vector with this id; nothing happens where there is none."""
+        check_id("DELETE_VECTOR", "id", id)
         await AsyncExactVectors.delete_vectors(self, index_name=index_name, ids=[id])
 
     async def delete_vectors(
@@ -314,13 +315,14 @@ class AsyncExactVectors(AsyncDomain):
     ) -> None:
         """Delete vectors by their ids, or all that match a filter, up to 1,000 in one atomic commit."""
         operation = "DELETE_VECTORS"
+        chosen = [] if ids is None else check_ids(operation, ids)
+        if (ids is None) == (filter is None):
+            raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
+        wanted = None if ids is not None else _condition(operation, filter)
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
-            chosen = None if ids is None else check_ids(operation, ids)
-            if (chosen is None) == (filter is None):
-                raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
-            if chosen is None:
-                await self._delete_matching(session, index, _condition(operation, filter))
+            if wanted is not None:
+                await self._delete_matching(session, index, wanted)
                 return
             for batch in _batches(chosen):
                 for one in batch:

@@ -226,6 +226,7 @@ class AsyncNativeVectors(AsyncDomain):
 
     async def delete_vector(self, *, index_name: str, id: str) -> None:
         """Delete the vector with this id; nothing happens where there is none."""
+        check_id("DELETE_VECTOR", "id", id)
         await AsyncNativeVectors.delete_vectors(self, index_name=index_name, ids=[id])
 
     async def delete_vectors(self, *, index_name: str, ids: Sequence[str]) -> None:
