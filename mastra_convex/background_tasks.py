@@ -18,6 +18,8 @@ from mastra_convex.arguments import (
     check_instant,
     check_keys,
     check_mapping,
+    check_optional_id,
+    check_options,
     check_paging,
     check_whole,
     naming,
@@ -127,6 +129,8 @@ class AsyncBackgroundTasks(AsyncDomain):
                 check(operation, f"task.{name}", getattr(record, name))
             for name in ("tool_call_id", "tool_name", "agent_id", "run_id"):
                 check_id(operation, f"task.{name}", getattr(record, name))
+            for name in ("thread_id", "resource_id"):
+                check_optional_id(operation, f"task.{name}", getattr(record, name))
             async with self._session() as session:
                 session.upsert(record, returning=False)
                 await session.commit()
@@ -256,7 +260,7 @@ _COUNTS: Mapping[str, Callable[[str, str, object], float]] = {
 
 def _checked_expectation(operation: str, options: TaskUpdateOptions | None) -> dict[str, Any]:
     """What attributes must hold; None for a status or a number is none expected."""
-    given = check_keys(operation, "options", options or {}, tuple(TaskUpdateOptions.__annotations__))
+    given = check_options(operation, "options", options, tuple(TaskUpdateOptions.__annotations__))
     expected: dict[str, Any] = {}
     if given.get("expected_status") is not None:
         expected["status"] = check_choice(operation, "expected_status", given["expected_status"], _STATUSES)
@@ -297,7 +301,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, operation: str, filter: TaskFilter | None) -> _Wanted:
-        given = check_keys(operation, "filter", filter or {}, tuple(TaskFilter.__annotations__))
+        given = check_options(operation, "filter", filter, tuple(TaskFilter.__annotations__))
         ids = {
             name: check_id(operation, f"filter.{name}", given[name]) for name in _ID_INDEXES if given.get(name) is not None
         }

@@ -47,6 +47,18 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     return model(**values)
 
 
-def merged(stored: Mapping[str, Any] | None, update: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored metadata with the keys of an update, one level deep. What another writer stored that is no object goes."""
-    return {**stored, **update} if isinstance(stored, Mapping) else dict(update)
+def merged(operation: str, argument: str, stored: object, update: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored metadata, or none, with the keys of an update, one level deep.
+
+    Raises InvalidArgument where another writer has stored what is no object: merged into, it would be lost.
+    """
+    if stored is None:
+        return dict(update)
+    if not isinstance(stored, Mapping):
+        raise InvalidArgument(
+            f"what is stored is a {type(stored).__name__}, and nothing can be merged into it; save it whole",
+            operation=operation,
+            argument=argument,
+            status="NOT_AN_OBJECT",
+        )
+    return {**stored, **update}

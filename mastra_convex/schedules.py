@@ -21,6 +21,8 @@ from mastra_convex.arguments import (
     check_limit,
     check_mapping,
     check_milliseconds,
+    check_optional_id,
+    check_options,
     naming,
 )
 from mastra_convex.cron import CronError, CronPattern, timezone_of
@@ -249,7 +251,7 @@ class AsyncSchedules(AsyncDomain):
         """A schedule's history, the newest firing first. Only what is answered is read."""
         operation = "LIST_TRIGGERS"
         check_id(operation, "schedule_id", schedule_id)
-        given = check_keys(operation, "opts", opts or {}, tuple(TriggerListOptions.__annotations__))
+        given = check_options(operation, "opts", opts, tuple(TriggerListOptions.__annotations__))
         limit = check_limit(operation, "opts.limit", given.get("limit"))
         fired, bounds = ScheduleTrigger.actual_fire_at, []
         if given.get("from_actual_fire_at") is not None:
@@ -319,6 +321,8 @@ async def _create(session: AsyncSession, record: Schedule) -> None:
 
 _TIMES = ("next_fire_at", "created_at", "updated_at", "scheduled_fire_at", "actual_fire_at")
 """Times that a row always has."""
+_IDS = frozenset(("owner_type", "owner_id", "workflow_id", "last_run_id", "run_id", "parent_trigger_id"))
+"""What a schedule or a trigger may belong to."""
 
 
 def _now() -> int:
@@ -367,6 +371,8 @@ def _checked_fields(operation: str, argument: str, given: Mapping[str, Any]) -> 
         values["workflow_id"] = workflow_of(values["target"])
     if values.get("metadata") is not None:
         check_mapping(operation, f"{argument}.metadata", values["metadata"])
+    for name in values.keys() & _IDS:
+        check_optional_id(operation, f"{argument}.{name}", values[name])
     return values
 
 
@@ -378,7 +384,7 @@ def _checked(operation: str, argument: str, check: Callable[[str], T], value: st
 
 
 def _checked_filter(operation: str, filter: ScheduleFilter | None) -> list[Condition]:
-    given = check_keys(operation, "filter", filter or {}, tuple(ScheduleFilter.__annotations__))
+    given = check_options(operation, "filter", filter, tuple(ScheduleFilter.__annotations__))
     conditions: list[Condition] = []
     if given.get("status") is not None:
         conditions.append(Schedule.status == check_choice(operation, "filter.status", given["status"], _STATUSES))
@@ -386,6 +392,5 @@ def _checked_filter(operation: str, filter: ScheduleFilter | None) -> list[Condi
         conditions.append(Schedule.workflow_id == check_id(operation, "filter.workflow_id", given["workflow_id"]))
     for name, column in (("owner_type", Schedule.owner_type), ("owner_id", Schedule.owner_id)):
         if name in given:
-            owner = given[name]
-            conditions.append(column == (None if owner is None else check_id(operation, f"filter.{name}", owner)))
+            conditions.append(column == check_optional_id(operation, f"filter.{name}", given[name]))
     return conditions

@@ -11,23 +11,22 @@ from typing import Any
 from uuid import uuid4
 
 from convexorm import AsyncSession, LimitExceeded, Query, StaleDataError
-from mastra_convex.arguments import check_id
+from mastra_convex.arguments import check_id, check_optional_id
 from mastra_convex.entities import ObservationalMemory
 from mastra_convex.errors import InvalidArgument, ObservationalMemoryNotFound, ObservationalMemoryReplaced
-from mastra_convex.instants import later, now
+from mastra_convex.instants import now
 from mastra_convex.memory.claims import carried
 
 __all__ = [
+    "OBSERVING",
     "add_following",
     "check_owner",
     "clear",
     "current",
-    "forget",
-    "forget_all",
     "generations_of",
     "lookup_key",
-    "move",
     "newest_of",
+    "owned_key",
     "stored",
 ]
 
@@ -36,11 +35,17 @@ OBSERVING = ("is_observing", "is_buffering_observation")
 
 
 def lookup_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
-    """The key of a thread's generations, or without one of a resource's. Both ids are checked."""
-    if thread_id is not None:
-        check_id(operation, "thread_id", thread_id)
+    """The key of a thread's generations, or without one of a resource's."""
+    if thread_id is None:
+        return f"resource:{check_id(operation, 'resource_id', resource_id)}"
+    check_optional_id(operation, "resource_id", resource_id)
+    return f"thread:{check_id(operation, 'thread_id', thread_id)}"
+
+
+def owned_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
+    """The same for who says whose they are."""
     check_id(operation, "resource_id", resource_id)
-    return f"resource:{resource_id}" if thread_id is None else f"thread:{thread_id}"
+    return lookup_key(operation, thread_id, resource_id)
 
 
 def generations_of(key: str) -> Query[ObservationalMemory]:
@@ -128,36 +133,6 @@ def add_following(
         taken["generation_count"] = following.generation_count
     session.add(following, unique=ObservationalMemory.query().by_index("by_lookup_key", **taken), returning=False)
     return following
-
-
-# -- with their thread ---------------------------------------------------------------------------------------------
-
-
-def _of_thread(thread_id: str) -> Query[ObservationalMemory]:
-    return generations_of(f"thread:{thread_id}").order("asc")
-
-
-def forget(session: AsyncSession, thread_id: str) -> None:
-    """Delete a thread's generations with the next commit, the one that deletes the thread."""
-    session.delete_range(_of_thread(thread_id))
-
-
-async def forget_all(session: AsyncSession, thread_id: str) -> int:
-    """Delete them in as many commits as it takes, the oldest first: the newest is what is read until it is gone."""
-    return await session.delete_all(_of_thread(thread_id))
-
-
-async def move(session: AsyncSession, thread_id: str, resource_id: str, at_once: int) -> bool:
-    """Give a thread's generations to a resource with the next commit: up to so many, the oldest first.
-
-    Says whether those are all. The newest goes last, and with it what they all are.
-    """
-    others = _of_thread(thread_id).where(ObservationalMemory.resource_id != resource_id).limit(at_once + 1)
-    records = await session.all(others)
-    for record in records[:at_once]:
-        record.resource_id = resource_id
-        record.updated_at = later(record.updated_at)
-    return len(records) <= at_once
 
 
 async def clear(session: AsyncSession, key: str, resource_id: str) -> None:

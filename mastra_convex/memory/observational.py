@@ -27,6 +27,7 @@ from mastra_convex.arguments import (
     check_list,
     check_mapping,
     check_optional_text,
+    check_options,
     check_several,
     check_text,
     check_texts,
@@ -65,6 +66,7 @@ from mastra_convex.memory.generations import (
     generations_of,
     lookup_key,
     newest_of,
+    owned_key,
     stored,
 )
 
@@ -88,7 +90,7 @@ class AsyncObservations(AsyncDomain):
 
     async def get_observational_memory(self, *, thread_id: str | None, resource_id: str) -> ObservationalMemory | None:
         """The newest generation of a thread, or without one of a resource; None where there is none of this resource's."""
-        key = lookup_key("GET_OBSERVATIONAL_MEMORY", thread_id, resource_id)
+        key = owned_key("GET_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
             record = await newest_of(session, key)
         return None if record is None or record.resource_id != resource_id else record
@@ -103,9 +105,9 @@ class AsyncObservations(AsyncDomain):
     ) -> list[ObservationalMemory]:
         """Generations, the newest first, the current one among them. Without a `limit` all of them."""
         operation = "GET_OBSERVATIONAL_MEMORY_HISTORY"
-        all_ = generations_of(lookup_key(operation, thread_id, resource_id))
+        all_ = generations_of(owned_key(operation, thread_id, resource_id))
         query = all_.where(ObservationalMemory.resource_id == resource_id)
-        given = check_keys(operation, "options", options or {}, ("from", "from_", "to", "offset"))
+        given = check_options(operation, "options", options, ("from", "from_", "to", "offset"))
         start = given.get("from") or given.get("from_")
         if start is not None:
             query = query.where(ObservationalMemory.created_at >= check_instant(operation, "options.from", start))
@@ -132,7 +134,7 @@ class AsyncObservations(AsyncDomain):
         thread whose memory is another resource's.
         """
         operation = "INITIALIZE_OBSERVATIONAL_MEMORY"
-        key = lookup_key(operation, thread_id, resource_id)
+        key = owned_key(operation, thread_id, resource_id)
         config = dict(check_mapping(operation, "config", config))
         check_optional_text(operation, "observed_timezone", observed_timezone)
 
@@ -188,7 +190,7 @@ class AsyncObservations(AsyncDomain):
 
     async def clear_observational_memory(self, *, thread_id: str | None, resource_id: str) -> None:
         """Delete all generations of a thread, or without one of a resource; nothing happens to another resource's."""
-        key = lookup_key("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id)
+        key = owned_key("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
             await clear(session, key, resource_id)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convexorm import AsyncSession
-from mastra_convex.arguments import check_id, check_mapping
+from mastra_convex.arguments import check_id, check_mapping, check_optional_text
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Resource
 from mastra_convex.instants import now
@@ -43,9 +43,11 @@ class AsyncResources(AsyncDomain):
     ) -> Resource:
         """Change the working memory, and merge `metadata` one level deep; None leaves either as it is.
 
-        A resource that is not there is created. Concurrent updates are all kept.
+        A resource that is not there is created. Concurrent updates are all kept. Raises InvalidArgument where what is
+        stored as metadata is no object to merge into.
         """
         check_id("UPDATE_RESOURCE", "resource_id", resource_id)
+        check_optional_text("UPDATE_RESOURCE", "working_memory", working_memory)
         if metadata is not None:
             check_mapping("UPDATE_RESOURCE", "metadata", metadata)
 
@@ -58,7 +60,7 @@ class AsyncResources(AsyncDomain):
             if working_memory is not None:
                 resource.working_memory = working_memory
             if metadata is not None:
-                resource.metadata = merged(resource.metadata, metadata)
+                resource.metadata = merged("UPDATE_RESOURCE", "metadata", resource.metadata, metadata)
             resource.updated_at = moment
             return resource
 

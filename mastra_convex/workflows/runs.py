@@ -9,7 +9,15 @@ from typing import Any, Literal
 import attrs
 
 from convexorm import AsyncSession
-from mastra_convex.arguments import Paging, check_choice, check_id, check_instant, check_mapping, check_paging
+from mastra_convex.arguments import (
+    Paging,
+    check_choice,
+    check_id,
+    check_instant,
+    check_mapping,
+    check_optional_id,
+    check_paging,
+)
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import WorkflowSnapshot
 from mastra_convex.errors import WorkflowSnapshotInvalid
@@ -75,7 +83,7 @@ class AsyncWorkflows(AsyncDomain):
             id="-".join(key),
             workflow_name=workflow_name,
             run_id=run_id,
-            resource_id=None if resource_id is None else check_id(operation, "resource_id", resource_id),
+            resource_id=check_optional_id(operation, "resource_id", resource_id),
             snapshot=stored,
             status=status_of(stored),
             created_at=moment if created_at is None else check_instant(operation, "created_at", created_at),
@@ -113,7 +121,9 @@ class AsyncWorkflows(AsyncDomain):
         check_id(operation, "step_id", step_id)
         new = check_json(operation, "result", check_mapping(operation, "result", result))
         request = check_json(
-            operation, "request_context", check_mapping(operation, "request_context", request_context or {})
+            operation,
+            "request_context",
+            {} if request_context is None else check_mapping(operation, "request_context", request_context),
         )
 
         def merge(snapshot: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +183,7 @@ class AsyncWorkflows(AsyncDomain):
         operation = "GET_WORKFLOW_RUN_BY_ID"
         check_id(operation, "run_id", run_id)
         async with self._session() as session:
-            if _given(operation, "workflow_name", workflow_name) is None:
+            if check_optional_id(operation, "workflow_name", workflow_name) is None:
                 newest = WorkflowSnapshot.query().by_index("by_run", run_id=run_id).order("desc")
                 record = await session.first(newest)
             else:
@@ -205,9 +215,9 @@ class AsyncWorkflows(AsyncDomain):
         if page is None or per_page is None:
             paging = Paging(0, False)
         listing = RunList(
-            workflow_name=_given(operation, "workflow_name", workflow_name),
-            resource_id=_given(operation, "resource_id", resource_id),
-            thread_id=_given(operation, "thread_id", thread_id),
+            workflow_name=check_optional_id(operation, "workflow_name", workflow_name),
+            resource_id=check_optional_id(operation, "resource_id", resource_id),
+            thread_id=check_optional_id(operation, "thread_id", thread_id),
             status=None if status is None else check_choice(operation, "status", status, STATUSES),
             created=between(operation, from_date, to_date),
         )
@@ -247,8 +257,3 @@ def _is_blank(snapshot: Any) -> bool:
 
 def _key(operation: str, workflow_name: object, run_id: object) -> tuple[str, str]:
     return check_id(operation, "workflow_name", workflow_name), check_id(operation, "run_id", run_id)
-
-
-def _given(operation: str, argument: str, value: object) -> str | None:
-    """A filter's value; an empty text is no filter."""
-    return None if value is None or value == "" else check_id(operation, argument, value)
