@@ -164,6 +164,7 @@ export default defineSchema({
     .index("by_record_id", ["id"])
     .index("by_webhook", ["webhookId"])
     .index("by_webhook_updated", ["webhookId", "updatedAt"])
+    .index("by_webhook_status_updated", ["webhookId", "status", "updatedAt"])
     .index("by_platform_agent", ["platform", "agentId"])
     .index("by_platform_agent_status_updated", ["platform", "agentId", "status", "updatedAt"])
     .index("by_platform", ["platform"]),
@@ -279,7 +280,8 @@ export default defineSchema({
     expiresAt: v.union(v.number(), v.null()),
   })
     .index("by_key", ["key"])
-    .index("by_key_prefix", ["keyPrefix"]),
+    .index("by_key_prefix", ["keyPrefix"])
+    .index("by_key_and_prefix", ["key", "keyPrefix"]),
   mastra_cache_list_items: defineTable({
     key: v.string(),
     keyPrefix: v.string(),

@@ -243,6 +243,7 @@ class ChannelInstallation(Model, table="mastra_channel_installations", primary_k
     by_record_id = Index("id")
     by_webhook = Index("webhook_id")
     by_webhook_updated = Index("webhook_id", "updated_at")
+    by_webhook_status_updated = Index("webhook_id", "status", "updated_at")
     by_platform_agent = Index("platform", "agent_id")
     by_platform_agent_status_updated = Index("platform", "agent_id", "status", "updated_at")
     by_platform = Index("platform")
@@ -387,8 +388,11 @@ class Vector(Model, table="mastra_vectors", primary_key=("index_name", "id")):
     by_index = Index("index_name")
 
 
-class CacheEntry(Model, table="mastra_cache", primary_key="key"):
-    """A value, a counter, or the head of a list in the server cache. `value` is JSON text, `expires_at` milliseconds."""
+class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix")):
+    """A value, a counter, or the head of a list in the server cache. `value` is JSON text, `expires_at` milliseconds.
+
+    `key` begins with `key_prefix`, which is told from others by itself: "t" and "1x" make the key of "t1" and "x".
+    """
 
     key: Mapped[str]
     key_prefix: Mapped[str] = field(name="keyPrefix")
@@ -399,6 +403,7 @@ class CacheEntry(Model, table="mastra_cache", primary_key="key"):
 
     by_key = Index("key")
     by_key_prefix = Index("key_prefix")
+    by_key_and_prefix = Index("key", "key_prefix")
 
 
 class CacheListItem(Model, table="mastra_cache_list_items"):

@@ -9,7 +9,7 @@ from uuid import uuid4
 import attrs
 import numpy as np
 
-from convexorm import AsyncSession, Query, StaleDataError, ValidationError
+from convexorm import AsyncSession, LimitExceeded, Query, StaleDataError, ValidationError
 from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
@@ -20,6 +20,7 @@ from mastra_convex.entities import Vector, VectorIndex
 from mastra_convex.errors import InvalidArgument, MastraError
 from mastra_convex.filters import Filter, compile_filter
 from mastra_convex.instants import now
+from mastra_convex.records import merged
 from mastra_convex.vector.arguments import (
     check_dimension,
     check_ids,
@@ -152,12 +153,24 @@ class AsyncExactVectors(AsyncDomain):
             return IndexStats(found[0].dimension, count, found[0].metric)
 
     async def delete_index(self, *, index_name: str) -> None:
-        """Delete an index and all its vectors; nothing happens where there is none."""
+        """Delete an index and all its vectors; nothing happens where there is none.
+
+        One atomic commit for up to 4,000 vectors (6 MiB); of more, vectors are deleted in several first, and the index
+        itself with the last of them.
+        """
         check_id("DELETE_INDEX", "index_name", index_name)
+        vectors = vectors_of(index_name)
         async with self._session() as session:
-            session.delete_key(VectorIndex, index_name)
-            await session.commit()
-            await session.delete_all(vectors_of(index_name))
+            while True:
+                session.delete_range(vectors)
+                session.delete_key(VectorIndex, index_name)
+                try:
+                    await session.commit()
+                except LimitExceeded:
+                    session.rollback()
+                    await session.delete_all(vectors)
+                else:
+                    break
         self._matrices.forget(index_name)
 
     async def truncate_index(self, *, index_name: str) -> None:
@@ -181,7 +194,8 @@ class AsyncExactVectors(AsyncDomain):
 
         `vectors` is a list of lists or a matrix with a row each; a matrix of float32 is stored unconverted. Without `ids`
         new ones are made; without metadata what was there is erased. Up to 1,900 vectors (and 6 MiB) are one atomic commit,
-        more are several in order: if one of those fails, PartialUpsert says how many are stored.
+        more are several in order: if one of those fails, PartialUpsert says how many are stored. Those under new ids are
+        taken back.
         """
         operation = "UPSERT"
         async with self._session() as session:
@@ -198,6 +212,8 @@ class AsyncExactVectors(AsyncDomain):
                 extras,
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
+                key=lambda id: (index_name, id),
+                new=ids is None,
             )
         return keys
 
@@ -285,7 +301,7 @@ class AsyncExactVectors(AsyncDomain):
                         if vector is not None:
                             one.embedding = vector
                         if given.get("metadata") is not None:
-                            one.metadata = {**(one.metadata or {}), **given["metadata"]}
+                            one.metadata = merged(operation, "update.metadata", one.metadata, given["metadata"])
 
                 await session.transact(change)
 
@@ -358,7 +374,7 @@ class AsyncExactVectors(AsyncDomain):
 def _condition(operation: str, filter: Mapping[str, Any] | None) -> Filter:
     """A filter of what is to be written: one that asks for nothing would be about everything."""
     wanted = compile_filter(filter, operation=operation)
-    if not wanted.leaves:
+    if wanted.root.constant is True:
         raise InvalidArgument("a condition at least", operation=operation, argument="filter")
     return wanted
 
