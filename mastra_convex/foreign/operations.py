@@ -186,7 +186,7 @@ def _snapshot(id: str, before: Mapping[str, Value], new: Mapping[str, Value]) ->
     if results is None or requested is None or len(results) != 1 or not added.keys() <= {"context", "requestContext"}:
         return None
     ((step, result),) = results.items()
-    if not isinstance(result, dict) or not same(merged_result(old["context"].get(step), result), result):
+    if step == _PROTO or not isinstance(result, dict) or not same(merged_result(old["context"].get(step), result), result):
         return None
     return _Asked(
         "mergeWorkflowStepResult", {**run, "stepId": step, "result": _text(result), "requestContext": _text(requested)}
@@ -226,6 +226,9 @@ _CHANGES: dict[str, _Operation] = {
 }
 
 
+_PROTO = "__proto__"
+"""A key that the handler's merges lose, since JavaScript takes it for an object's prototype. Whole texts keep it."""
+
 # -- differences -----------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +244,7 @@ def _added(old: Json, new: Json) -> dict[str, Json] | None:
 def _config(old: Json, new: Json) -> dict[str, Json] | None:
     """The same for a merge that goes into nested objects."""
     added = _added(old, new)
-    if added is None:
+    if added is None or _PROTO in added:
         return None
     nested: dict[str, Json] = {}
     for name, value in added.items():
