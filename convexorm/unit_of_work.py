@@ -74,13 +74,15 @@ class _Insertion:
 
     session: AsyncUnitOfWork
     instance: Model
-    unique: bool
+    unique: bool | Key
     returning: bool
 
     def write(self) -> Write:
         model = type(self.instance)
         document = self.session._dumped(self.instance)
-        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__key__ else None
+        key = self.unique if isinstance(self.unique, Key) else None
+        if self.unique is True and model.__key__:
+            key = self.session._key(model, self.instance.primary_key)
         return Insert(self.session._table(model), document, key, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
@@ -138,18 +140,21 @@ class AsyncUnitOfWork(AsyncReading):
         if instance._state.document is not None:
             self._touched[id(instance)] = instance
 
-    def add(self, instance: Model, *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
+    def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
 
         A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
-        is False because the key is known to be new. Without `returning`, and beyond 1,000 documents in one commit, its
-        `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it. Nothing waits
-        here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
+        is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
+        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
+        document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
+        of another session, or one deleted.
         """
         if _state_of(instance).session is self:
             return DONE
+        key = unique if isinstance(unique, bool) else self._whole_key(unique)
         self._adopt(instance)
-        self._operations.append(_Insertion(self, instance, unique, returning))
+        self._operations.append(_Insertion(self, instance, key, returning))
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -413,6 +418,13 @@ class AsyncUnitOfWork(AsyncReading):
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field
         return field
+
+    def _whole_key(self, query: Query[Any]) -> Key:
+        """The key that a query by nothing but equalities names."""
+        read = self._plan(query)
+        if read.filter is not None or read.range.lower is not None or read.range.upper is not None or not read.range.eq:
+            raise InvalidRequestError("what must be unique is a query by equalities on the first fields of an index")
+        return Key(read.range.index, read.range.eq)
 
     def _target(self, model: type[Model], key: Any) -> str | Key:
         target = self._key(model, key)

@@ -16,6 +16,7 @@ from convexorm.schema import AnyValue
 from convexorm.types import JsonTextType, JsonType, MarkedJsonType
 from mastra_convex.chunks import BufferedObservationChunk, ChunksType
 from mastra_convex.targets import TargetType
+from mastra_convex.texts import TextsType
 
 __all__ = [
     "BackgroundTask",
@@ -303,7 +304,11 @@ class BackgroundTask(Model, table="mastra_background_tasks", primary_key="id"):
 
 
 class ObservationalMemory(Model, table="mastra_observational_memory", primary_key="id"):
-    """One generation of what was observed in a thread or of a resource; config, metadata and chunks are JSON text."""
+    """One generation of what was observed in a thread or of a resource; config, metadata and chunks are JSON text.
+
+    `claims` says for each flag that is True whose claim it is and when that ends; `activated_cycle_ids` are the cycles
+    whose chunks became active last. The npm package's own functions keep neither.
+    """
 
     id: Mapped[str]
     lookup_key: Mapped[str] = field(name="lookupKey")
@@ -324,11 +329,15 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
     observation_token_count: Mapped[float] = field(name="observationTokenCount")
     is_observing: Mapped[bool] = field(name="isObserving")
     is_reflecting: Mapped[bool] = field(name="isReflecting")
-    observed_message_ids: Mapped[list[str] | None] = field(name="observedMessageIds", none="either", default=None)
+    observed_message_ids: Mapped[list[str] | None] = field(
+        type=TextsType(), name="observedMessageIds", none="either", default=None
+    )
     observed_timezone: Mapped[str | None] = field(name="observedTimezone", none="either", default=None)
     buffered_observations: Mapped[str | None] = field(name="bufferedObservations", none="either", default=None)
     buffered_observation_tokens: Mapped[float | None] = field(name="bufferedObservationTokens", none="either", default=None)
-    buffered_message_ids: Mapped[list[str] | None] = field(name="bufferedMessageIds", none="either", default=None)
+    buffered_message_ids: Mapped[list[str] | None] = field(
+        type=TextsType(), name="bufferedMessageIds", none="either", default=None
+    )
     buffered_reflection: Mapped[str | None] = field(name="bufferedReflection", none="either", default=None)
     buffered_reflection_tokens: Mapped[float | None] = field(name="bufferedReflectionTokens", none="either", default=None)
     buffered_reflection_input_tokens: Mapped[float | None] = field(
@@ -345,6 +354,8 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
     last_buffered_at_tokens: Mapped[float] = field(name="lastBufferedAtTokens")
     last_buffered_at_time: Mapped[IsoDatetime | None] = field(name="lastBufferedAtTime", none="either", default=None)
     metadata: Mapped[dict[str, Any] | None] = field(type=_TEXT, none="either", default=None)
+    claims: Mapped[dict[str, Any] | None] = field(type=_TEXT, default=None)
+    activated_cycle_ids: Mapped[list[str] | None] = field(type=_TEXT, name="activatedCycleIds", default=None)
     created_at: Mapped[IsoDatetime] = field(name="createdAt")
     updated_at: Mapped[IsoDatetime] = field(name="updatedAt")
 

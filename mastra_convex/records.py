@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from convexorm import Model
+from convexorm import AsyncSession, Model
 from convexorm.types import IsoDatetimeType
 from mastra_convex.arguments import check_id, check_instant
 from mastra_convex.errors import InvalidArgument
 
-__all__ = ["merged", "record_of"]
+__all__ = ["merged", "put", "record_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -61,3 +61,20 @@ def merged(operation: str, argument: str, stored: object, update: Mapping[str, A
             status="NOT_AN_OBJECT",
         )
     return {**stored, **update}
+
+
+async def put(session: AsyncSession, record: Any, *, keep: Iterable[str] = ()) -> Any:
+    """Let the next commit store a record whole, in place of the one with its key, whose `updated_at` it never sets back.
+
+    Answers the stored one, or None. What is decided by that holds when the commit is applied, or it is a StaleDataError: so
+    it is for `transact`. Attributes in `keep` stay as stored. Forgets what is pending in the session.
+    """
+    stored = await session.get(type(record), record.primary_key)
+    session.expunge_all()
+    if stored is None:
+        session.add(record, returning=False)
+    else:
+        record.updated_at = max(record.updated_at, stored.updated_at)
+        session.update(type(record), record.primary_key, {}, expected={"updated_at": stored.updated_at})
+        session.upsert(record, keep=keep, returning=False)
+    return stored

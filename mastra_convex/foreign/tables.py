@@ -14,7 +14,7 @@ import attrs
 from convexorm.errors import DeploymentError, ValidationError
 from convexorm.requests import Document
 from convexorm.schema import Table
-from convexorm.values import Value
+from convexorm.values import MAX_ARRAY_LENGTH, Value
 
 __all__ = ["DOCUMENTS", "TYPED", "VECTORS", "TypedTable", "typed_table"]
 
@@ -22,6 +22,10 @@ DOCUMENTS = "mastra_documents"
 """Our name of the table of records without a type of their own."""
 VECTORS = "mastra_vectors"
 """Our name of the table of vectors. The handler's is `mastra_vector_` and the name of one index."""
+
+
+_LISTS = frozenset(("observedMessageIds", "bufferedMessageIds"))
+"""Fields that hold an array there, where ours may be JSON text too."""
 
 
 @attrs.frozen
@@ -44,6 +48,11 @@ class TypedTable:
         }
         for name, value in self.defaults.items():
             record.setdefault(name, value)
+        for name in _LISTS & record.keys():
+            if isinstance(record[name], str):
+                raise ValidationError(
+                    f"the npm package's schema takes up to {MAX_ARRAY_LENGTH} of them", table=table.name, field=name
+                )
         missing = sorted(self.required - record.keys())
         if missing:
             raise ValidationError("required by the npm package's schema, and missing", table=table.name, field=missing[0])

@@ -30,7 +30,7 @@ from mastra_convex.arguments import (
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument
-from mastra_convex.instants import now
+from mastra_convex.instants import later, now
 from mastra_convex.memory.owners import expect_owner, not_theirs
 from mastra_convex.records import merged, record_of
 
@@ -84,14 +84,17 @@ class AsyncMessages(AsyncDomain):
         if not records:
             return MessageList([])
         latest = {record.id: record for record in records}
-        async with self._session() as session:
+
+        async def save(session: AsyncSession) -> None:
             if self._strict:
                 await _save_strictly(session, operation, records)
-            else:
-                for record in latest.values():
-                    session.upsert(record, returning=False)
-                _touch(session, (record.thread_id for record in records))
-                await session.commit()
+                return
+            await _touch(session, (record.thread_id for record in records))
+            for record in latest.values():
+                session.upsert(record, returning=False)
+
+        async with self._session() as session:
+            await session.transact(save)
         return MessageList(sorted(latest.values(), key=lambda record: record.created_at))
 
     async def list_messages(
@@ -197,7 +200,7 @@ class AsyncMessages(AsyncDomain):
                 touched = await _owned_threads(session, touched, resource_id)
             if self._strict or resource_id is not None:
                 await _keep_in_own_threads(session, operation, moved.values())
-            _touch(session, touched)
+            await _touch(session, touched)
             return list(stored.values())
 
         async with self._session() as session:
@@ -218,7 +221,7 @@ class AsyncMessages(AsyncDomain):
             for message in there:
                 session.delete_key(Message, message.id, expected=expected)
             threads = [message.thread_id for message in there]
-            _touch(session, threads if resource_id is None else await _owned_threads(session, threads, resource_id))
+            await _touch(session, threads if resource_id is None else await _owned_threads(session, threads, resource_id))
 
         async with self._session() as session:
             while ids:
@@ -452,25 +455,27 @@ async def _save_strictly(session: AsyncSession, operation: str, records: Sequenc
             raise not_theirs(operation, "messages.thread_id", record.thread_id)
         messages[record.id] = record
         threads[record.thread_id] = record.resource_id
-    refusals: list[InvalidArgument] = []
-    moment = now()
+    for thread in await session.get_many(Thread, list(threads)):
+        if thread is not None and thread.resource_id != threads[thread.id]:
+            raise not_theirs(operation, "messages.thread_id", thread.id)
+    await _touch(session, threads)
     for id, owner in threads.items():
-        changes = {"updated_at": moment}
-        session.update(Thread, id, changes, expected={"resource_id": owner}, missing_ok=True)
-        refusals.append(not_theirs(operation, "messages.thread_id", id))
+        expect_owner(session, Thread, id, str(owner))
     for record in messages.values():
         expect_owner(session, Message, record.id, str(record.resource_id))
-        refusals.append(not_theirs(operation, "messages.id", record.id, "message"))
-    for record in messages.values():
         session.upsert(record, returning=False)
     try:
         await session.commit()
     except StaleDataError as error:
-        raise refusals[error.write or 0] from error
+        refused = error.instance  # a guard has no instance, a thread or a message that is written has one
+        for message in await session.get_many(Message, list(messages)):
+            if refused is None and message is not None and message.resource_id != messages[message.id].resource_id:
+                raise not_theirs(operation, "messages.id", message.id, "message") from error
+        raise
 
 
-def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
-    """Mark threads as updated now, those that there are."""
-    moment = now()
-    for thread_id in dict.fromkeys(thread_ids):
-        session.update(Thread, thread_id, {"updated_at": moment}, missing_ok=True)
+async def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
+    """Mark threads as updated now, those that there are; never earlier than they were."""
+    for thread in await session.get_many(Thread, list(dict.fromkeys(thread_ids))):
+        if thread is not None:
+            thread.updated_at = later(thread.updated_at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any, Literal
 
 import attrs
@@ -27,10 +26,10 @@ from mastra_convex.arguments import (
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, ObservationalMemory, Thread
 from mastra_convex.errors import ThreadNotFound
-from mastra_convex.instants import now
+from mastra_convex.instants import later, now
 from mastra_convex.listing import slice_of
 from mastra_convex.memory.owners import expect_owner, not_theirs, own_thread
-from mastra_convex.records import merged, record_of
+from mastra_convex.records import merged, put, record_of
 
 __all__ = ["AsyncThreads", "ThreadPage"]
 
@@ -38,7 +37,6 @@ _MOVED_AT_ONCE = 3_000
 """Messages that change hands in one commit, fewer where they are large: each takes an index range of Convex's 4,096."""
 _BROUGHT_BACK_AT_ONCE = 1_000
 """Messages given back in one commit: each is read by its id, and takes two of those ranges."""
-_TICK = timedelta(milliseconds=1)
 
 
 @attrs.frozen
@@ -64,7 +62,8 @@ class AsyncThreads(AsyncDomain):
         return thread if thread is None or resource_id in (None, thread.resource_id) else None
 
     async def save_thread(self, *, thread: Thread | Mapping[str, Any]) -> Thread:
-        """Store the thread whole, in place of one with its id. Timestamps default to now, metadata to `{}`.
+        """Store the thread whole, in place of one with its id. Timestamps default to now, metadata to `{}`; `updated_at` is
+        never earlier than it was.
 
         With `owners="strict"` an id that another resource's thread has is an InvalidArgument.
         """
@@ -72,15 +71,17 @@ class AsyncThreads(AsyncDomain):
         record = record_of(operation, "thread", Thread, thread, metadata={}, created_at=moment, updated_at=moment)
         check_id(operation, "resource_id", record.resource_id)
         check_mapping(operation, "metadata", record.metadata)
-        async with self._session() as session:
-            if self._strict:
+
+        async def save(session: AsyncSession) -> Thread:
+            stored = await put(session, record)
+            if self._strict and stored is not None:
+                if stored.resource_id != record.resource_id:
+                    raise not_theirs(operation, "thread.id", record.id)
                 expect_owner(session, Thread, record.id, record.resource_id)
-            session.upsert(record, returning=False)
-            try:
-                await session.commit()
-            except StaleDataError as error:
-                raise not_theirs(operation, "thread.id", record.id) from error
-        return record
+            return record
+
+        async with self._session() as session:
+            return await session.transact(save)
 
     async def update_thread(
         self,
@@ -109,7 +110,7 @@ class AsyncThreads(AsyncDomain):
                 thread.title = title
             if metadata is not None:
                 thread.metadata = merged("UPDATE_THREAD", "metadata", thread.metadata, metadata)
-            thread.updated_at = now()
+            thread.updated_at = later(thread.updated_at)
             return thread
 
         async with self._session() as session:
@@ -146,7 +147,7 @@ class AsyncThreads(AsyncDomain):
             if thread is not None and metadata is not None:
                 check_mapping("UPDATE_THREAD_METADATA", "update", metadata)
                 thread.metadata = merged("UPDATE_THREAD_METADATA", "metadata", thread.metadata, metadata)
-                thread.updated_at = now()
+                thread.updated_at = later(thread.updated_at)
             return thread
 
         async with self._session() as session:
@@ -291,10 +292,10 @@ class _Move:
             return None
         for generation in generations:
             generation.resource_id = self._resource_id
-            generation.updated_at = max(now(), generation.updated_at + _TICK)
+            generation.updated_at = later(generation.updated_at)
         if self._owners or generations or thread.resource_id != self._resource_id:
             thread.resource_id = self._resource_id
-            thread.updated_at = max(now(), thread.updated_at + _TICK)
+            thread.updated_at = later(thread.updated_at)
         return thread
 
     async def undo(self) -> None:
@@ -319,7 +320,7 @@ class _Move:
         thread = await session.get(Thread, self._thread_id)
         if thread is None or thread.resource_id != self._from:
             return False
-        thread.updated_at = max(now(), thread.updated_at + _TICK)
+        thread.updated_at = later(thread.updated_at)
         return True
 
 

@@ -21,7 +21,8 @@ from mastra_convex.arguments import (
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import WorkflowSnapshot
 from mastra_convex.errors import WorkflowSnapshotInvalid
-from mastra_convex.instants import now
+from mastra_convex.instants import later, now
+from mastra_convex.records import put
 from mastra_convex.workflows.lists import RunList, between
 from mastra_convex.workflows.snapshots import STATUSES, WorkflowRunStatus, empty_snapshot, merged_result, status_of
 from mastra_convex.workflows.states import WorkflowStateOptions, check_json, check_state
@@ -70,10 +71,11 @@ class AsyncWorkflows(AsyncDomain):
         created_at: datetime | None = None,
         updated_at: datetime | None = None,
     ) -> None:
-        """Store a run's snapshot, in place of the one it has: one write, without a read.
+        """Store a run's snapshot, in place of the one it has.
 
-        A run keeps the `created_at` it has, and without a `resource_id` the resource it has. Times default to now. Raises
-        LimitExceeded, with the size and the limit, for a snapshot that one document (1 MiB) cannot hold.
+        A run keeps the `created_at` it has, and without a `resource_id` the resource it has; `updated_at` is never earlier
+        than it was. Times default to now. Raises LimitExceeded, with the size and the limit, for a snapshot that one
+        document (1 MiB) cannot hold.
         """
         operation = "PERSIST_WORKFLOW_SNAPSHOT"
         key = _key(operation, workflow_name, run_id)
@@ -90,9 +92,12 @@ class AsyncWorkflows(AsyncDomain):
             updated_at=moment if updated_at is None else check_instant(operation, "updated_at", updated_at),
         )
         kept = ("created_at",) if resource_id is not None else ("created_at", "resource_id")
+
+        async def persist(session: AsyncSession) -> None:
+            await put(session, run, keep=kept)
+
         async with self._session() as session:
-            session.upsert(run, keep=kept, returning=False)
-            await session.commit()
+            await session.transact(persist)
 
     async def load_workflow_snapshot(self, *, workflow_name: str, run_id: str) -> dict[str, Any] | None:
         """A run's snapshot, None where there is no run; a snapshot with nothing in it is `{}`."""
@@ -127,11 +132,13 @@ class AsyncWorkflows(AsyncDomain):
         )
 
         def merge(snapshot: dict[str, Any]) -> dict[str, Any]:
-            context = snapshot["context"]
+            context, requested = snapshot["context"], snapshot.get("requestContext")
+            if requested is not None and not isinstance(requested, dict):
+                raise WorkflowSnapshotInvalid(*key, operation=operation)
             return {
                 **snapshot,
                 "context": {**context, step_id: merged_result(context.get(step_id), new)},
-                "requestContext": {**(snapshot.get("requestContext") or {}), **request},
+                "requestContext": {**(requested or {}), **request},
             }
 
         snapshot = await self._change(operation, key, merge)
@@ -172,7 +179,7 @@ class AsyncWorkflows(AsyncDomain):
             if merged is not None:
                 record.snapshot = merged
                 record.status = status_of(merged)
-                record.updated_at = now()
+                record.updated_at = later(record.updated_at)
             return merged
 
         async with self._session() as session:
