@@ -73,11 +73,9 @@ class AsyncThreads(AsyncDomain):
         check_mapping(operation, "metadata", record.metadata)
 
         async def save(session: AsyncSession) -> Thread:
-            stored = await put(session, record)
-            if self._strict and stored is not None:
-                if stored.resource_id != record.resource_id:
-                    raise not_theirs(operation, "thread.id", record.id)
-                expect_owner(session, Thread, record.id, record.resource_id)
+            stored = await put(session, record, expect=("resource_id",) if self._strict else ())
+            if self._strict and stored is not None and stored.resource_id != record.resource_id:
+                raise not_theirs(operation, "thread.id", record.id)
             return record
 
         async with self._session() as session:

@@ -524,7 +524,8 @@ async def test_content_merges_one_level_deep_and_its_metadata_one_deeper(
 )
 async def test_content_that_a_merge_would_lose_is_refused_and_stays(memory: AsyncMemory, unique: str, stored: Any) -> None:
     await memory.save_messages(messages=[message(unique, unique, "r", content=stored)])
-    updates = [{"id": unique, "role": "system"}, {"id": unique, "content": {"metadata": {"seen": 1}}}]
+    updates: list[dict[str, Any]] = [{"id": unique, "role": "system"}]
+    updates.append({"id": unique, "content": {"metadata": {"seen": 1}}})
     with pytest.raises(InvalidArgument, match=r"messages\.content"):
         await memory.update_messages(messages=updates)
     (found,) = (await memory.list_messages_by_id(message_ids=[unique])).messages

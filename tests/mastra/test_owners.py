@@ -78,7 +78,14 @@ GIVEN_TO: dict[str, dict[str, Any]] = {
 }
 """The same, where a method means something else by it, or needs more."""
 NOTED = {
-    *("cycle_id", "observed_message_ids", "buffered_message_ids", "chunk.message_ids", "buffered_chunks.0.id"),
+    *(
+        "cycle_id",
+        "activated_cycle_ids",
+        "observed_message_ids",
+        "buffered_message_ids",
+        "chunk.message_ids",
+        "buffered_chunks.0.id",
+    ),
     *(f"opts.tracing_context.{name}" for name in ("trace_id", "span_id", "parent_span_id")),
 }
 """Names that end like ids, of what is noted and nothing is found by."""

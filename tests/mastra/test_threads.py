@@ -237,7 +237,8 @@ async def test_metadata_that_is_no_object_is_not_lost_to_an_update(
         await memory.update_thread(id=unique, title="still to be changed"),
         await memory.update_resource(resource_id=unique, working_memory="too"),
     ]
-    assert [one.metadata for one in changed] == ["no JSON", ["of", "another", "writer"]]
+    kept: list[Any] = [one.metadata for one in changed]
+    assert kept == ["no JSON", ["of", "another", "writer"]]
 
 
 # -- listing -------------------------------------------------------------------------------------------------------
