@@ -9,6 +9,7 @@ import pytest
 from convexorm import (
     Deployment,
     Index,
+    InvalidRequestError,
     LimitExceeded,
     Mapped,
     Model,
@@ -120,3 +121,26 @@ def test_none_finds_missing_fields_too_where_the_field_is_optional() -> None:
             ):
                 assert {row.name for row in session.all(query)} == {"missing", "null"}
             assert [row.name for row in session.all(After.query().where(After.owner.is_not(None)))] == ["owned"]
+
+
+def test_an_instance_is_added_only_where_a_query_finds_nothing(deployment: Deployment, unique: str) -> None:
+    none_of_this_title = Note.query().by_index("by_title", title=unique)
+
+    def add_once(id: str) -> None:
+        with Session(deployment) as session:
+            session.add(Note(id=id, title=unique), unique=none_of_this_title)
+            session.commit()
+
+    add_once(unique)
+    with pytest.raises(StaleDataError) as caught:
+        add_once(f"{unique}b")
+    assert caught.value.reason == "exists"
+    with Session(deployment) as session:
+        assert [note.id for note in session.all(none_of_this_title)] == [unique]
+        for query in (
+            Note.query().full_scan(),
+            none_of_this_title.where(Note.body == "b"),
+            Note.query().where(Note.id > "a"),
+        ):
+            with pytest.raises(InvalidRequestError):
+                session.add(Note(id=f"{unique}c"), unique=query)

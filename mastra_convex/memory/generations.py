@@ -25,6 +25,7 @@ __all__ = [
     "current",
     "generations_of",
     "lookup_key",
+    "newest_for",
     "newest_of",
     "owned_key",
     "stored",
@@ -71,15 +72,21 @@ async def current(session: AsyncSession, operation: str, id: str, *, forward: bo
 
     Raises ObservationalMemoryNotFound, and ObservationalMemoryReplaced for one that has a successor.
     """
-    record = await stored(session, operation, id)
+    return await newest_for(session, operation, await stored(session, operation, id), forward=forward)
+
+
+async def newest_for(
+    session: AsyncSession, operation: str, record: ObservationalMemory, *, forward: bool
+) -> ObservationalMemory:
+    """The same for a record that was got."""
     newest = await newest_of(session, record.lookup_key)
     if newest is None:
-        raise ObservationalMemoryNotFound(id, operation=operation)
+        raise ObservationalMemoryNotFound(record.id, operation=operation)
     if newest.id == record.id:
         return record
     if forward and newest.resource_id == record.resource_id:
         return newest
-    raise ObservationalMemoryReplaced(id, newest.id, operation=operation)
+    raise ObservationalMemoryReplaced(record.id, newest.id, operation=operation)
 
 
 def check_owner(operation: str, record: ObservationalMemory | None, resource_id: str | None) -> None:

@@ -65,6 +65,7 @@ from mastra_convex.memory.generations import (
     current,
     generations_of,
     lookup_key,
+    newest_for,
     newest_of,
     owned_key,
     stored,
@@ -342,9 +343,10 @@ class AsyncObservations(AsyncDomain):
         tokens = check_amount(operation, "token_count", token_count)
 
         async def create(session: AsyncSession) -> ObservationalMemory:
-            if await session.get(ObservationalMemory, given.id) is None:
+            held = await session.get(ObservationalMemory, given.id)
+            if held is None:
                 return await self._begin_late(session, operation, given, reflection, tokens)
-            record = await current(session, operation, given.id, forward=False)
+            record = await newest_for(session, operation, held, forward=False)
             active, known = record.active_observations, given.active_observations if read else record.active_observations
             if not active.startswith(known):
                 raise ObservationsChanged(record.id, operation=operation)
@@ -414,11 +416,12 @@ class AsyncObservations(AsyncDomain):
         tokens = check_amount(operation, "token_count", token_count)
 
         async def swap(session: AsyncSession) -> ObservationalMemory:
-            if not (await stored(session, operation, given.id)).buffered_reflection:
-                raise NoBufferedReflection(given.id, operation=operation)
-            record = await current(session, operation, given.id, forward=False)
+            held = await stored(session, operation, given.id)
+            if not held.buffered_reflection:
+                raise NoBufferedReflection(held.id, operation=operation)
+            record = await newest_for(session, operation, held, forward=False)
             reflection = record.buffered_reflection
-            if not reflection:
+            if not reflection:  # another swap was faster, between the two reads
                 raise NoBufferedReflection(record.id, operation=operation)
             lines = int(record.reflected_observation_line_count or 0)
             following = add_following(session, record, reflected(record.active_observations, reflection, lines), tokens)
