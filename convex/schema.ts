@@ -164,6 +164,7 @@ export default defineSchema({
     .index("by_record_id", ["id"])
     .index("by_webhook", ["webhookId"])
     .index("by_webhook_updated", ["webhookId", "updatedAt"])
+    .index("by_webhook_status_updated", ["webhookId", "status", "updatedAt"])
     .index("by_platform_agent", ["platform", "agentId"])
     .index("by_platform_agent_status_updated", ["platform", "agentId", "status", "updatedAt"])
     .index("by_platform", ["platform"]),
@@ -231,11 +232,11 @@ export default defineSchema({
     observationTokenCount: v.number(),
     isObserving: v.boolean(),
     isReflecting: v.boolean(),
-    observedMessageIds: v.optional(v.union(v.array(v.string()), v.null())),
+    observedMessageIds: v.optional(v.union(v.array(v.string()), v.string(), v.null())),
     observedTimezone: v.optional(v.union(v.string(), v.null())),
     bufferedObservations: v.optional(v.union(v.string(), v.null())),
     bufferedObservationTokens: v.optional(v.union(v.number(), v.null())),
-    bufferedMessageIds: v.optional(v.union(v.array(v.string()), v.null())),
+    bufferedMessageIds: v.optional(v.union(v.array(v.string()), v.string(), v.null())),
     bufferedReflection: v.optional(v.union(v.string(), v.null())),
     bufferedReflectionTokens: v.optional(v.union(v.number(), v.null())),
     bufferedReflectionInputTokens: v.optional(v.union(v.number(), v.null())),
@@ -246,6 +247,8 @@ export default defineSchema({
     lastBufferedAtTokens: v.number(),
     lastBufferedAtTime: v.optional(v.union(v.string(), v.null())),
     metadata: v.optional(v.union(v.string(), v.null())),
+    claims: v.optional(v.string()),
+    activatedCycleIds: v.optional(v.string()),
     createdAt: v.string(),
     updatedAt: v.string(),
   })
@@ -277,7 +280,8 @@ export default defineSchema({
     expiresAt: v.union(v.number(), v.null()),
   })
     .index("by_key", ["key"])
-    .index("by_key_prefix", ["keyPrefix"]),
+    .index("by_key_prefix", ["keyPrefix"])
+    .index("by_key_and_prefix", ["key", "keyPrefix"]),
   mastra_cache_list_items: defineTable({
     key: v.string(),
     keyPrefix: v.string(),

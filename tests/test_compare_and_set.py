@@ -9,6 +9,7 @@ import pytest
 from convexorm import (
     Deployment,
     Index,
+    InvalidRequestError,
     LimitExceeded,
     Mapped,
     Model,
@@ -120,3 +121,21 @@ def test_none_finds_missing_fields_too_where_the_field_is_optional() -> None:
             ):
                 assert {row.name for row in session.all(query)} == {"missing", "null"}
             assert [row.name for row in session.all(After.query().where(After.owner.is_not(None)))] == ["owned"]
+
+
+def test_an_instance_is_added_only_where_no_document_has_the_same_values(deployment: Deployment, unique: str) -> None:
+    def add_once(id: str) -> None:
+        with Session(deployment) as session:
+            session.add(Note(id=id, title=unique), unique={"title": unique})
+            session.commit()
+
+    add_once(unique)
+    with pytest.raises(StaleDataError) as caught:
+        add_once(f"{unique}b")
+    assert caught.value.reason == "exists"
+    with Session(deployment) as session:
+        assert [note.id for note in session.all(Note.query().by_index("by_title", title=unique))] == [unique]
+        for values in ({}, {"body": "b"}, {"title": unique, "body": "b"}):
+            with pytest.raises(InvalidRequestError, match="no index of Note begins with"):
+                session.add(Note(id=f"{unique}c"), unique=values)
+        assert session.new == []
