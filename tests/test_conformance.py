@@ -1260,6 +1260,9 @@ class Lossy:
             raise DeploymentError("timed out")
         return applied
 
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        return await self.port.withdraw(commit)
+
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         return await self.port.search(search)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,10 @@ from tests.embedded.support import ROWS, add, intact, names
 
 
 @pytest.fixture(params=["memory", "file"])
-def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Deployment:
-    deployment = connect("memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'a.db'}")
-    request.addfinalizer(deployment.close)
-    add(deployment, "x", "y")
-    return deployment
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
+    with connect("memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'a.db'}") as deployment:
+        add(deployment, "x", "y")
+        yield deployment
 
 
 def test_a_backup_is_one_file_that_can_be_opened(stored: Deployment, tmp_path: Path) -> None:

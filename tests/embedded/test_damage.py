@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 
 from convexorm import ConvexORMError, Deployment, DeploymentError, connect
+from convexorm.conditions import Comparison
 from convexorm.faces import finish
 from convexorm.requests import Commit, Insert, Key, Pack, Patch, Range, Read, Search, Upsert
 from convexorm.schema import Array, IndexDef, Number, Property, String, Table, VectorIndexDef
@@ -51,7 +52,7 @@ def everything(deployment: Deployment) -> None:
 
 REQUESTS: dict[str, Callable[[Deployment], Any]] = {
     "read": read(),
-    "filtered": read(filter=__import__("convexorm.conditions", fromlist=["Comparison"]).Comparison("name", "ne", MISSING)),
+    "filtered": read(filter=Comparison("name", "ne", MISSING)),
     "count": read(count=True),
     "matrix": everything,
     "digest": read(digest="all"),

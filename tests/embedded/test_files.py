@@ -47,7 +47,7 @@ def foreign(path: Path, *statements: str) -> None:
         ("CREATE TABLE convexorm_tables (a)",),
         ("CREATE TABLE t1 (a)",),
         (
-            "CREATE TABLE convexorm_tables (number INTEGER PRIMARY KEY, name TEXT, indexes TEXT, vectors TEXT, changes INTEGER)",
+            "CREATE TABLE convexorm_tables (number INTEGER PRIMARY KEY, name, indexes, vectors, changes)",
             "CREATE TABLE users (a)",
         ),
     ],
@@ -221,11 +221,12 @@ def test_a_file_opened_to_be_read_is_not_changed(tmp_path: Path) -> None:
     before = contents(tmp_path)
     with connect(f"{url}?mode=ro") as deployment:
         assert names(deployment) == ["x"]
-        for write in (
+        writes: list[Callable[[], Any]] = [
             lambda: add(deployment, "y"),
             deployment.vacuum,
             lambda: finish(deployment.blocking.withdraw(Commit("c", []))),
-        ):
+        ]
+        for write in writes:
             with pytest.raises(DeploymentError, match=r"can only be read.*mode=ro"):
                 write()
         other = Table("others", ROWS.fields, ROWS.indexes)
