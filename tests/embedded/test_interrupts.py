@@ -68,7 +68,7 @@ def interrupted(call: Callable[[], Any], line: int) -> BaseException | None:
 
 
 def _in_destructor(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code.co_name != "__del__":
+    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_all"):
         frame = frame.f_back
     return frame is not None
 
