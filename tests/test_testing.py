@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +66,19 @@ def test_a_factory_names_what_it_cannot_make_up() -> None:
 
     assert Factory(Place)().vector == [1.0] * 4
     assert Factory(Everything, at=datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def test_sessions_that_are_never_closed_close_without_a_warning(tmp_path: Path) -> None:
+    """Python 3.13 warns of SQLite connections that are dropped open, which fails whoever tests with `-W error`."""
+    program = (
+        "import gc\n"
+        "from convexorm import connect\n"
+        "from convexorm.testing import fake_session\n"
+        "from tests.models import Note\n"
+        "kept = fake_session(Note(id='kept'))\n"
+        "fake_session(Note(id='dropped'))\n"
+        f"connect('sqlite:///{tmp_path / 'a.db'}')\n"
+        "gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
