@@ -190,15 +190,14 @@ class AsyncUnitOfWork(AsyncReading):
         *,
         expected: Mapping[str, Any] | None = None,
         missing_ok: bool = False,
-        unique: Mapping[str, Any] | None = None,
+        unique: Query[Any] | None = None,
     ) -> Awaitable[None]:
         """Set some attributes of the document with this key, without reading it first; other writers' changes to them
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
 
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
-        values when it is applied. Attrs validators see instances, so not what is set here. `unique` are values that at most
-        one document may have when all of the commit is applied, of the first attributes of an index in its order: else it
-        is refused, as for a primary key.
+        values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
+        too, if it leaves more than one document of that query. Attrs validators see instances, so not what is set here.
         """
         table, at = self._table(model), self._target(model, key)
         columns = {name: self._column(model, name) for name in values}
@@ -214,7 +213,7 @@ class AsyncUnitOfWork(AsyncReading):
         if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
             table.check_size(set_)
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
-        sole = _new_key(model, known, set_, unset) if unique is None else self._sole(model, unique)
+        sole = _new_key(model, known, set_, unset) if unique is None else self._whole_key(unique)
         patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole)
         self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
         return DONE
@@ -406,14 +405,6 @@ class AsyncUnitOfWork(AsyncReading):
     def _expected(self, model: type[Model], values: Mapping[str, Any] | None) -> Expect:
         columns = {name: self._column(model, name) for name in values or ()}
         return {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
-
-    def _sole(self, model: type[Model], values: Mapping[str, Any]) -> Key:
-        """The key of an index that begins with these attributes."""
-        dumped = self._expected(model, values)
-        for index in self._table(model).indexes:
-            if index.fields[: len(dumped)] == tuple(dumped):
-                return Key(index.name, tuple(dumped.values()))
-        raise InvalidRequestError(f"no index of {model.__name__} begins with {', '.join(values)}")
 
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field

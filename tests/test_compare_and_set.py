@@ -20,7 +20,7 @@ from convexorm import (
     field,
 )
 from tests.conftest import Host
-from tests.models import Counter, Note
+from tests.models import Counter, Note, Task
 
 
 @pytest.fixture
@@ -144,3 +144,24 @@ def test_an_instance_is_added_only_where_a_query_finds_nothing(deployment: Deplo
         ):
             with pytest.raises(InvalidRequestError):
                 session.add(Note(id=f"{unique}c"), unique=query)
+
+
+def test_an_update_may_ask_to_leave_one_document_of_a_query(deployment: Deployment, unique: str) -> None:
+    sole = Task.query().by_index("by_owner", owner_id=unique, done=False)
+    with Session(deployment) as session:
+        first, second = Task(text="first", owner_id=unique), Task(text="second", owner_id=unique, done=True)
+        session.add_all([first, second])
+        session.commit()
+        keys = first.convex_id, second.convex_id
+    with Session(deployment) as session:
+        session.update(Task, keys[0], {"text": "still alone"}, unique=sole)
+        session.commit()
+        session.update(Task, keys[1], {"done": False}, unique=sole)
+        with pytest.raises(StaleDataError) as caught:
+            session.commit()
+        assert caught.value.reason == "exists"
+        session.rollback()
+        session.update(Task, keys[0], {"done": True})
+        session.update(Task, keys[1], {"done": False}, unique=sole)
+        session.commit()
+        assert [one.text for one in session.all(sole)] == ["second"]
