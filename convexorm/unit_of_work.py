@@ -177,20 +177,20 @@ class AsyncUnitOfWork(AsyncReading):
         if self._ahead is not None and _is_new(instance):
             self._rekeyed.append(instance)
 
-    def add(self, instance: Model, *, unique: bool | Mapping[str, Any] = True, returning: bool = True) -> Awaitable[None]:
+    def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
 
         A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
-        is False because the key is known to be new. `unique` may be values instead, of the first attributes of an index in
-        its order: then it is inserted only if no document has them. Without `returning`, and beyond 1,000 documents in one
-        commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it.
-        Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session,
-        or one deleted.
+        is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
+        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
+        document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
+        of another session, or one deleted.
         """
         self._turn.check()
         if _state_of(instance).session is self:
             return DONE
-        key = unique if isinstance(unique, bool) else self._sole(type(instance), unique)
+        key = unique if isinstance(unique, bool) else self._whole_key(unique)
         self._adopt(instance)
         self._ask(_Insertion(self, instance, key, returning))
         return DONE
@@ -229,15 +229,15 @@ class AsyncUnitOfWork(AsyncReading):
         *,
         expected: Mapping[str, Any] | None = None,
         missing_ok: bool = False,
-        unique: Mapping[str, Any] | None = None,
+        unique: Query[Any] | None = None,
     ) -> Awaitable[None]:
         """Set some attributes of the document with this key, without reading it first; other writers' changes to them
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
 
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
-        values when it is applied. Validators see what is set here, too; InvalidRequestError if that of the class
-        (`__validate__`) looks at other attributes. `unique` are values that at most one document may have when all of the
-        commit is applied, of the first attributes of an index in its order: else it is refused, as for a primary key.
+        values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
+        too, if it leaves more than one document of that query. Validators see what is set here, too; InvalidRequestError
+        if that of the class (`__validate__`) looks at other attributes.
         """
         self._turn.check()
         table, at = self._table(model), self._target(model, key)
@@ -255,7 +255,7 @@ class AsyncUnitOfWork(AsyncReading):
         if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
             table.check_size(set_)
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
-        sole = _new_key(model, known, set_, unset) if unique is None else self._sole(model, unique)
+        sole = _new_key(model, known, set_, unset) if unique is None else self._whole_key(unique)
         patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole)
         self._ask(_Operation(lambda: patch, partial(self._updated, *self._identity(model, key))))
         return DONE
@@ -537,18 +537,16 @@ class AsyncUnitOfWork(AsyncReading):
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
         return {**model.__mapper__.expected, **expect}
 
-    def _sole(self, model: type[Model], values: Mapping[str, Any]) -> Key:
-        """The key of an index that begins with these attributes."""
-        columns = {name: self._column(model, name) for name in values}
-        fields = tuple(column.field for column in columns.values())
-        for index in self._table(model).indexes:
-            if fields and index.fields[: len(fields)] == fields:
-                return Key(index.name, tuple(column.operand(values[name]) for name, column in columns.items()))
-        raise InvalidRequestError(f"no index of {model.__name__} begins with {', '.join(values) or 'nothing'}")
-
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field
         return field
+
+    def _whole_key(self, query: Query[Any]) -> Key:
+        """The key that a query by nothing but equalities names."""
+        read = self._plan(query)
+        if read.filter is not None or read.range.lower is not None or read.range.upper is not None or not read.range.eq:
+            raise InvalidRequestError("what must be unique is a query by equalities on the first fields of an index")
+        return Key(read.range.index, read.range.eq)
 
     def _target(self, model: type[Model], key: Any) -> str | Key:
         target = self._key(model, key)

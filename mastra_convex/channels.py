@@ -60,8 +60,7 @@ class AsyncChannels(AsyncDomain):
                     and record.status == "active"
                     and all(one.id == record.id for one in taken)
                 ):
-                    sole = {"webhook_id": record.webhook_id, "status": "active"}
-                    session.update(ChannelInstallation, record.id, {}, unique=sole)
+                    session.update(ChannelInstallation, record.id, {}, unique=_active(record.webhook_id))
 
             async with self._session() as session:
                 await session.transact(save)

@@ -20,7 +20,7 @@ from convexorm import (
     field,
 )
 from tests.conftest import Host
-from tests.models import Counter, Note
+from tests.models import Counter, Note, Task
 
 
 @pytest.fixture
@@ -123,10 +123,12 @@ def test_none_finds_missing_fields_too_where_the_field_is_optional() -> None:
             assert [row.name for row in session.all(After.query().where(After.owner.is_not(None)))] == ["owned"]
 
 
-def test_an_instance_is_added_only_where_no_document_has_the_same_values(deployment: Deployment, unique: str) -> None:
+def test_an_instance_is_added_only_where_a_query_finds_nothing(deployment: Deployment, unique: str) -> None:
+    none_of_this_title = Note.query().by_index("by_title", title=unique)
+
     def add_once(id: str) -> None:
         with Session(deployment) as session:
-            session.add(Note(id=id, title=unique), unique={"title": unique})
+            session.add(Note(id=id, title=unique), unique=none_of_this_title)
             session.commit()
 
     add_once(unique)
@@ -134,8 +136,32 @@ def test_an_instance_is_added_only_where_no_document_has_the_same_values(deploym
         add_once(f"{unique}b")
     assert caught.value.reason == "exists"
     with Session(deployment) as session:
-        assert [note.id for note in session.all(Note.query().by_index("by_title", title=unique))] == [unique]
-        for values in ({}, {"body": "b"}, {"title": unique, "body": "b"}):
-            with pytest.raises(InvalidRequestError, match="no index of Note begins with"):
-                session.add(Note(id=f"{unique}c"), unique=values)
-        assert session.new == []
+        assert [note.id for note in session.all(none_of_this_title)] == [unique]
+        for query in (
+            Note.query().full_scan(),
+            none_of_this_title.where(Note.body == "b"),
+            Note.query().where(Note.id > "a"),
+        ):
+            with pytest.raises(InvalidRequestError):
+                session.add(Note(id=f"{unique}c"), unique=query)
+
+
+def test_an_update_may_ask_to_leave_one_document_of_a_query(deployment: Deployment, unique: str) -> None:
+    sole = Task.query().by_index("by_owner", owner_id=unique, done=False)
+    with Session(deployment) as session:
+        first, second = Task(text="first", owner_id=unique), Task(text="second", owner_id=unique, done=True)
+        session.add_all([first, second])
+        session.commit()
+        keys = first.convex_id, second.convex_id
+    with Session(deployment) as session:
+        session.update(Task, keys[0], {"text": "still alone"}, unique=sole)
+        session.commit()
+        session.update(Task, keys[1], {"done": False}, unique=sole)
+        with pytest.raises(StaleDataError) as caught:
+            session.commit()
+        assert caught.value.reason == "exists"
+        session.rollback()
+        session.update(Task, keys[0], {"done": True})
+        session.update(Task, keys[1], {"done": False}, unique=sole)
+        session.commit()
+        assert [one.text for one in session.all(sole)] == ["second"]

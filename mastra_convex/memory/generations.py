@@ -138,7 +138,7 @@ def add_following(
     taken: dict[str, Any] = {"lookup_key": following.lookup_key}
     if not first:
         taken["generation_count"] = following.generation_count
-    session.add(following, unique=taken, returning=False)
+    session.add(following, unique=ObservationalMemory.query().by_index("by_lookup_key", **taken), returning=False)
     return following
 
 

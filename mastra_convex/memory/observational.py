@@ -147,7 +147,7 @@ class AsyncObservations(AsyncDomain):
             record = _empty(operation, thread_id, resource_id, scope)
             record.config = config
             record.observed_timezone = observed_timezone
-            session.add(record, unique={"lookup_key": key}, returning=False)
+            session.add(record, unique=generations_of(key), returning=False)
             return record
 
         _empty(operation, thread_id, resource_id, scope)
@@ -176,7 +176,7 @@ class AsyncObservations(AsyncDomain):
             if held is not None:
                 new.updated_at = later(held.updated_at, new.updated_at)
             guards = {one.id: {"resource_id": one.resource_id, "updated_at": one.updated_at} for one in owned}
-            unique = held is None if newest is not None else {"lookup_key": new.lookup_key}
+            unique = held is None if newest is not None else generations_of(new.lookup_key)
             session.expunge_all()
             for id, expected in guards.items():
                 session.update(ObservationalMemory, id, {}, expected=expected)

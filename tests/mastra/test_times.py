@@ -1,4 +1,4 @@
-"""Times that rows cannot hold: refused as the argument they were given in, whatever the method, before anything is read."""
+"""Times that rows cannot hold: refused as the argument they were given in, before anything is asked."""
 
 from __future__ import annotations
 

@@ -336,7 +336,7 @@ async def test_runs_are_listed_by_every_filter(workflows: AsyncWorkflows, unique
     await persist(workflows, other, "e", 5)
     expected: list[tuple[dict[str, Any], str]] = [
         ({}, "edcba"),
-        ({"workflow_name": "", "resource_id": "", "thread_id": ""}, "edcba"),
+        ({"workflow_name": None, "resource_id": None, "thread_id": None}, "edcba"),
         ({"workflow_name": unique}, "ba"),
         ({"resource_id": "u"}, "cba"),
         ({"status": "running"}, "dca"),
