@@ -19,7 +19,6 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.deployments.base import Port
 from convexorm.errors import (
-    ConvexORMError,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -55,8 +54,7 @@ from convexorm.requests import (
 )
 from convexorm.turns import exclusive
 from convexorm.validation import validate, validate_changes
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, owned, same
-from convexorm.wire import encode_commit
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
 __all__ = ["AsyncUnitOfWork"]
 
@@ -110,12 +108,6 @@ class _Unsettled:
     commit: Commit
     operations: list[_Operation | _Insertion]
     sent: Moment
-    withdrawn: bool = False
-    """Whether it was asked to be withdrawn, so that it cannot be sent again."""
-
-    @property
-    def form(self) -> bytes:
-        return _form(self.commit.writes)
 
     def check_age(self) -> None:
         """Raise InvalidRequestError when the deployment may have forgotten what it answered."""
@@ -366,26 +358,18 @@ class AsyncUnitOfWork(AsyncReading):
         Changed attributes are written field by field; a field that another writer has changed since it was loaded is
         refused (StaleDataError, nothing written). ValidationError and LimitExceeded are raised before anything is sent.
         After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError, a
-        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: what was sent is
-        applied once. If something else is pending by then, it is first found out whether what was sent has been applied,
-        and if not it never will be. After that time `commit` raises InvalidRequestError until `rollback()`.
+        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: it is first found
+        out whether what was sent has been applied, and if not it never will be, so that everything is written once. After
+        that time `commit` raises InvalidRequestError until `rollback()`.
         """
+        if self._unsettled is not None:
+            await self._settle(self._unsettled)
         operations, writes = self._pending()
-        sent = self._unsettled
-        if sent is not None:
-            sent.check_age()
-            if sent.withdrawn or sent.form != _form(writes):
-                await self._settle(sent)
-                operations, writes = self._pending()
-                sent = None
         if not operations:
             return
-        if sent is None:
-            commit = Commit(uuid4().hex, writes)
-            # Before it is sent: from here on an interrupt at any point leaves it to be settled.
-            sent = self._unsettled = _Unsettled(commit, operations, Moment.now())
-        else:
-            commit = attrs.evolve(sent.commit, again=True)
+        commit = Commit(uuid4().hex, writes)
+        # Before it is sent: from here on an interrupt at any point leaves it to be settled.
+        self._unsettled = _Unsettled(commit, operations, Moment.now())
         touched, self._touched = self._touched, {}
         try:
             results = await self._port.commit(commit)
@@ -501,7 +485,7 @@ class AsyncUnitOfWork(AsyncReading):
 
         What it was to write is pending still where it was not applied.
         """
-        sent.withdrawn = True
+        sent.check_age()
         results = await self._port.withdraw(sent.commit)
         if results is not None:
             self._take_over(sent, results)
@@ -753,14 +737,6 @@ class AsyncUnitOfWork(AsyncReading):
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self._plan(query)
         return read.range, read.filter
-
-
-def _form(writes: Sequence[Write]) -> bytes:
-    """Writes as bytes, equal if they ask for the same: 1 is 1.0 but not True, as everywhere in Convex."""
-    try:
-        return canonical(encode_commit(Commit("", writes)))
-    except (ConvexORMError, KeyError, RecursionError):  # nothing that could have been sent
-        return b""
 
 
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:

@@ -101,9 +101,6 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]
 READ = Read(Range(ROWS, "by_name"))
 CALLS: dict[str, Callable[[Deployment, Path], Any]] = {
     "commit": lambda deployment, path: add(deployment, "x"),
-    "commit again": lambda deployment, path: finish(
-        deployment.blocking.commit(Commit(uuid4().hex, [Insert(ROWS, {"name": "x"})], True))
-    ),
     "read": lambda deployment, path: finish(
         deployment.blocking.read([Read(Range(ROWS, "by_name"), limit=1), Read(Range(ROWS, "by_creation_time"), limit=1)])
     ),
