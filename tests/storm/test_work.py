@@ -41,7 +41,7 @@ PROCESSES = 3
 KILLS = 3 * SCALE
 ROUNDS = 60 * SCALE
 """Things that each process does, all its lives together."""
-SCHEDULES, TASKS, THREADS, CYCLES = 3, 24 * SCALE, 2 * SCALE, 25
+SCHEDULES, TASKS, THREADS, CYCLES = 3, 12 * SCALE, 2 * SCALE, 25
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 SWAP: Any = {"message_tokens_threshold": 100, "current_pending_tokens": 1_000, "force_max_activation": True}
 
@@ -80,56 +80,67 @@ def prepare(store: ConvexStore, place: Place) -> None:
 
 # -- what a process does -------------------------------------------------------------------------------------------
 
-Told = Callable[[str, str], None]
-"""Tells the parent what was done, by kind and name."""
+
+@attrs.define
+class Hand:
+    """A process at work: what it has read and claimed before, and how it tells the parent what was done."""
+
+    store: ConvexStore
+    chance: random.Random
+    tell: Callable[[str, str], None]
+    name: str
+    due: dict[str, int] = attrs.field(factory=dict)
+    held: dict[str, Any] = attrs.field(factory=dict)
 
 
-def fire(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
-    """Claim the next fire of a schedule, as it was read, and record what came of it."""
-    for schedule in store.schedules.list_due_schedules(now=10**12, limit=2):
-        name, moment = f"{schedule.id}:{schedule.next_fire_at}", schedule.next_fire_at
-        claimed = store.schedules.update_schedule_next_fire(
-            id=schedule.id,
-            expected_next_fire_at=moment,
-            new_next_fire_at=moment + 1,
-            last_fire_at=moment,
-            last_run_id=me,
+def fire(hand: Hand) -> None:
+    """Claim the fires of some schedules as they were read, which may be long ago, and record what came of it."""
+    schedules = hand.store.schedules
+    if not hand.due or hand.chance.random() < 0.6:
+        hand.due = {one.id: one.next_fire_at for one in schedules.list_due_schedules(now=10**12)}
+    for id, moment in list(hand.due.items())[:2]:
+        claimed = schedules.update_schedule_next_fire(
+            id=id, expected_next_fire_at=moment, new_next_fire_at=moment + 1, last_fire_at=moment, last_run_id=hand.name
         )
         if claimed:
-            tell("fired", name)
-            trigger = {"id": name, "schedule_id": schedule.id, "scheduled_fire_at": moment, "actual_fire_at": moment}
-            try:
-                store.schedules.record_trigger(trigger={**trigger, "outcome": "published"})
-            except ScheduleTriggerAlreadyExists:
-                tell("fired", name)  # a second time
+            hand.tell("fired", f"{id}:{moment}")
+            trigger = {"schedule_id": id, "scheduled_fire_at": moment, "actual_fire_at": moment, "outcome": "published"}
+            with suppress(ScheduleTriggerAlreadyExists):  # then it was told twice
+                schedules.record_trigger(trigger={"id": f"{id}:{moment}", **trigger})
 
 
-def work(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
-    """Take a task and complete it, or give up one that somebody has, as if its worker were dead."""
-    tasks = store.background_tasks
-    id = f"t{random.randrange(TASKS)}"
+def work(hand: Hand) -> None:
+    """Take a task, complete one that was taken, or take one from somebody, as if its worker were dead."""
+    tasks = hand.store.background_tasks
+    step = hand.chance.random()
+    if hand.held and step < 0.2:
+        id = hand.chance.choice(list(hand.held))
+        mine = hand.held.pop(id)
+        done: Any = {"status": "completed", "result": mine["expected_retry_count"]}
+        if tasks.update_task(task_id=id, update=done, options=mine):
+            hand.tell("completed", id)
+        return
+    id = f"t{hand.chance.randrange(TASKS)}"
     task = tasks.get_task(task_id=id)
     assert task is not None
-    if task.status == "running" and random.random() < 0.5:
-        held: Any = {"expected_started_at": task.started_at, "expected_retry_count": task.retry_count}
-        again: Any = {"status": "pending", "started_at": None, "retry_count": task.retry_count + 1}
-        held["expected_status"] = "running"
-        tasks.update_task(task_id=id, update=again, options=held)
-    elif task.status == "pending":
-        begun: Any = {"status": "running", "started_at": datetime.now(UTC)}
-        free: Any = {"expected_status": "pending", "expected_retry_count": task.retry_count}
-        if tasks.update_task(task_id=id, update=begun, options=free):
-            mine: Any = {"expected_started_at": begun["started_at"], "expected_retry_count": task.retry_count}
-            if random.random() < 0.7:  # else it dies over it
-                done: Any = {"status": "completed", "result": me}
-                mine["expected_status"] = "running"
-                if tasks.update_task(task_id=id, update=done, options=mine):
-                    tell("completed", id)
+    retries = task.retry_count
+    if task.status == "running":
+        theirs: Any = {"expected_status": "running", "expected_started_at": task.started_at}
+        again: Any = {"status": "pending", "started_at": None, "retry_count": retries + 1}
+        theirs["expected_retry_count"] = retries
+        if not tasks.update_task(task_id=id, update=again, options=theirs):
+            return
+        retries += 1
+    begun: Any = {"status": "running", "started_at": datetime.now(UTC)}
+    free: Any = {"expected_status": "pending", "expected_retry_count": retries}
+    if tasks.update_task(task_id=id, update=begun, options=free):
+        expected = {"expected_started_at": begun["started_at"], "expected_retry_count": retries}
+        hand.held[id] = {**expected, "expected_status": "running"}
 
 
-def observe(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
+def observe(hand: Hand) -> None:
     """Note a cycle, which others note too; activate some; reflect, without leaving anything out."""
-    memory = store.memory
+    memory, random, me = hand.store.memory, hand.chance, hand.name
     thread = f"o{random.randrange(THREADS)}"
     record = memory.initialize_observational_memory(thread_id=thread, resource_id="r", scope="thread", config={})
     try:
@@ -137,7 +148,7 @@ def observe(store: ConvexStore, random: random.Random, me: str, tell: Told) -> N
         if step < 0.5:
             cycle = f"<{thread}.{random.randrange(CYCLES)}>"
             memory.update_buffered_observations(id=record.id, chunk=chunk(cycle))
-            tell("noted", cycle)
+            hand.tell("noted", cycle)
         elif step < 0.7:
             memory.swap_buffered_to_active(id=record.id, activation_ratio=random.random(), **SWAP)
         elif step < 0.85:
@@ -146,10 +157,10 @@ def observe(store: ConvexStore, random: random.Random, me: str, tell: Told) -> N
                     current_record=record, reflection=record.active_observations, token_count=1
                 )
                 memory.set_reflecting_flag(id=record.id, is_reflecting=False, owner=me)
-                tell("reflected", made.id)
+                hand.tell("reflected", made.id)
         elif record.buffered_reflection:
             made = memory.swap_buffered_reflection_to_active(current_record=record, token_count=1)
-            tell("reflected", made.id)
+            hand.tell("reflected", made.id)
         elif memory.set_observing_flag(id=record.id, is_observing=True, owner=me, lease_ms=20):
             cycle, active = f"<{thread}.{me}>", record.active_observations
             if cycle not in active:
@@ -160,7 +171,7 @@ def observe(store: ConvexStore, random: random.Random, me: str, tell: Told) -> N
                     last_observed_at=MOMENT,
                     expected_observations=active,
                 )
-                tell("noted", cycle)
+                hand.tell("noted", cycle)
             memory.set_observing_flag(id=record.id, is_observing=False, owner=me)
     except (ObservationalMemoryReplaced, ObservationsChanged, NoBufferedReflection):
         pass  # somebody was faster
@@ -171,14 +182,12 @@ def chunk(cycle: str) -> Any:
     return {"cycle_id": cycle, "observations": cycle, **tokens}
 
 
-def clone(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
+def clone(hand: Hand) -> None:
     """Clone a thread under an id that others may take too."""
-    id = f"copy{random.randrange(2 * SCALE)}"
-    try:
-        store.memory.clone_thread(source_thread_id="source", new_thread_id=id)
-    except ThreadAlreadyExists:
-        return
-    tell("cloned", id)
+    id = f"copy{hand.chance.randrange(2 * SCALE)}"
+    with suppress(ThreadAlreadyExists):
+        hand.store.memory.clone_thread(source_thread_id="source", new_thread_id=id)
+        hand.tell("cloned", id)
 
 
 ACTIONS = (*[fire] * 3, *[work] * 5, *[observe] * 7, clone)
@@ -188,8 +197,9 @@ def live(place: Place, seed: int, name: str, rounds: int, parent: Connection) ->
     """A process of the storm: so many things, each told to the parent when it is done."""
     chance = random.Random(seed)
     with place.store() as store:
-        for number in range(rounds):
-            chance.choice(ACTIONS)(store, chance, f"{name}-{number}", lambda kind, what: parent.send((kind, what)))
+        hand = Hand(store, chance, lambda kind, what: parent.send((kind, what)), f"{name}.{seed}")
+        for _ in range(rounds):
+            chance.choice(ACTIONS)(hand)
             parent.send(("round", name))
     parent.close()
 
@@ -282,9 +292,10 @@ def test_whoever_is_killed_every_piece_of_work_is_done_once(
         assert fires - kills <= len(history) <= fires
         assert fires - kills <= len(done["fired"]) <= fires
 
-        # every task that somebody completed is completed, by one
+        # every task that somebody completed is completed, by the one that had it last
         tasks = {task.id: task for task in store.background_tasks.list_tasks().tasks}
         assert all(tasks[id].status == "completed" for id in done["completed"])
+        assert all(task.result == task.retry_count for task in tasks.values() if task.status == "completed")
         assert (
             len(done["completed"])
             <= sum(task.status == "completed" for task in tasks.values())
@@ -294,12 +305,17 @@ def test_whoever_is_killed_every_piece_of_work_is_done_once(
         # every observation is there once, whatever generation it was noted in
         seen = 0
         for number in range(THREADS):
+            record = store.memory.get_observational_memory(thread_id=f"o{number}", resource_id="r")
+            assert record is not None
+            waiting = "".join(one.cycle_id for one in record.buffered_observation_chunks or [])
+            in_view = record.active_observations + waiting
+            expected = [one for one in done["noted"] if one.startswith(f"<o{number}.")]
+            assert {one: in_view.count(one) for one in expected} == dict.fromkeys(expected, 1)
             settle(store, f"o{number}")
             history_of = store.memory.get_observational_memory_history(thread_id=f"o{number}", resource_id="r", limit=None)
             counts = [record.generation_count for record in history_of]
             assert counts == list(range(len(counts)))[::-1]
             noted = history_of[0].active_observations
-            expected = [one for one in done["noted"] if one.startswith(f"<o{number}.")]
             assert {one: noted.count(one) for one in expected} == dict.fromkeys(expected, 1)
             assert all(noted.count(f"<o{number}.{cycle}>") == 1 for cycle in range(CYCLES))
             seen += len(counts) - 1
