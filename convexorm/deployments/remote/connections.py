@@ -162,8 +162,8 @@ async def _next(http: h11.Connection, stream: Stream, deadline: Deadline) -> obj
 
 async def _tunnel(stream: Stream, to: Address, credentials: bytes | None, deadline: Deadline) -> None:
     """Have a proxy connect the stream with an address. Raises ProxyRefused."""
-    http, target = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD), f"{to.host}:{to.port}"
-    headers = [(b"Host", target.encode()), *_authorized(credentials)]
+    http, target = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD), to.endpoint
+    headers = [(b"Host", target), *_authorized(credentials)]
     head = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
     http.send(h11.EndOfMessage())
     await stream.send(head, deadline)
