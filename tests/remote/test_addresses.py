@@ -215,15 +215,25 @@ def proxied(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return use
 
 
-def test_a_proxy_is_asked_for_the_whole_url(ask: Say, proxied: Callable[[str], None]) -> None:
+@pytest.mark.parametrize(
+    ("userinfo", "credentials"),
+    [
+        (f"user:{SECRET}", b"Basic dXNlcjpzM2NyZXQ"),
+        ("user", b"Basic dXNlcjo=\r\n"),
+        ("a%40b:c%3Ad", b"Basic YUBiOmM6ZA==\r\n"),
+    ],
+)
+def test_a_proxy_is_asked_for_the_whole_url(
+    ask: Say, proxied: Callable[[str], None], userinfo: str, credentials: bytes
+) -> None:
     said: list[bytes] = []
     with scripted(answering(said)) as url:
-        proxied(url.replace("//", f"//user:{SECRET}@"))
+        proxied(url.replace("//", f"//{userinfo}@"))
         with connect("http://deployment.test:3210/base", KEY) as deployment:
             assert ask(deployment, 1) == 1
             assert SECRET not in repr(deployment)
     assert said[0].startswith(b"POST http://deployment.test:3210/base/api/query HTTP/1.1\r\nHost: deployment.test:3210\r\n")
-    assert b"Proxy-Authorization: Basic dXNlcjpzM2NyZXQ" in said[0]
+    assert b"Proxy-Authorization: " + credentials in said[0]
 
 
 @pytest.mark.usefixtures("trusting")
@@ -268,18 +278,22 @@ def relayed(connection: socket.socket) -> socket.socket:
     return there
 
 
-def test_a_proxy_that_refuses_is_one_error(ask: Say, proxied: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("host", ["deployment.test", "[2001:db8::1]"])
+def test_a_proxy_that_refuses_is_one_error(ask: Say, proxied: Callable[[str], None], host: str) -> None:
+    asked: list[bytes] = []
+
     def script(connection: socket.socket, over: threading.Event) -> None:
-        received(connection)
+        asked.append(received(connection)[0])
         connection.sendall(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
 
     with scripted(script) as url:
         proxied(url.replace("//", f"//user:{SECRET}@"))
         with (
-            connect("https://deployment.test", KEY) as deployment,
+            connect(f"https://{host}", KEY) as deployment,
             pytest.raises(DeploymentError, match="the proxy refuses, HTTP 407") as refused,
         ):
             ask(deployment, 1)
+    assert asked[0].startswith(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443".encode())
     assert SECRET not in shown(refused.value)
 
 
@@ -300,7 +314,8 @@ def test_this_machine_and_what_no_proxy_names_are_reached_directly(
     proxied("http://127.0.0.1:1")
     with serve(echo) as server, connect(server.url, KEY) as deployment:
         assert ask(deployment, 1) == 1
-    monkeypatch.setenv("no_proxy", "deployment.test,.internal")
-    for url in ("http://deployment.test:3210", "https://a.internal"):
-        assert Address.parse(url).proxy() is None
-    assert Address.parse("http://other.test").proxy() is not None
+    monkeypatch.setenv("no_proxy", "deployment.test,.internal, 10.0.0.0/8,2001:db8::/32,[fd00::1],10.0.0.0/x")
+    for host in ("deployment.test:3210", "a.internal", "10.1.2.3:3210", "[2001:db8::7]", "[fd00::1]:3210"):
+        assert Address.parse(f"http://{host}").proxy() is None
+    for host in ("other.test", "11.1.2.3", "[2001:db9::7]"):
+        assert Address.parse(f"http://{host}").proxy() is not None

@@ -3,6 +3,11 @@
 `port` is the protocol, `refusals` what a deployment's refusals mean. Below them nothing knows of requests: `connections`
 carries one call at a time over each connection, `sockets` and `tls` carry bytes, `bodies` unzips and bounds answers, within
 one `deadlines`. `addresses` knows the URL. The admin key travels in a header and is shown nowhere.
+
+HTTP/1.1 is h11's, TLS is that of `ssl`, the spelling of URLs and whom to trust are httpx2's; how connections are kept is
+ours. A pool of httpx2 takes bytes behind an answer for the next call's answer, begins its timeouts anew with all that
+trickles in, and has sockets that only their event loop can close; httpcore2 below it, on a network of ours, needs more
+code around it than h11 for the same promises, and about twice the processor time a call.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import ssl
 from base64 import b64encode
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -49,6 +51,11 @@ class Address:
         return f"{self.scheme}://{self.authority.decode()}"
 
     @property
+    def endpoint(self) -> bytes:
+        """Its host and its port, as a proxy is told where to connect."""
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}".encode()
+
+    @property
     def secure(self) -> bool:
         return self.scheme == "https"
 
@@ -61,9 +68,9 @@ class Address:
 
         Raises DeploymentError for one that cannot be used. It repeats nothing of it.
         """
-        if self.local or proxy_bypass(f"{self.host}:{self.port}"):
-            return None
         proxies = getproxies()
+        if self.local or proxy_bypass(f"{self.host}:{self.port}") or self._within(proxies.get("no", "")):
+            return None
         name = self.scheme if proxies.get(self.scheme) else "all"
         url = proxies.get(name)
         if not url:
@@ -72,6 +79,18 @@ class Address:
         if isinstance(found, str):
             raise DeploymentError(f"the environment's {name} proxy cannot be used: {found}")
         return found
+
+    def _within(self, networks: str) -> bool:
+        """Whether it is an IP address in one of these networks. httpx2 and curl read them in NO_PROXY, urllib does not."""
+        try:
+            address = ip_address(self.host)
+        except ValueError:
+            return False
+        for network in networks.split(","):
+            with suppress(ValueError):
+                if address in ip_network(network.strip(" []"), strict=False):
+                    return True
+        return False
 
 
 def _parsed(url: str, *, proxy: bool = False) -> Address | str:
@@ -99,8 +118,12 @@ def _parsed(url: str, *, proxy: bool = False) -> Address | str:
         port or _PORTS[parts.scheme],
         spelled.netloc,
         spelled.raw_path.decode().rstrip("/"),
-        b"Basic " + b64encode(unquote(userinfo).encode()) if userinfo else None,
+        _basic(*userinfo.partition(":")) if userinfo else None,
     )
+
+
+def _basic(user: str, _: str, password: str) -> bytes:
+    return b"Basic " + b64encode(f"{unquote(user)}:{unquote(password)}".encode())
 
 
 def trusted() -> ssl.SSLContext:

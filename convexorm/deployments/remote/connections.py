@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from enum import Enum
 from weakref import ref
 
@@ -82,10 +82,9 @@ class Call:
 
 @attrs.frozen
 class Reply:
-    """An answer over HTTP, read to its end. Names of headers are in lower case."""
+    """An answer over HTTP, read to its end."""
 
     status: int
-    headers: Mapping[str, str] = attrs.field(repr=False)
     body: Body = attrs.field(repr=False)
 
 
@@ -119,8 +118,8 @@ class Connection:
         while True:
             event = await _next(http, self._stream, deadline)
             if isinstance(event, h11.Response):
-                found = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-                reply = Reply(event.status_code, found, Body(found.get("content-encoding", "")))
+                encodings = [value for name, value in event.headers if name == b"content-encoding"]
+                reply = Reply(event.status_code, Body(b", ".join(encodings).decode("latin-1")))
             elif isinstance(event, h11.Data) and reply is not None:
                 reply.body.add(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage) and reply is not None:
@@ -137,17 +136,8 @@ class Connection:
         return True
 
     def usable(self) -> bool:
-        """Whether it has rested only shortly, and the server has not closed it meanwhile."""
-        if time.monotonic() - self._since > IDLE:
-            return False
-        try:
-            self._socket.setblocking(False)
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False  # it has ended, or says something unasked
+        """Whether it has rested only shortly, and the server has neither closed it nor said anything unasked."""
+        return time.monotonic() - self._since <= IDLE and self._stream.quiet()
 
     def close(self) -> None:
         self._socket.close()
@@ -162,8 +152,8 @@ async def _next(http: h11.Connection, stream: Stream, deadline: Deadline) -> obj
 
 async def _tunnel(stream: Stream, to: Address, credentials: bytes | None, deadline: Deadline) -> None:
     """Have a proxy connect the stream with an address. Raises ProxyRefused."""
-    http, target = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD), f"{to.host}:{to.port}"
-    headers = [(b"Host", target.encode()), *_authorized(credentials)]
+    http, target = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD), to.endpoint
+    headers = [(b"Host", target), *_authorized(credentials)]
     head = http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b""
     http.send(h11.EndOfMessage())
     await stream.send(head, deadline)

@@ -53,6 +53,10 @@ class Stream(Protocol):
         """The next bytes; none when the other side has ended."""
         ...
 
+    def quiet(self) -> bool:
+        """Whether there is nothing to receive, not even an end."""
+        ...
+
 
 class Waiting(Protocol):
     """How one face waits."""
@@ -94,10 +98,22 @@ def _found(answer: Found | OSError) -> Found:
     return answer
 
 
-class _ThreadStream:
+class _Stream:
     def __init__(self, sock: Socket) -> None:
         self._socket = sock
 
+    def quiet(self) -> bool:
+        try:
+            self._socket.setblocking(False)
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+
+class _ThreadStream(_Stream):
     async def send(self, data: bytes | memoryview, deadline: Deadline) -> None:
         rest = memoryview(data)
         while rest:
@@ -130,10 +146,8 @@ class _Thread:
         return _ThreadStream(sock)
 
 
-class _LoopStream:
-    def __init__(self, sock: Socket) -> None:
-        self._socket = sock
-        self._received = 0
+class _LoopStream(_Stream):
+    _received = 0
 
     async def send(self, data: bytes | memoryview, deadline: Deadline) -> None:
         deadline.left()

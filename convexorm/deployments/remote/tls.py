@@ -42,6 +42,16 @@ class _Secure:
         except ssl.SSLZeroReturnError:
             return b""
 
+    def quiet(self) -> bool:
+        """As of any stream. What was received and not read yet counts; what TLS says for itself does not."""
+        try:
+            self._session.read(1)
+        except ssl.SSLWantReadError:
+            return self._stream.quiet()
+        except ssl.SSLError:
+            pass
+        return False
+
     async def _step(self, step: Callable[[], T], deadline: Deadline) -> T:
         """What the session's step comes to, with what it has to say sent and what it waits for received."""
         while True:
