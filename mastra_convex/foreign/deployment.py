@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from threading import Lock
 
 from convexorm.deployments import Deployment, Port, RemoteDeployment
 from convexorm.deployments.remote import RemotePort
@@ -28,6 +27,7 @@ from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.reading import Reader
 from mastra_convex.foreign.tables import check_index
 from mastra_convex.foreign.writing import Writer
+from mastra_convex.locks import ProcessLock
 
 __all__ = ["DEFAULT_STORAGE_FUNCTION", "AdaptedDeployment", "ForeignPort", "adapted"]
 
@@ -96,13 +96,13 @@ class _Choice:
     def __init__(self, function: str) -> None:
         self.function = function
         self.foreign: bool | None = None
-        self._lock = Lock()
+        self._lock = ProcessLock()
 
     def ours(self) -> None:
         self.foreign = False
 
     def theirs(self, deployment: object) -> None:
-        with self._lock:
+        with self._lock():
             first, self.foreign = self.foreign is None, True
         if first:
             _log.warning(

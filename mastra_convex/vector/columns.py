@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Value
 from mastra_convex import filters
 from mastra_convex.filters import Filter, Leaf, Several, reached
+from mastra_convex.locks import ProcessLock
 
 __all__ = ["Columns"]
 
@@ -41,7 +41,7 @@ class Columns:
         self._present: Mask = np.array([one is not None for one in metadata], dtype=np.bool_)
         self._columns: dict[tuple[str, ...], _Column] = {}
         self._masks: dict[Hashable, Mask] = {}
-        self._lock = Lock()
+        self._lock = ProcessLock()
 
     def matching(self, filter: Filter) -> Mask:
         """Which rows match: rows without metadata match only the empty filter."""
@@ -53,7 +53,7 @@ class Columns:
         mask = self._masks.get(node.key)
         if mask is None:
             mask = _EVALUATORS[type(node)](self, node)
-            with self._lock:
+            with self._lock():
                 if len(self._masks) >= _KEPT_MASKS:
                     self._masks.pop(next(iter(self._masks)))
                 self._masks[node.key] = mask

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from threading import Lock
 from typing import Any, TypeAlias
 
 import attrs
@@ -21,6 +20,7 @@ from convexorm.nearest import norms_of
 from convexorm.requests import Document, Matrix, ReadResult, vouches
 from mastra_convex.domain import Offload
 from mastra_convex.entities import Vector, VectorIndex
+from mastra_convex.locks import ProcessLock
 from mastra_convex.vector.columns import Columns
 
 __all__ = ["Matrices", "Refreshed", "VectorMatrix", "metadata_of", "vectors_of"]
@@ -175,13 +175,13 @@ class Matrices:
     def __init__(self, max_bytes: int, offload: Offload) -> None:
         self.max_bytes = max_bytes
         self._offload = offload
-        self._lock = Lock()
+        self._lock = ProcessLock()
         self._kept: OrderedDict[str, tuple[str | None, VectorMatrix]] = OrderedDict()
         self._too_large: set[str] = set()
 
     def known(self, index: VectorIndex, digest: str) -> VectorMatrix | None:
         """The matrix of an index, if it is the one that has this digest."""
-        with self._lock:
+        with self._lock():
             kept = self._kept.get(index.index_name)
             if kept is None or kept[0] != digest or kept[1].dimension != index.dimension:
                 return None
@@ -196,7 +196,7 @@ class Matrices:
         Only what has changed is read, unless all of it is to be read `anew`: in one call, then, where it fits into one.
         """
         name = index.index_name
-        with self._lock:
+        with self._lock():
             known = None if anew else self._kept.get(name)
         if name in self._too_large and await session.count(vectors_of(name)) > self._fits(index):
             return None
@@ -204,7 +204,7 @@ class Matrices:
             found = await self._loaded(session, index, digest)
         else:
             found = await self._caught_up(session, index, digest, known[1])
-        with self._lock:
+        with self._lock():
             if found is None:
                 self._kept.pop(name, None)
                 self._too_large.add(name)
@@ -214,7 +214,7 @@ class Matrices:
         return found
 
     def forget(self, index_name: str) -> None:
-        with self._lock:
+        with self._lock():
             self._kept.pop(index_name, None)
 
     def _fits(self, index: VectorIndex) -> int:
