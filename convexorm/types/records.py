@@ -101,6 +101,8 @@ class RecordType(ColumnType[Any]):
         self.fields = fields
         for name in fields:
             check_field_name(name)
+            if name in schema.JAVASCRIPT_NAMES:
+                raise ValidationError(f"{kind.__name__}.{name}: every object of JavaScript has something of this name")
         self.mutable = not shape.frozen or any(codec.mutable for codec in fields.values())
         self.validator = schema.Object({name: Property(codec.validator) for name, codec in fields.items()})
         self._dumps = [(name, dumper(codec)) for name, codec in fields.items()]
