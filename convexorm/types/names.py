@@ -75,8 +75,10 @@ class Names(Mapping[str, Any]):
         """What an annotation written as a text says. NameError for a name that is not there (yet)."""
         try:
             return eval(text, {}, self)
-        except (NameError, AttributeError):
+        except NameError:
             raise
+        except AttributeError as error:  # `module.Later`
+            raise NameError(str(error), name=error.name) from None
         except Exception as error:
             raise ValidationError(f"the annotation cannot be read: {error}") from error
 
