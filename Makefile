@@ -9,10 +9,17 @@ RUN := .venv/.run
 DEV := .venv/.dev
 NODE := node_modules/.stamp
 
+# Another interpreter's packages, for `make test-python PYTHON=python3.13`.
+OTHER = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# The chance of `make storm`, and how many times as much is done as in `make test`.
+STORM_SEED ?= $(shell date +%s)
+STORM_SCALE ?= 20
+
 # What `make deployment` and `make bench` take further, such as `make deployment ARGS="--port 3211"`.
 ARGS ?=
 
-.PHONY: all demo test lint types schema-check functions-test python-test bench deployment schema format clean
+.PHONY: all demo test lint types schema-check functions-test python-test test-python storm bench deployment schema format clean
 
 all: $(DEV) $(NODE)  ## Install everything
 
@@ -56,6 +63,19 @@ functions-test: $(NODE)
 python-test: $(DEV) $(NODE)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
+$(OTHER)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(OTHER)/bin/python -m pip install --quiet --editable . --group dev
+	touch $@
+
+test-python: $(OTHER)/.dev  ## Run the Python tests on another interpreter: make test-python PYTHON=python3.13
+	test -e $(NODE) || { PATH=$(CURDIR)/$(OTHER)/bin:$$PATH npm ci --no-audit --no-fund && touch $(NODE); }
+	$(OTHER)/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+storm: $(DEV) $(NODE)  ## Put the library under storms: STORM_SEED=7 STORM_SCALE=100 ARGS="-k fork"
+	STORM_SEED=$(STORM_SEED) STORM_SCALE=$(STORM_SCALE) $(BIN)/python -m pytest --quiet --capture=no tests/storm $(ARGS)
+
 bench: $(DEV) $(NODE)  ## Print what the operations cost, beside SQLAlchemy and bare httpx2
 	$(BIN)/python -m bench $(ARGS)
 
@@ -70,5 +90,5 @@ format: $(DEV)  ## Format the Python sources
 	$(BIN)/ruff format .
 
 clean:  ## Remove what was installed and cached
-	rm -rf .venv node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

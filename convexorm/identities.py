@@ -1,30 +1,51 @@
-"""`Instances`: a session's instances of one model by `_id`, each for as long as somebody else keeps it."""
+"""`Instances`: a session's instances of one model by `_id` and primary key, each for as long as somebody else keeps it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from weakref import ref
 
+from convexorm.values import MISSING, Missing, Value, canonical
+
 if TYPE_CHECKING:
     from convexorm.model import Model
+    from convexorm.requests import Document
 
-__all__ = ["Instances"]
+__all__ = ["Identity", "Instances", "identity_of", "key_of"]
+
+Identity = str | bytes
+"""A primary key as a dictionary takes it: two are equal if the keys are the same."""
 
 _SWEEP_FROM = 1_000
+
+
+def identity_of(key: Sequence[Value | Missing]) -> Identity:
+    """The identity of a primary key, given field by field."""
+    if len(key) == 1 and type(key[0]) is str:
+        return key[0]
+    return b"".join(map(canonical, key))
+
+
+def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
+    """A document's primary key, field by field; its `_id` for a model without one."""
+    return [document.get(field, MISSING) for field in model.__mapper__.key_fields]
 
 
 class Instances:
     """A weak mapping without callbacks: what has died is swept out when the mapping has doubled since the last sweep.
 
     Loading many documents is mostly entering them here, and this takes a third of what a WeakValueDictionary does.
-    `refs` is open to the session for that; whoever adds to it calls `sweep` afterwards.
+    `refs` is open to the session for that; whoever adds to it calls `loaded` afterwards. Who is known by which primary key
+    is found out when it is first asked for, and kept from then on.
     """
 
-    __slots__ = ("_sweep_at", "refs")
+    __slots__ = ("_ids", "_model", "_sweep_at", "refs")
 
-    def __init__(self) -> None:
+    def __init__(self, model: type[Model]) -> None:
+        self._model = model
         self.refs: dict[str, ref[Model]] = {}
+        self._ids: dict[Identity, str] | None = None
         self._sweep_at = _SWEEP_FROM
 
     def get(self, id: str) -> Model | None:
@@ -32,23 +53,46 @@ class Instances:
         held = self.refs.get(id)
         return None if held is None else held()
 
+    def by_key(self, identity: Identity) -> Model | None:
+        """The instance whose document has this primary key, if somebody still keeps it."""
+        if self._ids is None:
+            self._ids = {}
+            self.loaded(list(self))
+        id_ = self._ids.get(identity)
+        found = None if id_ is None else self.get(id_)
+        return found if found is not None and self._identity(found) == identity else None
+
     def put(self, id: str, instance: Model) -> None:
         """Enter an instance, in place of one with its `_id`."""
         self.refs[id] = ref(instance)
-        self.sweep()
+        self.loaded((instance,))
 
     def discard(self, id: str) -> None:
         """Forget the instance with this `_id`, if there is one."""
         self.refs.pop(id, None)
 
+    def loaded(self, instances: Iterable[Model]) -> None:
+        """These were entered, or their documents have other primary keys now."""
+        if self._ids is not None:
+            for instance in instances:
+                if (document := instance._state.document) is not None:
+                    self._ids[identity_of(key_of(self._model, document))] = document["_id"]
+        if len(self.refs) > self._sweep_at:
+            self._sweep()
+
     def __iter__(self) -> Iterator[Model]:
-        for held in self.refs.values():
+        for held in list(self.refs.values()):
             instance = held()
             if instance is not None:
                 yield instance
 
-    def sweep(self) -> None:
-        """Forget what has died, if there may be much of it."""
-        if len(self.refs) > self._sweep_at:
-            self.refs = {id: held for id, held in self.refs.items() if held() is not None}
-            self._sweep_at = max(_SWEEP_FROM, 2 * len(self.refs))
+    def _identity(self, instance: Model) -> Identity | None:
+        document = instance._state.document
+        return None if document is None else identity_of(key_of(self._model, document))
+
+    def _sweep(self) -> None:
+        """Forget what has died."""
+        self.refs = {id: held for id, held in self.refs.items() if held() is not None}
+        if self._ids is not None:
+            self._ids = {identity: id for identity, id in self._ids.items() if id in self.refs}
+        self._sweep_at = max(_SWEEP_FROM, 2 * len(self.refs))

@@ -21,9 +21,11 @@ from convexorm.conditions import Comparison, Condition, Membership
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
+from convexorm.hooks import hooks_of
 from convexorm.schema import AnyOf, Array, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound
+from convexorm.validation import check_value_of
 from convexorm.values import MISSING, Value, owned
 
 if TYPE_CHECKING:
@@ -155,6 +157,16 @@ class Mapper:
         """The attributes whose values can be changed in place."""
         return tuple(name for name, column in self.columns.items() if column.type.mutable)
 
+    @cached_property
+    def hooks(self) -> Mapping[str, Callable[[Any], None]]:
+        """The methods of the class that a session calls, by name."""
+        return hooks_of(self.model, self.name)
+
+    @cached_property
+    def watches_loads(self) -> bool:
+        """Whether a class of the family is to be told when an instance of it was loaded."""
+        return any("after_load" in mapper.hooks for mapper in self.family())
+
     def document(self, row: Mapping[str, Any]) -> dict[str, Value]:
         """The document for attributes by name; those left out take their defaults. ValidationError if none can hold it."""
         document: dict[str, Value] = {}
@@ -272,7 +284,7 @@ class Mapper:
     def _forget(self) -> None:
         """Forget what was found out about the family."""
         for mapper in self.root.family():
-            for name in ("table", "primary_index", "polymorphic", "only", "_classes", "_discriminates"):
+            for name in ("table", "primary_index", "polymorphic", "only", "watches_loads", "_classes", "_discriminates"):
                 mapper.__dict__.pop(name, None)
 
     def complete(self) -> None:
@@ -280,7 +292,7 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "as_is", "mutable"):
+        for name in ("table", "primary_index", "as_is", "mutable", "hooks"):
             getattr(self, name)
 
 
@@ -423,7 +435,7 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         primary_key=_primary_key(cls, told),
         indexes={name: value for name, value in attributes.items() if isinstance(value, Index)},
         vector_indexes={name: _owned(cls, value) for name, value in attributes.items() if isinstance(value, VectorIndex)},
-        validated=any(details.validator is not None for _, details in declared.values()),
+        validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
         discriminator=told.discriminator,
         parent=parent,
         told_field=told.discriminator_field or (DISCRIMINATOR_FIELD if parent is None and told.discriminator else None),
@@ -541,7 +553,11 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
             default=details.made,
             validator=details.validator,
             converter=adopt,
-            on_setattr=[attrs.setters.convert, _touch] if adopt is not None else _touch,
+            on_setattr=[
+                *([attrs.setters.convert] if adopt is not None else ()),
+                *([_validate] if details.validator is not None else ()),
+                _changing,
+            ],
             kw_only=True,
         )
     attrs.define(
@@ -552,15 +568,22 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         repr=False,
         eq=False,
         order=False,
-        on_setattr=_touch,
+        on_setattr=_changing,
         auto_detect=False,
     )
     for name, column in mapper.columns.items():
         setattr(cls, name, column)
 
 
-def _touch(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    instance._state.touch(instance)
+def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    check_value_of(instance, attribute, value)
+    return value
+
+
+def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    session = instance._state.session
+    if session is not None:
+        session.changing(instance)
     return value
 
 

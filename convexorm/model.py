@@ -6,12 +6,12 @@ its `__mapper__`. Instances carry an `InstanceState`: the document they were loa
 
 from __future__ import annotations
 
+import copy
 import typing
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import attrs
 from typing_extensions import dataclass_transform
 
 from convexorm import types
@@ -19,7 +19,8 @@ from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.mapper import Body, Declaration, Mapper, declare, frame_of_declaration, mapper_of
-from convexorm.values import Value
+from convexorm.validation import validate
+from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -34,7 +35,10 @@ class Watcher(typing.Protocol):
     """What an instance tells its session."""
 
     def touched(self, instance: Model) -> None:
-        """An attribute was set, or a mutable value was handed out: the instance may differ from its document."""
+        """A mutable value was handed out: the instance may differ from its document."""
+
+    def changing(self, instance: Model) -> None:
+        """An attribute is about to be set."""
 
 
 class InstanceState:
@@ -42,14 +46,16 @@ class InstanceState:
 
     `document` is what the database held when the instance was last loaded or written, system fields included; None before
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
+    `doubtful` says that the document may have changed or gone since, by the session's own doing.
     """
 
-    __slots__ = ("deleted", "document", "session")
+    __slots__ = ("deleted", "document", "doubtful", "session")
 
     def __init__(self, document: Mapping[str, Value] | None = None, session: Watcher | None = None) -> None:
         self.document = document
         self.session = session
         self.deleted = False
+        self.doubtful = False
 
     def __getstate__(self) -> tuple[Mapping[str, Value] | None, bool]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
@@ -57,7 +63,7 @@ class InstanceState:
 
     def __setstate__(self, state: tuple[Mapping[str, Value] | None, bool]) -> None:
         self.document, self.deleted = state
-        self.session = None
+        self.session, self.doubtful = None, False
 
     def touch(self, instance: Model) -> None:
         if self.session is not None:
@@ -156,6 +162,54 @@ class Model:
             return self.convex_id
         return getattr(self, names[0]) if len(names) == 1 else tuple(getattr(self, name) for name in names)
 
+    def __copy__(self) -> Self:
+        """A new transient instance with the same values, which `session.add` makes a document of its own."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self._values(), _state=InstanceState())
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same, with copies of the values."""
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState())
+        return twin
+
+    def _values(self) -> dict[str, Any]:
+        """What the instance holds by attribute: its columns, and whatever else was set on it."""
+        held = {name: value for name, value in self.__dict__.items() if name != "_state"}
+        if self._state.document is not None:
+            held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
+        return held
+
+    def to_dict(self) -> dict[str, Any]:
+        """The columns by attribute, as Python values of their own: what `from_dict` takes."""
+        return copy.deepcopy({name: getattr(self, name) for name in self.__mapper__.columns})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """A new instance of `to_dict`'s values. Raises ValidationError for unknown and missing attributes."""
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """The columns by attribute as JSON text, exactly: what JSON has no word for is written as Convex writes it."""
+        columns = self.__mapper__.columns
+        dumped = {name: column.dump(getattr(self, name)) for name, column in columns.items()}
+        return dumps({name: value for name, value in dumped.items() if value is not MISSING})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """A new instance of what `to_json` wrote. Raises ValidationError for any other text."""
+        mapper = mapper_of(cls)
+        try:
+            stored = loads(text)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            stored = None
+        if not isinstance(stored, dict):
+            raise ValidationError("expected the text of a JSON object, as to_json writes it", table=mapper.name)
+        columns = mapper.columns
+        return cls(**{name: columns[name].load(value) if name in columns else value for name, value in stored.items()})
+
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
         return f"<{type(self).__name__}{identity} ({self._state.name})>"
@@ -170,25 +224,6 @@ def _explain(mapper: Mapper, values: Mapping[str, Any]) -> None:
     for name, column in mapper.columns.items():
         if not column.has_default and name not in values:
             raise ValidationError("required, and not given", table=mapper.name, field=name) from None
-
-
-def validate(instance: Model) -> None:
-    """Run the attrs validators. Raises ValidationError with their words, in which the value itself is left out."""
-    mapper = instance.__mapper__
-    if not mapper.validated:
-        return
-    for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
-        value = getattr(instance, attribute.name)
-        try:
-            if attribute.validator is not None:
-                attribute.validator(instance, attribute, value)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ValidationError):
-                raise
-            words = str(error.args[0] if error.args else "not accepted").replace(repr(value), "…")
-            words = words if not isinstance(value, str) or not value else words.replace(value, "…")
-            field = mapper.columns[attribute.name].field
-            raise ValidationError(words, table=mapper.name, field=field) from None
 
 
 def dump(instance: Model) -> dict[str, Value]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 from weakref import ref
 
 import attrs
@@ -24,7 +24,8 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column
-from convexorm.identities import Instances
+from convexorm.hooks import call_hook
+from convexorm.identities import Identity, Instances, identity_of
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import InstanceState, Model, VectorIndex
 from convexorm.query import Count, Digest, Query
@@ -40,9 +41,10 @@ from convexorm.requests import (
     index_key,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Missing, Value, canonical, is_whole, same
+from convexorm.turns import Turn, exclusive
+from convexorm.values import MISSING, Missing, Value, is_whole
 
-__all__ = ["AsyncReading", "Hit", "Page", "check_query", "identity_of", "key_of"]
+__all__ = ["AsyncReading", "Hit", "Page", "check_query"]
 
 M = TypeVar("M", bound=Model)
 M2 = TypeVar("M2", bound=Model)
@@ -75,27 +77,39 @@ class AsyncReading:
 
     def __init__(self, port: Port, tables: Mapping[str, str] | None) -> None:
         self._port = port
+        self._turn = Turn()
         self._names = dict(tables or {})
         self._tables: dict[str, Table] = {}
         self._mappers: dict[str, Mapper] = {}
         self._identities: dict[type[Model], Instances] = {}
-        self._keys: dict[tuple[str, str | bytes], str] = {}
 
     def touched(self, instance: Model) -> None:
         """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
         raise NotImplementedError
 
+    def changing(self, instance: Model) -> None:
+        """An attribute is about to be set. Raises InvalidRequestError while the session is in use by somebody else."""
+        self._turn.check()
+        self.touched(instance)
+
+    @exclusive
     async def get(self, model: type[M], key: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
-        The key of several attributes is a tuple. A document this session has got before is answered from the identity map.
+        The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
+        so is one that was added and is not committed yet, and None where the next commit deletes the document.
         """
-        known = self._known(model, key)
-        if known is not None:
-            return known
+        identity = identity_of(self._key(model, key).key)
+        pending = self._pending_at(model, identity)
+        if pending is not MISSING:
+            return cast("M | None", pending)
+        known = self._held(model, identity)
+        if known is not None and not known._state.doubtful:
+            return cast("M", known)
         (found,) = await self._get_many(model, [key])
         return found
 
+    @exclusive
     async def get_one(self, model: type[M], key: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
         found = await self.get(model, key)
@@ -103,19 +117,30 @@ class AsyncReading:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
 
+    @exclusive
     async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
-        """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys."""
-        return await self._get_many(model, list(keys))
+        """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys.
 
+        What is added or deleted and not committed yet is seen, as by `get`.
+        """
+        wanted = list(keys)
+        pending = [self._pending_at(model, identity_of(self._key(model, key).key)) for key in wanted]
+        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
+        found = iter(await self._get_many(model, read))
+        return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
+
+    @exclusive
     async def all(self, query: Query[M]) -> list[M]:
         """All documents of the query."""
         (documents,) = await self._documents([self._plan(query)])
         return self._load(query.model, documents)
 
+    @exclusive
     async def first(self, query: Query[M]) -> M | None:
         """The first document of the query, or None."""
         return next(iter(await self.all(_at_most(query, 1))), None)
 
+    @exclusive
     async def one_or_none(self, query: Query[M]) -> M | None:
         """The only document of the query, or None. Raises MultipleResultsFound if there are more."""
         found = await self.all(_at_most(query, 2))
@@ -123,6 +148,7 @@ class AsyncReading:
             raise MultipleResultsFound(f"table {query.model.__mapper__.name!r}: one document expected, more found")
         return found[0] if found else None
 
+    @exclusive
     async def one(self, query: Query[M]) -> M:
         """The only document of the query. Raises NoResultFound if there is none, MultipleResultsFound if more."""
         found = await self.one_or_none(query)
@@ -130,6 +156,7 @@ class AsyncReading:
             raise NoResultFound(f"table {query.model.__mapper__.name!r}: one document expected, none found")
         return found
 
+    @exclusive
     async def page(self, query: Query[M], size: int, cursor: str | None = None) -> Page[M]:
         """`size` documents of the query, from its beginning or behind `cursor`.
 
@@ -154,7 +181,7 @@ class AsyncReading:
         left = read.limit
         while left is None or left > 0:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
-            (result,) = await self._run([attrs.evolve(read, limit=size, peek=True)])
+            result = await self._batch(attrs.evolve(read, limit=size, peek=True))
             last = index_key(result.docs[-1], read.range) if result.docs else None
             for document in result.docs:
                 yield self._load(query.model, (document,))[0]
@@ -163,6 +190,7 @@ class AsyncReading:
             read = attrs.evolve(read, after=last, skip=0)
             left = None if left is None else left - size
 
+    @exclusive
     async def count(self, query: Query[Any]) -> int:
         """How many documents the query has. Convex has no stored counts: each counted document is read there."""
         (result,) = await self._run([attrs.evolve(self._plan(query), count=True)])
@@ -186,14 +214,15 @@ class AsyncReading:
 
         What is too large for one call (8 MiB or 8,000 documents, on Convex) goes on in further ones.
         """
-        results = await self._run([self._statement(one) for one in queries])
-        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+        return await self._read(queries)
 
+    @exclusive
     async def digests(self, query: Query[Any]) -> Mapping[str, str]:
         """A digest of each document of the query by its `_id`: the same as long as the document is."""
         (result,) = await self._run([attrs.evolve(self._plan(query), digest="each")])
         return result.digests
 
+    @exclusive
     async def matrix(self, vector: Column[Any], length: int, *queries: Query[Any]) -> ReadResult:
         """One attribute of all documents of the queries, an array of `length` numbers, as a matrix with a row for each.
 
@@ -205,6 +234,7 @@ class AsyncReading:
         first, *rest = await self._run([attrs.evolve(self._plan(query), pack=pack) for query in queries])
         return reduce(ReadResult.joined, rest, first)
 
+    @exclusive
     async def search(
         self, index: VectorIndex[M], vector: Sequence[float], limit: int = 10, where: Condition | None = None
     ) -> list[Hit[M]]:
@@ -280,6 +310,17 @@ class AsyncReading:
         parts = zip(names, values, strict=True)
         return Key(mapper.primary_index, tuple(mapper.columns[name].operand(value) for name, value in parts))
 
+    @exclusive
+    async def _read(self, queries: Sequence[Any]) -> tuple[Any, ...]:
+        results = await self._run([self._statement(one) for one in queries])
+        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+
+    @exclusive
+    async def _batch(self, read: Read) -> ReadResult:
+        """One step of a stream, which leaves the session to others between its steps."""
+        (result,) = await self._run([read])
+        return result
+
     async def _documents(self, reads: Sequence[Read]) -> list[Sequence[Document]]:
         return [result.docs for result in await self._run(reads)]
 
@@ -311,26 +352,32 @@ class AsyncReading:
         reads = [Read(Range(table, index, self._key(model, key).key), filter=only, limit=1) for key in keys]
         found = await self._documents(reads) if reads else []
         instances: list[M | None] = []
-        for key, documents in zip(keys, found, strict=True):
+        for read, documents in zip(reads, found, strict=True):
             loaded = self._load(model, documents)
             instances.append(loaded[0] if loaded else None)
-            if loaded:
-                self._keys[table.name, identity_of(self._key(model, key).key)] = documents[0]["_id"]
+            if not loaded and (gone := self._held(model, identity_of(read.range.eq))) is not None:
+                self._found_gone(gone)
         return instances
 
-    def _known(self, model: type[M], key: Any) -> M | None:
-        wanted = self._key(model, key)
-        id_ = self._keys.get((self._table(model).name, identity_of(wanted.key)))
-        root = model.__mapper__.root.model
-        if id_ is None or root not in self._identities:
-            return None
-        instance = self._identities[root].get(id_)
-        if not isinstance(instance, model):
-            return None
-        document = None if instance is None else instance._state.document
-        if document is None or not same(key_of(model, document), list(wanted.key)):
-            return None  # it has another key by now
-        return instance
+    def _held(self, model: type[Model], identity: Identity) -> Model | None:
+        """The instance whose document has this primary key, or this `_id` for a model without one."""
+        instances = self._identities.get(model.__mapper__.root.model)
+        held = None if instances is None else instances.by_key(identity)
+        return held if isinstance(held, model) else None
+
+    # what the part that writes knows of it
+
+    def _pending_at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
+        """What is to have this primary key after the next commit: an instance, None, or MISSING if that decides nothing."""
+        raise NotImplementedError
+
+    def _found_gone(self, instance: Model) -> None:
+        """The document of an instance was asked for, and is not there."""
+        raise NotImplementedError
+
+    def _renew(self, instance: Model, document: Document) -> None:
+        """The document of an instance of which it was not known any more what it holds was read."""
+        raise NotImplementedError
 
     def _load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
@@ -338,11 +385,12 @@ class AsyncReading:
         root, polymorphic = mapper.root.model, mapper.polymorphic
         identities = self._identities.get(root)
         if identities is None:
-            identities = self._identities[root] = Instances()
+            identities = self._identities[root] = Instances(root)
         refs = identities.refs
         known = refs.get
         create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
         loaded: list[Any] = []
+        told: list[Model] | None = [] if mapper.watches_loads else None
         for document in documents:
             id_ = document["_id"]
             held = known(id_)
@@ -353,21 +401,16 @@ class AsyncReading:
                 refs[id_] = ref(instance)
             elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
                 instance._state.document = document
+                instance._state.doubtful = False
+            elif instance._state.doubtful:
+                self._renew(instance, document)
+            if told is not None and len(instance.__dict__) == 1:
+                told.append(instance)
             loaded.append(instance)
-        identities.sweep()
+        identities.loaded(loaded)
+        for instance in told or ():
+            call_hook("after_load", instance)
         return loaded
-
-
-def identity_of(key: Sequence[Value | Missing]) -> str | bytes:
-    """A primary key as a dictionary takes it: two are equal if the keys are the same."""
-    if len(key) == 1 and type(key[0]) is str:
-        return key[0]
-    return b"".join(map(canonical, key))
-
-
-def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
-    """A document's primary key, field by field; its `_id` for a model without one."""
-    return [document.get(field, MISSING) for field in model.__mapper__.key_fields]
 
 
 def check_query(query: Query[M]) -> Query[M]:

@@ -133,7 +133,8 @@ class Read:
     """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
 
     `digest` asks for digests instead of documents: "all" for one of the whole answer, "each" for one of each document. A
-    digest that is the same says that the documents are; one that is not may be so for a change beside them.
+    digest that is the same says that the documents are; one that is not may be so for a change beside them. A read has one
+    of `count`, `pack` and `digest`, and `peek` only with the first of these.
     """
 
     range: Range
@@ -153,7 +154,8 @@ class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
-    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`).
+    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). For these two,
+    `count` and `skipped` only say how far the call went.
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)
@@ -329,10 +331,14 @@ Applied: TypeAlias = Written | DeletedRange | bool
 
 @attrs.frozen
 class Commit:
-    """Writes applied all or none, once for each `id` however often it is sent."""
+    """Writes applied all or none, once for each `id` however often it is sent.
+
+    `again` says that it may have been sent before, and its answer was lost: a copy of it may still be under way.
+    """
 
     id: str
     writes: Sequence[Write]
+    again: bool = False
 
 
 @attrs.frozen
@@ -356,11 +362,14 @@ def index_key(document: Document, range: Range) -> KeyValue:
 
 
 def check_reads(reads: Sequence[Read]) -> None:
-    """Raise IndexRangeError or LimitExceeded unless these can be answered in one call."""
+    """Raise IndexRangeError, ValidationError or LimitExceeded unless these can be answered in one call."""
     if len(reads) > MAX_READS:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
         read.range.check()
+        if (read.pack or read.digest) and (read.count or read.peek or (read.pack and read.digest)):
+            problem = "a read counts, packs or digests, and peeks only without the last two"
+            raise ValidationError(problem, table=read.range.table.name)
         if read.after and len(read.after) != key_length(read.range):
             raise IndexRangeError(
                 "the key to resume behind has another length", table=read.range.table.name, index=read.range.index
@@ -384,10 +393,7 @@ def check_commit(commit: Commit) -> None:
 def check_search(search: Search) -> VectorIndexDef:
     """The index a search names. Raises IndexRangeError, ValidationError or LimitExceeded for a search it cannot answer."""
     table = search.table.name
-    index = next((one for one in search.table.vector_indexes if one.name == search.index), None)
-    if index is None:
-        declared = ", ".join(one.name for one in search.table.vector_indexes) or "none"
-        raise IndexRangeError(f"no such vector index; there are {declared}", table=table, index=search.index)
+    index = search.table.vector_index(search.index)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
     if not all(map(is_finite, search.vector)):

@@ -23,6 +23,7 @@ from convexorm.errors import InvalidRequestError, StaleDataError
 from convexorm.faces import blocking, blocking_stream, finish
 from convexorm.model import Model
 from convexorm.reading import Hit, Page
+from convexorm.turns import exclusive
 from convexorm.unit_of_work import AsyncUnitOfWork
 
 __all__ = ["AsyncSession", "Hit", "Page", "Session"]
@@ -49,6 +50,7 @@ class AsyncSession(AsyncUnitOfWork):
     ) -> None:
         super().__init__(_port or check_deployment(deployment).asynchronous, tables)
 
+    @exclusive
     async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
@@ -77,6 +79,7 @@ class AsyncSession(AsyncUnitOfWork):
                 return result
         raise InvalidRequestError("transact needs at least one attempt")
 
+    @exclusive
     async def close(self) -> None:
         """Let go of everything; what was not committed is dropped. The deployment stays open."""
         self.expunge_all()
@@ -128,6 +131,9 @@ class Session:
     delete_all = blocking(AsyncSession.delete_all)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
+    expunge = blocking(AsyncSession.expunge)
+    expire = blocking(AsyncSession.expire)
+    merge = blocking(AsyncSession.merge)
     expunge_all = blocking(AsyncSession.expunge_all)
     close = blocking(AsyncSession.close)
 

@@ -7,9 +7,10 @@ fields it overwrites to be what they were.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+import copy
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -18,11 +19,7 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.deployments.base import Port
 from convexorm.errors import (
-    AuthError,
     ConvexORMError,
-    DeploymentError,
-    FunctionFailed,
-    FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -31,11 +28,13 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column
 from convexorm.faces import DONE
-from convexorm.identities import Instances
+from convexorm.hooks import call_hook
+from convexorm.identities import Identity, Instances, identity_of, key_of
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model, dump, validate
+from convexorm.model import InstanceState, Model, dump
+from convexorm.moments import Moment
 from convexorm.query import Query
-from convexorm.reading import AsyncReading, check_query, identity_of, key_of
+from convexorm.reading import AsyncReading, check_query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Applied,
@@ -54,19 +53,32 @@ from convexorm.requests import (
     Write,
     Written,
 )
+from convexorm.turns import exclusive
+from convexorm.validation import validate, validate_changes
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, owned, same
 from convexorm.wire import encode_commit
 
 __all__ = ["AsyncUnitOfWork"]
 
+M = TypeVar("M", bound=Model)
+
+SETTLED_WITHIN = 3_000.0
+"""Seconds within which a commit without an answer may be sent again: deployments keep answers for an hour, and what is sent
+may be under way for a while.
+"""
+
 
 @attrs.define(eq=False)
 class _Operation:
-    """One thing asked of the unit of work: how to write it, and what becomes of the instance when it is written."""
+    """One thing asked of the unit of work: how to write it, and what becomes of the instance when it is written.
+
+    `gone` is the document that it deletes, if it is one that is known by its primary key.
+    """
 
     write: Callable[[], Write]
     applied: Callable[[Applied, Write], None]
     instance: Model | None = None
+    gone: tuple[type[Model], Identity] | None = None
 
 
 @attrs.define(eq=False)
@@ -77,6 +89,7 @@ class _Insertion:
     instance: Model
     unique: bool
     returning: bool
+    gone: None = None
 
     def write(self) -> Write:
         model = type(self.instance)
@@ -88,13 +101,28 @@ class _Insertion:
         self.session._inserted(self.instance, applied, write)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Unsettled:
-    """A commit that may have been applied or not, because its answer was lost."""
+    """A commit that may have been applied or not: it was sent, and its answer is not there."""
 
     commit: Commit
     operations: list[_Operation | _Insertion]
-    form: bytes
+    sent: Moment
+    withdrawn: bool = False
+    """Whether it was asked to be withdrawn, so that it cannot be sent again."""
+
+    @property
+    def form(self) -> bytes:
+        return _form(self.commit.writes)
+
+    def check_age(self) -> None:
+        """Raise InvalidRequestError when the deployment may have forgotten what it answered."""
+        if self.sent.seconds_ago() > SETTLED_WITHIN:
+            raise InvalidRequestError(
+                f"a commit sent more than {SETTLED_WITHIN // 60:.0f} minutes ago had no answer, and it can no longer be "
+                "told whether it was applied: sent again, it might be applied twice. Call rollback(), look at what is "
+                "stored, and ask for what is missing"
+            )
 
 
 class AsyncUnitOfWork(AsyncReading):
@@ -106,7 +134,10 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched: WeakSet[Model] = WeakSet()
         self._operations: list[_Operation | _Insertion] = []
         self._unsettled: _Unsettled | None = None
+        self._ahead: dict[tuple[type[Model], Identity], Model | None] | None = None
+        self._rekeyed: list[Model] = []
 
+    @exclusive
     async def refresh(self, instance: Model) -> None:
         """Load the instance's document again, dropping changes not committed. StaleDataError if it is gone."""
         document = self._document_of(instance)
@@ -115,20 +146,24 @@ class AsyncUnitOfWork(AsyncReading):
         if not result.docs:
             raise StaleDataError(table=self._table(model).name, reason="missing")
         self._reset(instance, result.docs[0])
+        call_hook("after_load", instance)
 
     @property
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
+        self._turn.check()
         return [one.instance for one in self._operations if one.instance is not None and _is_new(one.instance)]
 
     @property
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
+        self._turn.check()
         return [instance for instance in self._changeable() if _changes(instance)]
 
     @property
     def deleted(self) -> list[Model]:
         """Instances marked for deletion and not yet committed."""
+        self._turn.check()
         return [one.instance for one in self._operations if one.instance is not None and not _is_new(one.instance)]
 
     def __contains__(self, instance: Model) -> bool:
@@ -136,8 +171,9 @@ class AsyncUnitOfWork(AsyncReading):
 
     def touched(self, instance: Model) -> None:
         """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
-        if instance._state.document is not None:
-            self._touched[id(instance)] = instance
+        self._touched[id(instance)] = instance
+        if self._ahead is not None and _is_new(instance):
+            self._rekeyed.append(instance)
 
     def add(self, instance: Model, *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
@@ -147,10 +183,11 @@ class AsyncUnitOfWork(AsyncReading):
         `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it. Nothing waits
         here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
+        self._turn.check()
         if _state_of(instance).session is self:
             return DONE
         self._adopt(instance)
-        self._operations.append(_Insertion(self, instance, unique, returning))
+        self._ask(_Insertion(self, instance, unique, returning))
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -165,6 +202,7 @@ class AsyncUnitOfWork(AsyncReading):
         Attributes in `keep` stay as stored where a document is replaced; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
+        self._turn.check()
         _state_of(instance)
         model = type(instance)
         _check_keyed(model)
@@ -175,7 +213,7 @@ class AsyncUnitOfWork(AsyncReading):
             document = self._dumped(instance)
             return Upsert(self._table(model), self._key(model, instance.primary_key), document, kept, returning)
 
-        self._operations.append(_Operation(write, partial(self._inserted, instance), instance))
+        self._ask(_Operation(write, partial(self._inserted, instance), instance))
         return DONE
 
     def update(
@@ -191,10 +229,13 @@ class AsyncUnitOfWork(AsyncReading):
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
 
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
-        values when it is applied. Attrs validators see instances, so not what is set here.
+        values when it is applied. Validators see what is set here, too; InvalidRequestError if that of the class
+        (`__validate__`) looks at other attributes.
         """
+        self._turn.check()
         table, at = self._table(model), self._target(model, key)
         columns = {name: self._column(model, name) for name in values}
+        validate_changes(model, values, _partial(model, values))
         set_: dict[str, Value] = {}
         unset: list[str] = []
         for name, value in values.items():
@@ -209,14 +250,14 @@ class AsyncUnitOfWork(AsyncReading):
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
         unique = _new_key(model, known, set_, unset)
         patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", unique)
-        self._operations.append(_Operation(lambda: patch, lambda applied, write: None))
+        self._ask(_Operation(lambda: patch, partial(self._updated, *self._identity(model, key))))
         return DONE
 
+    @exclusive
     async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys at once, in one commit and without instances.
 
-        `rows` are attributes by name; those left out take their defaults, and attrs validators do not see them. What is
-        pending in the session stays pending.
+        `rows` are attributes by name; those left out take their defaults. What is pending in the session stays pending.
         """
         _check_keyed(model)
         mapper, table = model.__mapper__, self._table(model)
@@ -225,11 +266,21 @@ class AsyncUnitOfWork(AsyncReading):
         for row in rows:
             if not row.keys() <= columns.keys():
                 self._column(model, min(row.keys() - columns.keys()))
-            document = mapper.document(row)
+            document = dump(self._valid(model(**row))) if mapper.validated else mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
             writes.append(Upsert(table, Key(mapper.primary_index, key), document))
-        if writes:
-            await self._port.commit(Commit(uuid4().hex, writes))
+        if not writes:
+            return
+        applied = await self._port.commit(Commit(uuid4().hex, writes))
+        if mapper.root.model not in self._identities:
+            return
+        for write, one in zip(writes, applied, strict=True):
+            assert isinstance(write, Upsert)
+            assert isinstance(one, Written)
+            held = self._held(model, identity_of(write.at.key))
+            if held is not None:
+                time = one.creation_time if one.created else held.creation_time
+                self._renew(held, {**write.doc, "_id": one.id, "_creationTime": time})
 
     def delete(self, instance: Model) -> Awaitable[None]:
         """Mark the instance for deletion; the next commit deletes its document.
@@ -237,17 +288,20 @@ class AsyncUnitOfWork(AsyncReading):
         StaleDataError on commit if it is gone already. Raises InvalidRequestError for an instance this session does not
         hold.
         """
+        self._turn.check()
         if _state_of(instance).session is not self:
             raise InvalidRequestError(f"{instance!r} is not in this session")
         if _is_new(instance):
-            self._operations = [one for one in self._operations if one.instance is not instance]
+            self._withdraw(instance)
             instance._state.session = None
             return DONE
         if any(one.instance is instance for one in self._operations):
             return DONE
         document = self._document_of(instance)
-        delete = Delete(self._table(type(instance)), document["_id"])
-        self._operations.append(_Operation(lambda: delete, self._removed(instance), instance))
+        model = type(instance)
+        delete = Delete(self._table(model), document["_id"])
+        gone = (_root(model), identity_of(key_of(model, document)))
+        self._ask(_Operation(lambda: delete, partial(self._removed, instance), instance, gone))
         return DONE
 
     def delete_key(
@@ -257,9 +311,11 @@ class AsyncUnitOfWork(AsyncReading):
 
         The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
         """
+        self._turn.check()
         expect = self._expected(model, expected)
         delete = Delete(self._table(model), self._target(model, key), expect, "skip" if missing_ok else "fail")
-        self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
+        gone = self._identity(model, key)
+        self._ask(_Operation(lambda: delete, partial(self._deleted_key, *gone), gone=gone))
         return DONE
 
     def delete_range(self, query: Query[Any]) -> Awaitable[None]:
@@ -268,13 +324,15 @@ class AsyncUnitOfWork(AsyncReading):
         The commit is refused with LimitExceeded if there are more than one commit can delete (4,000 documents, 6 MiB). A
         query with a limit deletes up to that many, and fewer where more would be too many.
         """
+        self._turn.check()
         range_, filter_ = self._deletable(query)
         if query._limit == 0:
             return DONE
         delete = DeleteRange(range_, filter_, query._limit)
-        self._operations.append(_Operation(lambda: delete, lambda applied, write: None))
+        self._ask(_Operation(lambda: delete, lambda applied, write: self._doubt(write.table.name)))
         return DONE
 
+    @exclusive
     async def delete_all(self, query: Query[Any]) -> int:
         """Delete all documents of the query at once, in as many commits as it takes, and say how many there were.
 
@@ -288,57 +346,65 @@ class AsyncUnitOfWork(AsyncReading):
             (applied,) = await self._port.commit(Commit(uuid4().hex, [DeleteRange(range_, filter_, limit)]))
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
+            self._doubt(range_.table.name)
             left = None if left is None else left - applied.deleted
             if not applied.more:
                 break
         return total
 
+    @exclusive
     async def commit(self) -> None:
         """Write everything pending as one atomic commit.
 
         Changed attributes are written field by field; a field that another writer has changed since it was loaded is
         refused (StaleDataError, nothing written). ValidationError and LimitExceeded are raised before anything is sent.
-        After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError the
-        outcome may be unknown; committing again is safe, what was sent is applied once. If something else is pending by
-        then, what was sent is settled first, as a commit of its own.
+        After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError, a
+        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: what was sent is
+        applied once. If something else is pending by then, it is first found out whether what was sent has been applied,
+        and if not it never will be. After that time `commit` raises InvalidRequestError until `rollback()`.
         """
-        operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
-        writes = [operation.write() for operation in operations]
-        if self._unsettled is not None and self._unsettled.form != _form(writes):
-            await self._settle(self._unsettled)
-            operations = [*self._patches(), *self._operations]
-            writes = [operation.write() for operation in operations]
+        operations, writes = self._pending()
+        sent = self._unsettled
+        if sent is not None:
+            sent.check_age()
+            if sent.withdrawn or sent.form != _form(writes):
+                await self._settle(sent)
+                operations, writes = self._pending()
+                sent = None
         if not operations:
             return
-        commit = Commit(uuid4().hex, writes) if self._unsettled is None else self._unsettled.commit
+        if sent is None:
+            commit = Commit(uuid4().hex, writes)
+            # Before it is sent: from here on an interrupt at any point leaves it to be settled.
+            sent = self._unsettled = _Unsettled(commit, operations, Moment.now())
+        else:
+            commit = attrs.evolve(sent.commit, again=True)
+        touched, self._touched = self._touched, {}
         try:
             results = await self._port.commit(commit)
-        except StaleDataError as error:
+            for operation, write, applied in zip(operations, writes, results, strict=True):
+                operation.applied(applied, write)
+            self._keep_pending(operations)
+            for instance in (*touched.values(), *(one.instance for one in operations if one.instance is not None)):
+                if _holds_mutable(instance):
+                    self._watched.add(instance)
             self._unsettled = None
-            if error.write is not None and 0 <= error.write < len(operations):
+            written = [one.instance for one in operations if one.instance is not None and not one.instance._state.deleted]
+        except BaseException as error:
+            self._touched = {**touched, **self._touched}
+            if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
+                self._unsettled = None  # refused, and for good
+            if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        except (ValidationError, LimitExceeded, IndexRangeError):
-            self._unsettled = None
-            raise
-        except (AuthError, FunctionFailed, FunctionNotFound):
-            raise  # nothing was applied now; what was sent before is as unsettled as it was
-        except BaseException:  # the answer may be what was lost
-            self._unsettled = _Unsettled(commit, operations, _form(writes))
-            raise
-        self._unsettled = None
-        self._operations = []
-        for operation, write, applied in zip(operations, writes, results, strict=True):
-            operation.applied(applied, write)
-        for instance in (*self._touched.values(), *(one.instance for one in operations if one.instance is not None)):
-            if _holds_mutable(instance):
-                self._watched.add(instance)
-        self._touched = {}
+        for instance in written:
+            call_hook("after_commit", instance)
 
     def rollback(self) -> Awaitable[None]:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
+        self._turn.check()
         self._unsettled = None
-        operations, self._operations = self._operations, []
+        operations, self._operations, self._ahead = self._operations, [], None
         for operation in operations:
             if operation.instance is not None and _is_new(operation.instance):
                 operation.instance._state.session = None
@@ -348,6 +414,47 @@ class AsyncUnitOfWork(AsyncReading):
         self._watched.clear()
         return DONE
 
+    def expunge(self, instance: Model) -> Awaitable[None]:
+        """Let go of an instance and of what is pending about it; it is detached then, or transient again if it was new.
+
+        Raises InvalidRequestError for an instance this session does not hold.
+        """
+        self._turn.check()
+        if _state_of(instance).session is not self:
+            raise InvalidRequestError(f"{instance!r} is not in this session")
+        self._withdraw(instance)
+        self._let_go(instance)
+        return DONE
+
+    def expire(self, instance: Model) -> Awaitable[None]:
+        """Drop an instance's changes, and trust what it shows no more: the next read of its document shows it anew.
+
+        Nothing is read by looking at an attribute, so until then it shows what was read last; `refresh` reads at once.
+        """
+        self._turn.check()
+        self._reset(instance, self._document_of(instance))
+        instance._state.doubtful = True
+        return DONE
+
+    @exclusive
+    async def merge(self, instance: M) -> M:
+        """The session's own instance of the document with this primary key (or `_id`), given the values of `instance`.
+
+        It is found as by `get`; if there is none, a copy is added. `instance` itself stays as it is, in whatever session.
+        """
+        state, model = _state_of(instance), type(instance)
+        if state.session is self:
+            return instance
+        known = model.__mapper__.key or state.document is not None
+        mine = await self.get(model, instance.primary_key) if known else None
+        given = copy.deepcopy(instance)
+        if mine is None:
+            self.add(given)
+            return given
+        for name in model.__mapper__.columns:
+            setattr(mine, name, getattr(given, name))
+        return mine
+
     def expunge_all(self) -> Awaitable[None]:
         """Let go of every instance, and of what is pending."""
         self.rollback()
@@ -355,23 +462,46 @@ class AsyncUnitOfWork(AsyncReading):
             for instance in instances:
                 instance._state.session = None
         self._identities = {}
-        self._keys = {}
         self._mappers = {}
         return DONE
 
     # -- underneath ----------------------------------------------------------------------------------------------
 
+    def _pending(self) -> tuple[list[_Operation | _Insertion], list[Write]]:
+        """Everything there is to write, changes first."""
+        self._call_hooks()
+        operations: list[_Operation | _Insertion] = [*self._patches(), *self._operations]
+        return operations, [operation.write() for operation in operations]
+
+    def _call_hooks(self) -> None:
+        """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
+        for operation in list(self._operations):
+            if operation.instance is not None:
+                call_hook("before_insert" if _is_new(operation.instance) else "before_delete", operation.instance)
+        doomed = {id(one.instance) for one in self._operations}
+        for instance in self._changeable():
+            if "before_update" in instance.__mapper__.hooks and id(instance) not in doomed and _changes(instance):
+                call_hook("before_update", instance)
+
+    def _keep_pending(self, done: Sequence[_Operation | _Insertion]) -> None:
+        """Forget the operations that are written; those asked for since are pending."""
+        written = set(map(id, done))
+        self._operations = [one for one in self._operations if id(one) not in written]
+        self._ahead = None
+
     async def _settle(self, sent: _Unsettled) -> None:
-        """Send a commit again whose answer was lost, under its id: it is applied once, or refused and still pending."""
-        try:
-            results = await self._port.commit(sent.commit)
-        except Exception as error:
-            if isinstance(error, AuthError | DeploymentError) and not isinstance(error, FunctionFailed):
-                raise  # as unsettled as it was
-            self._unsettled = None  # refused, or nothing that could be sent
-            return
+        """Find out what became of a commit whose answer was lost: it was applied, or else it never will be.
+
+        What it was to write is pending still where it was not applied.
+        """
+        sent.withdrawn = True
+        results = await self._port.withdraw(sent.commit)
+        if results is not None:
+            self._take_over(sent, results)
         self._unsettled = None
-        done = set(map(id, sent.operations))
+
+    def _take_over(self, sent: _Unsettled, results: Sequence[Applied]) -> None:
+        """The commit was applied, whatever was asked for since."""
         withdrawn: list[_Operation] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
@@ -383,8 +513,9 @@ class AsyncUnitOfWork(AsyncReading):
                 delete = Delete(write.table, applied.id, missing="skip")
                 withdrawn.append(_Operation(lambda delete=delete: delete, lambda applied, write: None))  # type: ignore[misc]
         self._touched = {key: one for key, one in self._touched.items() if not one._state.deleted}
-        # what is pending now was asked for later, and may be about the same keys
-        self._operations = [*withdrawn, *(one for one in self._operations if id(one) not in done)]
+        self._keep_pending(sent.operations)
+        self._ahead = None
+        self._operations = [*withdrawn, *self._operations]  # those left were asked for later, maybe about the same keys
 
     def _column(self, model: type[Model], name: str) -> Any:
         mapper = mapper_of(model)
@@ -424,8 +555,11 @@ class AsyncUnitOfWork(AsyncReading):
         state.session = self
 
     def _dumped(self, instance: Model) -> dict[str, Value]:
+        return dump(self._valid(instance))
+
+    def _valid(self, instance: Model) -> Model:
         validate(instance)
-        return dump(instance)
+        return instance
 
     def _inserted(self, instance: Model, written: Applied, write: Write) -> None:
         assert isinstance(written, Written)
@@ -436,22 +570,116 @@ class AsyncUnitOfWork(AsyncReading):
         root = model.__mapper__.root.model
         identities = self._identities.get(root)
         if identities is None:
-            identities = self._identities[root] = Instances()
+            identities = self._identities[root] = Instances(root)
+        elif (other := identities.get(written.id)) is not None and other is not instance:
+            self._let_go(other)  # it was upserted over: of one document there is one instance
         identities.put(written.id, instance)
-        if model.__mapper__.key:
-            self._keys[write.table.name, identity_of(key_of(model, document))] = written.id
 
-    def _removed(self, instance: Model) -> Callable[[Applied, Write], None]:
-        def applied(_: Applied, write: Write) -> None:
-            state = instance._state
-            if state.document is not None:
-                instances = self._identities.get(type(instance).__mapper__.root.model)
-                if instances is not None:
-                    instances.discard(state.document["_id"])
-            state.session = None
-            state.deleted = True
+    def _removed(self, instance: Model, applied: Applied, write: Write) -> None:
+        self._let_go(instance)
+        instance._state.deleted = True
 
-        return applied
+    def _let_go(self, instance: Model) -> None:
+        """Forget an instance, which is detached then, and its changes."""
+        state = instance._state
+        instances = self._identities.get(_root(type(instance)))
+        if instances is not None and state.document is not None:
+            id_ = state.document["_id"]
+            assert isinstance(id_, str)
+            if instances.get(id_) is instance:
+                instances.discard(id_)
+        self._touched.pop(id(instance), None)
+        self._watched.discard(instance)
+        state.session = None
+
+    def _updated(self, model: type[Model], identity: Identity, applied: Applied, write: Write) -> None:
+        """Show the instance, if there is one, what was written past it."""
+        instance = self._held(model, identity)
+        if instance is None:
+            return
+        if not applied:
+            self._found_gone(instance)
+            return
+        assert isinstance(write, Patch)
+        document = {**self._document_of(instance), **write.set}
+        for field in write.unset:
+            document.pop(field, None)
+        self._renew(instance, document)
+
+    def _deleted_key(self, model: type[Model], identity: Identity, applied: Applied, write: Write) -> None:
+        instance = self._held(model, identity)
+        if instance is not None:
+            self._removed(instance, applied, write)
+
+    def _doubt(self, table: str) -> None:
+        """Some documents of a table were deleted: `get` is to look again before it answers one that the session holds."""
+        for model, instances in self._identities.items():
+            if self._table(model).name == table:
+                for instance in instances:
+                    instance._state.doubtful = True
+
+    def _found_gone(self, instance: Model) -> None:
+        doomed = any(one.instance is instance for one in self._operations)
+        if not doomed and not _changed_fields(instance):  # else the commit is to say that it is gone
+            self._let_go(instance)
+            instance._state.deleted = True
+
+    def _renew(self, instance: Model, document: Document) -> None:
+        """The instance has this document now. Attributes that were changed stay changed."""
+        changed = _changed_fields(instance)
+        for name, column in instance.__mapper__.columns.items():
+            if column.field not in changed:
+                instance.__dict__.pop(name, None)
+        instance._state.document = document
+        instance._state.doubtful = False
+        call_hook("after_load", instance)
+        self._identities[_root(type(instance))].loaded((instance,))
+
+    # what is ahead
+
+    def _ask(self, operation: _Operation | _Insertion) -> None:
+        self._operations.append(operation)
+        if self._ahead is not None:
+            self._look_ahead(operation)
+
+    def _withdraw(self, instance: Model) -> None:
+        """Nothing is to be done about an instance any more."""
+        self._operations = [one for one in self._operations if one.instance is not instance]
+        self._ahead = None
+
+    def _look_ahead(self, operation: _Operation | _Insertion) -> None:
+        assert self._ahead is not None
+        if operation.gone is not None:
+            self._ahead[operation.gone] = None
+        elif operation.instance is not None and (identity := self._new_identity(operation.instance)) is not None:
+            self._ahead[_root(type(operation.instance)), identity] = operation.instance
+
+    def _pending_at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
+        if not self._operations:
+            return MISSING
+        if self._ahead is None:
+            self._ahead, self._rekeyed = {}, []
+            for operation in self._operations:
+                self._look_ahead(operation)
+        while self._rekeyed:
+            instance = self._rekeyed.pop()
+            if _is_new(instance) and (now := self._new_identity(instance)) is not None:
+                self._ahead[_root(type(instance)), now] = instance
+        found = self._ahead.get((_root(model), identity), MISSING)
+        if isinstance(found, Model) and self._new_identity(found) != identity:
+            return MISSING  # it has another key by now
+        return found
+
+    def _new_identity(self, instance: Model) -> Identity | None:
+        """The primary key that a new instance has at the moment; None while it has none that could be stored."""
+        model = type(instance)
+        try:
+            return identity_of(self._key(model, instance.primary_key).key) if model.__mapper__.key else None
+        except (AttributeError, ValidationError):
+            return None
+
+    def _identity(self, model: type[Model], key: Any) -> tuple[type[Model], Identity]:
+        return _root(model), identity_of(self._key(model, key).key)
 
     def _changeable(self) -> list[Model]:
         """The persistent instances that may differ from their documents.
@@ -513,12 +741,25 @@ class AsyncUnitOfWork(AsyncReading):
         return read.range, read.filter
 
 
-def _form(writes: list[Write]) -> bytes:
+def _form(writes: Sequence[Write]) -> bytes:
     """Writes as bytes, equal if they ask for the same: 1 is 1.0 but not True, as everywhere in Convex."""
     try:
         return canonical(encode_commit(Commit("", writes)))
     except (ConvexORMError, KeyError, RecursionError):  # nothing that could have been sent
         return b""
+
+
+def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """An instance with these attributes and no others."""
+    instance = model.__new__(model)
+    instance.__dict__.update(values, _state=InstanceState())
+    return instance
+
+
+def _root(model: type[Model]) -> type[Model]:
+    """The model of a table's documents of whatever kind."""
+    root: type[Model] = model.__mapper__.root.model
+    return root
 
 
 def _is_new(instance: Model) -> bool:
@@ -565,6 +806,14 @@ def _changes(instance: Model) -> dict[str, tuple[Value | Missing, Value | Missin
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
                 changes[column.field] = (old, owned(new))
     return changes
+
+
+def _changed_fields(instance: Model) -> set[str]:
+    """The fields that differ from the loaded document, those included that hold what cannot be stored."""
+    try:
+        return set(_changes(instance))
+    except ValidationError:
+        return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
 
 
 def _may_be_large(value: Value) -> bool:

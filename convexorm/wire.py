@@ -37,22 +37,30 @@ from convexorm.requests import (
     Written,
     key_length,
 )
-from convexorm.schema import Table
+from convexorm.schema import BUILT_IN_INDEXES, Table
 from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, digest, size_of
 
 __all__ = [
+    "DEPLOY",
     "VERSION",
     "decode_commit",
     "decode_reads",
     "decode_search",
+    "decode_withdraw",
     "decoding",
     "encode_commit",
     "encode_read",
     "encode_reads",
     "encode_search",
+    "encode_withdraw",
 ]
 
-VERSION = 1
+VERSION = 2
+DEPLOY = (
+    "copy this library's functions into the Convex project with `python -m convexorm functions convex`, then deploy them "
+    "with `npx convex deploy`"
+)
+"""What mends a deployment whose functions are of another version."""
 _CHUNK = 4_096
 """Writes in one array of a commit; an array holds at most 8,192 elements."""
 _LARGE = 128
@@ -104,8 +112,15 @@ _FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
 # -- read ----------------------------------------------------------------------------------------------------------
 
 
+def _encode_index(table: Table, index: str) -> Json:
+    """An index, and the fields that this side takes it to have: the deployment refuses one that has others."""
+    if index in BUILT_IN_INDEXES:
+        return {"index": index}
+    return {"index": index, "fields": list(table.declared_fields(index))}
+
+
 def _encode_range(range: Range) -> Json:
-    encoded: Json = {"table": range.table.name, "index": range.index}
+    encoded: Json = {"table": range.table.name, **_encode_index(range.table, range.index)}
     if range.eq:
         encoded["eq"] = _bounds(range.eq)
     for name, bound in (("lower", range.lower), ("upper", range.upper)):
@@ -136,7 +151,7 @@ def encode_read(read: Read) -> Json:
     if read.count:
         encoded["count"] = True
     if read.pack is not None:
-        encoded["pack"] = [read.pack.field]
+        encoded["pack"] = {"field": read.pack.field, "length": read.pack.length}
     if read.digest is not None:
         encoded["digest"] = read.digest
     return encoded
@@ -153,9 +168,7 @@ def decoding() -> Iterator[None]:
     try:
         yield
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise DeploymentError(
-            f"the deployment's answer is not of wire version {VERSION}; deploy the functions again"
-        ) from error
+        raise DeploymentError(f"the deployment's answer is not of wire version {VERSION}; {DEPLOY}") from error
 
 
 @decoding()
@@ -169,7 +182,7 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
     docs, matrix = one["docs"], None
     if not all(isinstance(doc["_id"], str) and "_creationTime" in doc for doc in docs):
         raise ValueError("documents lack what Convex gives each")
-    if one["more"] and read.peek and read.limit and not docs:
+    if one["more"] and read.peek and read.limit and not one["count"]:
         raise ValueError("more documents, behind none")
     following = None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"])
     if following and len(following) != key_length(read.range):
@@ -188,30 +201,28 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
 
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
-    """The documents whose packed field has the right length, without it, and the field of all of them as a matrix."""
-    length = 4 * pack.length
-    kept = [doc for doc in docs if isinstance(doc.get(pack.field), bytes) and len(doc[pack.field]) == length]
-    floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in kept]), dtype="<f4")
-    rows = floats.reshape(len(kept), pack.length).astype(np.float32)
-    return kept, Matrix([doc["_id"] for doc in kept], rows, rounded)
+    """The documents without their packed field, and the field of all of them as a matrix."""
+    floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in docs]), dtype="<f4")
+    rows = floats.reshape(len(docs), pack.length).astype(np.float32)
+    return docs, Matrix([doc["_id"] for doc in docs], rows, rounded)
 
 
 def _results(answer: Value, name: str, expected: int | None) -> list[Any]:
     results = answer.get(name) if isinstance(answer, dict) and answer.get("version") == VERSION else None
     if not isinstance(results, list) or (expected is not None and len(results) != expected):
-        raise DeploymentError(f"the deployment's answer is not of wire version {VERSION}; deploy the functions again")
+        raise DeploymentError(f"the deployment's answer is not of wire version {VERSION}; {DEPLOY}")
     return results
 
 
 # -- commit --------------------------------------------------------------------------------------------------------
 
 
-def _encode_key(key: Key) -> Json:
-    return {"index": key.index, "key": _bounds(key.key)}
+def _encode_key(table: Table, key: Key) -> Json:
+    return {**_encode_index(table, key.index), "key": _bounds(key.key)}
 
 
-def _encode_target(at: Target) -> Json:
-    return _encode_key(at) if isinstance(at, Key) else {"id": at}
+def _encode_target(table: Table, at: Target) -> Json:
+    return _encode_key(table, at) if isinstance(at, Key) else {"id": at}
 
 
 def _encode_expect(expect: Expect) -> Json:
@@ -222,7 +233,7 @@ def _encode_expect(expect: Expect) -> Json:
 
 
 def _encode_guarded(op: str, write: Patch | Replace | Delete, **rest: Any) -> Json:
-    encoded: Json = {"op": op, "table": write.table.name, "at": _encode_target(write.at), **rest}
+    encoded: Json = {"op": op, "table": write.table.name, "at": _encode_target(write.table, write.at), **rest}
     if write.expect:
         encoded["expect"] = _encode_expect(write.expect)
     if write.missing != "fail":
@@ -246,14 +257,14 @@ def _little_endian(array: np.ndarray[Any, Any]) -> bytes:
 def _encode_insert(write: Insert) -> Json:
     encoded = _with_packed({"op": "insert", "table": write.table.name}, write.table, "doc", write.doc)
     if write.unique is not None:
-        encoded["unique"] = _encode_key(write.unique)
+        encoded["unique"] = _encode_key(write.table, write.unique)
     if write.returning:
         encoded["returning"] = True
     return encoded
 
 
 def _encode_upsert(write: Upsert) -> Json:
-    encoded: Json = {"op": "upsert", "table": write.table.name, "at": _encode_key(write.at)}
+    encoded: Json = {"op": "upsert", "table": write.table.name, "at": _encode_key(write.table, write.at)}
     _with_packed(encoded, write.table, "doc", write.doc)
     if write.keep:
         encoded["keep"] = list(write.keep)
@@ -267,7 +278,7 @@ def _encode_patch(write: Patch) -> Json:
     if write.unset:
         encoded["unset"] = list(write.unset)
     if write.unique is not None:
-        encoded["unique"] = _encode_key(write.unique)
+        encoded["unique"] = _encode_key(write.table, write.unique)
     return _with_packed(encoded, write.table, "set", write.set)
 
 
@@ -295,6 +306,21 @@ def encode_commit(commit: Commit) -> Json:
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
     return {"version": VERSION, "commitId": commit.id, "writes": chunks}
+
+
+def encode_withdraw(commit: Commit) -> Json:
+    """The arguments of `commit` that withdraw it."""
+    return {"version": VERSION, "commitId": commit.id, "withdraw": True}
+
+
+@decoding()
+def decode_withdraw(answer: Value, writes: Sequence[Write]) -> list[Applied] | None:
+    """What `commit` has answered to a withdrawal of `writes`: None if they were withdrawn, else what was applied before.
+    Raises DeploymentError, likewise.
+    """
+    if isinstance(answer, dict) and answer.get("version") == VERSION and answer.get("withdrawn") is True:
+        return None
+    return decode_commit(answer, writes)
 
 
 @decoding()
@@ -332,10 +358,13 @@ def _decode_applied(one: Any) -> Applied:
 
 def encode_search(search: Search) -> Json:
     """The arguments of `search`."""
+    index = search.table.vector_index(search.index)
     encoded: Json = {
         "version": VERSION,
         "table": search.table.name,
         "index": search.index,
+        "field": index.field,
+        "dimensions": index.dimensions,
         "vector": np.asarray(search.vector, dtype="<f8").tobytes(),
         "limit": search.limit,
     }

@@ -12,6 +12,7 @@ import inspect
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -66,7 +67,7 @@ class Host:
 
 def node() -> str:
     """The path of Node; without one the test is skipped."""
-    installed = ROOT / ".venv" / "bin" / "node"
+    installed = Path(sys.executable).with_name("node")
     program = str(installed) if installed.exists() else shutil.which("node")
     if program is None:
         pytest.skip("Node is not installed; `make` installs it")

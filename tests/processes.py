@@ -16,7 +16,7 @@ __all__ = ["run_processes"]
 def run_processes(deployment: Deployment, work: Callable[..., None], *arguments: Any, processes: int) -> None:
     """Run `work(deployment, number, *arguments)` in so many processes at once, each with a deployment of its own."""
     assert isinstance(deployment, EmbeddedDeployment)
-    url = f"sqlite:///{deployment._engine.path}"
+    url = f"sqlite:///{deployment.path}"
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         for done in [pool.submit(_run, url, work, number, arguments) for number in range(processes)]:
             done.result()

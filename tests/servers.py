@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import attrs
 
-__all__ = ["Answer", "Server", "refusal", "serve", "success"]
+__all__ = ["Answer", "Server", "received", "refusal", "scripted", "serve", "success"]
 
 
 @attrs.frozen
@@ -27,6 +29,7 @@ class Answer:
     type: str = "application/json"
     length: int | None = None
     pause: float = 0.0
+    encoding: str | None = None
 
 
 Handler = Callable[[dict[str, Any]], Answer | None]
@@ -37,6 +40,8 @@ Handler = Callable[[dict[str, Any]], Answer | None]
 class Server:
     url: str
     calls: list[tuple[str, dict[str, str], bytes]] = attrs.field(factory=list)
+    peers: list[int] = attrs.field(factory=list)
+    """The port of the client, for each call: a connection has one."""
 
     @property
     def bodies(self) -> list[bytes]:
@@ -59,16 +64,20 @@ def serve(handle: Handler) -> Iterator[Server]:
 
     class Requests(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # head and body are two writes
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             server.calls.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            server.peers.append(self.client_address[1])
             answer = handle(json.loads(body))
             if answer is None:
                 self.close_connection = True
                 return
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.type)
+            if answer.encoding is not None:
+                self.send_header("Content-Encoding", answer.encoding)
             self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
             self.end_headers()
             parts = (answer.body[at : at + 1] for at in range(len(answer.body))) if answer.pause else (answer.body,)
@@ -82,6 +91,7 @@ def serve(handle: Handler) -> Iterator[Server]:
 
     class Listener(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 128  # of those who connect at once, none waits for a second attempt
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """Clients that go away are part of the tests."""
@@ -96,3 +106,65 @@ def serve(handle: Handler) -> Iterator[Server]:
         listener.shutdown()
         listener.server_close()
         thread.join()
+
+
+Script = Callable[[socket.socket, threading.Event], None]
+"""What a server does with one connection, until the event says that the test is over."""
+
+
+@contextmanager
+def scripted(script: Script, *, tls: ssl.SSLContext | None = None, window: int | None = None) -> Iterator[str]:
+    """The URL of a server that says and does as the script, on a thread for each connection.
+
+    `window` is the bytes that the system takes in for it before it reads.
+    """
+    over = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    if window is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    listener.settimeout(0.05)
+
+    def play(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(20)
+            if tls is None:
+                script(connection, over)
+            else:
+                with tls.wrap_socket(connection, server_side=True) as secure:
+                    script(secure, over)
+
+    def accept() -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                connection, _ = listener.accept()
+                player = threading.Thread(target=play, args=(connection,))
+                player.start()
+                players.append(player)
+
+    players: list[threading.Thread] = []
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield f"http{'' if tls is None else 's'}://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        over.set()
+        accepting.join()
+        listener.close()
+        for player in players:
+            player.join()
+
+
+def received(connection: socket.socket) -> tuple[bytes, bytes]:
+    """The head and the body of one call."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(65536) or _gone()
+    head, _, body = data.partition(b"\r\n\r\n")
+    lengths = [line.split(b":")[1] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
+    while lengths and len(body) < int(lengths[0]):
+        body += connection.recv(65536) or _gone()
+    return head, body
+
+
+def _gone() -> bytes:
+    raise ConnectionResetError

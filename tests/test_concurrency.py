@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from convexorm import AsyncSession, Deployment, DeploymentError, Index, Mapped, Model, Session, connect
-from convexorm.deployments.embedded import engine
+from convexorm.deployments.embedded import connections
 from tests.conftest import Host
 from tests.models import Counter, Note
 from tests.processes import run_processes
@@ -229,7 +229,7 @@ async def test_the_event_loop_goes_on_while_sqlite_waits_for_a_lock(tmp_path: Pa
 def test_a_lock_that_is_never_given_back_is_a_deployment_error_and_the_commit_can_be_sent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT", 0.05)
     with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment, Session(deployment) as session:
         session.add(Note(id="a"))
         session.commit()

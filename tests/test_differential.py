@@ -1,22 +1,25 @@
-"""Random commits and reads, sent to the embedded deployment and to the TypeScript: both must answer the same.
+"""Random commits, reads and searches, sent to the embedded deployment and to the TypeScript: both must answer the same.
 
-`CONVEXORM_EXAMPLES` sets how many histories are tried. The default ones are always the same, others are drawn anew.
+`CONVEXORM_EXAMPLES` sets how many histories are tried, `CONVEXORM_SEED` which. A test that fails prints its seed. Without
+one the default number of histories is always the same, another is drawn anew.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
-from convexorm import ConvexORMError, Deployment, StaleDataError, connect
+from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, connect
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.faces import finish
 from convexorm.requests import (
@@ -30,10 +33,14 @@ from convexorm.requests import (
     Insert,
     Key,
     KeyValue,
+    Matrix,
+    Pack,
     Patch,
     Range,
     Read,
+    ReadResult,
     Replace,
+    Search,
     Target,
     Upsert,
     Write,
@@ -41,18 +48,18 @@ from convexorm.requests import (
 )
 from convexorm.values import MISSING, ConvexInt64, Missing, Value, canonical, reach, same
 from tests.conftest import Host
-from tests.models import Anything
+from tests.models import Anything, Chunk
 
 T = TypeVar("T")
 TABLE = Anything.__mapper__.table
 DEFAULT_EXAMPLES = 150
 EXAMPLES = int(os.environ.get("CONVEXORM_EXAMPLES", DEFAULT_EXAMPLES))
+SEED = int(os.environ.get("CONVEXORM_SEED", 1 if EXAMPLES == DEFAULT_EXAMPLES else random.randrange(2**32)))
 PROFILE = settings(
     max_examples=EXAMPLES,
-    derandomize=EXAMPLES == DEFAULT_EXAMPLES,
     database=None,
     deadline=None,
-    phases=[Phase.generate, Phase.shrink] if EXAMPLES == DEFAULT_EXAMPLES else list(Phase),
+    phases=[Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 
@@ -83,7 +90,7 @@ class Current:
 STORED: list[Any] = [
     *(MISSING, None, ConvexInt64(-1), ConvexInt64(0), ConvexInt64(2**40), -1.5, -0.0, 0.0, 1.0, math.inf),
     *(False, True, "", "a", "a\0", "b", '{"x":1}', '[{"x":null}]', b"", b"\0\xff"),
-    *([], [1.0], [[]], {}, {"x": 1.0}, {"x": {"y": "a"}}),
+    *([], [1.0], [0.1], [1.0, -0.0], [1e300, 2.0], [[]], {}, {"x": 1.0}, {"x": {"y": "a"}}),
 ]
 values = st.sampled_from(STORED)
 present = values.filter(lambda value: value is not MISSING)
@@ -142,17 +149,31 @@ def ranges(draw: st.DrawFn) -> Range:
     return Range(TABLE, index, eq, draw(edge), draw(edge))
 
 
-reads = st.builds(
-    Read,
-    ranges(),
-    order=st.sampled_from(["asc", "desc"]),
-    after=st.none() | st.just(()) | numbers.map(Behind),
-    filter=st.none() | filters,
-    skip=st.sampled_from([0, 0, 0, 1, 2, 9]),
-    limit=st.sampled_from([None, None, 0, 1, 2, 5]),
-    peek=st.booleans(),
-    count=st.booleans(),
+packs = st.builds(Pack, st.sampled_from(["a", "b"]), st.sampled_from([0, 1, 2]))
+afters: st.SearchStrategy[Any] = st.none() | st.none() | st.just(()) | numbers.map(Behind)
+kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(  # of answers
+    st.fixed_dictionaries({"peek": st.booleans()}),
+    st.fixed_dictionaries({"peek": st.booleans(), "count": st.just(True)}),
+    st.fixed_dictionaries({"pack": packs}),
+    st.fixed_dictionaries({"digest": st.sampled_from(["each", "all"])}),
 )
+
+
+@st.composite
+def any_reads(draw: st.DrawFn) -> Read:
+    whole = Range(TABLE, "by_creation_time")
+    return Read(
+        draw(ranges() | st.just(whole)),
+        order=draw(st.sampled_from(["asc", "desc"])),
+        after=draw(afters),
+        filter=draw(st.none() | filters),
+        skip=draw(st.sampled_from([0, 0, 0, 1, 2, 9])),
+        limit=draw(st.sampled_from([None, None, 0, 1, 1, 2, 5])),
+        **draw(kinds),
+    )
+
+
+reads = any_reads()
 expectations = st.dictionaries(st.sampled_from(["a", "b", "key", "text"]), st.just(Current()) | values, max_size=2)
 missing: st.SearchStrategy[Any] = st.sampled_from(["fail", "skip", "skip"])
 
@@ -182,6 +203,8 @@ writes = st.one_of(
     st.builds(Delete, st.just(TABLE), targets, expectations, missing),
     st.builds(DeleteRange, ranges(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
 )
+beginnings = st.lists(st.builds(Insert, st.just(TABLE), documents), min_size=2, max_size=8)
+"""Documents that are there before a history, so that there is something to read."""
 histories = st.lists(
     st.lists(writes, min_size=1, max_size=4) | st.lists(reads, min_size=1, max_size=6).map(tuple), min_size=2, max_size=8
 )
@@ -197,6 +220,7 @@ class Side:
         self.deployment = deployment
         self.seen: list[Document] = []
         self.state: list[Document] = []
+        self.digests: dict[tuple[str, object], object] = {}
 
     def look(self) -> list[dict[str, Value]]:
         """The documents there are, and the new ones among them remembered."""
@@ -274,9 +298,12 @@ class Side:
     # and back
 
     def named(self, document: Document) -> dict[str, Value]:
-        number = next(n for n, one in enumerate(self.seen) if one["_id"] == document["_id"])
+        number = self.number(document["_id"])
         assert document["_creationTime"] == self.seen[number]["_creationTime"]
         return {**document, "_id": number, "_creationTime": number}
+
+    def number(self, id_: Value) -> int:
+        return next(n for n, one in enumerate(self.seen) if one["_id"] == id_)
 
     def applied(self, write: Write, applied: Applied) -> object:
         if isinstance(applied, DeletedRange):
@@ -292,11 +319,36 @@ class Side:
     # requests
 
     def ask(self, reads: Sequence[Read]) -> list[object]:
-        results = finish(self.deployment.blocking.read([self.read(read) for read in reads]))
+        mine = [self.read(read) for read in reads]
+        results = finish(self.deployment.blocking.read(mine))
+        again = finish(self.deployment.blocking.read(mine))
+        for result, same_result in zip(results, again, strict=True):
+            assert result.digests == same_result.digests, "digests of what has not changed"
+            self.remember(result)
         return [
-            ([self.named(one) for one in result.docs], result.count, result.skipped, result.more, result.next)
-            for result in results
+            (
+                [self.named(one) for one in result.docs],
+                # what is packed or digested is not counted
+                (result.count, result.skipped) if read.pack is None and read.digest is None else None,
+                *(result.more, result.next),
+                self.rows(result.matrix),
+                [self.number(id_) if id_ else "" for id_ in result.digests],
+            )
+            for read, result in zip(mine, results, strict=True)
         ]
+
+    def remember(self, result: ReadResult) -> None:
+        """Digests of documents tell their versions apart."""
+        for id_, digest in result.digests.items():
+            if id_:
+                document = canonical(dict(next(one for one in self.state if one["_id"] == id_)))
+                assert self.digests.setdefault((id_, digest), document) == document, "another version, the same digest"
+                assert self.digests.setdefault((id_, document), digest) == digest, "the same version, another digest"
+
+    def rows(self, matrix: Matrix | None) -> object:
+        if matrix is None:
+            return None
+        return [self.number(id_) for id_ in matrix.ids], matrix.rows.shape, matrix.rows.tobytes().hex(), matrix.rounded
 
     def commit(self, writes: Sequence[Write]) -> list[object]:
         mine = [self.write(write) for write in writes]
@@ -337,14 +389,76 @@ def sides(models_host: Host) -> Iterator[tuple[Deployment, Deployment]]:
 
 
 @PROFILE
-@given(history=histories)
-def test_both_deployments_answer_the_same(sides: tuple[Deployment, Deployment], history: list[Any]) -> None:
+@seed(SEED)
+@given(beginning=beginnings, history=histories)
+def test_both_deployments_answer_the_same(
+    sides: tuple[Deployment, Deployment], beginning: list[Write], history: list[Any]
+) -> None:
+    note(f"CONVEXORM_SEED={SEED}")
     embedded, convex = (Side(deployment) for deployment in sides)
     for side in (embedded, convex):
         side.commit([DeleteRange(Range(TABLE, "by_creation_time"))])
         side.seen = []
+        side.commit(beginning)
     for requests in history:
         mine, theirs = (side.answer(requests) for side in (embedded, convex))
         if isinstance(requests, list):
             assert equal(embedded.look(), convex.look()), "the documents differ"
         assert equal(mine, theirs), (mine, theirs)
+
+
+# -- searches: vectors of any length and direction ------------------------------------------------------------------
+
+CHUNKS = Chunk.__mapper__.table
+components = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.0, 1e-40, 3e38])
+lengths = st.sampled_from([0.0, 1e-300, 5e-324, 1.0, 1e300, -1.7e308])
+vectors = st.lists(components, min_size=3, max_size=3)
+chunks = st.lists(
+    st.tuples(st.sampled_from(["x", "y"]), vectors | st.none() | st.just([1.0, 0.0, 4e38]) | st.just([math.nan] * 3)),
+    max_size=8,
+)
+searches = st.tuples(
+    st.tuples(components, components, lengths), st.integers(1, 9), st.sampled_from([(), ("x",), ("y", "x"), ("z",)])
+)
+
+
+def cosine(left: Sequence[float], right: Sequence[float]) -> float:
+    """By exact fractions; 0 where one has no direction."""
+    a, b = ([Fraction(number) for number in vector] for vector in (left, right))
+    squares = sum(one * one for one in a) * sum(one * one for one in b)
+    if not squares:
+        return 0.0
+    product = sum(x * y for x, y in zip(a, b, strict=True))
+    return math.copysign(math.sqrt(product * product / squares), 1 if product > 0 else -1)  # a fraction from 0 to 1
+
+
+@PROFILE
+@seed(SEED)
+@given(rows=chunks, asked=st.lists(searches, min_size=1, max_size=4))
+def test_both_deployments_find_the_same(sides: tuple[Deployment, Deployment], rows: list[Any], asked: list[Any]) -> None:
+    note(f"CONVEXORM_SEED={SEED}")
+    stored: list[list[tuple[str, list[float]]]] = []
+    for deployment in sides:
+        port = deployment.blocking
+        finish(port.commit(Commit(uuid4().hex, [DeleteRange(Range(CHUNKS, "by_creation_time"))])))
+        stored.append([])
+        for kind, vector in rows:
+            embedding: dict[str, Any] = {} if vector is None else {"embedding": vector}
+            document: Document = {"text": "", "kind": kind, **embedding}
+            try:
+                finish(port.commit(Commit(uuid4().hex, [Insert(CHUNKS, document)])))
+            except ValidationError:
+                continue
+            if vector is not None:
+                stored[-1].append((kind, vector))
+        for query, limit, kinds in asked:
+            search = Search(CHUNKS, "by_embedding", query, limit, tuple(("kind", kind) for kind in kinds))
+            hits = finish(port.search(search))
+            best = sorted(
+                (cosine(query, vector) for kind, vector in stored[-1] if not kinds or kind in kinds), reverse=True
+            )
+            assert [score for score, _ in hits] == pytest.approx(best[:limit], abs=1e-12)
+            for score, found in hits:
+                assert score == pytest.approx(cosine(query, found["embedding"]), abs=1e-12)
+                assert not kinds or found["kind"] in kinds
+    assert stored[0] == stored[1]

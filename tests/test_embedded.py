@@ -66,8 +66,10 @@ def test_a_sqlite_url_has_three_slashes_and_then_the_path(tmp_path: Path, monkey
     connect(f"sqlite:///{quote(str(tmp_path / 'with space.db'))}").close()
     assert (tmp_path / "relative.db").exists()
     assert (tmp_path / "with space.db").exists()
-    connect(f"sqlite:///{tmp_path / 'a?b#c.db'}").close()
-    assert (tmp_path / "a?b#c.db").exists()
+    for name in ("a%3Fb#c%2525.db", "a%3Fb%23c%2525.db"):
+        connect(f"sqlite:///{tmp_path / name}").close()
+        assert (tmp_path / "a?b#c%25.db").exists()
+        (tmp_path / "a?b#c%25.db").unlink()
     assert not (tmp_path / "a").exists()
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from convexorm import Deployment, DeploymentError, Session, connect
+from convexorm import Deployment, DeploymentError, InvalidRequestError, Session, connect
 from convexorm.session import AsyncSession
 from tests.conftest import Host
-from tests.models import Note
+from tests.models import Note, Task
 from tests.test_conformance import Lossy
 
 
@@ -113,3 +120,85 @@ def test_any_history_ends_as_it_was_asked_for(seed: int) -> None:
     }
     session.add(Note(id=uuid4().hex))
     session.commit()
+
+
+@pytest.mark.parametrize("clock", ["time", "monotonic"])
+@pytest.mark.parametrize("changed", [False, True], ids=["as it was", "with more"])
+def test_what_was_sent_too_long_ago_is_not_sent_again(monkeypatch: pytest.MonkeyPatch, clock: str, changed: bool) -> None:
+    with connect("memory:") as deployment:
+        session, port = lossy_session(deployment)
+        session.add(Task(text="once", owner_id="u"))
+        lose(session, port, applied=True)
+        later = getattr(time, clock)() + 3_001
+        monkeypatch.setattr(f"convexorm.moments.time.{clock}", lambda: later)
+        if changed:
+            session.add(Task(text="more", owner_id="u"))
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError, match="50 minutes"):
+                session.commit()
+        assert len(port.sent) == 1
+        session.rollback()
+        session.add(Task(text="after", owner_id="u"))
+        session.commit()
+        assert sorted(one.text for one in session.all(Task.query().full_scan())) == ["after", "once"]
+
+
+def interrupted(run: Callable[[], object], at: int) -> bool:
+    """Run with a KeyboardInterrupt at the line number `at` that sessions go through; whether it got there."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if not frame.f_code.co_filename.endswith(("unit_of_work.py", "turns.py", "session.py", "faces.py")):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == at:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_line_of_a_commit_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    for at in count(1):
+        with connect(f"sqlite:///{tmp_path / 'interrupts.db'}") as deployment, Session(deployment) as session:
+            session.delete_all(Note.query().full_scan())
+            session.delete_all(Task.query().full_scan())
+            changed, gone, new = Note(id="changed", tags=["a"]), Note(id="gone"), Task(text="new", owner_id="u")
+            session.add_all([changed, gone])
+            session.commit()
+            changed.title = "changed"
+            changed.tags.append("b")
+            session.add(new)
+            session.delete(gone)
+            reached = interrupted(session.commit, at)
+            session.add(Task(text="later", owner_id="u"))
+            changed.body = "later"
+            session.commit()
+            assert (session.new, session.dirty, session.deleted) == ([], [], [])
+            with Session(deployment) as other:
+                notes = other.all(Note.query().full_scan())
+                assert [(one.id, one.title, one.tags, one.body) for one in notes] == [
+                    ("changed", "changed", ["a", "b"], "later")
+                ], at
+                assert sorted(one.text for one in other.all(Task.query().full_scan())) == ["later", "new"], at
+            changed.tags.append("c")
+            new.text = "newer"
+            session.commit()
+            with Session(deployment) as other:
+                assert other.get_one(Note, "changed").tags == ["a", "b", "c"], at
+                assert sorted(one.text for one in other.all(Task.query().full_scan())) == ["later", "newer"], at
+        if not reached:
+            break
+    assert at > 100

@@ -196,7 +196,7 @@ def test_a_constructor_names_what_is_unknown_or_missing(values: dict[str, Any], 
     assert (refused.value.table, refused.value.field) == ("tasks", bad)
 
 
-def test_validators_run_in_the_constructor_and_before_a_commit() -> None:
+def test_validators_run_in_the_constructor_at_an_attribute_and_before_a_commit() -> None:
     class Rated(Model, table="rated"):
         stars: Mapped[int] = field(validator=attrs.validators.le(5))
 
@@ -212,7 +212,11 @@ def test_validators_run_in_the_constructor_and_before_a_commit() -> None:
         rated = Rated(stars=5)
         session.add(rated)
         session.commit()
-        rated.stars = 6
+        with pytest.raises(ValidationError, match="stars"):
+            rated.stars = 6
+        assert rated.stars == 5
+        rated.__dict__["stars"] = 6  # past the attribute
+        session._core.touched(rated)
         with pytest.raises(ValidationError, match="stars"):
             session.commit()
         assert session.count(Rated.query().full_scan()) == 1

@@ -29,7 +29,7 @@ def test_mypy_infers_exact_types(tmp_path: Path) -> None:
 
 def test_pyright_infers_exact_types() -> None:
     pytest.importorskip("pyright")
-    node = ROOT / ".venv" / "bin"
+    node = Path(sys.executable).parent
     done = subprocess.run(
         [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(FILES)],
         cwd=ROOT,

@@ -6,16 +6,28 @@
  */
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 import type { GenericValidator } from "convex/values";
-import { unknownIndex, unknownTable } from "./errors";
+import { otherIndex, unknownIndex, unknownTable } from "./errors";
 
 const BUILT_IN: [string, string[]][] = [
   ["by_creation_time", ["_creationTime", "_id"]],
   ["by_id", ["_id"]],
 ];
 
+/** A native vector index, as a schema declares it. */
+export interface VectorIndex {
+  indexDescriptor: string;
+  vectorField: string;
+  dimensions: number;
+  filterFields: string[];
+}
+
+/** The indexes of a table that convex/server's types keep to themselves. */
+type Declared = { vectorIndexes: VectorIndex[] };
+
 export class Catalog {
   readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
   readonly #validators: ReadonlyMap<string, GenericValidator>;
+  readonly #vectorIndexes: ReadonlyMap<string, readonly VectorIndex[]>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
     this.#tables = new Map(
@@ -33,6 +45,12 @@ export class Catalog {
         definition.validator,
       ]),
     );
+    this.#vectorIndexes = new Map(
+      Object.entries(schema.tables).map(([table, definition]) => [
+        table,
+        (definition as unknown as Declared).vectorIndexes,
+      ]),
+    );
   }
 
   requireTable(table: string): void {
@@ -45,6 +63,30 @@ export class Catalog {
     const fields = this.#tables.get(table)?.get(index);
     if (fields === undefined) throw unknownIndex(table, index);
     return fields;
+  }
+
+  /**
+   * Throws unless an index is what a request takes it for: `assumed` are its declared fields, in order; a built-in index has none.
+   * Unless the two agree, a range of the index means other documents than the caller has in mind.
+   */
+  requireAssumed(table: string, index: string, assumed: readonly string[] = []): void {
+    const fields = this.fields(table, index);
+    const declared = BUILT_IN.some(([name]) => name === index) ? [] : fields.slice(0, -2);
+    if (assumed.length !== declared.length || assumed.some((field, place) => field !== declared[place])) {
+      throw otherIndex(table, index, [...assumed], declared);
+    }
+  }
+
+  /** The vector index of this name. */
+  vectorIndex(table: string, index: string): VectorIndex {
+    const found = this.vectorIndexes(table).find(({ indexDescriptor }) => indexDescriptor === index);
+    if (found === undefined) throw unknownIndex(table, index);
+    return found;
+  }
+
+  vectorIndexes(table: string): readonly VectorIndex[] {
+    this.requireTable(table);
+    return this.#vectorIndexes.get(table) ?? [];
   }
 
   /** All indexes of a table, by name, with all their fields in order. */

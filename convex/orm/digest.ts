@@ -11,6 +11,9 @@ import type { Document } from "./protocol";
 /** Hexadecimal characters of one document's digest: 64 bits, to tell versions of one document apart. */
 const LENGTH = 16;
 
+/** Stands in the canonical form for an array of numbers; no field of a document has such a name. */
+const NUMBERS = "$numbers";
+
 /** The digest of each document, by id. */
 export async function digestEach(documents: Document[]): Promise<[string, string][]> {
   return await Promise.all(
@@ -31,8 +34,8 @@ async function digestOf(document: Document): Promise<string> {
   for (const name of Object.keys(document).sort()) {
     const value = document[name];
     if (value === undefined) continue;
+    rest[name] = isNumbers(value) ? { [NUMBERS]: value.length } : value;
     if (isNumbers(value)) parts.push(new Uint8Array(Float64Array.from(value).buffer));
-    else rest[name] = value;
   }
   return hex(new Uint8Array(await sha256([canonical(rest), ...parts]))).slice(0, LENGTH);
 }

@@ -5,6 +5,7 @@
  * everywhere a document can be written.
  */
 import { getDocumentSize, type Value } from "convex/values";
+import type { VectorIndex } from "./catalog";
 import * as limits from "./limits";
 import type { Fields } from "./protocol";
 
@@ -20,6 +21,16 @@ export function shapeFlawOf(fields: Fields): string | null {
   const system = Object.keys(fields).find((name) => name.startsWith("_"));
   if (system !== undefined) return "a field name starts with an underscore, which Convex keeps for itself";
   return flawIn(fields, 0);
+}
+
+/** Why a vector index could not find a document by its vector, or null if it can. */
+export function vectorFlawOf(fields: Fields, indexes: readonly VectorIndex[]): string | null {
+  const isBeyond = (number: Value) => typeof number === "number" && !(Math.abs(number) <= limits.VECTOR_NUMBER);
+  const unfit = indexes.find(({ vectorField }) => {
+    const vector = Object.hasOwn(fields, vectorField) ? fields[vectorField] : undefined;
+    return Array.isArray(vector) && vector.some(isBeyond);
+  });
+  return unfit === undefined ? null : `field "${unfit.vectorField}" holds numbers that no vector index can, beyond float32`;
 }
 
 /** Sizes count the bytes Convex adds for `_id` and `_creationTime`. */

@@ -11,8 +11,10 @@ export type Code =
   | "Invalid"
   | "UnknownTable"
   | "UnknownIndex"
+  | "OtherIndex"
   | "BadRange"
   | "Stale"
+  | "Withdrawn"
   | "RangeTooLarge"
   | "Limit"
   | "BadDocument";
@@ -24,7 +26,12 @@ function refusal(code: Code, message: string, data: Record<string, Value> = {}):
 }
 
 export const otherVersion = (): Refusal =>
-  refusal("Version", `This deployment speaks version ${VERSION} of the wire.`, { supported: VERSION });
+  refusal(
+    "Version",
+    `These functions speak version ${VERSION} of the wire, the request another. Update the library, or copy its functions with ` +
+      "`python -m convexorm functions convex` and deploy them with `npx convex deploy`.",
+    { supported: VERSION },
+  );
 
 export const invalid = (at: string, expected: string): Refusal => refusal("Invalid", `${at} must be ${expected}.`);
 
@@ -33,6 +40,16 @@ export const unknownTable = (table: string): Refusal =>
 
 export const unknownIndex = (table: string, index: string): Refusal =>
   refusal("UnknownIndex", `Table "${table}" has no index "${index}".`, { table, index });
+
+/** An index of this name is deployed, but is not what the request takes it for. */
+export const otherIndex = (table: string, index: string, assumed: string[], deployed: string[]): Refusal =>
+  refusal(
+    "OtherIndex",
+    `Index "${index}" of table "${table}" is deployed on ${listed(deployed)}, the request assumes ${listed(assumed)}.`,
+    { table, index, assumed, deployed },
+  );
+
+const listed = (words: string[]): string => `[${words.join(", ")}]`;
 
 export const badRange = (table: string, index: string, why: string): Refusal =>
   refusal("BadRange", `Index "${index}" of table "${table}": ${why}.`, { table, index });
@@ -47,6 +64,9 @@ export function stale(write: number, table: string, staleness: Staleness): Refus
   }[staleness.reason];
   return refusal("Stale", `Write ${write} on table "${table}": ${what}.`, { write, table, ...staleness });
 }
+
+export const withdrawn = (): Refusal =>
+  refusal("Withdrawn", "This commit has been withdrawn; nothing of it is written.");
 
 export const rangeTooLarge = (write: number, table: string): Refusal =>
   refusal("RangeTooLarge", `Write ${write}: the range in table "${table}" is too large to delete in one commit.`, {

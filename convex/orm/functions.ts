@@ -13,6 +13,7 @@ import {
 import { Catalog } from "./catalog";
 import { readerOf, writerOf } from "./database";
 import { Ledger } from "./ledger";
+import { withdrawn } from "./errors";
 import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
 import { parseCommit, parseReads, parseSearch, type Applied, type Result } from "./protocol";
@@ -31,6 +32,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       const reads = parseReads(request);
       const meter = new ReadMeter();
       const results: Result[] = [];
+      for (const each of reads) catalog.requireAssumed(each.table, each.index, each.fields);
       for (const each of reads) results.push(await answer(readerOf(db), catalog, meter, each));
       return { version: VERSION, results };
     },
@@ -42,7 +44,12 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       const meter = new CommitMeter();
       const ledger = new Ledger(writerOf(db), catalog, meter);
       const before = await ledger.recall(commitId);
-      if (before !== null) return { version: VERSION, results: before };
+      if (writes === undefined) {
+        if (before === undefined) await ledger.record(commitId, null);
+        return before ? { version: VERSION, results: before } : { version: VERSION, withdrawn: true };
+      }
+      if (before === null) throw withdrawn();
+      if (before !== undefined) return { version: VERSION, results: before };
 
       const under = new Commit(new Transaction(writerOf(db), catalog, meter));
       const results: Applied[][] = [];

@@ -1,5 +1,6 @@
 /**
- * The ledger makes a commit that is sent again safe: it keeps the answer of every commit under its id, for an hour.
+ * The ledger makes a commit that is sent again safe: it keeps the answer of every commit under its id, for an hour. A commit that is
+ * withdrawn before it has been applied has an entry without an answer, so that a late copy of it is known.
  *
  * The entry is written in the same mutation as the writes, so there is one exactly when they were applied. Every commit removes a few
  * entries that are too old, so the table stays small without a job of its own.
@@ -23,17 +24,18 @@ export class Ledger {
     readonly meter: CommitMeter,
   ) {}
 
-  /** The answer a commit was given before, or null if it is new. */
-  async recall(commitId: string): Promise<Applied[][] | null> {
+  /** The answer a commit was given before, null if it was withdrawn, undefined if it is new. */
+  async recall(commitId: string): Promise<Applied[][] | null | undefined> {
     const fields = this.catalog.fields(LEDGER_TABLE, LEDGER_INDEX);
     this.meter.charge({ indexRanges: 1 });
     for await (const entry of scan(this.db, LEDGER_TABLE, LEDGER_INDEX, fields, { eq: [[commitId]] }, "asc")) {
-      return JSON.parse(entry["answer"] as string) as Applied[][];
+      return JSON.parse(entry["answer"] as string) as Applied[][] | null;
     }
-    return null;
+    return undefined;
   }
 
-  async record(commitId: string, answer: Applied[][]): Promise<void> {
+  /** Keeps the answer of a commit, or null for one that is withdrawn. */
+  async record(commitId: string, answer: Applied[][] | null): Promise<void> {
     const entry: Fields = { commitId, answer: JSON.stringify(answer) };
     this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(entry) });
     await this.db.insert(LEDGER_TABLE, entry);

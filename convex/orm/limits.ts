@@ -8,7 +8,7 @@
 const MiB = 1 << 20;
 
 /** The version of the wire these functions speak. */
-export const VERSION = 1;
+export const VERSION = 2;
 
 // Convex: one document.
 export const DOCUMENT_BYTES = MiB;
@@ -56,3 +56,6 @@ export const LEDGER_REMOVALS = 4;
 export const SEARCH_RESULTS = 256;
 export const SEARCH_CLAUSES = 64;
 export const VECTOR_DIMENSIONS = { least: 2, most: 4_096 };
+
+// Convex: a vector index holds float32; a number beyond it would have no distance to anything.
+export const VECTOR_NUMBER = 3.4028234663852886e38;

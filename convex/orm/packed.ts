@@ -3,7 +3,7 @@
  */
 import type { Value } from "convex/values";
 import { invalid } from "./errors";
-import type { Document, Fields } from "./protocol";
+import type { Document, Fields, Pack } from "./protocol";
 
 /** Bytes of one number: 4 for float32, 8 for float64. */
 export type Width = 4 | 8;
@@ -22,18 +22,18 @@ export function unpacked(fields: Fields, packed: Record<string, Width> | undefin
   return arrays.length === 0 ? fields : { ...fields, ...Object.fromEntries(arrays) };
 }
 
-/** Documents with their arrays of numbers in some fields as float32; says whether a number lost precision by it. */
-export function withPacked(documents: Document[], names: string[]): { docs: Document[]; rounded: boolean } {
+/**
+ * The documents whose field is an array of so many numbers, with it as float32; says whether a number lost precision by it. Others
+ * are left out.
+ */
+export function withPacked(documents: Document[], { field, length }: Pack): { docs: Document[]; rounded: boolean } {
   let rounded = false;
-  const docs = documents.map((document) => {
-    const arrays = names.flatMap((name): [string, Value][] => {
-      const numbers = Object.hasOwn(document, name) ? document[name] : undefined;
-      if (!isNumbers(numbers)) return [];
-      const floats = Float32Array.from(numbers);
-      rounded ||= numbers.some((number, position) => !Object.is(number, floats[position]));
-      return [[name, floats.buffer]];
-    });
-    return { ...document, ...Object.fromEntries(arrays) };
+  const docs = documents.flatMap((document): Document[] => {
+    const numbers = Object.hasOwn(document, field) ? document[field] : undefined;
+    if (!isNumbers(numbers) || numbers.length !== length) return [];
+    const floats = Float32Array.from(numbers);
+    rounded ||= numbers.some((number, position) => !Object.is(number, floats[position]));
+    return [{ ...document, [field]: floats.buffer }];
   });
   return { docs, rounded };
 }

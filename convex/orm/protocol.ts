@@ -158,9 +158,15 @@ export type Edge = Parsed<typeof edge>;
 
 const range = { eq: optional(list(bound)), lower: optional(edge), upper: optional(edge) };
 
-const read = shape({
+/** The declared fields that a request takes an index to have. */
+const indexFields = optional(list(text));
+
+const pack = shape({ field: text, length: whole });
+
+const anyRead = shape({
   table: text,
   index: text,
+  fields: indexFields,
   ...range,
   order: optional(oneOf("asc", "desc")),
   after: optional(list(bound)),
@@ -169,10 +175,21 @@ const read = shape({
   limit: optional(whole),
   peek: optional(flag),
   count: optional(flag),
-  pack: optional(list(text)),
+  pack: optional(pack),
   digest: optional(oneOf("each", "all")),
 });
 
+/** A read, whose kinds of answers exclude each other. */
+const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
+  const parsed = anyRead(value, at);
+  if ((parsed.pack || parsed.digest) && (parsed.count || parsed.peek || (parsed.pack && parsed.digest))) {
+    throw invalid(at, "a read with one of count, pack and digest, and with peek only without these two");
+  }
+  return parsed;
+};
+
+/** A field, an array of so many numbers. */
+export type Pack = Parsed<typeof pack>;
 export type Order = "asc" | "desc";
 export type Read = Parsed<typeof read>;
 export type Result = {
@@ -188,7 +205,7 @@ export type Result = {
 
 // --- commit
 
-const key = shape({ index: text, key: list(bound) });
+const key = shape({ index: text, fields: indexFields, key: list(bound) });
 const id = shape({ id: text });
 
 export type Key = Parsed<typeof key>;
@@ -242,6 +259,7 @@ const writes = {
     op: oneOf("deleteRange"),
     table: text,
     index: text,
+    fields: indexFields,
     ...range,
     filter: optional(filter),
     limit: optional(whole),
@@ -269,6 +287,8 @@ const search = shape({
   version: whole,
   table: text,
   index: text,
+  field: text,
+  dimensions: whole,
   vector: bytes,
   limit: whole,
   filter: optional(list(shape({ field: text, value: bound }))),
@@ -299,9 +319,14 @@ export function parseReads(request: unknown): Read[] {
   return reads;
 }
 
-/** The id and the chunks of writes of a `commit` request. */
-export function parseCommit(request: unknown): { commitId: string; writes: Write[][] } {
+/** The id and the chunks of writes of a `commit` request; without writes the commit is withdrawn. */
+export function parseCommit(request: unknown): { commitId: string; writes?: Write[][] } {
   requireVersion(request);
+  if (isObject(request) && "withdraw" in request) {
+    const withdrawal = shape({ version: whole, commitId, withdraw: flag })(request, "request");
+    if (!withdrawal.withdraw) throw invalid("request.withdraw", "true");
+    return { commitId: withdrawal.commitId };
+  }
   if (isObject(request) && Array.isArray(request["writes"])) {
     // Before the writes are looked at one by one.
     const lengths = request["writes"].map(lengthOf);
@@ -329,6 +354,7 @@ export function parseSearch(request: unknown): Search {
   if (!Number.isInteger(dimensions) || dimensions < least || dimensions > most) {
     throw invalid("request.vector", `${least} to ${most} float64`);
   }
+  if (dimensions !== parsed.dimensions) throw invalid("request.vector", "as long as the index has dimensions");
   const view = new DataView(parsed.vector);
   const numbers = Array.from({ length: dimensions }, (_, position) =>
     view.getFloat64(position * Float64Array.BYTES_PER_ELEMENT, true),

@@ -6,8 +6,9 @@
 import { makeFunctionReference, type AnyDataModel, type GenericActionCtx } from "convex/server";
 import { getDocumentSize } from "convex/values";
 import type { Catalog } from "./catalog";
-import { invalid, overLimit, unknownIndex } from "./errors";
+import { invalid, otherIndex, overLimit, unknownIndex } from "./errors";
 import { RESULT_BYTES, VERSION } from "./limits";
+import { isNumbers } from "./packed";
 import type { Bound, Document, Read, Result, Search } from "./protocol";
 
 /** The function `read` of a module. */
@@ -18,20 +19,59 @@ type ReadFunction = ReturnType<typeof readAt>;
 type ActionCtx = GenericActionCtx<AnyDataModel>;
 type Found = { _id: string; _score: number };
 
-/** Scores and documents, best first. A document deleted since the search is left out. */
+/**
+ * Scores and documents, best first. The index chooses the documents; the scores are those of the documents as they are read, which
+ * leaves out what has been deleted since the search.
+ */
 export async function hits(
   ctx: ActionCtx,
   catalog: Catalog,
   read: ReadFunction,
   request: Search,
 ): Promise<[number, Document][]> {
-  catalog.requireTable(request.table);
-  const found = await nearest(ctx, request);
+  requireAssumed(catalog, request);
+  const query = { ...request, numbers: nearOne(request.numbers) };
+  const found = await nearest(ctx, query);
   const documents = await documentsById(ctx, read, request.table, found);
-  return found.flatMap(({ _id, _score }): [number, Document][] => {
-    const document = documents.get(_id);
-    return document === undefined ? [] : [[_score, document]];
-  });
+  return found
+    .flatMap(({ _id }): [number, Document][] => {
+      const document = documents.get(_id);
+      const vector = document?.[request.field];
+      if (document === undefined || !isNumbers(vector) || vector.length !== request.dimensions) return [];
+      return [[cosine(query.numbers, nearOne(vector)), document]];
+    })
+    .sort(([left], [right]) => right - left);
+}
+
+/** Throws unless the index is on the field, of the dimensions, and with the filter fields that the request takes it to have. */
+function requireAssumed(catalog: Catalog, { table, index, field, dimensions, filter = [] }: Search): void {
+  const deployed = catalog.vectorIndex(table, index);
+  const filtered = [...new Set(filter.map((each) => each.field))];
+  const isAssumed =
+    deployed.vectorField === field &&
+    deployed.dimensions === dimensions &&
+    filtered.every((each) => deployed.filterFields.includes(each));
+  if (isAssumed) return;
+  const words = (vectorField: string, numbers: number, filterFields: string[]) => [
+    vectorField,
+    `${numbers} dimensions`,
+    ...filterFields.map((each) => `filter ${each}`),
+  ];
+  const own = words(deployed.vectorField, deployed.dimensions, deployed.filterFields);
+  throw otherIndex(table, index, words(field, dimensions, filtered), own);
+}
+
+/** A vector of the same direction whose largest number is near to one, so that no square of its numbers is beyond a float. */
+function nearOne(vector: number[]): number[] {
+  const largest = vector.reduce((most, each) => Math.max(most, Math.abs(each)), 0);
+  return largest === 0 ? vector : vector.map((each) => each / largest);
+}
+
+/** The cosine of two vectors, 0 where one of them is all zeros and has no direction. */
+function cosine(left: number[], right: number[]): number {
+  const product = (a: number[], b: number[]) => a.reduce((sum, each, place) => sum + each * b[place]!, 0);
+  const lengths = Math.sqrt(product(left, left)) * Math.sqrt(product(right, right));
+  return lengths === 0 ? 0 : product(left, right) / lengths;
 }
 
 async function documentsById(

@@ -5,7 +5,7 @@
 import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
 import type { Writer } from "./database";
-import { shapeFlawOf } from "./documents";
+import { shapeFlawOf, vectorFlawOf } from "./documents";
 import { badDocument, badRange, overLimit } from "./errors";
 import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
@@ -102,7 +102,7 @@ export class Transaction {
   #checkedSize(write: number, table: string, fields: Fields): number {
     const bytes = getDocumentSize(fields);
     if (bytes > limits.DOCUMENT_BYTES) throw overLimit("documentBytes", limits.DOCUMENT_BYTES, bytes, { table });
-    const flaw = shapeFlawOf(fields);
+    const flaw = shapeFlawOf(fields) ?? vectorFlawOf(fields, this.catalog.vectorIndexes(table));
     if (flaw !== null) throw badDocument(write, table, flaw);
     return bytes;
   }

@@ -3,6 +3,7 @@
  */
 import { compareValues, getDocumentSize } from "convex/values";
 import { canonicalHash } from "./canonical";
+import type { Catalog } from "./catalog";
 import { invalid, rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
@@ -59,8 +60,17 @@ export class Commit {
 type Handler<O extends Op> = (commit: Commit, write: Write<O>, position: number) => Promise<Applied>;
 
 export async function apply<O extends Op>(commit: Commit, write: Write<O>, position: number): Promise<Applied> {
+  requireAssumed(commit.transaction.catalog, write);
   const handler: Handler<O> = handlers[write.op as O];
   return await handler(commit, withArrays(write, position), position);
+}
+
+/** Throws unless the indexes that a write names are those that it takes them for. */
+function requireAssumed(catalog: Catalog, write: Write): void {
+  const { table } = write;
+  if (write.op === "deleteRange") catalog.requireAssumed(table, write.index, write.fields);
+  if ("at" in write && "index" in write.at) catalog.requireAssumed(table, write.at.index, write.at.fields);
+  if ("unique" in write && write.unique) catalog.requireAssumed(table, write.unique.index, write.unique.fields);
 }
 
 /** The write with the arrays that came as bytes. */

@@ -6,6 +6,7 @@ their end with one `send(None)`; those of `Deployment.asynchronous` never block 
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
@@ -26,6 +27,12 @@ class Port(Protocol):
 
     async def commit(self, commit: Commit) -> list[Applied]:
         """Apply all writes or none; the same id is applied once. One answer a write."""
+        ...
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        """Settle a commit whose answer was lost: that answer, if it was applied; else None, and it will not be applied:
+        a copy of it that arrives later is refused with InvalidRequestError.
+        """
         ...
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
@@ -52,6 +59,25 @@ class Deployment(ABC):
     async def aclose(self) -> None:
         """`close`, for callers that await."""
         self.close()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write all documents to a new SQLite file, as they are at one moment, while others go on.
+
+        Raises DeploymentError if `path` is there already, and InvalidRequestError on Convex, which exports by itself.
+        """
+        raise InvalidRequestError("a deployment on Convex is backed up there: `npx convex export --path FOLDER`")
+
+    async def abackup(self, path: str | os.PathLike[str]) -> None:
+        """`backup`, for callers that await."""
+        self.backup(path)
+
+    def vacuum(self) -> None:
+        """Give back to the disk what deleted documents have left free. Raises InvalidRequestError on Convex."""
+        raise InvalidRequestError("a deployment on Convex has no file to make smaller; only a SQLite file has")
+
+    async def avacuum(self) -> None:
+        """`vacuum`, for callers that await."""
+        self.vacuum()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 
 from convexorm.deployments import Deployment, Port, RemoteDeployment
@@ -12,16 +12,21 @@ from convexorm.errors import AuthError, DeploymentError, FunctionFailed, Functio
 from convexorm.requests import (
     Applied,
     Commit,
+    DeleteRange,
     Document,
+    Key,
     Read,
     ReadResult,
     Search,
+    Write,
     check_commit,
     check_reads,
     check_search,
 )
+from convexorm.wire import DEPLOY
 from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.reading import Reader
+from mastra_convex.foreign.tables import check_index
 from mastra_convex.foreign.writing import Writer
 
 __all__ = ["DEFAULT_STORAGE_FUNCTION", "AdaptedDeployment", "ForeignPort", "adapted"]
@@ -45,11 +50,24 @@ class ForeignPort:
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         check_reads(reads)
+        for read in reads:
+            check_index(read.range.table, read.range.index)
         return await Reader(self._handler).read(reads)
 
     async def commit(self, commit: Commit) -> list[Applied]:
         check_commit(commit)
+        for write in commit.writes:
+            for index in _indexes(write):
+                check_index(write.table, index)
         return await Writer(self._handler).commit(commit)
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        """Nothing to go by: the handler keeps no record of what it has applied. Raises DeploymentError."""
+        raise DeploymentError(
+            "a commit whose answer was lost cannot be withdrawn: the npm package's storage handler keeps no record of "
+            "commits. Read what is stored to see whether it was applied. To have commits that are safe to send again, "
+            f"{DEPLOY}"
+        )
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         check_search(search)
@@ -60,6 +78,16 @@ class ForeignPort:
 
     async def pause(self, seconds: float) -> None:
         await self._port.pause(seconds)
+
+
+def _indexes(write: Write) -> Iterator[str]:
+    """The indexes that a write goes by."""
+    if isinstance(write, DeleteRange):
+        yield write.range.index
+        return
+    for target in (getattr(write, "at", None), getattr(write, "unique", None)):
+        if isinstance(target, Key):
+            yield target.index
 
 
 class _Choice:
@@ -114,6 +142,17 @@ class _AdaptedPort:
                 self._choice.ours()
                 return applied
         return await self._theirs.commit(commit)
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        if not self._choice.foreign:
+            try:
+                applied = await self._ours.withdraw(commit)
+            except FunctionNotFound as error:
+                await self._turn(error)
+            else:
+                self._choice.ours()
+                return applied
+        return await self._theirs.withdraw(commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         if not self._choice.foreign:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from convexorm.deployments.remote import ATTEMPTS, RemotePort
+from convexorm.deployments.remote import RemotePort
 from convexorm.errors import ConvexORMError, DeploymentError, FunctionFailed, LimitExceeded, ValidationError
 
 __all__ = ["Answer", "Handler", "Refused"]
@@ -68,7 +68,7 @@ class Handler:
 
     async def _send(self, operation: str, table: str, arguments: Mapping[str, Any]) -> Any:
         request = {"op": operation, "tableName": table, **arguments}
-        return await self.port.call("mutation", self.function, request, attempts=1 if operation in _ONCE else ATTEMPTS)
+        return await self.port.call("mutation", self.function, request, attempts=1 if operation in _ONCE else None)
 
     def _meaning(self, operation: str, table: str, text: str) -> ConvexORMError:
         """What a text says, where it says more than that the operation failed. It is never repeated: it may hold data."""

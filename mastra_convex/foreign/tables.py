@@ -11,17 +11,45 @@ from types import MappingProxyType
 
 import attrs
 
-from convexorm.errors import DeploymentError, ValidationError
+from convexorm.errors import DeploymentError, IndexRangeError, ValidationError
 from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import Value
 
-__all__ = ["DOCUMENTS", "TYPED", "VECTORS", "TypedTable", "typed_table"]
+__all__ = ["DOCUMENTS", "TYPED", "VECTORS", "TypedTable", "check_index", "typed_table"]
 
 DOCUMENTS = "mastra_documents"
 """Our name of the table of records without a type of their own."""
 VECTORS = "mastra_vectors"
 """Our name of the table of vectors. The handler's is `mastra_vector_` and the name of one index."""
+
+
+INDEXES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "by_record_id": ("id",),
+        "by_index_id": ("indexName", "id"),
+        "by_table_primary": ("table", "primaryKey"),
+        "by_workflow_run": ("workflow_name", "run_id"),
+        "by_status_next_fire_at": ("status", "next_fire_at"),
+        "by_schedule_actual": ("schedule_id", "actual_fire_at"),
+        "by_lookup_key": ("lookupKey", "generationCount"),
+    }
+)
+"""The indexes of the npm package's schema that operations of the handler go by. Any other range is evaluated here."""
+
+
+def check_index(table: Table, index: str) -> None:
+    """Raise IndexRangeError for an index that the model declares on other fields than the npm package's schema has."""
+    assumed = table.declared_fields(index)
+    deployed = INDEXES.get(index, assumed)
+    if assumed != deployed:
+        raise IndexRangeError(
+            f"the model declares it on [{', '.join(assumed)}], the npm package's schema on [{', '.join(deployed)}]; "
+            "nothing was read or written",
+            table=table.name,
+            index=index,
+            fields=assumed,
+        )
 
 
 @attrs.frozen

@@ -46,6 +46,8 @@ async function main(): Promise<void> {
   if (exitWithStdin) process.stdin.on("close", () => process.exit(0)).resume();
 
   register("./packages.ts", import.meta.url);
+  // What a function leaves behind unhandled is its own fault, and said; the host goes on.
+  process.on("uncaughtException", (error) => console.error(error));
   const host = new Host(await Functions.load(directory));
   countTransactions(() => host.queries.invalidate());
   const server = serve(host, adminKey);

@@ -1,6 +1,8 @@
 /**
  * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /version`, and two routes of its own,
  * `GET /metrics` and `POST /metrics/reset`, that need no key.
+ *
+ * Whatever a client sends, it gets an answer or its connection is closed, and the host goes on.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -37,17 +39,31 @@ interface Reply {
 
 export function serve(host: Host, adminKey: string): Server {
   const server = createServer((request, response) => {
-    void replyTo(request, host, adminKey).then((reply) => send(response, reply));
+    replyTo(request, host, adminKey)
+      .then((reply) => send(request, response, reply))
+      .catch((error: unknown) => {
+        console.error(error);
+        response.destroy();
+      });
   });
   // Clients keep their connections; none is closed under a call that is just being sent.
   server.keepAliveTimeout = 60_000;
   return server;
 }
 
-function send(response: ServerResponse, { status, type, body }: Reply): void {
-  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body) });
+function send(request: IncomingMessage, response: ServerResponse, { status, type, body }: Reply): void {
+  if (response.destroyed) return;
+  response.writeHead(status, {
+    "content-type": type,
+    "content-length": Buffer.byteLength(body),
+    // What is left of a body that was not read to its end is no request.
+    ...(request.complete ? {} : { connection: "close" }),
+  });
   response.end(body);
 }
+
+/** The path of a request, whose target may be a whole URL, or nothing that is one. */
+const pathOf = (target: string): string => target.replace(/^https?:\/\/[^/?#]*/i, "").replace(/[?#].*$/s, "");
 
 const json = (value: unknown, status = 200): Reply => ({
   status,
@@ -56,8 +72,8 @@ const json = (value: unknown, status = 200): Reply => ({
 });
 
 async function replyTo(request: IncomingMessage, host: Host, adminKey: string): Promise<Reply> {
-  const { pathname } = new URL(request.url ?? "/", "http://localhost");
   try {
+    const pathname = pathOf(request.url ?? "/");
     switch (`${request.method} ${pathname}`) {
       case "GET /version":
         return { status: 200, type: "text/plain", body: "local" };
@@ -68,11 +84,13 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
         return json(metrics());
     }
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
-    if (kind === undefined) throw new HttpError(404, "NotFound", `There is nothing at ${pathname}.`);
+    if (kind === undefined) throw new HttpError(404, "NotFound", "There is nothing at this path.");
     if (request.method !== "POST") throw new HttpError(405, "MethodNotAllowed", "Functions are called with POST.");
     return await replyToCall(kind, request, host, adminKey);
   } catch (error) {
     if (error instanceof HttpError) return json({ code: error.code, message: error.message }, error.status);
+    // Nobody waits for the answer to a request that was broken off.
+    if (request.destroyed) return json({ code: "Aborted", message: "The body has no end." }, 400);
     console.error(error);
     return json({ code: "InternalServerError", message: "The host failed." }, 500);
   }
@@ -118,18 +136,21 @@ function parseCall(body: Buffer) {
   return { path: call.path, args: "args" in call ? call.args : {}, format };
 }
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 function parseJson(body: Buffer): unknown {
   try {
-    return JSON.parse(body.toString("utf8"));
+    return JSON.parse(UTF8.decode(body));
   } catch {
-    throw new HttpError(400, "BadJsonBody", "The body is not JSON.");
+    throw new HttpError(400, "BadJsonBody", "The body is not JSON in UTF-8.");
   }
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // A body that is too large is answered, so its connection is not to be destroyed.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.byteLength;
     if (size > MAXIMUM_BODY) throw new HttpError(413, "RequestTooLarge", `A body has at most ${MAXIMUM_BODY} bytes.`);
     chunks.push(chunk);

@@ -10,6 +10,8 @@ const MAXIMUM_FIELDS = 1_024;
 const MAXIMUM_NESTING = 64;
 const FIELD_NAME = /^(?!\$)[\x20-\x7e]{0,1024}$/;
 
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
 export type Format = "convex_encoded_json" | "json";
 
 const FORMATS: Record<string, Format> = {
@@ -77,6 +79,7 @@ function requireSize(what: string, size: number): void {
 }
 
 function requireValue(value: Value | undefined, depth: number): void {
+  if (typeof value === "string" && LONE_SURROGATE.test(value)) throw new CallError("A string has a lone surrogate");
   if (Array.isArray(value)) {
     requireNesting(depth + 1);
     if (value.length > MAXIMUM_ELEMENTS) {

@@ -4,7 +4,7 @@ import { canonicalHash } from "../../convex/orm/canonical";
 import type { Key, Write } from "../../convex/orm/protocol";
 import { cost, deployment, is, missing, refusal, type Deployment } from "./support";
 
-const at = (rank: Value): Key => ({ index: "by_rank", key: [is(rank)] });
+const at = (rank: Value): Key => ({ index: "by_rank", fields: ["rank"], key: [is(rank)] });
 const rank = (value: Value) => ({ lower: { value: is(value), inclusive: true } });
 
 /** A deployment with one item of rank 1, and its id. */
@@ -75,6 +75,56 @@ describe("a commit id", () => {
     expect(await refusal(here.commitAs("", write))).toMatchObject({ code: "Invalid" });
     expect(await refusal(here.commitAs("x".repeat(65), write))).toMatchObject({ code: "Invalid" });
     await here.commitAs("😀".repeat(64), write);
+  });
+
+  describe("withdrawn", () => {
+    const withdraw = (here: Deployment, commitId: string) => here.mutate({ version: 2, commitId, withdraw: true });
+
+    it("after it was refused is refused when a late copy of it arrives, and writes nothing", async () => {
+      const here = await withItem({ text: "old" });
+      const change = (from: string, to: string): Write => ({
+        op: "patch",
+        table: "items",
+        at: at(1),
+        set: { text: to },
+        expect: { text: { is: is(from) } },
+      });
+      await here.commit(change("old", "other"));
+      expect(await refusal(here.commitAs("late", change("old", "new")))).toMatchObject({ code: "Stale" });
+      expect(await withdraw(here, "late")).toEqual({ version: 2, withdrawn: true });
+      await here.commit(change("other", "old"));
+      expect(await refusal(here.commitAs("late", change("old", "new")))).toMatchObject({ code: "Withdrawn" });
+      expect(await here.all("items")).toEqual([{ rank: 1, text: "old" }]);
+    });
+
+    it("after it was applied is answered as it was, and stays applied", async () => {
+      const here = deployment();
+      const first = await here.commitAs("applied", write);
+      expect(await withdraw(here, "applied")).toEqual({ version: 2, results: [first] });
+      expect(await here.commitAs("applied", write)).toEqual(first);
+      expect(await here.all("items")).toEqual([{ rank: 1 }]);
+    });
+
+    it("by two at once, or while it is being applied, has one outcome", async () => {
+      const here = deployment();
+      const twice = await Promise.all([withdraw(here, "twice"), withdraw(here, "twice")]);
+      expect(twice).toEqual([1, 2].map(() => ({ version: 2, withdrawn: true })));
+      const entries = (await here.all("convexorm_commits")).map((entry) => entry["commitId"]);
+      expect(entries).toEqual(["twice"]);
+      const [applied, withdrawn] = await Promise.allSettled([here.commitAs("race", write), withdraw(here, "race")]);
+      const written = (await here.all("items")).length;
+      expect(applied.status).toBe(written === 1 ? "fulfilled" : "rejected");
+      expect(withdrawn).toMatchObject({ value: written === 1 ? { results: expect.anything() } : { withdrawn: true } });
+    });
+
+    it.each<[string, Record<string, unknown>]>([
+      ["with writes", { withdraw: true, writes: [] }],
+      ["or not", { withdraw: false }],
+      ["without an id", { withdraw: true, commitId: "" }],
+    ])("%s is no request", async (_name, more) => {
+      const here = deployment();
+      expect(await refusal(here.mutate({ version: 2, commitId: "c", ...more }))).toMatchObject({ code: "Invalid" });
+    });
   });
 
   describe("an hour later", () => {
@@ -161,7 +211,7 @@ describe("expectations", () => {
     const last = { op: "delete", table: "items", at: at(1), expect: { secret: { is: is("another") } } };
     const refused = await refusal(
       here.mutate({
-        version: 1,
+        version: 2,
         commitId: "c",
         writes: [
           [insert, insert],
@@ -324,7 +374,7 @@ describe("returning", () => {
         missing: "skip",
       })),
     ];
-    const { results } = await here.mutate({ version: 1, commitId: "crowded", writes });
+    const { results } = await here.mutate({ version: 2, commitId: "crowded", writes });
     const told = (results[0] as [string, number | null][]).filter(([, time]) => time !== null);
     expect(told).toHaveLength(4_096 - 1 - 4_000);
   });
@@ -375,12 +425,12 @@ describe("deleteRange", () => {
 
 describe("a commit is refused", () => {
   const insert: Write = { op: "insert", table: "items", doc: {} };
-  const request = (...writes: unknown[]) => ({ version: 1, commitId: "c", writes: [writes] });
+  const request = (...writes: unknown[]) => ({ version: 2, commitId: "c", writes: [writes] });
   const nested = (levels: number): Value => (levels === 0 ? 1 : { in: nested(levels - 1) });
   const list = <T>(length: number, value: T) => Array.from({ length }, () => value);
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
-    ["in another version", { ...request(insert), version: 7 }, { code: "Version", supported: 1 }],
+    ["in another version", { ...request(insert), version: 7 }, { code: "Version", supported: 2 }],
     [
       "over 15,999 writes",
       { ...request(), writes: list(4, list(4_000, insert)) },
@@ -403,9 +453,22 @@ describe("a commit is refused", () => {
       request({ op: "upsert", table: "items", at: { index: "by_nope", key: [[1]] }, doc: {} }),
       { code: "UnknownIndex" },
     ],
+    ...[
+      { op: "upsert", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, doc: {} },
+      { op: "patch", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, set: {} },
+      { op: "replace", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, doc: {} },
+      { op: "delete", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, missing: "skip" },
+      { op: "insert", doc: {}, unique: { index: "by_owner", fields: ["owner"], key: [[1]] } },
+      { op: "patch", at: { id: "x" }, set: {}, unique: { index: "by_owner", fields: ["owner"], key: [[1]] } },
+      { op: "deleteRange", index: "by_owner", fields: ["owner"] },
+    ].map((write): [string, Record<string, unknown>, Record<string, unknown>] => [
+      `when ${write.op} takes an index to have other fields`,
+      request({ ...write, table: "items" }),
+      { code: "OtherIndex", table: "items", index: "by_owner", assumed: ["owner"], deployed: ["owner", "rank"] },
+    ]),
     [
       "with a key that is no key",
-      request({ op: "upsert", table: "items", at: { index: "by_rank", key: [] }, doc: {} }),
+      request({ op: "upsert", table: "items", at: { ...at(1), key: [] }, doc: {} }),
       { code: "BadRange" },
     ],
     ["with an own _id", request({ ...insert, doc: { _id: "x" } }), { code: "BadDocument", write: 0, table: "items" }],
@@ -461,7 +524,7 @@ describe("a commit of 15,999 writes", () => {
     vi.advanceTimersByTime(2 * 60 * 60_000);
     const chunk = (length: number) => Array.from({ length }, () => ({ op: "insert", table: "items", doc: {} }));
     const writes = [chunk(4_096), chunk(4_096), chunk(4_096), chunk(3_711)];
-    const { results } = await here.mutate({ version: 1, commitId: "new", writes });
+    const { results } = await here.mutate({ version: 2, commitId: "new", writes });
     expect(results.map((applied: unknown[]) => applied.length)).toEqual([4_096, 4_096, 4_096, 3_711]);
     expect((await here.all("convexorm_commits")).map((entry) => entry["commitId"])).toEqual(["old", "new"]);
   });
@@ -498,7 +561,7 @@ describe("a document the schema refuses", () => {
 
 describe("search", () => {
   const vector = (...numbers: number[]) => Float64Array.from(numbers).buffer;
-  const request = { table: "points", index: "by_at", vector: vector(1, 0), limit: 2 };
+  const request = { table: "points", index: "by_at", field: "at", dimensions: 2, vector: vector(1, 0), limit: 2 };
 
   it("answers the nearest documents, best first", async () => {
     const here = deployment();
@@ -519,6 +582,41 @@ describe("search", () => {
     ];
     const some = await here.search({ ...request, filter });
     expect(some.hits.map(([, doc]: [number, { name: string }]) => doc.name)).toEqual(["up", "back"]);
+  });
+
+  it("scores what has no direction 0, whatever the query's length", async () => {
+    const here = deployment();
+    await here.insert("points", { name: "none", at: [0, 0] }, { name: "back", at: [-1, 0] }, { name: "long", at: [1e38, 0] });
+    for (const query of [vector(1e300, 0), vector(1e-300, 0)]) {
+      const { hits } = await here.search({ ...request, vector: query, limit: 3 });
+      expect(hits.map(([score, doc]: [number, { name: string }]) => [score, doc.name])).toEqual([
+        [1, "long"],
+        [0, "none"],
+        [-1, "back"],
+      ]);
+    }
+    const { hits } = await here.search({ ...request, vector: vector(0, 0), limit: 3 });
+    expect(hits.map(([score]: [number]) => score)).toEqual([0, 0, 0]);
+  });
+
+  it.each([1e39, -Infinity, NaN])("is spared numbers that no vector index can hold: %f", async (number) => {
+    const here = deployment();
+    const refused = await refusal(here.insert("points", { name: "x", at: [1, number] }));
+    expect(refused).toMatchObject({ code: "BadDocument", table: "points" });
+  });
+
+  it.each<[string, Record<string, unknown>, string[]]>([
+    ["another field", { field: "name" }, ["name", "2 dimensions"]],
+    ["other dimensions", { dimensions: 3, vector: vector(1, 0, 0) }, ["at", "3 dimensions"]],
+    ["other filter fields", { filter: [{ field: "size", value: [] }] }, ["at", "2 dimensions", "filter size"]],
+  ])("refuses an index that it takes to have %s", async (_name, more, assumed) => {
+    expect(await refusal(deployment().search({ ...request, ...more }))).toMatchObject({
+      code: "OtherIndex",
+      table: "points",
+      index: "by_at",
+      assumed,
+      deployed: ["at", "2 dimensions", "filter name"],
+    });
   });
 
   it.each<[string, Record<string, unknown>, string]>([

@@ -1,30 +1,19 @@
 /** The local host as a client sees it: a process of its own, over HTTP. */
-import { spawn, type ChildProcess } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { convexToJson, type Value } from "convex/values";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Metrics } from "../../scripts/deployment/metrics";
+import { start } from "./hosts";
 import { is } from "./support";
 
 const KEY = "test|key";
-const HOST = ["--import", "tsx", "scripts/deployment/main.ts", "--port", "0"];
-
 let host: ChildProcess;
 let url: string;
-
-async function start(...options: string[]): Promise<{ process: ChildProcess; line: string }> {
-  const started = spawn(process.execPath, [...HOST, ...options], {
-    env: { ...process.env, NODE_PATH: "node_modules" }, // as `npm run deployment` does
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  const [line] = (await once(createInterface(started.stdout), "line")) as [string];
-  return { process: started, line };
-}
 
 beforeAll(async () => {
   const started = await start("--admin-key", KEY, "--functions", "tests/convex/functions");
@@ -119,7 +108,7 @@ describe("values", () => {
 });
 
 describe("access", () => {
-  const request = { version: 1, reads: [{ table: "items", index: "by_rank" }] };
+  const request = { version: 2, reads: [{ table: "items", index: "by_rank", fields: ["rank"] }] };
 
   it("to internal functions takes the admin key; without it they are as good as missing", async () => {
     expect(await call("query", "orm:read", request)).toMatchObject({ status: "success" });
@@ -130,7 +119,7 @@ describe("access", () => {
       expect(answer.errorMessage!.split("\n")[1]).toBe(missing(path));
       expect(answer).not.toHaveProperty("errorData");
     }
-    const write = { version: 1, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
+    const write = { version: 2, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
     expect((await call("mutation", "orm:commit", write, "json", null)).errorMessage).toContain(missing("orm:commit"));
     expect((await call("action", "orm:search", {}, "json", null)).errorMessage).toContain(missing("orm:search"));
     expect(await call("query", "orm:read", request)).toMatchObject({ value: { results: [{ count: 0 }] } });
@@ -160,7 +149,7 @@ describe("errors", () => {
     const read = { version: 3, reads: [] };
     for (const format of ["json", "convex_encoded_json"]) {
       const answer = await call("query", "orm:read", read, format);
-      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 1 });
+      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 2 });
       expect(answer.errorMessage).toMatch(/^\[Request ID: [0-9a-f]+\] Server Error\nUncaught ConvexError: /);
     }
   });
@@ -187,10 +176,10 @@ describe("metrics", () => {
   const insert = (rank: number) => ({ op: "insert", table: "items", doc: { rank } });
   let commits = 0;
   const commit = (...writes: unknown[]) =>
-    call("mutation", "orm:commit", { version: 1, commitId: `m${commits++}`, writes: [writes] });
+    call("mutation", "orm:commit", { version: 2, commitId: `m${commits++}`, writes: [writes] });
 
   beforeEach(async () => {
-    await commit({ op: "deleteRange", table: "items", index: "by_rank" });
+    await commit({ op: "deleteRange", table: "items", index: "by_rank", fields: ["rank"] });
     await fetch(`${url}/metrics/reset`, { method: "POST" });
   });
 
@@ -214,8 +203,8 @@ describe("metrics", () => {
   it("count documents read and written", async () => {
     await commit(insert(1), insert(2), insert(3));
     expect(await metrics()).toMatchObject({ calls: 1, documentsRead: 0, documentsWritten: 4 });
-    const read = { table: "items", index: "by_rank", limit: 1, peek: true };
-    await call("query", "orm:read", { version: 1, reads: [read] });
+    const read = { table: "items", index: "by_rank", fields: ["rank"], limit: 1, peek: true };
+    await call("query", "orm:read", { version: 2, reads: [read] });
     const { documentsRead, bytesRead, documentsWritten } = await metrics();
     expect([documentsRead, documentsWritten]).toEqual([2, 4]);
     expect(bytesRead).toBeGreaterThan(100);
@@ -225,7 +214,7 @@ describe("metrics", () => {
     await commit(insert(1));
     const before = await metrics();
     await commit(
-      { op: "patch", table: "items", at: { index: "by_rank", key: [is(1)] }, set: { text: "changed" } },
+      { op: "patch", table: "items", at: { index: "by_rank", fields: ["rank"], key: [is(1)] }, set: { text: "changed" } },
       { op: "insert", table: "nope", doc: {} },
     );
     await call("mutation", "samples:fail", {});
@@ -236,14 +225,14 @@ describe("metrics", () => {
 });
 
 describe("the cache of queries", () => {
-  const read = { version: 1, reads: [{ table: "items", index: "by_creation_time" }] };
+  const read = { version: 2, reads: [{ table: "items", index: "by_creation_time" }] };
   const documentsRead = async () => {
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     const { value } = await call("query", "orm:read", read);
     return { read: ((await (await fetch(`${url}/metrics`)).json()) as Metrics).documentsRead, value };
   };
   const write = async (...writes: unknown[]) =>
-    await call("mutation", "orm:commit", { version: 1, commitId: randomUUID(), writes: [writes] });
+    await call("mutation", "orm:commit", { version: 2, commitId: randomUUID(), writes: [writes] });
 
   it("answers a query asked again without reading, until something is written", async () => {
     await write({ op: "insert", table: "items", doc: { rank: 1 } });
@@ -273,14 +262,13 @@ describe("the process", () => {
   });
 
   it("ends with its standard input only when told to", async () => {
+    const { process: free, line } = await start("--functions", "tests/convex/functions");
     const { process: bound } = await start("--functions", "tests/convex/functions", "--exit-with-stdin");
     const ended = exit(bound);
-    bound.stdin!.end();
-    expect(await ended).toEqual([0, null]);
-
-    const { process: free } = await start("--functions", "tests/convex/functions");
     free.stdin!.end();
-    await new Promise((done) => setTimeout(done, 500));
+    bound.stdin!.end();
+    expect(await ended).toEqual([0, null]); // by then the other one has seen the end of its input too
+    expect((await fetch(`${line.slice("ready ".length)}/version`)).status).toBe(200);
     expect(free.exitCode).toBeNull();
     free.kill();
   });

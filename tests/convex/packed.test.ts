@@ -1,5 +1,6 @@
 /** Arrays of numbers as bytes, and digests of documents. */
 import { describe, expect, it } from "vitest";
+import { digestEach } from "../../convex/orm/digest";
 import { deployment, is, refusal } from "./support";
 
 const floats = (bytes: unknown): number[] => Array.from(new Float32Array(bytes as ArrayBuffer));
@@ -39,20 +40,39 @@ describe("an array of numbers", () => {
 
   it("is answered as float32, and says when that rounds it", async () => {
     const here = deployment();
-    await here.insert("items", { at: [0.5, -2], rank: 1 }, { at: "text" });
-    const [exact] = await here.read({ ...read, pack: ["at"] });
+    await here.insert("items", { at: [0.5, -2], rank: 1 });
+    const pack = { field: "at", length: 2 };
+    const [exact] = await here.read({ ...read, pack });
     expect(floats(exact!.docs[0]!["at"])).toEqual([0.5, -2]);
     expect(exact!.docs[0]!["rank"]).toBe(1);
-    expect(exact!.docs[1]!["at"]).toBe("text");
     expect(exact!.rounded).toBe(false);
-    await here.insert("items", { at: [0.1] });
-    const [rounded] = await here.read({ ...read, pack: ["at"] });
-    expect(floats(rounded!.docs[2]!["at"])).toEqual([Math.fround(0.1)]);
+    await here.insert("items", { at: [0.1, 0] });
+    const [rounded] = await here.read({ ...read, pack });
+    expect(floats(rounded!.docs[1]!["at"])).toEqual([Math.fround(0.1), 0]);
     expect(rounded!.rounded).toBe(true);
   });
 });
 
+it("documents without such an array are left out of a pack, and neither round it nor end it", async () => {
+  const here = deployment();
+  await here.insert("items", { at: [0.5] }, { at: [0.1, 0.1] }, { at: "text" }, {}, { at: [NaN] });
+  const [packed] = await here.read({ ...read, pack: { field: "at", length: 1 } });
+  expect(packed!.docs.map((document) => floats(document["at"]))).toEqual([[0.5], [NaN]]);
+  expect(packed).toMatchObject({ count: 5, rounded: false, next: null });
+  expect(packed!.digests).toHaveLength(5);
+});
+
 describe("a digest", () => {
+  it("tells documents apart that hold the same numbers under other names, or none", async () => {
+    const here = deployment();
+    await here.insert("items", { at: [1] }, { on: [1] }, {}, { at: [] }, { at: [1, 2] }, { at: [1], on: [2] }, { at: 1 });
+    const { digests } = (await here.read({ ...read, digest: "each" }))[0]!;
+    // Without what tells documents apart anyway.
+    const each = await digestEach((await here.read(read))[0]!.docs.map((one) => ({ ...one, _id: "", _creationTime: 0 })));
+    expect(digests).toHaveLength(7);
+    expect(new Set(each.map(([, digest]) => digest)).size).toBe(7);
+  });
+
   it("is the same while the documents are, and another when one is changed, added or gone", async () => {
     const here = deployment();
     await here.insert("items", { owner: "a", at: [1, 2] }, { owner: "b", at: [1, 2] });

@@ -335,27 +335,43 @@ describe("the budget of a call", () => {
 
 describe("a read is refused", () => {
   const read = (more: Record<string, unknown>) => ({
-    version: 1,
-    reads: [{ table: "items", index: "by_rank", ...more }],
+    version: 2,
+    reads: [{ table: "items", index: "by_rank", fields: ["rank"], ...more }],
   });
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
-    ["in another version", { version: 2, reads: [] }, { code: "Version", supported: 1 }],
+    ["in another version", { version: 1, reads: [] }, { code: "Version", supported: 2 }],
     ["without a version", { reads: [] }, { code: "Invalid" }],
-    ["when it reads nothing", { version: 1, reads: [] }, { code: "Invalid" }],
+    ["when it reads nothing", { version: 2, reads: [] }, { code: "Invalid" }],
     [
       "over 1,024 reads",
-      { version: 1, reads: upTo(1_025) },
+      { version: 2, reads: upTo(1_025) },
       { code: "Limit", limit: "reads", maximum: 1_024, actual: 1_025 },
     ],
     ["with a field it does not know", read({ colour: "red" }), { code: "Invalid" }],
     ["with a limit that is not whole", read({ limit: 1.5 }), { code: "Invalid" }],
+    ["that counts and packs", read({ count: true, pack: { field: "x", length: 1 } }), { code: "Invalid" }],
+    ["that digests and peeks", read({ digest: "all", peek: true }), { code: "Invalid" }],
+    ["that packs and digests", read({ digest: "each", pack: { field: "x", length: 1 } }), { code: "Invalid" }],
     ["with a negative skip", read({ skip: -1 }), { code: "Invalid" }],
     ["with a bound of two", read({ eq: [[1, 2]] }), { code: "Invalid" }],
     ["with an unknown filter", read({ filter: { op: "like", field: "x", value: [] } }), { code: "Invalid" }],
     ["of an unknown table", read({ table: "nope" }), { code: "UnknownTable", table: "nope" }],
     ["of a table named like an object's own", read({ table: "constructor" }), { code: "UnknownTable" }],
     ["of an unknown index", read({ index: "by_nope" }), { code: "UnknownIndex", table: "items", index: "by_nope" }],
+    [
+      "of an index with other fields",
+      read({ index: "by_owner", fields: ["rank", "owner"] }),
+      {
+        code: "OtherIndex",
+        table: "items",
+        index: "by_owner",
+        assumed: ["rank", "owner"],
+        deployed: ["owner", "rank"],
+      },
+    ],
+    ["of an index without its fields", read({ fields: undefined }), { code: "OtherIndex", assumed: [], deployed: ["rank"] }],
+    ["of a built-in index with fields", read({ index: "by_id" }), { code: "OtherIndex", assumed: ["rank"], deployed: [] }],
     [
       "with too many equalities",
       read({ eq: [[1], [2], [3], [4]] }),

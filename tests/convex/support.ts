@@ -5,6 +5,7 @@ import { ConvexError, type Value } from "convex/values";
 import { expect } from "vitest";
 import type { Applied, Bound, Document, Read, Result, Write } from "../../convex/orm/protocol";
 import { countTransactions, metrics, resetMetrics } from "../../scripts/deployment/metrics";
+import { assumptionsOf } from "./assumptions";
 import schema from "./functions/schema";
 
 countTransactions();
@@ -14,17 +15,21 @@ const modules = {
   "./_generated/api.js": () => Promise.resolve({}),
 };
 
+const readFunction = makeFunctionReference<"query">("orm:read");
+
 export const is = (value: Value): Bound => [value];
 export const missing: Bound = [];
+
+export const assuming = assumptionsOf(schema);
 
 let commits = 0;
 
 export function deployment() {
   const backend = convexTest({ schema, modules, transactionLimits: true });
   const read = async (...reads: Read[]): Promise<Result[]> =>
-    (await backend.query(makeFunctionReference<"query">("orm:read"), { version: 1, reads })).results as Result[];
+    (await backend.query(readFunction, { version: 2, reads: reads.map(assuming) })).results as Result[];
   const commitAs = async (commitId: string, ...writes: Write[]): Promise<Applied[]> => {
-    const request = { version: 1, commitId, writes: [writes] };
+    const request = { version: 2, commitId, writes: [writes.map(assuming)] };
     return (await backend.mutation(makeFunctionReference<"mutation">("orm:commit"), request)).results[0] as Applied[];
   };
   return {
@@ -34,9 +39,9 @@ export function deployment() {
     commit: (...writes: Write[]) => commitAs(`commit ${commits++}`, ...writes),
     mutate: (request: Record<string, unknown>) =>
       backend.mutation(makeFunctionReference<"mutation">("orm:commit"), request),
-    query: (request: Record<string, unknown>) => backend.query(makeFunctionReference<"query">("orm:read"), request),
+    query: (request: Record<string, unknown>) => backend.query(readFunction, request),
     search: (request: Record<string, unknown>) =>
-      backend.action(makeFunctionReference<"action">("orm:search"), { version: 1, ...request }),
+      backend.action(makeFunctionReference<"action">("orm:search"), { version: 2, ...request }),
     /** All documents of a table as they were inserted, without Convex's fields. */
     all: async (table: string) => {
       const [result] = await read({ table, index: "by_creation_time" });

@@ -7,10 +7,12 @@ from typing import Any
 
 from mastra_convex import ConvexStore, Message
 from tests.conftest import Host
-from tests.interop.typescript import run_program
+from tests.interop.typescript import SECONDS, run_program
 
 PROFILE = "# Traveller\n- Name: Ada\n- Likes: boats"
 LEARNT = "# Traveller\n- Name: Ada\n- Likes: trams, 橋"
+A_PROGRAM = timedelta(seconds=SECONDS)
+"""What a program runs at most; the programs' clocks start so far from each other."""
 
 
 def texts(message: Message) -> list[str]:
@@ -47,13 +49,14 @@ def spoken(id: str, thread_id: str, resource_id: str, role: str, text: str, at: 
 def test_an_agent_and_python_continue_each_other(shared_host: Host, store: ConvexStore, unique: str) -> None:
     memory = store.memory
     ada, thread_id = f"{unique} ada", f"{unique} thread"
-    asked = datetime.now(UTC)
+    began = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
     remembers = {"tool": "updateWorkingMemory", "input": {"memory": PROFILE}}
     said = run_program(
         shared_host,
         "agent.ts",
         resourceId=ada,
+        now=began.isoformat(),
         lastMessages=20,
         turns=[
             turn(thread_id, "I am Ada. I like boats.", remembers, "Hello Ada."),
@@ -65,7 +68,7 @@ def test_an_agent_and_python_continue_each_other(shared_host: Host, store: Conve
     # Python reads what the agent has written.
     thread = memory.get_thread_by_id(thread_id=thread_id, resource_id=ada)
     assert thread is not None
-    assert timedelta(0) <= thread.created_at - asked.replace(microsecond=0) < timedelta(minutes=5)
+    assert timedelta(0) <= thread.created_at - began < A_PROGRAM
     assert thread.updated_at >= thread.created_at
     assert [one.id for one in memory.list_threads(filter={"resource_id": ada}).threads] == [thread_id]
     listed = memory.list_messages(thread_id=thread_id, resource_id=ada)
@@ -104,6 +107,7 @@ def test_an_agent_and_python_continue_each_other(shared_host: Host, store: Conve
         shared_host,
         "agent.ts",
         resourceId=ada,
+        now=(began + 2 * A_PROGRAM).isoformat(),
         lastMessages=4,
         turns=[
             turn(thread_id, "Which tram was it?", "Tram 12."),
@@ -165,6 +169,7 @@ def test_an_agent_goes_on_in_threads_that_python_has_made(shared_host: Host, sto
         shared_host,
         "agent.ts",
         resourceId=ada,
+        now=(began + A_PROGRAM).isoformat(),
         lastMessages=3,
         turns=[turn(source["id"], "Go on.", "On."), turn(clone.id, "Go on here.", "Here.")],
     )

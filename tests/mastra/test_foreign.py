@@ -10,10 +10,21 @@ from typing import Any
 import attrs
 import pytest
 
-from convexorm import Deployment, LimitExceeded, Session, StaleDataError, ValidationError, connect
+from convexorm import (
+    Deployment,
+    Index,
+    IndexRangeError,
+    LimitExceeded,
+    Mapped,
+    Model,
+    Session,
+    StaleDataError,
+    ValidationError,
+    connect,
+)
 from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
 from convexorm.faces import finish
-from convexorm.requests import Commit, Delete, Insert, Key, Patch, Upsert
+from convexorm.requests import Commit, Delete, DeleteRange, Insert, Key, Patch, Range, Read, Upsert, Write
 from mastra_convex import (
     AsyncConvexStore,
     ConvexServerCache,
@@ -21,8 +32,10 @@ from mastra_convex import (
     Message,
     ScheduleAlreadyExists,
     Thread,
+    entities,
 )
 from mastra_convex.foreign import adapted
+from mastra_convex.foreign.tables import INDEXES
 from mastra_convex.vector import ConvexVector
 from tests.conftest import ADMIN_KEY, Host
 from tests.mastra.support import at, at_once, messages, thread
@@ -94,7 +107,7 @@ def test_a_first_write_notices_it(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(caplog: pytest.LogCaptureFixture) -> None:
     def ours(body: dict[str, Any]) -> Answer:
         result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-        return success({"version": 1, "results": [result for _ in body["args"]["reads"]]})
+        return success({"version": 2, "results": [result for _ in body["args"]["reads"]]})
 
     with serve(ours) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
         store.memory.get_thread_by_id(thread_id="t")
@@ -105,7 +118,7 @@ def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(
 
 def test_functions_that_go_missing_later_are_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
     result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    answers = [success({"version": 1, "results": [result]}), refusal(NO_FUNCTION)]
+    answers = [success({"version": 2, "results": [result]}), refusal(NO_FUNCTION)]
     with (
         serve(lambda _: answers.pop(0)) as server,
         ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
@@ -396,3 +409,49 @@ def test_what_the_handler_does_not_reach_says_what_to_deploy(foreign_host: Host,
         vectors.create_index(index_name="indexes", dimension=2)
         with pytest.raises(DeploymentError, match="'indexes'"):
             vectors.upsert(index_name="indexes", vectors=[[1, 2]])
+
+
+# -- what is assumed, and what cannot be taken back -----------------------------------------------------------------
+
+
+class OtherThread(Model, table="mastra_threads"):
+    """Threads, found by another field under the name of the index that finds them by their id."""
+
+    id: Mapped[str]
+    title: Mapped[str]
+    by_record_id = Index("title")
+
+
+OTHER = OtherThread.__mapper__.table
+THEIRS: list[Read | Write] = [
+    Read(Range(OTHER, "by_record_id", ("t",))),
+    DeleteRange(Range(OTHER, "by_record_id", ("t",))),
+    Delete(OTHER, Key("by_record_id", ("t",))),
+    Insert(OTHER, {"id": "x", "title": "t"}, unique=Key("by_record_id", ("t",))),
+]
+
+
+@pytest.mark.parametrize("request_", THEIRS, ids=lambda one: type(one).__name__)
+def test_an_index_with_other_fields_than_the_packages_is_refused(request_: Read | Write) -> None:
+    with serve(handler_only) as server, adapted(connect(server.url, "key")) as deployment:
+        port = deployment.blocking
+        with pytest.raises(IndexRangeError, match=r"\[title\].*\[id\]"):
+            finish(port.read([request_]) if isinstance(request_, Read) else port.commit(Commit("c", [request_])))
+    assert [one for one in called(server) if one.startswith("mastra")] == ["mastra/storage:handle loadMany"]  # noticing
+
+
+def test_the_indexes_that_operations_go_by_are_those_of_the_entities() -> None:
+    models = [
+        one for one in vars(entities).values() if isinstance(one, type) and issubclass(one, Model) and one is not Model
+    ]
+    indexes = [index for model in models for index in model.__mapper__.table.indexes]
+    declared = {(index.name, index.fields) for index in indexes if index.name in INDEXES}
+    assert declared == set(INDEXES.items())
+
+
+def test_a_commit_cannot_be_withdrawn_from_the_handler() -> None:
+    with serve(handler_only) as server, adapted(connect(server.url, "key")) as deployment:
+        withdrawal = deployment.blocking.withdraw(Commit("c", []))
+        with pytest.raises(DeploymentError, match=r"keeps no record of commits.*python -m convexorm functions"):
+            finish(withdrawal)
+    assert called(server) == ["orm:commit", "mastra/storage:handle loadMany"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from convexorm import AsyncSession, Deployment
+from convexorm.deployments import EmbeddedDeployment
 from convexorm.nearest import best_of
 from mastra_convex import AsyncConvexVector, ConvexVector, QueryResult
 from tests.mastra.support import at_once
@@ -20,7 +20,10 @@ from tests.processes import run_processes
 
 SIZE, DIMENSION = 20, 6
 IDS = [f"v{number}" for number in range(SIZE)]
-SECONDS = 1.5
+READS = {"embedded": 40, "served": 6}
+"""How often each reader reads at least while one writes."""
+WRITES = 2_000
+"""How often is written at most."""
 QUERY = np.arange(1.0, DIMENSION + 1)
 
 
@@ -56,21 +59,28 @@ def check(results: list[QueryResult], precision: Any) -> int:
     return int(generation)
 
 
-def while_writing(writing: Callable[[int], None], reading: Callable[[], None], readers: int = 3) -> None:
-    """Read in several threads for as long as one writes."""
-    done = threading.Event()
+def while_writing(
+    deployment: Deployment,
+    writing: Callable[[int], None],
+    reading: Callable[[], None],
+    seen_enough: Callable[[], bool] = lambda: True,
+) -> None:
+    """Read in several threads while one writes, until each has read often and all together have seen enough."""
+    often = READS["embedded" if isinstance(deployment, EmbeddedDeployment) else "served"]
+    done, reads = threading.Event(), [0, 0, 0]
 
-    def read() -> None:
+    def read(reader: int) -> None:
         while not done.is_set():
             reading()
+            reads[reader] += 1
 
-    with ThreadPoolExecutor(readers) as pool:
-        results = [pool.submit(read) for _ in range(readers)]
+    with ThreadPoolExecutor(len(reads)) as pool:
+        results = [pool.submit(read, reader) for reader in range(len(reads))]
         try:
-            end, number = time.monotonic() + SECONDS, 1
-            while time.monotonic() < end:
+            for number in range(1, WRITES):
                 writing(number)
-                number += 1
+                if any(result.done() for result in results) or (min(reads) >= often and seen_enough()):
+                    break
         finally:
             done.set()
         for result in results:
@@ -82,7 +92,7 @@ def while_writing(writing: Callable[[int], None], reading: Callable[[], None], r
 def test_a_query_finds_what_was_there_at_one_moment(deployment: Deployment, unique: str, precision: Any) -> None:
     writer = filled(deployment, unique, precision)
     reader = ConvexVector(id="reader", deployment=deployment)  # shared by the threads
-    seen = set()
+    seen: set[int] = set()
 
     def writing(number: int) -> None:
         write(writer, unique, number, precision)
@@ -91,8 +101,8 @@ def test_a_query_finds_what_was_there_at_one_moment(deployment: Deployment, uniq
     def reading() -> None:
         seen.add(check(reader.query(index_name=unique, query_vector=QUERY, top_k=2 * SIZE), precision))
 
-    while_writing(writing, reading)
-    assert len(seen) > 1
+    while_writing(deployment, writing, reading, lambda: len(seen) > 2)
+    assert len(seen) > 2
 
 
 @pytest.mark.needs_functions("the handler answers a query from several calls")
@@ -105,7 +115,7 @@ def test_a_change_undone_meanwhile_is_not_taken_for_none(deployment: Deployment,
         check(reader.query(index_name=unique, query_vector=QUERY, top_k=2 * SIZE), np.float64)
 
     for last in (2, 3, 4):
-        while_writing(lambda number: write(writer, unique, number % 2), reading)
+        while_writing(deployment, lambda number: write(writer, unique, number % 2), reading)
         for generation in (last, 0, 1, 0):
             write(writer, unique, generation)
             results = reader.query(index_name=unique, query_vector=QUERY, top_k=SIZE)
@@ -164,7 +174,7 @@ def test_a_change_undone_between_two_queries_is_found_undone(
 @pytest.mark.needs_functions("the handler cannot compare before it sets")
 def test_concurrent_updates_of_one_vector_are_all_kept(deployment: Deployment, unique: str) -> None:
     store = filled(deployment, unique)
-    count = 50 if "Embedded" in repr(deployment) else 12
+    count = 50 if isinstance(deployment, EmbeddedDeployment) else 12
     at_once(
         count, lambda number: store.update_vector(index_name=unique, id="v3", update={"metadata": {f"k{number}": number}})
     )

@@ -1,7 +1,10 @@
 """The embedded deployment: the requests, answered in SQLite, with Convex's order, validation and atomicity.
 
-`engine` answers requests on the calling thread, `transaction` applies a commit, `tables` says how a Convex table lies in
-SQLite, `rows` how a document lies in a row, `keys` how an index key does, and `filters` evaluates conditions.
+`engine` answers requests on the calling thread. Underneath: `sources` opens memory and files, whose `format` it checks;
+`connections` lends connections in `turns`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
+Convex table lies in SQLite, `rows` how a document lies in a row, `keys` how an index key does. `reads`, `search` and
+`transaction` answer requests, `ledger` remembers commits, `backups` copies the whole, and `damage` says what is said of
+failures.
 """
 
 from __future__ import annotations
@@ -15,25 +18,64 @@ from pathlib import Path
 import attrs
 
 from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
+from convexorm.deployments.embedded.sources import File, Memory
+from convexorm.deployments.embedded.urls import location_of
+from convexorm.errors import DeploymentError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
 __all__ = ["EmbeddedDeployment"]
 
 
 class EmbeddedDeployment(Deployment):
-    """Documents in a SQLite file, or in memory with `path=None`."""
+    """Documents in a SQLite file, or in memory with `path=None`.
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self._engine = Engine(None if path is None else Path(path))
+    A file that is opened `read_only` is not changed; one that cannot be written can be read all the same. With
+    `synchronous="full"` a commit is on the disk when it is answered, with "normal" a power cut may take the latest.
+
+    Raises DeploymentError for a file of another application, or of a later version of this library.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, read_only: bool = False, synchronous: str = "normal"
+    ) -> None:
+        if synchronous not in ("normal", "full"):
+            raise DeploymentError(f"synchronous is 'normal' or 'full', got {synchronous!r}")
+        self.path = None if path is None else Path(path)
+        source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
+        self._engine = Engine(source)
         self.blocking: Port = _BlockingPort(self._engine)
         self.asynchronous: Port = _AsyncPort(self._engine)
+
+    @classmethod
+    def at(cls, url: str) -> EmbeddedDeployment:
+        """The deployment of a URL `sqlite:///path?option=value`. Raises DeploymentError for options that there are not."""
+        location = location_of(url)
+        return cls(location.path, read_only=location.read_only, synchronous=location.synchronous)
 
     def close(self) -> None:
         self._engine.close()
 
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        self._engine.backup(path, Decision())
+
+    async def abackup(self, path: str | os.PathLike[str]) -> None:
+        decision = Decision()
+        try:
+            await asyncio.to_thread(self._engine.backup, path, decision)
+        except asyncio.CancelledError:
+            decision.drop()
+            raise
+
+    def vacuum(self) -> None:
+        self._engine.vacuum()
+
+    async def avacuum(self) -> None:
+        await asyncio.to_thread(self._engine.vacuum)
+
     def __repr__(self) -> str:
-        return f"<EmbeddedDeployment {self._engine.path or 'memory'}>"
+        return f"<EmbeddedDeployment {self.path or 'memory'}>"
 
 
 @attrs.frozen
@@ -45,6 +87,9 @@ class _BlockingPort:
 
     async def commit(self, commit: Commit) -> list[Applied]:
         return self.engine.commit(commit)
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        return self.engine.withdraw(commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         return self.engine.search(search)
@@ -64,6 +109,9 @@ class _AsyncPort:
 
     async def commit(self, commit: Commit) -> list[Applied]:
         return await asyncio.to_thread(self.engine.commit, commit)
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        return await asyncio.to_thread(self.engine.withdraw, commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         return await asyncio.to_thread(self.engine.search, search)

@@ -1,242 +1,229 @@
-"""Answers requests on the calling thread: connections, the tables there are, and what each request does with them.
+"""Answers requests on the calling thread: what each request does in its transaction.
 
-Tables and indexes are created when a request first names them. A file may be used by several processes at once: it is in
-WAL mode, writers queue behind each other, and every transaction notices when another process has added a table or an index.
+Tables are created when a commit first names them, key columns when any request does. A file may be used by several
+processes at once: writers queue behind each other, and every transaction looks at the tables as they are at its moment.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
+from convexorm.deployments.documents import packed
+from convexorm.deployments.embedded import ledger
+from convexorm.deployments.embedded.backups import Decision, back_up
+from convexorm.deployments.embedded.catalog import Catalog, look
+from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.search import Searcher
-from convexorm.deployments.embedded.tables import SETUP, StoredTable, ensure_table
+from convexorm.deployments.embedded.sources import File, Memory
+from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
-from convexorm.errors import DeploymentError
+from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
 from convexorm.requests import (
     Applied,
     Commit,
-    DeletedRange,
     Document,
     Read,
     ReadResult,
     Search,
-    Written,
     check_commit,
     check_reads,
     check_search,
+    whole_digest,
 )
 from convexorm.schema import Table
 
 __all__ = ["Engine"]
 
-BUSY_TIMEOUT = 30.0
-"""Seconds a writer waits for another process's transaction."""
-COMMIT_RETENTION = 3600
-"""Seconds for which a commit's answer is remembered."""
-_MAPPED = 1 << 32
-"""Bytes of a file that SQLite may map instead of copying."""
+T = TypeVar("T")
 
 
 class Engine:
     """Answers requests on the calling thread."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self._lock = threading.RLock()
-        self._idle: list[sqlite3.Connection] = []
-        self._process = os.getpid()
-        self._closed = False
-        self._stored: dict[str, StoredTable] = {}
-        self._seen: dict[str, Table] = {}
-        self._schema_version = -1
+    def __init__(self, source: Memory | File) -> None:
+        self._source = source
+        self._catalog: Catalog | None = None
+        """The tables as they were last seen, committed; replaced whole."""
         self._searcher = Searcher()
-        with self._connection():
-            pass
-
-    # connections
-
-    def _open(self) -> sqlite3.Connection:
-        target = ":memory:" if self.path is None else str(self.path)
-        try:
-            connection = sqlite3.connect(
-                target, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, cached_statements=512
-            )
-        except sqlite3.Error as error:
-            self._fail(error)
-        try:
-            if self.path is not None:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(f"PRAGMA mmap_size = {_MAPPED}")
-            connection.execute("PRAGMA cache_size = -65536")
-            connection.executescript(SETUP)
-        except sqlite3.Error as error:
-            connection.close()
-            self._fail(error)
-        return connection
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one request. A file has one a thread at work; memory has one, behind a lock."""
-        if os.getpid() != self._process:  # a forked child must neither use nor close its parent's connections
-            self._inherited = self._idle
-            self._idle, self._process, self._lock = [], os.getpid(), threading.RLock()
-        exclusive = self.path is None
-        if exclusive:
-            self._lock.acquire()
-        try:
-            if self._closed:  # while this thread waited, perhaps: memory would be opened empty
-                raise DeploymentError("the deployment is closed")
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._open()
-            try:
-                yield connection
-            except sqlite3.Error as error:
-                self._fail(error)
-            finally:
-                if connection.in_transaction:
-                    connection.rollback()
-                    self._forget()  # tables created by what was rolled back are not there
-                if self._closed:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
-        finally:
-            if exclusive:
-                self._lock.release()
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._stored, self._seen = {}, {}
-
-    def _fail(self, error: sqlite3.Error) -> NoReturn:
-        raise DeploymentError(f"SQLite at {self.path or 'memory'}: {error}") from error
+        self._pool = Pool(source)
 
     def close(self) -> None:
         """Close the connections that are idle; those at work are closed when their request is answered."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
     # tables
 
-    def _table(self, connection: sqlite3.Connection, table: Table) -> StoredTable:
-        """The stored form of a table, created or widened if need be. Inside a transaction it must be a writing one."""
-        stored = self._stored.get(table.name)
-        if stored is not None and (self._seen.get(table.name) is table or stored.covers(table)):
-            self._seen[table.name] = table
-            return stored
-        nested = connection.in_transaction
-        if not nested:  # never under the lock: whoever holds the file's may be waiting for it
-            connection.execute("BEGIN IMMEDIATE")
-        try:
-            stored = ensure_table(connection, table)
-            version = _schema_version(connection)
-            if not nested:
-                connection.execute("COMMIT")
-        except BaseException:
-            if not nested and connection.in_transaction:
-                connection.rollback()
-            raise
-        with self._lock:
-            if _schema_version(connection) == version:  # else somebody has changed the tables again
-                self._stored[table.name] = stored
-                self._seen[table.name] = table
-        return stored
+    def _look(self, connection: Connection) -> Catalog:
+        """The tables as the open transaction, which has changed none yet, finds them."""
+        catalog = self._catalog
+        if catalog is None or not self._source.memory:
+            catalog = self._catalog = look(connection, catalog)
+        return catalog
 
-    def _refresh(self, connection: sqlite3.Connection) -> None:
-        """Forget what is known of the tables if somebody has changed them since."""
-        if self.path is None:
-            return
-        version = _schema_version(connection)
-        if version != self._schema_version:
-            with self._lock:
-                self._forget()
-                self._schema_version = version
+    def _ensure(self, connection: Connection, tables: Iterable[Table]) -> Catalog:
+        """The tables with all that these declare; to be kept as what is known once it is committed."""
+        seen = self._look(connection)
+        catalog = seen.ensured(connection, tables)
+        if catalog is not seen:
+            self._catalog = None  # until it is committed: an interrupt may leave that open
+        return catalog
+
+    def _answered(self, tables: Sequence[Table], work: Callable[[Connection, Sequence[StoredTable | None]], T]) -> T:
+        """What `work` answers in a transaction, given the stored forms of tables; None for one that is not there."""
+        while True:
+            answers = self._pool.run(partial(self._read, tables, work), tables=tables)
+            if answers:
+                return answers[0]
+            self._pool.run(partial(self._widen, tables), writes=True, tables=tables)
+
+    def _read(
+        self,
+        tables: Sequence[Table],
+        work: Callable[[Connection, Sequence[StoredTable | None]], T],
+        connection: Connection,
+    ) -> list[T]:
+        """The answer in a list, or an empty one if columns are to be added first."""
+        if not self._source.memory:  # which nobody else can change in the midst of a request
+            connection.execute("BEGIN")
+        catalog = self._look(connection)
+        stored = [catalog.table(table) for table in tables]
+        if self._source.unwritable is None and not all(one is None or one.complete for one in stored):
+            return []
+        result = work(connection, stored)
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+        return [result]
+
+    def _widen(self, tables: Sequence[Table], connection: Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        there = [table for table in tables if self._look(connection).table(table) is not None]
+        catalog = self._ensure(connection, there)
+        connection.execute("COMMIT")
+        self._catalog = catalog
 
     # reads
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
         check_reads(reads)
-        with self._connection() as connection:
-            self._refresh(connection)
-            stored = [self._table(connection, read.range.table) for read in reads]
-            if len(reads) == 1:
-                return [answer(connection, stored[0], reads[0])]
-            connection.execute("BEGIN")
-            results = [answer(connection, table, read) for table, read in zip(stored, reads, strict=True)]
-            connection.execute("COMMIT")
-            return results
 
-    # commits
+        def answers(connection: Connection, stored: Sequence[StoredTable | None]) -> list[ReadResult]:
+            return [
+                _nothing(read) if table is None else answer(connection, _with_index(table, read.range.index), read)
+                for table, read in zip(stored, reads, strict=True)
+            ]
 
-    def commit(self, commit: Commit) -> list[Applied]:
-        """Apply all writes or none; an id that is remembered is answered as it was."""
-        check_commit(commit)
-        with self._connection() as connection:
-            self._refresh(connection)
-            for table in {write.table for write in commit.writes}:
-                self._table(connection, table)
-            connection.execute("BEGIN IMMEDIATE")
-            self._refresh(connection)  # now no other process can change a table under this transaction
-            known = connection.execute("SELECT answer FROM convexorm_commits WHERE id = ?", (commit.id,)).fetchone()
-            if known is not None:
-                connection.execute("COMMIT")
-                return _recalled(known[0])
-            results = Transaction(connection, self._table).apply(commit.writes)
-            now = time.time()
-            connection.execute("INSERT INTO convexorm_commits VALUES (?, ?, ?)", (commit.id, now, _remembered(results)))
-            connection.execute("DELETE FROM convexorm_commits WHERE at < ?", (now - COMMIT_RETENTION,))
-            connection.execute("COMMIT")
-            return results
+        return self._answered([read.range.table for read in reads], answers)
 
     # searches
 
     def search(self, search: Search) -> list[tuple[float, Document]]:
         """The nearest documents with their cosine similarity, best first."""
         index = check_search(search)
-        with self._connection() as connection:
-            self._refresh(connection)
-            stored = self._table(connection, search.table)
-            connection.execute("BEGIN")
-            found = self._searcher.search(connection, stored, index, search)
-            connection.execute("COMMIT")
-            return found
+
+        def found(connection: Connection, stored: Sequence[StoredTable | None]) -> list[tuple[float, Document]]:
+            (table,) = stored
+            return [] if table is None else self._searcher.search(connection, table, index, search)
+
+        return self._answered([search.table], found)
+
+    # commits
+
+    def commit(self, commit: Commit) -> list[Applied]:
+        """Apply all writes or none; an id that is remembered is answered as it was.
+
+        A refusal of what may have been sent before is remembered, too: no copy of it that comes later is applied.
+        """
+        self._check_writable()
+        try:
+            check_commit(commit)
+        except ConvexORMError:
+            known = self.withdraw(commit) if commit.again else None
+            if known is None:
+                raise
+            return known
+        tables = {id(write.table): write.table for write in commit.writes}
+        return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=tables.values())
+
+    def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
+        connection.execute("BEGIN IMMEDIATE")
+        known = ledger.recall(connection, commit)
+        if known is not None:
+            return known
+        if commit.again:
+            connection.execute("SAVEPOINT writes")
+        try:
+            catalog = self._ensure(connection, tables)
+            results = Transaction(connection, _by_id(catalog, tables)).apply(commit.writes)
+        except ConvexORMError:
+            if commit.again:
+                connection.execute("ROLLBACK TO writes")
+                ledger.withdraw(connection, commit)
+                connection.execute("COMMIT")
+            raise
+        ledger.remember(connection, commit, results)
+        connection.execute("COMMIT")
+        self._catalog = catalog
+        return results
+
+    def withdraw(self, commit: Commit) -> list[Applied] | None:
+        """The answer to a commit that was applied; else None, and it will not be."""
+        self._check_writable()
+        return self._pool.run(partial(self._withdraw, commit), writes=True)
+
+    def _withdraw(self, commit: Commit, connection: Connection) -> list[Applied] | None:
+        connection.execute("BEGIN IMMEDIATE")
+        known = ledger.withdraw(connection, commit)
+        connection.execute("COMMIT")
+        return known
+
+    def _check_writable(self) -> None:
+        if self._source.unwritable is not None:
+            raise DeploymentError(f"SQLite at {self._source.name} can only be read: {self._source.unwritable}")
+
+    # the whole
+
+    def backup(self, path: str | os.PathLike[str], decision: Decision) -> None:
+        """Write all documents to a new file, as they are at one moment."""
+        back_up(self._pool, path, decision)
+
+    def vacuum(self) -> None:
+        """Give back the space that deleted documents have left."""
+        self._check_writable()
+        self._pool.run(_vacuum, writes=True)
 
 
-def _schema_version(connection: sqlite3.Connection) -> int:
-    """SQLite's own count of the changes of tables."""
-    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
-    return version
+def _vacuum(connection: Connection) -> None:
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _remembered(results: Sequence[Applied]) -> str:
-    return json.dumps(
-        [
-            [one.id, one.creation_time, one.created]
-            if isinstance(one, Written)
-            else [one.deleted, one.more]
-            if isinstance(one, DeletedRange)
-            else one
-            for one in results
-        ]
-    )
+def _by_id(catalog: Catalog, tables: Iterable[Table]) -> dict[int, StoredTable]:
+    stored = {id(table): catalog.table(table) for table in tables}
+    return {key: one for key, one in stored.items() if one is not None}
 
 
-def _recalled(answer: str) -> list[Applied]:
-    return [
-        one if isinstance(one, bool) else Written(*one) if len(one) == 3 else DeletedRange(*one)
-        for one in json.loads(answer)
-    ]
+def _with_index(stored: StoredTable, index: str) -> StoredTable:
+    """The table, if it has the index: a file that is only read may lack it."""
+    if index in stored.indexes and index not in stored.columns:
+        raise IndexRangeError(
+            "the file lacks this index, and can only be read; open it once where it can be written",
+            table=stored.label,
+            index=index,
+            fields=stored.indexes[index],
+        )
+    return stored
+
+
+def _nothing(read: Read) -> ReadResult:
+    """What a read of a table that is not there answers."""
+    nothing = ReadResult((), 0, 0, False)
+    if read.pack is not None:
+        return packed(nothing, read.pack)
+    if read.digest == "all":
+        return ReadResult((), 0, 0, False, digests={"": whole_digest({})})
+    return nothing

@@ -134,11 +134,11 @@ def _first_tick(value: Any, *, behind: bool) -> int:
 def _bound_ids(span: Span, eq: KeyValue, lower: Bound | None, upper: Bound | None) -> None:
     """Ids begin with the tick in hexadecimal, so their order as text is the order of rows."""
     if eq:
-        if not isinstance(eq[0], str):
+        tick = id_tick(eq[0]) if isinstance(eq[0], str) else None
+        if tick is None:
             span.add("0")
-            return
-        tick = id_tick(eq[0])
-        span.add("tick = ? AND id = ?", -1 if tick is None else tick, eq[0])
+        else:
+            span.add("tick = ? AND id = ?", tick, str(eq[0]))
     for bound, plain, or_equal, beyond in ((lower, ">", ">=", True), (upper, "<", "<=", False)):
         if bound is None:
             continue
@@ -151,7 +151,7 @@ def _bound_ids(span: Span, eq: KeyValue, lower: Bound | None, upper: Bound | Non
 def id_tick(id: str) -> int | None:
     """The tick an id begins with, or None for an id this deployment did not make."""
     try:
-        return int(id[:14], 16) if len(id) == 32 else None
+        return int(id[:14], 16) if len(id) == 32 and id.isascii() else None
     except ValueError:
         return None
 

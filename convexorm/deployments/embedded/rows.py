@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from convexorm.deployments.embedded.damage import decoded
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
@@ -38,6 +39,8 @@ def _floats(array: np.ndarray[Any, Any]) -> bytes:
 def unpack(blob: bytes) -> np.ndarray[Any, Any]:
     """The numbers of a packed array, as float32 or float64, read-only."""
     if len(blob) % 4:
+        if len(blob) % 8 != 1:
+            raise ValueError("neither packed float32 nor float64")
         return np.frombuffer(blob, dtype="<f8", count=len(blob) // 8)
     return np.frombuffer(blob, dtype="<f4")
 
@@ -50,8 +53,16 @@ def unpacked(document: dict[str, Value], vectors: Iterable[str], blobs: Iterable
     return document
 
 
-def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
-    """The documents of rows of (tick, id, body, packed arrays…), system fields included. JSON is parsed in one go."""
+def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table: str) -> list[Document]:
+    """The documents of rows of (tick, id, body, packed arrays…), system fields included. JSON is parsed in one go.
+
+    Raises DeploymentError that names `table` for rows that are not what was written.
+    """
+    return decoded(table, _documents, rows, vectors)
+
+
+def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
+    "".join([row[1] for row in rows])  # raises for an id that is no text
     found: list[Any] = loads(f"[{','.join([row[2] for row in rows])}]")
     if vectors:
         for document, row in zip(found, rows, strict=True):
@@ -65,7 +76,8 @@ def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> li
 class LazyDocuments(Sequence[Document]):
     """The documents of rows, without their packed arrays, each parsed when it is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str) -> None:
+        self._table = table
         self.ids: list[str] = []
         self._ticks: list[int] = []
         self._bodies: list[str] = []
@@ -91,7 +103,8 @@ class LazyDocuments(Sequence[Document]):
     def __getitem__(self, place: slice) -> list[Document]: ...
     def __getitem__(self, place: int | slice) -> Document | list[Document]:
         if isinstance(place, slice):
-            return documents(list(zip(self._ticks[place], self.ids[place], self._bodies[place], strict=True)), {})
+            rows = list(zip(self._ticks[place], self.ids[place], self._bodies[place], strict=True))
+            return documents(rows, {}, self._table)
         return self[place : place + 1 or None][0]
 
     def __iter__(self) -> Iterator[Document]:
@@ -99,9 +112,9 @@ class LazyDocuments(Sequence[Document]):
             yield from self[start : start + 1_000]
 
 
-def stream(cursor: sqlite3.Cursor, vectors: Mapping[str, str]) -> Iterator[Document]:
+def stream(cursor: sqlite3.Cursor, vectors: Mapping[str, str], table: str) -> Iterator[Document]:
     """The documents of a cursor, fetched in growing steps: a filter that is soon satisfied reads little."""
     size = 32
     while rows := list(islice(cursor, size)):
-        yield from documents(rows, vectors)
+        yield from documents(rows, vectors, table)
         size = min(size * 2, 1024)

@@ -1,46 +1,57 @@
 """How a Convex table lies in SQLite.
 
 Each Convex table is a SQLite table `t<number>`: the *tick* (see `keys`) as row number, the `_id`, the document as JSON text
-(`body`), for each index a column of key bytes (`k0`, …) with a SQLite index on it, and for each field that is an array of
-numbers a column of packed floats (`v0`, …), so that vectors are read without parsing. A table with such fields also numbers
-its changes: the table's count of commits that touched it, and in each row (`seq`) the last of them.
+(`body`), for each list of fields that an index of some program is over a column of key bytes (`k0`, …) with a SQLite index
+on it, and for each field that is an array of numbers a column of packed floats (`v0`, …), so that vectors are read without
+parsing. A table with such fields also numbers its changes: the table's count of commits that touched it, and in each row
+(`seq`) the last of them.
+
+Columns are only ever added. What an index is called is the business of the program that asks: two programs whose indexes of
+one name are over different fields each have their column.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
 from convexorm.deployments.embedded.rows import pack, unpacked
 from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import dumps, loads
 
-__all__ = ["SETUP", "StoredTable", "ensure_table"]
+__all__ = ["StoredTable", "ensure_table"]
 
-SETUP = """
-CREATE TABLE IF NOT EXISTS convexorm_tables (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, indexes TEXT NOT NULL, vectors TEXT NOT NULL,
-    changes INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS convexorm_commits (id TEXT PRIMARY KEY, at REAL NOT NULL, answer TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS convexorm_commits_at ON convexorm_commits (at);
-"""
+_STEP = 500
+"""Rows that are written again at a time when a table is widened."""
 
 
 class StoredTable:
-    """A Convex table as SQLite has it: its name there, its columns, and its statements."""
+    """A Convex table as SQLite has it, for a program that declares it as `table`: its columns, and its statements."""
 
-    def __init__(self, number: int, indexes: Mapping[str, Sequence[str]], vectors: Sequence[str]) -> None:
+    def __init__(self, table: Table, number: int, forms: Sequence[tuple[str, ...]], vectors: Sequence[str]) -> None:
+        self.table = table
+        self.label = table.name
         self.number = number
         self.name = f"t{number}"
-        self.indexes = {name: tuple(fields) for name, fields in indexes.items()}
-        self.columns = {name: f"k{position}" for position, name in enumerate(self.indexes)}
-        self.places = {name: position for position, name in enumerate(self.indexes)}
+        self.forms = tuple(forms)
+        """The fields of each key column."""
         self.vectors = {name: f"v{position}" for position, name in enumerate(vectors)}
-        self._keys = [document_key(fields) for fields in self.indexes.values()]
-        kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *self.columns.values()]
+        self.entry = (number, json.dumps(forms), json.dumps(list(vectors)))
+        """Its number, forms and vectors as the catalog's row holds them."""
+        places = {fields: position for position, fields in enumerate(self.forms)}
+        self.places = {index.name: places[index.fields] for index in table.indexes if index.fields in places}
+        self.indexes = {index.name: index.fields for index in table.indexes}
+        self.columns = {name: f"k{place}" for name, place in self.places.items()}
+        self.complete = len(self.places) == len(table.indexes) and self.vectors.keys() >= set(table.vector_fields)
+        """Whether everything that the table declares is here."""
+        self._keys = [document_key(fields) for fields in self.forms]
+        keys = [f"k{place}" for place in range(len(self.forms))]
+        kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *keys]
         self.select = ", ".join(("tick", "id", "body", *self.vectors.values()))
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
@@ -52,7 +63,7 @@ class StoredTable:
         return bool(self.vectors)
 
     def keys(self, document: Document) -> list[bytes]:
-        """The document's key in each index, in the order of the columns."""
+        """The document's key in each key column."""
         return [key(document) for key in self._keys]
 
     def row(self, document: Document, keys: Sequence[bytes], seq: int) -> tuple[object, ...]:
@@ -63,70 +74,100 @@ class StoredTable:
         body = {name: value for name, value in document.items() if blobs.get(name) is None}
         return (dumps(body), *blobs.values(), seq, *keys)
 
-    def covers(self, table: Table) -> bool:
-        """Whether everything that `table` declares is here."""
-        return all(self.indexes.get(index.name) == index.fields for index in table.indexes) and all(
-            name in self.vectors for name in table.vector_fields
+    def fields(self, row: Sequence[Any]) -> dict[str, Any]:
+        """A document without its system fields, by its row as `select` names the columns."""
+        return decoded(self.label, _fields, row, self.vectors)
+
+    def changes(self, connection: sqlite3.Connection) -> int:
+        """How many commits have touched the table, where that is counted."""
+        return self._counted(connection, "SELECT changes FROM convexorm_tables WHERE number = ?")
+
+    def count_change(self, connection: sqlite3.Connection) -> int:
+        """Count one more, and say how many there are."""
+        return self._counted(
+            connection, "UPDATE convexorm_tables SET changes = changes + 1 WHERE number = ? RETURNING changes"
         )
 
+    def _counted(self, connection: sqlite3.Connection, statement: str) -> int:
+        row = connection.execute(statement, (self.number,)).fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise damaged(self.label, "its entry in the catalog cannot be read")
+        return row[0]
 
-def ensure_table(connection: sqlite3.Connection, table: Table) -> StoredTable:
-    """The stored form of a table, created or widened; inside a writing transaction."""
-    wanted = {index.name: index.fields for index in table.indexes}
-    row = connection.execute(
-        "SELECT number, indexes, vectors FROM convexorm_tables WHERE name = ?", (table.name,)
-    ).fetchone()
-    if row is None:
-        return _create(connection, table, wanted)
-    before = StoredTable(row[0], json.loads(row[1]), json.loads(row[2]))
-    vectors = [*before.vectors, *(name for name in table.vector_fields if name not in before.vectors)]
-    stored = StoredTable(row[0], {**before.indexes, **wanted}, vectors)
-    changed = [name for name, fields in wanted.items() if before.indexes.get(name) != fields]
-    if changed or len(vectors) > len(before.vectors):
-        _widen(connection, before, stored, changed)
+
+def _fields(row: Sequence[Any], vectors: Mapping[str, str]) -> dict[str, Any]:
+    document: Any = loads(row[2])
+    if type(document) is not dict or type(row[1]) is not str:
+        raise TypeError
+    return unpacked(document, vectors, row[3:])
+
+
+def ensure_table(connection: sqlite3.Connection, table: Table, before: StoredTable | None) -> StoredTable:
+    """The stored form of a table, created or widened; inside a writing transaction, which found it as `before`."""
+    forms = [] if before is None else list(before.forms)
+    forms += dict.fromkeys(index.fields for index in table.indexes if index.fields not in forms)
+    vectors = [] if before is None else list(before.vectors)
+    vectors += [name for name in table.vector_fields if name not in vectors]
+    if before is None:
+        return _create(connection, table, forms, vectors)
+    stored = StoredTable(table, before.number, forms, vectors)
+    _widen(connection, before, stored)
     return stored
 
 
-def _create(connection: sqlite3.Connection, table: Table, indexes: Mapping[str, Sequence[str]]) -> StoredTable:
+def _create(
+    connection: sqlite3.Connection, table: Table, forms: Sequence[tuple[str, ...]], vectors: Sequence[str]
+) -> StoredTable:
     number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM convexorm_tables").fetchone()[0]
-    stored = StoredTable(number, indexes, table.vector_fields)
-    keys = "".join(f", {column} BLOB" for column in stored.columns.values())
-    vectors = "".join(f", {column} BLOB" for column in stored.vectors.values())
+    stored = StoredTable(table, number, forms, vectors)
+    keys = "".join(f", k{place} BLOB" for place in range(len(forms)))
+    packed = "".join(f", {column} BLOB" for column in stored.vectors.values())
     seq = ", seq INTEGER" if stored.counts_changes else ""
-    connection.execute(f"CREATE TABLE {stored.name} (tick INTEGER PRIMARY KEY, id TEXT, body TEXT{keys}{seq}{vectors})")
+    connection.execute(f"CREATE TABLE {stored.name} (tick INTEGER PRIMARY KEY, id TEXT, body TEXT{keys}{seq}{packed})")
     connection.execute(
         "INSERT INTO convexorm_tables (number, name, indexes, vectors) VALUES (?, ?, ?, ?)",
-        (number, table.name, json.dumps(stored.indexes), json.dumps(list(stored.vectors))),
+        (number, table.name, *stored.entry[1:]),
     )
-    for name in stored.indexes:
-        _index(connection, stored, name)
+    for place in range(len(forms)):
+        _index(connection, stored, place)
     return stored
 
 
-def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTable, changed: Sequence[str]) -> None:
-    """Give a table further indexes and packed fields, and write its rows again."""
-    for name in changed:
-        if name in before.columns:
-            connection.execute(f"DROP INDEX i{stored.number}_{stored.columns[name]}")
-        else:
-            connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN {stored.columns[name]} BLOB")
+def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTable) -> None:
+    """Give a table further key columns and packed fields, and fill them for the rows there are."""
+    new = range(len(before.forms), len(stored.forms))
+    for place in new:
+        connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN k{place} BLOB")
     if stored.counts_changes and not before.counts_changes:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN seq INTEGER")
     for name in list(stored.vectors)[len(before.vectors) :]:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN {stored.vectors[name]} BLOB")
-    (changes,) = connection.execute("SELECT changes FROM convexorm_tables WHERE number = ?", (stored.number,)).fetchone()
-    rows = connection.execute(f"SELECT {before.select} FROM {stored.name}").fetchall()
-    for tick, _, body, *blobs in rows:
-        document = unpacked(loads(body), before.vectors, blobs)
-        connection.execute(stored.update, (*stored.row(document, stored.keys(document), changes + 1), tick))
+    if len(stored.vectors) > len(before.vectors):
+        seq = stored.count_change(connection)
+        _rewrite(connection, before, stored.update, lambda document: stored.row(document, stored.keys(document), seq))
+    elif new:
+        keys = [document_key(stored.forms[place]) for place in new]
+        columns = ", ".join(f"k{place} = ?" for place in new)
+        statement = f"UPDATE {stored.name} SET {columns} WHERE tick = ?"
+        _rewrite(connection, before, statement, lambda document: [key(document) for key in keys])
     connection.execute(
-        "UPDATE convexorm_tables SET indexes = ?, vectors = ?, changes = changes + 1 WHERE number = ?",
-        (json.dumps(stored.indexes), json.dumps(list(stored.vectors)), stored.number),
+        "UPDATE convexorm_tables SET indexes = ?, vectors = ? WHERE number = ?", (*stored.entry[1:], stored.number)
     )
-    for name in changed:
-        _index(connection, stored, name)
+    for place in new:
+        _index(connection, stored, place)
 
 
-def _index(connection: sqlite3.Connection, stored: StoredTable, name: str) -> None:
-    column = stored.columns[name]
-    connection.execute(f"CREATE INDEX i{stored.number}_{column} ON {stored.name} ({column})")
+def _rewrite(
+    connection: sqlite3.Connection, before: StoredTable, statement: str, values: Callable[[Document], Sequence[object]]
+) -> None:
+    """Execute a statement for every document, with its values and its tick."""
+    last = -1
+    while rows := connection.execute(
+        f"SELECT {before.select} FROM {before.name} WHERE tick > ? ORDER BY tick LIMIT {_STEP}", (last,)
+    ).fetchall():
+        connection.executemany(statement, [(*values(before.fields(row)), row[0]) for row in rows])
+        last = rows[-1][0]
+
+
+def _index(connection: sqlite3.Connection, stored: StoredTable, place: int) -> None:
+    connection.execute(f"CREATE INDEX i{stored.number}_k{place} ON {stored.name} (k{place})")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
 
+from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
-from convexorm.deployments.embedded.rows import stream, unpacked
+from convexorm.deployments.embedded.rows import stream
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError
@@ -37,7 +37,7 @@ from convexorm.requests import (
     Written,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Value, canonical, loads, same, size_of
+from convexorm.values import MISSING, Value, canonical, same, size_of
 
 __all__ = ["Transaction"]
 
@@ -59,7 +59,7 @@ class _Row:
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
-    return None if row is None else _Row(row[0], row[1], unpacked(loads(row[2]), stored.vectors, row[3:]))
+    return None if row is None else _Row(row[0], row[1], stored.fields(row))
 
 
 @attrs.define(eq=False)
@@ -76,9 +76,10 @@ class _Pending:
 class Transaction:
     """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, table: Callable[[sqlite3.Connection, Table], StoredTable]) -> None:
+    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable]) -> None:
+        """`tables` has the stored form of each table that a write names, by the id of that object."""
         self._connection = connection
-        self._table = table
+        self._tables = tables
         self._ticks: dict[str, int] = {}
         self._changes: dict[str, int] = {}
         self._pending: list[_Pending] = []
@@ -137,7 +138,7 @@ class Transaction:
         pending, self._pending = self._pending, []
         column, self._pending_column = self._pending_column, None
         stored = self._stored(pending[0].write.table)
-        place = None if column is None else list(stored.columns.values()).index(column)
+        place = None if column is None else int(column[1:])
         held = self._held(stored, column, {one.key for one in pending if one.column is not None})
         seq = self._change(stored)
         drawn = os.urandom(7 * len(pending)).hex()
@@ -189,9 +190,7 @@ class Transaction:
         if not stored.counts_changes:
             return 0
         if stored.name not in self._changes:
-            (self._changes[stored.name],) = self._connection.execute(
-                "UPDATE convexorm_tables SET changes = changes + 1 WHERE number = ? RETURNING changes", (stored.number,)
-            ).fetchone()
+            self._changes[stored.name] = stored.count_change(self._connection)
         return self._changes[stored.name]
 
     # everything else
@@ -204,7 +203,7 @@ class Transaction:
         )
 
     def _stored(self, table: Table) -> StoredTable:
-        return self._table(self._connection, table)
+        return self._tables[id(table)]
 
     def _first(self, stored: StoredTable, index: str, span: Span) -> _Row | None:
         column = stored.columns.get(index)
@@ -218,8 +217,10 @@ class Transaction:
         if isinstance(at, Key):
             return self._first(stored, at.index, span_of(Range(table, at.index, at.key), stored.columns.get(at.index, "")))
         tick = id_tick(at)
+        if tick is None:
+            return None
         row = self._connection.execute(
-            f"SELECT {stored.select} FROM {stored.name} WHERE tick = ? AND id = ?", (-1 if tick is None else tick, at)
+            f"SELECT {stored.select} FROM {stored.name} WHERE tick = ? AND id = ?", (tick, at)
         ).fetchone()
         return _found(stored, row)
 
@@ -296,11 +297,11 @@ class Transaction:
         stored = self._stored(write.table)
         span = span_of(write.range, stored.columns.get(write.range.index, ""))
         matches = compile_filter(write.filter) if write.filter is not None else None
-        cursor = self._connection.execute(select(stored, Read(write.range), span), span.parameters)
+        cursor = self._connection.stream(select(stored, Read(write.range), span), span.parameters)
         ticks: list[tuple[int]] = []
         more = self._ranges_spent
         if not more:
-            for document in stream(cursor, stored.vectors):
+            for document in stream(cursor, stored.vectors, stored.label):
                 self._ranged += 1
                 self._ranged_bytes += size_of(document)
                 if matches is None or matches(document):

@@ -25,3 +25,21 @@ export const fail = mutationGeneric({
 export const twice = actionGeneric({ args: { n: v.number() }, handler: (_ctx, { n }) => Promise.resolve(2 * n) });
 
 export const notAFunction = () => "a plain export";
+
+export const forget = actionGeneric({
+  args: {},
+  handler: () => {
+    void Promise.reject(new Error("forgotten"));
+    return Promise.resolve(null);
+  },
+});
+
+export const throwLater = actionGeneric({
+  args: {},
+  handler: () => {
+    setImmediate(() => {
+      throw new Error("later");
+    });
+    return Promise.resolve(null);
+  },
+});

@@ -4,8 +4,11 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import type { Applied, Document, Read, Write } from "../../../convex/orm/protocol";
+import { assumptionsOf } from "../assumptions";
+import schema from "./functions/schema";
 import type { Metrics } from "../../../scripts/deployment/metrics";
 
+const assuming = assumptionsOf(schema);
 export const KEY = "test|key";
 const HOST = ["--import", "tsx", "scripts/deployment/main.ts", "--port", "0", "--exit-with-stdin"];
 const FUNCTIONS = ["--functions", "tests/convex/interop/functions", "--admin-key", KEY];
@@ -50,15 +53,15 @@ export async function deploy() {
       (await call("mutation", "mastra/storage:handle", request)).value as Record<string, JSONValue>,
     /** The documents of a table, as another client of the deployment reads them. */
     documents: async (table: string, more: Partial<Read> = {}): Promise<Document[]> => {
-      const read = { table, index: "by_creation_time", ...more } as unknown as Value;
-      const { results } = (await value("query", "orm:read", { version: 1, reads: [read] })) as never as {
+      const read = assuming({ table, index: "by_creation_time", ...more } as Read) as unknown as Value;
+      const { results } = (await value("query", "orm:read", { version: 2, reads: [read] })) as never as {
         results: [{ docs: Document[] }];
       };
       return results[0].docs;
     },
     /** Writes as another client of the deployment does. */
     write: async (...writes: Write[]): Promise<Applied[]> => {
-      const request = { version: 1, commitId: `other ${commits++}`, writes: [writes] } as unknown as Value;
+      const request = { version: 2, commitId: `other ${commits++}`, writes: [writes.map(assuming)] } as unknown as Value;
       return ((await value("mutation", "orm:commit", request)) as never as { results: [Applied[]] }).results[0];
     },
     /** What a request costs. */

@@ -1,6 +1,6 @@
 /**
  * An agent with memory on the npm store has a conversation. What its language model says is part of the input, what its
- * language model was told is the answer: the prompt of each call, in order.
+ * language model was told is the answer: the prompt of each call, in order. The conversation begins when the input says.
  */
 import { Agent } from "@mastra/core/agent";
 import { MastraLanguageModelV2Mock, simulateReadableStream } from "@mastra/core/test-utils/llm-mock";
@@ -10,6 +10,8 @@ import { main, type Place } from "./program";
 
 interface Input extends Place {
   resourceId: string;
+  /** The instant at which the program's clock starts, as text. */
+  now: string;
   lastMessages: number;
   turns: Turn[];
 }
@@ -56,7 +58,20 @@ function scripted(replies: Reply[], prompts: unknown[]): MastraLanguageModelV2Mo
   });
 }
 
-await main<Input>(async ({ resourceId, lastMessages, turns, ...place }) => {
+/** Dates of now are counted from an instant, whatever the machine's clock says. */
+function startClock(now: string): void {
+  const ahead = Date.parse(now) - Date.now();
+  globalThis.Date = class extends Date {
+    constructor(...given: [] | [number | string | Date]) {
+      super(...((given.length ? given : [Date.now()]) as [number]));
+    }
+
+    static override now = ((real) => () => real() + ahead)(Date.now);
+  } as DateConstructor;
+}
+
+await main<Input>(async ({ resourceId, now, lastMessages, turns, ...place }) => {
+  startClock(now);
   const prompts: unknown[] = [];
   const agent = new Agent({
     id: "guide",

@@ -1,0 +1,87 @@
+"""The catalog: which tables a database holds, as one transaction finds them.
+
+A catalog is a picture that never changes, of one state of SQLite's own tables, which SQLite counts (`schema_version`). Each
+transaction compares that number with the picture at hand, and looks again where it differs: so none works by the columns
+of another moment, whoever has added some. A picture with tables that a transaction adds is kept only once it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from convexorm.deployments.embedded.damage import decoded
+from convexorm.deployments.embedded.tables import StoredTable, ensure_table
+from convexorm.schema import Table
+
+__all__ = ["Catalog", "look"]
+
+_Row: TypeAlias = tuple[Any, ...]
+"""Number, indexes and vectors of a table as the catalog's row holds them."""
+
+
+class Catalog:
+    """The tables there are at one `schema_version`."""
+
+    def __init__(self, version: int, rows: Mapping[str, _Row], known: Mapping[str, StoredTable]) -> None:
+        self.version = version
+        self._rows = rows
+        self._known = {name: stored for name, stored in known.items() if rows.get(name) == stored.entry}
+
+    def table(self, table: Table) -> StoredTable | None:
+        """A table as it is stored, whatever of it is there; None if nothing is."""
+        stored = self._known.get(table.name)
+        if stored is not None and stored.table is table:
+            return stored
+        row = self._rows.get(table.name)
+        if row is None:
+            return None
+        stored = self._known[table.name] = decoded(table.name, _stored, table, row)
+        return stored
+
+    def ensured(self, connection: sqlite3.Connection, tables: Iterable[Table]) -> Catalog:
+        """The catalog with all that these tables declare, created in the open transaction where need be."""
+        catalog = self
+        for table in tables:
+            stored = catalog.table(table)
+            if stored is None or not stored.complete:
+                made = ensure_table(connection, table, stored)
+                rows = {**catalog._rows, table.name: made.entry}
+                catalog = Catalog(_version(connection), rows, {**catalog._known, table.name: made})
+        return catalog
+
+
+def look(connection: sqlite3.Connection, before: Catalog | None) -> Catalog:
+    """The catalog as the open transaction finds it: the one from before, if that is still so."""
+    version = _version(connection)
+    if before is not None and before.version == version:
+        return before
+    if _is_empty(connection):
+        return Catalog(version, {}, {})
+    rows = connection.execute("SELECT name, number, indexes, vectors FROM convexorm_tables")
+    return Catalog(version, {name: tuple(row) for name, *row in rows}, {} if before is None else before._known)
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    """Whether this is a new file, which cannot be written."""
+    stamped: bool = connection.execute("PRAGMA user_version").fetchone()[0]
+    return not stamped and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """SQLite's own count of the changes of tables."""
+    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    return version
+
+
+def _stored(table: Table, row: _Row) -> StoredTable:
+    number, indexes, vectors = row
+    forms = json.loads(indexes)
+    if isinstance(forms, dict):  # a file of the first format that cannot be written
+        forms = list(forms.values())
+    names = json.loads(vectors)
+    if not all(isinstance(one, str) for form in (*forms, names) for one in form):
+        raise TypeError
+    return StoredTable(table, int(number), [tuple(form) for form in forms], names)

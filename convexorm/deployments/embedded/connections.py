@@ -1,0 +1,325 @@
+"""The connections of a deployment, and the one way a request gets one.
+
+Each connection has a place of its own, which is never taken out of the pool: whoever works holds the turn of its place.
+Memory has one place, filled when it is made and never again, so no second, empty memory can come into being. A file has as
+many as there are requests at once, and its writers queue for one more turn. A connection that an interrupt has left in the
+midst of something is settled before it is used again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from threading import get_ident
+from typing import Any, Protocol, TypeVar
+from weakref import finalize
+
+from convexorm.deployments.embedded import forks
+from convexorm.deployments.embedded.damage import failure, is_busy
+from convexorm.deployments.embedded.turns import Turn, Work
+from convexorm.errors import DeploymentError, InvalidRequestError
+from convexorm.schema import Table
+
+__all__ = ["BUSY_STEP", "BUSY_TIMEOUT", "Connection", "Pool", "Source"]
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT = 30.0
+"""Seconds a request waits for transactions of others."""
+BUSY_STEP = 0.2
+"""Seconds SQLite waits before the request looks about itself."""
+_LOOK = 0.02
+"""Seconds a request waits for a turn before it looks whether the holder is still there."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows which of its cursors are still reading."""
+
+    state: object = None
+    """How the file was when this connection began to take it as unchanging."""
+    abandoned = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.streams: list[sqlite3.Cursor] = []
+
+    def stream(self, statement: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """A cursor to read from bit by bit. One that is not closed would keep all later reads at its moment."""
+        cursor = self.cursor()
+        self.streams.append(cursor)
+        return cursor.execute(statement, parameters)
+
+    def settle(self) -> None:
+        """End whatever is under way, without effect."""
+        if self.abandoned:
+            return
+        if self.streams:
+            for cursor in self.streams:
+                cursor.close()
+            self.streams.clear()
+        if self.in_transaction:
+            self.rollback()
+
+    def abandon(self, *, at_work: bool) -> None:
+        """Let a connection of the parent process lie: to close it could take the parent's log away."""
+        self.abandoned = True
+        _immortal(self)
+        if at_work:
+            self.set_authorizer(_deny)
+
+    def __del__(self) -> None:
+        """Close without a warning, which Python 3.13 would give whoever drops an open connection."""
+        if not self.abandoned:
+            with suppress(sqlite3.Error):  # one that could not be opened
+                forks.between_forks(lambda work: self.close())
+
+
+def _deny(*_: Any) -> int:
+    return sqlite3.SQLITE_DENY
+
+
+def _immortal(connection: Connection) -> None:
+    import ctypes  # only ever needed in a child
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+class Source(Protocol):
+    """Where connections lead."""
+
+    name: str
+    """As errors show it."""
+    memory: bool
+
+    def open(self) -> Connection:
+        """A further connection."""
+        ...
+
+    def unchanged(self, connection: Connection) -> bool:
+        """Whether what a connection took as unchanging is so."""
+        ...
+
+
+class _Place:
+    """A connection, if there is one at the moment, and the turn to use it."""
+
+    __slots__ = ("connection", "turn")
+
+    def __init__(self) -> None:
+        self.turn = Turn()
+        self.connection: Connection | None = None
+
+
+class Pool:
+    """The connections to one source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._memory = source.memory
+        self._places: list[_Place] = []
+        self._writers = Turn()
+        self._closed = False
+        self._inherited = False
+        finalize(self, _close_all, self._places, forks.enroll(self))
+        if self._memory:
+            place = _Place()
+            place.connection = forks.between_forks(lambda work: source.open())
+            self._places.append(place)
+        else:
+            self.run(lambda connection: None)
+
+    # requests
+
+    def run(self, request: Callable[[Connection], T], *, writes: bool = False, tables: Iterable[Table] = ()) -> T:
+        """What a request about these tables answers, on a connection of its own. What it leaves open is rolled back.
+
+        A request that others kept from the file begins again, for as long as BUSY_TIMEOUT says.
+        """
+        until = None
+        while True:
+            work = Work(self, writes=writes)
+            place: _Place | None = None
+            failed: DeploymentError | None = None
+            again = True
+            try:
+                place = self._admit(work)
+                connection = self._connected(place)
+                answer = request(connection)
+                if connection.state is None or self._source.unchanged(connection):
+                    return answer
+            except sqlite3.Error as error:  # raised below, where it is no longer the cause
+                failed = _inherited() if self._inherited else failure(self._source.name, error, _names(tables))
+                until = until or time.monotonic() + BUSY_TIMEOUT
+                again = is_busy(error) and time.monotonic() < until
+            finally:
+                self._end(work, place)
+            if failed is not None and not again:
+                raise failed
+            for pool in forks.pools():
+                pool.mend()
+
+    def _admit(self, work: Work) -> _Place:
+        """The place to work at, once it is this work's turn."""
+        forks.check_process()
+        work.outer = forks.work_of(work.thread)
+        if work.outer is not None:
+            self._check_outer(work)
+        while True:
+            forks.wait_for_forks(work)
+            self._check_open()
+            awaited = self._writers
+            if self._memory or not work.writes or self._writers.take(work):
+                place = self._free_place(work)
+                if place is not None:
+                    if forks.begin(work):
+                        self._check_open()  # here, because it may have been closed while this waited
+                        return place
+                    place.turn.give(work)
+                elif self._places:
+                    awaited = self._places[0].turn
+                self._writers.give(work)
+            if not forks.forks_elsewhere(work):
+                awaited.wait(_LOOK)
+
+    def _check_open(self) -> None:
+        if self._inherited:
+            raise _inherited()
+        if self._closed:
+            raise DeploymentError("the deployment is closed")
+
+    def _check_outer(self, work: Work) -> None:
+        """Refuse what could only join, or wait for, a request in whose midst it was made."""
+        outer = work.outer
+        while outer is not None:
+            if outer.owner is self and (self._memory or (work.writes and outer.writes)):
+                raise InvalidRequestError(
+                    "made in the midst of another request of the same thread, by a signal's handler perhaps; "
+                    "make it on another thread, or after that one has ended"
+                )
+            outer = outer.outer
+
+    def _free_place(self, work: Work) -> _Place | None:
+        """A place whose turn is this work's now; None where it has to wait."""
+        for place in self._places:
+            if place.turn.free and place.turn.take(work):
+                return place
+        for place in self._places:
+            if place.turn.take(work):  # of a holder that is over
+                return place
+        if self._memory:
+            return None
+        place = _Place()
+        place.turn.take(work)
+        self._places.append(place)
+        return place
+
+    def _connected(self, place: _Place) -> Connection:
+        connection = place.connection
+        if connection is not None and (connection.streams or connection.in_transaction):
+            connection.settle()
+        if connection is not None and connection.state is not None and not self._source.unchanged(connection):
+            place.connection = None
+            connection.close()
+            connection = None
+        if connection is None:
+            if self._memory:
+                raise DeploymentError("the deployment is closed")
+            connection = place.connection = self._source.open()
+        return connection
+
+    def _end(self, work: Work, place: _Place | None) -> None:
+        if place is not None:
+            self._settle(place)
+            place.turn.give(work)
+            forks.end(work)
+        if work.writes:
+            self._writers.give(work)
+        work.end()
+
+    def _settle(self, place: _Place) -> None:
+        connection = place.connection
+        if connection is None or connection.abandoned:
+            return
+        try:
+            connection.settle()
+        except sqlite3.Error:  # it is good for nothing more; memory has no other
+            if not self._memory:
+                place.connection = None
+                connection.close()
+        if self._closed and place.connection is not None:
+            place.connection = None
+            connection.close()
+
+    def mend(self) -> None:
+        """Settle what requests that are over have left behind."""
+
+        def settle(work: Work) -> None:
+            for place in self._places:
+                if not place.turn.free and place.turn.take(work):
+                    self._settle(place)
+                    place.turn.give(work)
+
+        forks.between_forks(settle, self)
+
+    # ends
+
+    def close(self) -> None:
+        """Close the connections that are idle; those at work are closed when their request is answered."""
+        forks.check_process()
+        self._closed = True
+        _close_idle(self._places)
+
+    def rest(self, work: Work) -> None:
+        """Close the connections to a file before a fork; all are idle, but for those the forking thread works with."""
+        if not self._memory:
+            for place in list(self._places):
+                _close(place, work)
+
+    def abandon(self) -> None:
+        """Start afresh in a child. Memory stays with the parent."""
+        thread = get_ident()
+        for place in self._places:
+            if place.connection is not None:
+                holder = place.turn.holder
+                place.connection.abandon(at_work=holder is not None and holder.thread == thread and not holder.over)
+        self._places.clear()
+        self._writers = Turn()
+        self._inherited = self._memory
+
+
+def _names(tables: Iterable[Table]) -> list[str]:
+    return list(dict.fromkeys(table.name for table in tables))
+
+
+def _inherited() -> DeploymentError:
+    return DeploymentError(
+        "a deployment in memory stays in the process that opened it, and this is a child of that one; "
+        "open another here, or share a SQLite file"
+    )
+
+
+def _close(place: _Place, work: Work) -> None:
+    """Close the connection of a place unless somebody works with it."""
+    if place.connection is None or not place.turn.take(work):
+        return
+    connection, place.connection = place.connection, None
+    if connection is not None:
+        connection.close()
+    place.turn.give(work)
+
+
+def _close_idle(places: Sequence[_Place]) -> None:
+
+    def close(work: Work) -> None:
+        for place in list(places):
+            _close(place, work)
+
+    forks.between_forks(close)
+
+
+def _close_all(places: Sequence[_Place], number: int) -> None:
+    """When a pool that was never closed is collected, or the interpreter ends."""
+    forks.strike(number)
+    _close_idle(places)

@@ -1,0 +1,81 @@
+"""The remote deployment: the requests, sent to a Convex deployment over its HTTP API.
+
+`port` is the protocol, `refusals` what a deployment's refusals mean. Below them nothing knows of requests: `connections`
+carries one call at a time over each connection, `sockets` and `tls` carry bytes, `bodies` unzips and bounds answers, within
+one `deadlines`. `addresses` knows the URL. The admin key travels in a header and is shown nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from convexorm.deployments.base import Deployment
+from convexorm.deployments.remote.addresses import Address
+from convexorm.deployments.remote.bodies import ENCODINGS
+from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
+from convexorm.deployments.remote.port import ATTEMPTS, Kind, Limits, RemotePort
+from convexorm.errors import AuthError, InvalidRequestError
+from convexorm.values import is_finite, is_whole
+
+__all__ = ["ATTEMPTS", "Kind", "RemoteDeployment", "RemotePort"]
+
+
+class RemoteDeployment(Deployment):
+    """A Convex deployment, reached with its admin key.
+
+    `timeout` is the seconds one call may take, all attempts at it and the pauses between them included; `retry` is how
+    often it is sent at most, 1 being once. A child of a fork may use it as well, over connections of its own.
+    Raises AuthError for a key that is missing or cannot be one, DeploymentError for what is no URL, and InvalidRequestError
+    for a timeout or a number of attempts that is none.
+    """
+
+    def __init__(
+        self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
+    ) -> None:
+        if not admin_key:
+            raise AuthError(
+                "a Convex deployment needs its admin key (a deploy key from the dashboard's settings): pass it beside the "
+                "URL, or pass no URL and set CONVEX_URL and CONVEX_ADMIN_KEY"
+            )
+        if not isinstance(admin_key, str):
+            raise AuthError(f"the admin key given is not one: it is a string, got {type(admin_key).__name__}")
+        if not is_finite(timeout) or timeout <= 0:
+            raise InvalidRequestError("a timeout is a number of seconds greater than 0")
+        if not is_whole(retry) or retry < 1:
+            raise InvalidRequestError("retry is how often a call is sent at most, a whole number from 1")
+        if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
+            raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
+        self._address = Address.parse(url)
+        self._headers = [
+            (b"Host", self._address.authority),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", ENCODINGS),
+            (b"Authorization", f"Convex {admin_key}".encode()),
+            (b"Content-Type", b"application/json"),
+            (b"User-Agent", b"convexorm"),
+        ]
+        self._connections = Connections(self._address)
+        where, limits = str(self._address), Limits(timeout, retry)
+        self.blocking: RemotePort = RemotePort(where, functions, limits, self._post, _sleep)
+        self.asynchronous: RemotePort = RemotePort(where, functions, limits, self._post_async, asyncio.sleep)
+
+    def _call(self, kind: Kind, body: bytes) -> Call:
+        return Call(f"{self._address.path}/api/{kind}", self._headers, body)
+
+    async def _post(self, kind: Kind, body: bytes, attempt: Attempt) -> Reply:
+        return await self._connections.post(self._call(kind, body), attempt)
+
+    async def _post_async(self, kind: Kind, body: bytes, attempt: Attempt) -> Reply:
+        return await self._connections.post_async(self._call(kind, body), attempt)
+
+    def close(self) -> None:
+        """End all connections, of both faces and every event loop, also under calls. Any thread may."""
+        self._connections.close()
+
+    def __repr__(self) -> str:
+        return f"<RemoteDeployment {self._address}>"
+
+
+async def _sleep(seconds: float) -> None:
+    time.sleep(seconds)

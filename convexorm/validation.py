@@ -1,0 +1,76 @@
+"""Validators: a column's `validator=` and a class's `__validate__`, whichever way values come in.
+
+Their errors become ValidationErrors. A column's validator names the value it refuses, so that is left out of its words;
+what `__validate__` says is said as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from convexorm.errors import InvalidRequestError, ValidationError
+
+if TYPE_CHECKING:
+    from convexorm.model import Model
+
+__all__ = ["check_value_of", "validate", "validate_changes"]
+
+
+def validate(instance: Model) -> None:
+    """Run all validators on an instance. Raises ValidationError."""
+    if not instance.__mapper__.validated:
+        return
+    for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
+        if attribute.validator is not None:
+            check_value_of(instance, attribute, getattr(instance, attribute.name))
+    _check_whole(instance)
+
+
+def validate_changes(model: type[Model], values: Mapping[str, Any], partial: Model) -> None:
+    """Run the validators of attributes that are set without an instance; `partial` has them and nothing else.
+
+    Raises ValidationError, and InvalidRequestError if `__validate__` looks at an attribute that is not among them.
+    """
+    if not model.__mapper__.validated:
+        return
+    for attribute in attrs.fields(model):  # type: ignore[arg-type]
+        if attribute.validator is not None and attribute.name in values:
+            check_value_of(partial, attribute, values[attribute.name])
+    try:
+        _check_whole(partial)
+    except AttributeError:
+        raise InvalidRequestError(
+            f"{model.__name__}.__validate__ looks at attributes that are not given: give them too, or load the instance "
+            "and change it"
+        ) from None
+
+
+def check_value_of(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Run a column's validator on a value. Raises ValidationError."""
+    validator = attribute.validator
+    if validator is None:
+        return
+    try:
+        validator(instance, attribute, value)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            raise
+        words = str(error.args[0] if error.args else "not accepted").replace(repr(value), "…")
+        words = words if not isinstance(value, str) or not value else words.replace(value, "…")
+        mapper = instance.__mapper__
+        raise ValidationError(words, table=mapper.name, field=mapper.columns[attribute.name].field) from None
+
+
+def _check_whole(instance: Model) -> None:
+    check = getattr(instance, "__validate__", None)
+    if check is None:
+        return
+    try:
+        check()
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            raise
+        raise ValidationError(str(error) or "not accepted", table=instance.__mapper__.name) from error

@@ -1,0 +1,227 @@
+"""Calls that are interrupted at any line, or cancelled where they wait: the deployment stays whole, for everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import convexorm.deployments.embedded
+from convexorm import Deployment, DeploymentError, InvalidRequestError, connect
+from convexorm.deployments.embedded.transaction import Transaction
+from convexorm.faces import finish
+from convexorm.requests import Commit, Insert, Pack, Range, Read, Search
+from convexorm.schema import Array, IndexDef, Number, Property, String, Table, VectorIndexDef
+from tests.embedded.support import ROWS, add, intact, names
+
+OURS = os.path.dirname(convexorm.deployments.embedded.__file__)
+PLACES = Table(
+    "places",
+    {"name": Property(String()), "at": Property(Array(Number()))},
+    (IndexDef("by_name", ("name",)),),
+    (VectorIndexDef("by_at", "at", 2),),
+)
+
+
+def interrupted(call: Callable[[], Any], line: int) -> BaseException | None:
+    """Make a call, and raise KeyboardInterrupt at the so many-th line of the deployment it goes through.
+
+    None if it has fewer lines. The exception keeps all frames it has passed.
+    """
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal seen
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == line:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        call()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.settrace(before)
+    return None
+
+
+def walk(call: Callable[[], Any]) -> Iterator[BaseException]:
+    """Interrupt a call at its first line, its second, and so on to its end; each time before the caller looks."""
+    line = 1
+    while (error := interrupted(call, line)) is not None:
+        yield error
+        line += 1
+    assert line > 20
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+@pytest.fixture(params=["memory", "file"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]:
+    url = "memory:" if request.param == "memory" else f"sqlite:///{tmp_path / 'a.db'}"
+    with connect(url) as deployment:
+        add(deployment, "first")
+        finish(deployment.blocking.commit(Commit("v", [Insert(PLACES, {"name": "mill", "at": [1.0, 2.0]})])))
+        yield deployment
+
+
+READ = Read(Range(ROWS, "by_name"))
+CALLS: dict[str, Callable[[Deployment, Path], Any]] = {
+    "commit": lambda deployment, path: add(deployment, "x"),
+    "commit again": lambda deployment, path: finish(
+        deployment.blocking.commit(Commit(uuid4().hex, [Insert(ROWS, {"name": "x"})], True))
+    ),
+    "commit to a new table": lambda deployment, path: finish(
+        deployment.blocking.commit(
+            Commit(uuid4().hex, [Insert(Table(f"t{uuid4().hex}", ROWS.fields, ROWS.indexes), {"name": "x"})])
+        )
+    ),
+    "read": lambda deployment, path: finish(
+        deployment.blocking.read([READ, Read(Range(ROWS, "by_creation_time"), limit=1)])
+    ),
+    "read as a matrix": lambda deployment, path: finish(
+        deployment.blocking.read([Read(Range(PLACES, "by_name"), pack=Pack("at", 2))])
+    ),
+    "search": lambda deployment, path: finish(deployment.blocking.search(Search(PLACES, "by_at", (1.0, 0.0), 1))),
+    "withdraw": lambda deployment, path: finish(deployment.blocking.withdraw(Commit(uuid4().hex, []))),
+    "vacuum": lambda deployment, path: deployment.vacuum(),
+    "backup": lambda deployment, path: deployment.backup(path / f"{uuid4().hex}.copy"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupt_at_any_line_leaves_a_deployment_whole(
+    kept: Deployment, call: str, tmp_path: Path, elsewhere: ThreadPoolExecutor
+) -> None:
+    for number, error in enumerate(walk(lambda: CALLS[call](kept, tmp_path))):
+        if number % 2:  # whoever comes first finds what the interrupt has left
+            elsewhere.submit(add, kept, f"other {number}").result(20)
+            add(kept, f"same {number}")
+        else:
+            add(kept, f"same {number}")
+            elsewhere.submit(add, kept, f"other {number}").result(20)
+        there = asyncio.run(kept.asynchronous.read([READ]))[0].docs
+        assert there[0]["name"] == "first"
+        assert sum(one["name"] != "x" for one in there) == 2 * number + 3
+        found = finish(kept.blocking.search(Search(PLACES, "by_at", (1.0, 0.0), 1)))
+        assert [document["name"] for _, document in found] == ["mill"]
+        assert not list(tmp_path.glob("*.partial*"))
+        del error  # kept until here: it holds the frames of what it interrupted
+    for copy in tmp_path.glob("*.copy"):  # only complete ones have a name
+        assert intact(copy)
+        with connect(f"sqlite:///{copy}?mode=ro") as backup:
+            assert names(backup)[0] == "first"
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_a_close_that_is_interrupted_can_be_made_again(tmp_path: Path, kind: str, elsewhere: ThreadPoolExecutor) -> None:
+    url = "memory:" if kind == "memory" else f"sqlite:///{tmp_path / 'a.db'}"
+    line, error = 1, None
+    while line == 1 or error is not None:
+        deployment = connect(url)
+        add(deployment, line)
+        error = interrupted(deployment.close, line)
+        for used in (lambda: names(deployment), lambda: elsewhere.submit(names, deployment).result(20)):  # noqa: B023
+            try:
+                assert used()[-1] == line
+            except DeploymentError as refusal:
+                assert "closed" in str(refusal)
+        deployment.close()
+        with pytest.raises(DeploymentError, match="closed"):
+            names(deployment)
+        line += 1
+    if kind == "file":
+        assert intact(tmp_path / "a.db")
+
+
+def test_an_opening_that_is_interrupted_can_be_made_again(tmp_path: Path) -> None:
+    line, error = 1, None
+    while line == 1 or error is not None:
+        path = tmp_path / f"{line}.db"
+        error = interrupted(lambda: connect(f"sqlite:///{path}").close(), line)  # noqa: B023
+        with connect(f"sqlite:///{path}") as deployment:
+            add(deployment, "x")
+            assert names(deployment) == ["x"]
+        line += 1
+    assert line > 50
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["read", "commit"])
+def test_a_request_from_a_signal_handler_in_the_midst_of_a_commit_does_not_join_it(
+    kept: Deployment, read: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Any] = []
+    apply = Transaction.apply
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        monkeypatch.undo()
+        try:
+            refused.append(names(kept) if read else add(kept, "inner"))
+        except InvalidRequestError as error:
+            refused.append(error)
+
+    def signalled(self: Transaction, writes: Any) -> Any:
+        applied = apply(self, writes)
+        signal.raise_signal(signal.SIGUSR1)
+        return applied
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    monkeypatch.setattr(Transaction, "apply", signalled)
+    try:
+        add(kept, "outer")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    if read and kept._engine._source.memory is False:  # type: ignore[attr-defined]
+        assert refused == [["first"]]  # of a file, a reader of its own sees what is committed
+    else:
+        assert isinstance(refused[0], InvalidRequestError)
+        assert "in the midst of another request of the same thread" in str(refused[0])
+    assert names(kept) == ["first", "outer"]
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_call_that_is_cancelled_where_it_waits_leaves_a_deployment_whole(tmp_path: Path, steps: int) -> None:
+    for url in ("memory:", f"sqlite:///{tmp_path / 'a.db'}"):
+        async with connect(url) as deployment:
+            add(deployment, "first")
+            port = deployment.asynchronous
+            calls = [
+                lambda: port.commit(Commit(uuid4().hex, [Insert(ROWS, {"name": "second"})])),
+                lambda: port.read([READ]),
+                lambda: port.withdraw(Commit(uuid4().hex, [])),
+                lambda: deployment.abackup(tmp_path / "copy.db"),
+                deployment.avacuum,
+            ]
+            for call in calls:
+                task = asyncio.ensure_future(call())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+            await port.commit(Commit(uuid4().hex, [Insert(ROWS, {"name": "third"})]))
+            (found,) = await port.read([READ])
+            assert [one["name"] for one in found.docs] in (["first", "third"], ["first", "second", "third"])
+        while list(tmp_path.glob("*.partial*")):  # a backup that is no longer wanted ends in its thread
+            await asyncio.sleep(0.001)
+        assert not (tmp_path / "copy.db").exists()

@@ -1,0 +1,163 @@
+"""A commit that is refused while a copy of it may be under way: that is withdrawn before the refusal is raised."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from convexorm import (
+    ConvexORMError,
+    Deployment,
+    DeploymentError,
+    IndexRangeError,
+    InvalidRequestError,
+    LimitExceeded,
+    StaleDataError,
+    ValidationError,
+    connect,
+)
+from convexorm.deployments.remote import RemotePort, port
+from convexorm.faces import finish
+from convexorm.requests import Commit, Insert, Written
+from convexorm.wire import VERSION
+from tests.models import Task
+from tests.remote.calling import KEY
+from tests.servers import Answer, refusal, serve, success
+
+COMMIT = Commit("one", [Insert(Task.__mapper__.table, {"text": "x", "ownerId": "u", "done": False})])
+APPLIED = success({"version": VERSION, "results": [[["id", 1.0]]]})
+WITHDRAWN = success({"version": VERSION, "withdrawn": True})
+STALE = refusal(code="Stale", message="m", write=0, table="tasks", reason="exists")
+
+Use = Callable[[Deployment, Callable[[RemotePort], Awaitable[Any]]], Any]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port, "_BACKOFF", 0.0)
+
+
+@pytest.fixture(params=["blocking", "async"])
+def use(request: pytest.FixtureRequest) -> Use:
+    def awaited(deployment: Any, act: Callable[[RemotePort], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            return await act(deployment.asynchronous)
+
+        return asyncio.run(run())
+
+    def blocking(deployment: Any, act: Callable[[RemotePort], Awaitable[Any]]) -> Any:
+        return finish(act(deployment.blocking))
+
+    return blocking if request.param == "blocking" else awaited
+
+
+def kinds(bodies: list[dict[str, Any]]) -> list[str]:
+    return ["withdraw" if body["args"].get("withdraw") else "commit" for body in bodies]
+
+
+class Scene:
+    """A server that answers commits and withdrawals one after the other, each from a list of its own."""
+
+    def __init__(self, commits: list[Answer | None], withdrawals: list[Answer | None]) -> None:
+        self.commits = commits
+        self.withdrawals = withdrawals
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, call: dict[str, Any]) -> Answer | None:
+        self.asked.append(call)
+        return (self.withdrawals if call["args"].get("withdraw") else self.commits).pop(0)
+
+
+LOST: dict[str, Answer | None] = {
+    "no answer": None,
+    "half of an answer": Answer(b'{"status": "succ'),
+    "an answer of a proxy": Answer(b"<html>", 504, "text/html"),
+    "a page that says 200": Answer(b"<html>Sign in</html>", 200, "text/html"),
+}
+REFUSED: dict[str, tuple[Answer, type[ConvexORMError]]] = {
+    "stale": (STALE, StaleDataError),
+    "a bad document": (refusal(code="BadDocument", message="m", write=0, table="tasks"), ValidationError),
+    "a limit": (refusal(code="Limit", message="m", limit="writes", maximum=5, actual=6), LimitExceeded),
+    "a limit of Convex": (refusal("Too many bytes read in a single function execution"), LimitExceeded),
+    "an unknown index": (refusal(code="UnknownIndex", message="m", table="tasks", index="i"), IndexRangeError),
+    "another index": (
+        refusal(code="OtherIndex", message="m", table="tasks", index="i", assumed=["a"], deployed=["b"]),
+        IndexRangeError,
+    ),
+    "an unknown table": (refusal(code="UnknownTable", message="m", table="tasks"), DeploymentError),
+    "withdrawn": (refusal(code="Withdrawn", message="m"), InvalidRequestError),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_after_a_lost_answer_is_raised_once_the_copy_is_withdrawn(use: Use, name: str) -> None:
+    answer, error = REFUSED[name]
+    scene = Scene([None, answer], [WITHDRAWN])
+    with serve(scene) as server, connect(server.url, KEY) as deployment, pytest.raises(error) as refused:
+        use(deployment, lambda to: to.commit(COMMIT))
+    assert type(refused.value) is error
+    assert kinds(scene.asked) == ["commit", "commit", "withdraw"]
+    assert scene.asked[2]["args"] == {"version": VERSION, "commitId": "one", "withdraw": True}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_what_a_lost_copy_did_is_the_answer(use: Use, name: str) -> None:
+    scene = Scene([LOST[name], STALE], [APPLIED])
+    with serve(scene) as server, connect(server.url, KEY) as deployment:
+        assert use(deployment, lambda to: to.commit(COMMIT)) == [Written("id", 1.0)]
+    assert kinds(scene.asked) == ["commit", "commit", "withdraw"]
+
+
+def test_a_commit_sent_before_is_withdrawn_when_it_is_refused(use: Use) -> None:
+    scene = Scene([STALE, STALE], [WITHDRAWN, APPLIED])
+    again = attrs.evolve(COMMIT, again=True)
+    with serve(scene) as server, connect(server.url, KEY) as deployment:
+        with pytest.raises(StaleDataError):
+            use(deployment, lambda to: to.commit(again))
+        assert use(deployment, lambda to: to.commit(again)) == [Written("id", 1.0)]
+    assert kinds(scene.asked) == ["commit", "withdraw"] * 2
+
+
+def test_a_refusal_of_the_only_copy_needs_no_withdrawal(use: Use) -> None:
+    scene = Scene([STALE], [])
+    with serve(scene) as server, connect(server.url, KEY) as deployment, pytest.raises(StaleDataError):
+        use(deployment, lambda to: to.commit(COMMIT))
+    assert kinds(scene.asked) == ["commit"]
+
+
+def test_a_withdrawal_is_asked_for_again_and_its_failure_leaves_the_outcome_open(use: Use) -> None:
+    scene = Scene([None, STALE], [None, Answer(b"", 503), WITHDRAWN])
+    with serve(scene) as server, connect(server.url, KEY) as deployment, pytest.raises(StaleDataError):
+        use(deployment, lambda to: to.commit(COMMIT))
+    for failure in (Answer(b"", 503), refusal(code="Invalid", message="no withdraw"), Answer(b'{"code":"x"}', 403)):
+        scene = Scene([None, STALE], [failure] * 4)
+        with (
+            serve(scene) as server,
+            connect(server.url, KEY) as deployment,
+            pytest.raises(DeploymentError, match="refused, but an earlier copy of it may have been applied"),
+        ):
+            use(deployment, lambda to: to.commit(COMMIT))
+
+
+def test_a_commit_is_withdrawn_on_its_own(use: Use) -> None:
+    scene = Scene([], [None, WITHDRAWN, APPLIED, Answer(b"{}"), STALE])
+    with serve(scene) as server, connect(server.url, KEY, retry=2) as deployment:
+        assert use(deployment, lambda to: to.withdraw(COMMIT)) is None
+        assert use(deployment, lambda to: to.withdraw(COMMIT)) == [Written("id", 1.0)]
+        with pytest.raises(StaleDataError):
+            use(deployment, lambda to: to.withdraw(COMMIT))
+
+
+def test_an_index_of_another_shape_names_both_lists(use: Use) -> None:
+    answer, _ = REFUSED["another index"]
+    with (
+        serve(lambda call: answer) as server,
+        connect(server.url, KEY) as deployment,
+        pytest.raises(IndexRangeError, match=r"\[a\], deployed is \[b\].*python -m convexorm schema.*deploy") as refused,
+    ):
+        use(deployment, lambda to: to.commit(COMMIT))
+    assert (refused.value.table, refused.value.index, refused.value.fields) == ("tasks", "i", ("a",))

@@ -1,0 +1,231 @@
+"""Hooks, validators, and instances as dictionaries and JSON."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from convexorm import Index, Int64, InvalidRequestError, Mapped, Model, Session, ValidationError, connect, field
+from tests.faces import FACES, open_session
+
+CALLS: list[str] = []
+
+
+class Watched(Model, table="watched", primary_key="id"):
+    id: Mapped[str]
+    title: Mapped[str] = field(default="")
+    changes: Mapped[int] = field(default=0)
+    by_watched_id = Index("id")
+
+    def before_insert(self) -> None:
+        CALLS.append(f"before_insert {self.id}")
+        self.changes = 1
+
+    def before_update(self) -> None:
+        CALLS.append(f"before_update {self.id}")
+        self.changes += 1
+
+    def before_delete(self) -> None:
+        CALLS.append(f"before_delete {self.id}")
+
+    def after_load(self) -> None:
+        CALLS.append(f"after_load {self.id}")
+
+    def after_commit(self) -> None:
+        CALLS.append(f"after_commit {self.id}")
+
+
+@pytest.fixture(autouse=True)
+def calls() -> list[str]:
+    CALLS.clear()
+    return CALLS
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_hooks_are_called_at_the_turns_of_an_instances_life(face: str, calls: list[str]) -> None:
+    deployment = connect("memory:")
+    session = open_session(face, deployment)
+    one, other = Watched(id="a"), Watched(id="b")
+    await session.add(one)
+    await session.upsert(other)
+    assert calls == []
+    await session.commit()
+    assert calls == ["before_insert a", "before_insert b", "after_commit a", "after_commit b"]
+    calls.clear()
+    one.title = "changed"
+    await session.delete(other)
+    await session.commit()
+    assert calls == ["before_delete b", "before_update a", "after_commit a"]
+    calls.clear()
+    await session.commit()
+    assert calls == []
+    again = open_session(face, deployment)
+    found = await again.get_one(Watched, "a")
+    assert (found.title, found.changes) == ("changed", 2)
+    assert calls == ["after_load a"]
+    await again.refresh(found)
+    assert calls == ["after_load a", "after_load a"]
+
+
+def test_what_a_hook_changes_elsewhere_is_written_too() -> None:
+    class Pair(Model, table="pairs", primary_key="id"):
+        id: Mapped[str]
+        twin: Mapped[str] = field(default="")
+        seen: Mapped[int] = field(default=0)
+        by_pair_id = Index("id")
+
+        def before_update(self) -> None:
+            pairs[self.twin].seen += 1
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        pairs = {name: Pair(id=name, twin=twin) for name, twin in (("a", "b"), ("b", "a"))}
+        session.add_all(pairs.values())
+        session.commit()
+        pairs["b"].seen = 10
+        session.commit()
+        with Session(deployment) as other:
+            assert [one.seen for one in other.get_many(Pair, ["a", "b"]) if one] == [1, 10]
+        assert session.dirty == []
+
+
+def test_a_hook_that_refuses_writes_nothing_and_leaves_all_pending() -> None:
+    class Refusing(Model, table="refusing"):
+        text: Mapped[str]
+
+        def before_insert(self) -> None:
+            if self.text == "bad":
+                raise RuntimeError("refused")
+
+    with Session(connect("memory:")) as session:
+        bad = Refusing(text="bad")
+        session.add_all([Refusing(text="good"), bad])
+        with pytest.raises(RuntimeError):
+            session.commit()
+        assert session.count(Refusing.query().full_scan()) == 0
+        assert len(session.new) == 2
+        bad.text = "mended"
+        session.commit()
+        assert session.count(Refusing.query().full_scan()) == 2
+
+
+def test_a_hook_that_would_have_to_be_awaited_is_refused_when_declared() -> None:
+    with pytest.raises(ValidationError, match="plain method"):
+
+        class Awaited(Model, table="awaited"):
+            text: Mapped[str]
+
+            async def before_insert(self) -> None: ...
+
+
+# -- validators ------------------------------------------------------------------------------------------------------
+
+
+class Range(Model, table="ranges", primary_key="id"):
+    id: Mapped[str]
+    low: Mapped[int] = field(default=0, validator=attrs.validators.ge(0))
+    high: Mapped[int] = field(default=10)
+    by_range_id = Index("id")
+
+    def __validate__(self) -> None:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+
+
+WAYS: dict[str, Callable[[Session, Range, dict[str, Any]], Any]] = {
+    "constructor": lambda session, stored, values: session.add(Range(id="new", **values)),
+    "attribute": lambda session, stored, values: _set(stored, values),
+    "update": lambda session, stored, values: session.update(Range, "a", values),
+    "bulk_upsert": lambda session, stored, values: session.bulk_upsert(Range, [{"id": "b"}, {"id": "c", **values}]),
+    "from_dict": lambda session, stored, values: session.add(Range.from_dict({"id": "new", **values})),
+    "merge": lambda session, stored, values: session.merge(_bent(Range(id="a"), values)),
+    "upsert": lambda session, stored, values: session.upsert(_bent(Range(id="a"), values)),
+}
+
+
+def _set(instance: Range, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(instance, name, value)
+
+
+def _bent(instance: Range, values: dict[str, Any]) -> Range:
+    """An instance with values that its class would not let in."""
+    instance.__dict__.update(values)
+    return instance
+
+
+@pytest.mark.parametrize("values", [{"low": -1, "high": 3}, {"low": 5, "high": 3}], ids=["a column's", "the class's"])
+@pytest.mark.parametrize("way", WAYS)
+def test_validators_run_whichever_way_values_come_in(way: str, values: dict[str, Any]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        stored = Range(id="a")
+        session.add(stored)
+        session.commit()
+        with pytest.raises(ValidationError) as caught:
+            _come_in(session, stored, way, values)
+        assert caught.value.table == "ranges"
+        with Session(deployment) as other:
+            assert [(one.id, one.low, one.high) for one in other.all(Range.query().full_scan())] == [("a", 0, 10)]
+
+
+def _come_in(session: Session, stored: Range, way: str, values: dict[str, Any]) -> None:
+    WAYS[way](session, stored, values)
+    session.commit()
+
+
+def test_an_attribute_that_is_refused_stays_as_it_is() -> None:
+    one = Range(id="a")
+    with pytest.raises(ValidationError, match="low"):
+        one.low = -5
+    assert one.low == 0
+
+
+def test_an_update_that_gives_too_little_for_the_class_to_decide_is_refused() -> None:
+    with Session(connect("memory:")) as session, pytest.raises(InvalidRequestError, match="__validate__"):
+        session.update(Range, "a", {"low": 5})
+
+
+# -- dictionaries and JSON -------------------------------------------------------------------------------------------
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Sample(Model, table="samples"):
+    at: Mapped[datetime]
+    big: Mapped[Int64]
+    raw: Mapped[bytes]
+    color: Mapped[Color]
+    tags: Mapped[set[str]] = field(factory=set)
+    note: Mapped[str | None] = field(default=None)
+
+
+def test_instances_go_to_dictionaries_and_json_and_back() -> None:
+    one = Sample(at=datetime(2026, 1, 2, tzinfo=UTC), big=2**60, raw=b"\x00\xff", color=Color.RED, tags={"a", "b"})
+    values = one.to_dict()
+    assert values == {"at": one.at, "big": 2**60, "raw": b"\x00\xff", "color": Color.RED, "tags": {"a", "b"}, "note": None}
+    values["tags"].add("c")
+    assert one.tags == {"a", "b"}
+    text = one.to_json()
+    assert isinstance(json.loads(text), dict)
+    with Session(connect("memory:")) as session:
+        for again in (Sample.from_dict(one.to_dict()), Sample.from_json(text)):
+            assert again.to_dict() == one.to_dict()
+            session.add(again)
+        session.commit()
+        loaded = session.all(Sample.query().full_scan())
+        assert [each.to_dict() for each in loaded] == [one.to_dict()] * 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"nobody": 1}', "{}", '{"at": "x", "big": 1, "raw": "", "color": "red"}', "\ud800"]
+)
+def test_json_that_is_no_instance_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="samples"):
+        Sample.from_json(text)

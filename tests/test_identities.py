@@ -1,0 +1,281 @@
+"""The identity map holds one truth: what a session has done is what its instances show. A copy is an instance apart."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from convexorm import Deployment, InvalidRequestError, Session, StaleDataError, connect
+from tests.conftest import Host
+from tests.faces import FACES, open_session
+from tests.models import Note, Task
+
+
+@pytest.fixture
+def host(models_host: Host) -> Host:
+    return models_host
+
+
+def stored(deployment: Deployment, beginning: str) -> dict[str, tuple[str, list[str]]]:
+    with Session(deployment) as session:
+        found = session.all(Note.query().by_index("by_note_id", Note.id.startswith(beginning)))
+    return {one.id.removeprefix(beginning): (one.title, one.tags) for one in found}
+
+
+# -- copies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_a_new_instance_with_a_state_of_its_own(
+    deployment: Deployment, unique: str, copied: Callable[[Any], Any]
+) -> None:
+    with Session(deployment) as session:
+        template = Note(id=f"{unique}-", title="t")
+        for number in range(3):
+            one = copied(template)
+            one.id = f"{unique}{number}"
+            session.add(one)
+        session.commit()
+        original = session.get_one(Note, f"{unique}0")
+        twin = copied(original)
+        assert (twin.convex_id, twin.title, twin in session) == (None, "t", False)
+        twin.id, twin.title = f"{unique}twin", "another"
+        session.add(twin)
+        session.commit()
+        assert (original.id, original.title) == (f"{unique}0", "t")
+    assert stored(deployment, unique) == {"0": ("t", []), "1": ("t", []), "2": ("t", []), "twin": ("another", [])}
+
+
+def test_a_deep_copy_shares_no_values_and_a_copy_does() -> None:
+    with Session(connect("memory:")) as session:
+        session.add(Note(id="a", tags=["x"]))
+        session.commit()
+        note = session.get_one(Note, "a")
+        shallow, deep = copy.copy(note), copy.deepcopy(note)
+        deep.tags.append("y")
+        assert note.tags == ["x"]
+        assert shallow.tags is note.tags
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_is_unpickled_is_detached_and_shows_the_same(protocol: int) -> None:
+    with Session(connect("memory:")) as session:
+        session.add_all([Note(id="a", title="x", tags=["t"]), Note(id="b")])
+        session.commit()
+        page = session.page(Note.query().by_index("by_note_id", id="a"), 1)
+        new = Note(id="new", tags=["n"])
+        session.add(new)
+        changed = session.get_one(Note, "b")
+        changed.title = "changed"
+        there = pickle.loads(pickle.dumps((page, new, changed), protocol))
+        loaded, added, dirty = there[0].items[0], there[1], there[2]
+        assert (loaded.convex_id, loaded.title, loaded.tags) == (page.items[0].convex_id, "x", ["t"])
+        assert (added.convex_id, added.tags, dirty.title) == (None, ["n"], "changed")
+        assert not any(one in session for one in (loaded, added, dirty))
+        session.rollback()
+        merged = session.merge(loaded)
+        assert merged is page.items[0]
+
+
+# -- one truth -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loaded", ["got", "queried"])
+def test_a_loaded_instance_shows_what_the_session_writes_past_it(deployment: Deployment, unique: str, loaded: str) -> None:
+    with Session(deployment) as session:
+        session.add_all([Note(id=f"{unique}{name}", title="old", tags=["t"]) for name in "abcd"])
+        session.commit()
+        session.expunge_all()
+        if loaded == "got":
+            a, b, c, d = (session.get_one(Note, f"{unique}{name}") for name in "abcd")
+        else:
+            a, b, c, d = session.all(Note.query().by_index("by_note_id", Note.id.startswith(unique)))
+        assert [one.title for one in (a, b, c, d)] == ["old"] * 4
+        b.body = "mine"  # pending, and to stay
+        session.update(Note, a.id, {"title": "updated"})
+        session.update(Note, b.id, {"title": "updated"})
+        session.delete_key(Note, c.id)
+        session.commit()
+        assert (a.title, a.tags, b.title, b.body) == ("updated", ["t"], "updated", "mine")
+        assert session.get(Note, c.id) is None
+        assert c not in session
+        b.body = "pending"
+        session.bulk_upsert(Note, [{"id": a.id, "title": "bulk"}, {"id": b.id, "title": "bulk"}])
+        assert (a.title, a.tags, b.title, b.body) == ("bulk", [], "bulk", "pending")
+        session.commit()
+        replaced = Note(id=a.id, title="upserted")
+        session.upsert(replaced)
+        session.commit()
+        assert session.get(Note, replaced.id) is replaced
+        assert a not in session
+        assert session.get_one(Note, d.id) is d
+        assert session.dirty == []
+    assert stored(deployment, unique) == {"a": ("upserted", []), "b": ("bulk", []), "d": ("old", ["t"])}
+
+
+@pytest.mark.parametrize("atomic", [True, False], ids=["delete_range", "delete_all"])
+def test_what_a_range_deleted_is_not_answered_from_memory(deployment: Deployment, unique: str, atomic: bool) -> None:
+    with Session(deployment) as session:
+        gone, kept, changed = (
+            Note(id=f"{unique}{name}", title=f"{unique}{title}") for name, title in zip("abc", "xyx", strict=True)
+        )
+        session.add_all([gone, kept, changed])
+        session.commit()
+        query = Note.query().by_index("by_title", title=f"{unique}x")
+        if atomic:
+            session.delete_range(query)
+            session.commit()
+        else:
+            assert session.delete_all(query) == 2
+        assert session.get(Note, gone.id) is None
+        assert gone not in session
+        assert session.get_one(Note, kept.id) is kept
+        assert session.get_many(Note, [changed.id, kept.id]) == [None, kept]
+        session.add(Note(id=gone.id))
+        session.commit()
+    assert set(stored(deployment, unique)) == {"a", "b"}
+
+
+def test_a_change_to_what_a_range_deleted_is_refused_and_not_dropped() -> None:
+    with Session(connect("memory:")) as session:
+        note = Note(id="a", title="x")
+        session.add(note)
+        session.commit()
+        note.body = "mine"
+        session.delete_all(Note.query().by_index("by_title", title="x"))
+        assert session.get(Note, "a") is None
+        with pytest.raises(StaleDataError, match="gone"):
+            session.commit()
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_get_sees_what_is_added_and_deleted_and_not_committed(face: str) -> None:
+    session = open_session(face, connect("memory:"))
+    await session.add_all([Note(id="kept"), Note(id="doomed"), Note(id="keyed")])
+    await session.commit()
+    new, upserted = Note(id="new"), Note(id="upserted")
+    await session.add(new)
+    assert await session.get(Note, "new") is new
+    await session.upsert(upserted)
+    await session.delete((await session.get_many(Note, ["doomed"]))[0])  # type: ignore[arg-type]
+    await session.delete_key(Note, "keyed")
+    wanted = ["kept", "new", "doomed", "upserted", "keyed", "nobody"]
+    kept = await session.get(Note, "kept")
+    assert await session.get_many(Note, wanted) == [kept, new, None, upserted, None, None]
+    assert [await session.get(Note, key) for key in wanted] == [kept, new, None, upserted, None, None]
+    new.id = "renamed"
+    assert await session.get(Note, "new") is None
+    assert await session.get(Note, "renamed") is new
+    await session.delete(new)
+    assert await session.get(Note, "renamed") is None
+    again = Note(id="keyed")
+    await session.add(again)
+    assert await session.get(Note, "keyed") is again
+    assert len(await session.all(Note.query().full_scan())) == 3  # queries see what is committed
+    await session.rollback()
+    assert [one is not None for one in await session.get_many(Note, wanted)] == [True, False, True, False, True, False]
+
+
+def test_an_instance_known_by_its_id_is_seen_as_deleted() -> None:
+    with Session(connect("memory:")) as session:
+        task = Task(text="a", owner_id="u")
+        session.add(task)
+        session.commit()
+        assert session.get(Task, task.convex_id) is task
+        session.delete(task)
+        assert session.get(Task, task.convex_id) is None
+        session.rollback()
+        assert session.get(Task, task.convex_id) is task
+
+
+def test_a_session_does_not_remember_what_nobody_keeps() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        for start in range(0, 15_000, 5_000):
+            session.bulk_upsert(Note, [{"id": str(number)} for number in range(start, start + 5_000)])
+        tracemalloc.start()
+        try:
+            for number in range(2_000):
+                session.get(Note, str(number))
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(2_000, 15_000):
+                session.get(Note, str(number))
+            gc.collect()
+            assert tracemalloc.get_traced_memory()[0] - before < 400_000
+        finally:
+            tracemalloc.stop()
+
+
+# -- expunge, expire, merge --------------------------------------------------------------------------------------------
+
+
+def test_what_is_expunged_is_detached_with_its_changes_unwritten(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session:
+        note, new = Note(id=unique), Note(id=f"{unique}new")
+        session.add(note)
+        session.commit()
+        note.title = "changed"
+        session.add(new)
+        session.delete(note)
+        session.expunge(note)
+        session.expunge(new)
+        assert (note in session, new in session, session.new, session.deleted) == (False, False, [], [])
+        session.commit()
+        assert session.get_one(Note, unique) is not note
+        with pytest.raises(InvalidRequestError):
+            session.expunge(note)
+        session.add(new)
+        session.commit()
+    assert stored(deployment, unique) == {"": ("", []), "new": ("", [])}
+
+
+def test_what_is_expired_is_shown_anew_by_the_next_read(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session, Session(deployment) as other:
+        note = Note(id=unique, title="old")
+        session.add(note)
+        session.commit()
+        theirs = other.get_one(Note, unique)
+        theirs.title = "theirs"
+        other.commit()
+        assert session.get_one(Note, unique).title == "old"
+        note.title = "dropped"
+        session.expire(note)
+        assert session.dirty == []
+        assert session.get(Note, unique) is note
+        assert note.title == "theirs"
+        other.delete(theirs)
+        other.commit()
+        session.expire(note)
+        assert session.get(Note, unique) is None
+        assert note not in session
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_merge_gives_the_sessions_own_instance_the_values(face: str) -> None:
+    deployment = connect("memory:")
+    with Session(deployment) as other:
+        other.add_all([Note(id="a", title="old", tags=["t"]), Task(text="old", owner_id="u")])
+        other.commit()
+        theirs, task = other.get_one(Note, "a"), other.one(Task.query().full_scan())
+        theirs.title, task.text = "new", "new"
+        theirs.tags.append("u")
+        session = open_session(face, deployment)
+        mine = await session.get_one(Note, "a")
+        assert await session.merge(theirs) is mine
+        assert (mine.title, mine.tags) == ("new", ["t", "u"])
+        assert mine.tags is not theirs.tags
+        assert (await session.merge(task)).text == "new"
+        added = await session.merge(Note(id="b", title="transient"))
+        assert added in session
+        assert await session.merge(added) is added
+        await session.commit()
+        assert (theirs in other, other.dirty) == (True, [theirs, task])
+    assert stored(deployment, "") == {"a": ("new", ["t", "u"]), "b": ("transient", [])}
+    with Session(deployment) as again:
+        assert [one.text for one in again.all(Task.query().full_scan())] == ["new"]
