@@ -331,14 +331,10 @@ Applied: TypeAlias = Written | DeletedRange | bool
 
 @attrs.frozen
 class Commit:
-    """Writes applied all or none, once for each `id` however often it is sent.
-
-    `again` says that it may have been sent before, and its answer was lost: a copy of it may still be under way.
-    """
+    """Writes applied all or none, once for each `id` however often it is sent."""
 
     id: str
     writes: Sequence[Write]
-    again: bool = False
 
 
 @attrs.frozen

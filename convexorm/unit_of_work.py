@@ -19,7 +19,6 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.deployments.base import Port
 from convexorm.errors import (
-    ConvexORMError,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -55,8 +54,7 @@ from convexorm.requests import (
 )
 from convexorm.turns import exclusive
 from convexorm.validation import validate, validate_changes
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, canonical, owned, same
-from convexorm.wire import encode_commit
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
 __all__ = ["AsyncUnitOfWork"]
 
@@ -87,14 +85,16 @@ class _Insertion:
 
     session: AsyncUnitOfWork
     instance: Model
-    unique: bool
+    unique: bool | Key
     returning: bool
     gone: None = None
 
     def write(self) -> Write:
         model = type(self.instance)
         document = self.session._dumped(self.instance)
-        key = self.session._key(model, self.instance.primary_key) if self.unique and model.__mapper__.key else None
+        key = self.unique if isinstance(self.unique, Key) else None
+        if self.unique is True and model.__mapper__.key:
+            key = self.session._key(model, self.instance.primary_key)
         return Insert(self.session._table(model), document, key, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
@@ -108,12 +108,6 @@ class _Unsettled:
     commit: Commit
     operations: list[_Operation | _Insertion]
     sent: Moment
-    withdrawn: bool = False
-    """Whether it was asked to be withdrawn, so that it cannot be sent again."""
-
-    @property
-    def form(self) -> bytes:
-        return _form(self.commit.writes)
 
     def check_age(self) -> None:
         """Raise InvalidRequestError when the deployment may have forgotten what it answered."""
@@ -175,19 +169,22 @@ class AsyncUnitOfWork(AsyncReading):
         if self._ahead is not None and _is_new(instance):
             self._rekeyed.append(instance)
 
-    def add(self, instance: Model, *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
+    def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
 
         A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
-        is False because the key is known to be new. Without `returning`, and beyond 1,000 documents in one commit, its
-        `creation_time` stays None on Convex until `refresh`: Convex has to read each document back for it. Nothing waits
-        here; awaiting the result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
+        is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
+        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
+        document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
+        of another session, or one deleted.
         """
         self._turn.check()
         if _state_of(instance).session is self:
             return DONE
+        key = unique if isinstance(unique, bool) else self._whole_key(unique)
         self._adopt(instance)
-        self._ask(_Insertion(self, instance, unique, returning))
+        self._ask(_Insertion(self, instance, key, returning))
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -224,13 +221,15 @@ class AsyncUnitOfWork(AsyncReading):
         *,
         expected: Mapping[str, Any] | None = None,
         missing_ok: bool = False,
+        unique: Query[Any] | None = None,
     ) -> Awaitable[None]:
         """Set some attributes of the document with this key, without reading it first; other writers' changes to them
         are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
 
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
-        values when it is applied. Validators see what is set here, too; InvalidRequestError if that of the class
-        (`__validate__`) looks at other attributes.
+        values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
+        too, if it leaves more than one document of that query. Validators see what is set here, too; InvalidRequestError
+        if that of the class (`__validate__`) looks at other attributes.
         """
         self._turn.check()
         table, at = self._table(model), self._target(model, key)
@@ -248,8 +247,8 @@ class AsyncUnitOfWork(AsyncReading):
         if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
             table.check_size(set_)
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
-        unique = _new_key(model, known, set_, unset)
-        patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", unique)
+        sole = _new_key(model, known, set_, unset) if unique is None else self._whole_key(unique)
+        patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole)
         self._ask(_Operation(lambda: patch, partial(self._updated, *self._identity(model, key))))
         return DONE
 
@@ -359,26 +358,18 @@ class AsyncUnitOfWork(AsyncReading):
         Changed attributes are written field by field; a field that another writer has changed since it was loaded is
         refused (StaleDataError, nothing written). ValidationError and LimitExceeded are raised before anything is sent.
         After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError, a
-        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: what was sent is
-        applied once. If something else is pending by then, it is first found out whether what was sent has been applied,
-        and if not it never will be. After that time `commit` raises InvalidRequestError until `rollback()`.
+        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: it is first found
+        out whether what was sent has been applied, and if not it never will be, so that everything is written once. After
+        that time `commit` raises InvalidRequestError until `rollback()`.
         """
+        if self._unsettled is not None:
+            await self._settle(self._unsettled)
         operations, writes = self._pending()
-        sent = self._unsettled
-        if sent is not None:
-            sent.check_age()
-            if sent.withdrawn or sent.form != _form(writes):
-                await self._settle(sent)
-                operations, writes = self._pending()
-                sent = None
         if not operations:
             return
-        if sent is None:
-            commit = Commit(uuid4().hex, writes)
-            # Before it is sent: from here on an interrupt at any point leaves it to be settled.
-            sent = self._unsettled = _Unsettled(commit, operations, Moment.now())
-        else:
-            commit = attrs.evolve(sent.commit, again=True)
+        commit = Commit(uuid4().hex, writes)
+        # Before it is sent: from here on an interrupt at any point leaves it to be settled.
+        self._unsettled = _Unsettled(commit, operations, Moment.now())
         touched, self._touched = self._touched, {}
         try:
             results = await self._port.commit(commit)
@@ -494,7 +485,7 @@ class AsyncUnitOfWork(AsyncReading):
 
         What it was to write is pending still where it was not applied.
         """
-        sent.withdrawn = True
+        sent.check_age()
         results = await self._port.withdraw(sent.commit)
         if results is not None:
             self._take_over(sent, results)
@@ -533,6 +524,13 @@ class AsyncUnitOfWork(AsyncReading):
     def _field(self, model: type[Model], name: str) -> str:
         field: str = self._column(model, name).field
         return field
+
+    def _whole_key(self, query: Query[Any]) -> Key:
+        """The key that a query by nothing but equalities names."""
+        read = self._plan(query)
+        if read.filter is not None or read.range.lower is not None or read.range.upper is not None or not read.range.eq:
+            raise InvalidRequestError("what must be unique is a query by equalities on the first fields of an index")
+        return Key(read.range.index, read.range.eq)
 
     def _target(self, model: type[Model], key: Any) -> str | Key:
         target = self._key(model, key)
@@ -739,14 +737,6 @@ class AsyncUnitOfWork(AsyncReading):
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self._plan(query)
         return read.range, read.filter
-
-
-def _form(writes: Sequence[Write]) -> bytes:
-    """Writes as bytes, equal if they ask for the same: 1 is 1.0 but not True, as everywhere in Convex."""
-    try:
-        return canonical(encode_commit(Commit("", writes)))
-    except (ConvexORMError, KeyError, RecursionError):  # nothing that could have been sent
-        return b""
 
 
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:

@@ -1,6 +1,11 @@
 """Checking what the contract's methods are given, before anything is read or written.
 
 Every check raises `InvalidArgument` with the operation, the argument and what would be right.
+
+Who owns what, and which record is meant, is told by ids: `check_id` where one is needed, `check_optional_id` where none may
+be given, `check_options` for mappings that hold them. Only what is not given, or None, is no id and no filter. What is as
+good as nothing to Python (an empty text, 0, False, an empty list) is refused: taken for "no filter" it would answer what
+is everybody's.
 """
 
 from __future__ import annotations
@@ -39,7 +44,9 @@ __all__ = [
     "check_mapping",
     "check_metadata_filter",
     "check_milliseconds",
+    "check_optional_id",
     "check_optional_text",
+    "check_options",
     "check_order",
     "check_paging",
     "check_several",
@@ -53,7 +60,6 @@ MAX_SAFE_INTEGER = 2**53 - 1
 """JavaScript's: the contract's page numbers and offsets stay below it."""
 _WHOLE = "a whole number from 0 to 2**53 - 1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
 
@@ -135,9 +141,9 @@ def check_order(
     operation: str, order_by: OrderBy | None, *, fields: Sequence[str], direction: Literal["ASC", "DESC"]
 ) -> tuple[str, Literal["asc", "desc"]]:
     """The attribute and the direction to order by."""
-    given: Mapping[str, Any] = order_by or {}
-    check_keys(operation, "order_by", given, ("field", "direction"))
-    field, chosen = given.get("field") or fields[0], given.get("direction") or direction
+    given = check_options(operation, "order_by", order_by, ("field", "direction"))
+    field, chosen = given.get("field"), given.get("direction")
+    field, chosen = fields[0] if field is None else field, direction if chosen is None else chosen
     if field not in fields:
         raise InvalidArgument(f"field is one of {', '.join(fields)}", operation=operation, argument="order_by")
     if chosen not in ("ASC", "DESC"):
@@ -161,13 +167,34 @@ def check_keys(operation: str, argument: str, value: object, known: Sequence[str
     return mapping
 
 
+def check_options(operation: str, argument: str, value: object, known: Sequence[str]) -> Mapping[str, Any]:
+    """A mapping with no other keys than these, which may be left out: None is an empty one, and nothing else is."""
+    return {} if value is None else check_keys(operation, argument, value, known)
+
+
 def check_id(operation: str, argument: str, value: object) -> str:
-    """A record id: a string with something in it."""
-    if not isinstance(value, str) or not value.strip():
+    """A record's id, or its owner's: a string with something in it."""
+    if not isinstance(value, str) or not value.strip() or not _is_unicode(value):
         raise InvalidArgument(
             "a non-empty string", operation=operation, argument=argument, status=f"INVALID_{argument.upper()}"
         )
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether text can be stored: half of a surrogate pair cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_optional_id(operation: str, argument: str, value: object) -> str | None:
+    """An id where one may be given: None is none."""
+    return None if value is None else check_id(operation, argument, value)
 
 
 def check_ids(operation: str, argument: str, value: object) -> list[str]:
@@ -193,7 +220,10 @@ def check_instant(operation: str, argument: str, value: object) -> datetime:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         kind = "a naive datetime" if isinstance(value, datetime) else type(value).__name__
         raise InvalidArgument(f"an aware datetime, got {kind}", operation=operation, argument=argument)
-    return in_milliseconds(value)
+    instant = in_milliseconds(value)
+    if instant.utcoffset():  # it has no other form
+        raise InvalidArgument("a time in the years 1 to 9999 of UTC", operation=operation, argument=argument)
+    return instant
 
 
 def check_milliseconds(operation: str, argument: str, value: object) -> int:
@@ -288,18 +318,20 @@ def naming(operation: str, argument: str) -> Iterator[None]:
 
 
 def check_date_range(operation: str, value: object) -> DateRange:
-    """A range of dates in UTC milliseconds; both `exclusive` keys are there, an end that was not given is not."""
+    """A range of dates in UTC milliseconds, None for any; both `exclusive` keys are there, an end not given is not."""
     keys = ("start", "end", "start_exclusive", "end_exclusive")
-    given = check_keys(operation, "date_range", value, keys)
+    given = check_options(operation, "date_range", value, keys)
     checked: DateRange = {
         "start_exclusive": bool(given.get("start_exclusive")),
         "end_exclusive": bool(given.get("end_exclusive")),
     }
-    for name, whole in (("start", not checked["start_exclusive"]), ("end", checked["end_exclusive"])):
-        if given.get(name) is not None:
-            instant = check_instant(operation, f"date_range.{name}", given[name])
-            # Between two milliseconds nothing is stored: what is from there on, or before, begins with the later one.
-            checked[name] = instant + _MILLISECOND if whole and _is_later(given[name], instant) else instant  # type: ignore[literal-required]
+    # Between two milliseconds nothing is stored: what is from there on is what is after the first; so for what is before.
+    if given.get("start") is not None:
+        checked["start"] = check_instant(operation, "date_range.start", given["start"])
+        checked["start_exclusive"] |= _is_later(given["start"], checked["start"])
+    if given.get("end") is not None:
+        checked["end"] = check_instant(operation, "date_range.end", given["end"])
+        checked["end_exclusive"] &= not _is_later(given["end"], checked["end"])
     return checked
 
 
@@ -308,8 +340,10 @@ def _is_later(given: datetime | str, instant: datetime) -> bool:
 
 
 def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Mapping[str, Any]:
-    """Metadata to filter by: keys are identifiers of at most 128 characters; with `scalars` values are JSON scalars."""
-    given = check_mapping(operation, "metadata", value)
+    """Metadata to filter by, None for any: keys are identifiers of at most 128 characters; with `scalars` values are JSON
+    scalars.
+    """
+    given = {} if value is None else check_mapping(operation, "metadata", value)
     for key, one in given.items():
         if not isinstance(key, str) or not _METADATA_KEY.match(key) or key in _FORBIDDEN_KEYS:
             raise InvalidArgument(
@@ -333,10 +367,12 @@ def check_include(operation: str, value: Sequence[Include] | None) -> list[Inclu
     """The windows asked for, sizes filled in."""
     keys = ("id", "thread_id", "with_previous_messages", "with_next_messages")
     windows: list[Include] = []
-    for one in check_list(operation, "include", value or ()):
+    for one in () if value is None else check_list(operation, "include", value):
         given = check_keys(operation, "include", one, keys)
         window: Include = {"id": check_id(operation, "include.id", given.get("id"))}
+        check_optional_id(operation, "include.thread_id", given.get("thread_id"))
         for key in ("with_previous_messages", "with_next_messages"):
-            window[key] = check_whole(operation, f"include.{key}", given.get(key) or 0)
+            count = given.get(key)
+            window[key] = 0 if count is None else check_whole(operation, f"include.{key}", count)
         windows.append(window)
     return windows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
@@ -12,12 +12,16 @@ from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataEr
 from convexorm.faces import blocking
 from mastra_convex.arguments import (
     Paging,
+    check_amount,
     check_choice,
     check_id,
     check_instant,
     check_keys,
     check_mapping,
+    check_optional_id,
+    check_options,
     check_paging,
+    check_whole,
     naming,
 )
 from mastra_convex.domain import AsyncDomain, Domain
@@ -85,9 +89,15 @@ class TaskUpdate(TypedDict, total=False):
 
 
 class TaskUpdateOptions(TypedDict, total=False):
-    """`expected_status`: the update applies only to a task that still has it."""
+    """What a task must still be for the update to apply to it.
+
+    A worker that has begun a task expects the `started_at` that it has set, or the `retry_count` that it has found: a task
+    that was taken from it and given to another one has the same status. `expected_started_at` of None expects no start.
+    """
 
     expected_status: TaskStatus
+    expected_started_at: datetime | None
+    expected_retry_count: int
 
 
 @attrs.frozen
@@ -115,28 +125,29 @@ class AsyncBackgroundTasks(AsyncDomain):
             record = record_of(operation, "task", BackgroundTask, task, **defaults)
             check_choice(operation, "task.status", record.status, _STATUSES)
             check_mapping(operation, "task.args", record.args)
+            for name, check in _COUNTS.items():
+                check(operation, f"task.{name}", getattr(record, name))
             for name in ("tool_call_id", "tool_name", "agent_id", "run_id"):
                 check_id(operation, f"task.{name}", getattr(record, name))
+            for name in ("thread_id", "resource_id"):
+                check_optional_id(operation, f"task.{name}", getattr(record, name))
             async with self._session() as session:
                 session.upsert(record, returning=False)
                 await session.commit()
 
     async def update_task(self, *, task_id: str, update: TaskUpdate, options: TaskUpdateOptions | None = None) -> bool:
-        """Change some of a task, and say whether that was done: not where there is none, or its status is another.
+        """Change some of a task, and say whether that was done: not where there is none, or it is not as `options` expect.
 
-        One conditional write: of several callers that expect the same status and change it, one is told True.
+        One conditional write: of several callers that expect the same and change it, one is told True.
         """
         operation = "UPDATE_TASK"
         check_id(operation, "task_id", task_id)
         values = _checked_update(operation, update)
-        given = check_keys(operation, "options", options or {}, ("expected_status",))
-        expected: dict[str, Any] = {}
-        if given.get("expected_status") is not None:
-            expected["status"] = check_choice(operation, "expected_status", given["expected_status"], _STATUSES)
+        expected = _checked_expectation(operation, options)
         async with self._session() as session:
             if not values:
                 task = await session.get(BackgroundTask, task_id)
-                return task is not None and task.status == expected.get("status", task.status)
+                return task is not None and all(getattr(task, name) == value for name, value in expected.items())
             with naming(operation, "update"):
                 session.update(BackgroundTask, task_id, values, expected=expected)
                 try:
@@ -235,7 +246,30 @@ def _checked_update(operation: str, update: TaskUpdate) -> dict[str, Any]:
     for name in ("started_at", "suspended_at", "completed_at"):
         if values.get(name) is not None:
             values[name] = check_instant(operation, f"update.{name}", values[name])
+    for name in values.keys() & _COUNTS.keys():
+        _COUNTS[name](operation, f"update.{name}", values[name])
     return values
+
+
+_COUNTS: Mapping[str, Callable[[str, str, object], float]] = {
+    "retry_count": check_whole,
+    "max_retries": check_whole,
+    "timeout_ms": check_amount,
+}
+
+
+def _checked_expectation(operation: str, options: TaskUpdateOptions | None) -> dict[str, Any]:
+    """What attributes must hold; None for a status or a number is none expected."""
+    given = check_options(operation, "options", options, tuple(TaskUpdateOptions.__annotations__))
+    expected: dict[str, Any] = {}
+    if given.get("expected_status") is not None:
+        expected["status"] = check_choice(operation, "expected_status", given["expected_status"], _STATUSES)
+    if given.get("expected_retry_count") is not None:
+        expected["retry_count"] = check_whole(operation, "expected_retry_count", given["expected_retry_count"])
+    if "expected_started_at" in given:
+        started = given["expected_started_at"]
+        expected["started_at"] = None if started is None else check_instant(operation, "expected_started_at", started)
+    return expected
 
 
 # -- finding -------------------------------------------------------------------------------------------------------
@@ -267,7 +301,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, operation: str, filter: TaskFilter | None) -> _Wanted:
-        given = check_keys(operation, "filter", filter or {}, tuple(TaskFilter.__annotations__))
+        given = check_options(operation, "filter", filter, tuple(TaskFilter.__annotations__))
         ids = {
             name: check_id(operation, f"filter.{name}", given[name]) for name in _ID_INDEXES if given.get(name) is not None
         }

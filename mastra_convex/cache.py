@@ -3,7 +3,10 @@
 `ConvexServerCache` and `AsyncConvexServerCache` keep the rows that the npm package's cache keeps, so a Python service and a
 TypeScript app share one cache: a head for each key, and a row for each element of a list. A head that has expired, or that
 is marked as deleted, is as good as none; whoever writes to its key next puts it to use again and removes what it left. The
-time is the caller's.
+time is the caller's, and one moment for all that an operation checks and prolongs.
+
+A row belongs to the cache whose prefix it has, not to whoever can spell its key: "t" and "1x" make the same key as "t1" and
+"x", and are two.
 """
 
 from __future__ import annotations
@@ -58,29 +61,30 @@ class AsyncCaching(AsyncDomain):
         """The value, or None where there is none, where it has expired, and where the key holds something else."""
         name = self._name("GET", "key", key)
         async with self._session() as session:
-            entry = await session.get(CacheEntry, name)
-        return entry.value if entry is not None and _live(entry) and entry.kind == "value" else None
+            entry = await session.get(CacheEntry, (name, self._prefix))
+        return entry.value if entry is not None and _live(entry, _milliseconds()) and entry.kind == "value" else None
 
     async def set(self, *, key: str, value: Any, ttl_ms: float | None = None) -> None:
         """Store any JSON value, in place of whatever the key holds, for `ttl_ms` milliseconds; 0 is for ever."""
         name = self._name("SET", "key", key)
-        expires_at = _expiry(self._ttl if ttl_ms is None else _lifetime("SET", ttl_ms))
+        moment = _milliseconds()
+        expires_at = _expiry(moment, self._ttl if ttl_ms is None else _lifetime("SET", ttl_ms))
         with naming("SET", "value"):
             json_text(value)
 
         async def write(session: AsyncSession) -> None:
             entry = CacheEntry(key=name, key_prefix=self._prefix, kind="value", value=value, expires_at=expires_at)
             session.upsert(entry, returning=False)
-            session.delete_range(_items(name))
+            session.delete_range(self._items(name))
 
         async with self._session() as session:
-            await _written(session, write, {name: True})
+            await self._written(session, write, {name: True}, moment)
 
     async def delete(self, *, key: str) -> None:
         """Remove whatever the key holds; nothing happens where there is none."""
         name = self._name("DELETE", "key", key)
         async with self._session() as session:
-            await _removed(session, name)
+            await self._removed(session, name)
 
     async def clear(self) -> None:
         """Remove everything whose prefix is exactly that of this cache, atomically where one commit can (4,000 rows)."""
@@ -96,13 +100,9 @@ class AsyncCaching(AsyncDomain):
                     session.rollback()
                 await session.delete_all(entries.where(CacheEntry.kind.in_(("value", "counter"))))
                 for key in [entry.key for entry in await session.all(entries)]:
-                    await _removed(session, key)
+                    await self._removed(session, key)
                 while (left := await session.first(items)) is not None:
-                    head = await session.get(CacheEntry, left.key)
-                    if head is None or head.key_prefix == self._prefix:
-                        await _removed(session, left.key)
-                    else:  # a list of another prefix now
-                        await session.delete_all(_items(left.key).where(CacheListItem.key_prefix == self._prefix))
+                    await self._removed(session, left.key)
 
     # -- counters --------------------------------------------------------------------------------------------------
 
@@ -111,13 +111,13 @@ class AsyncCaching(AsyncDomain):
 
         Raises WrongCacheKind where the key holds something else.
         """
-        name = self._name("INCREMENT", "key", key)
+        name, moment = self._name("INCREMENT", "key", key), _milliseconds()
 
         async def count(session: AsyncSession) -> int:
-            return await self._counted(session, "INCREMENT", name)
+            return await self._counted(session, "INCREMENT", name, moment)
 
         async with self._session() as session:
-            return await _written(session, count, {name: False})
+            return await self._written(session, count, {name: False}, moment)
 
     # -- lists -----------------------------------------------------------------------------------------------------
 
@@ -125,8 +125,8 @@ class AsyncCaching(AsyncDomain):
         """How many elements the list has, 0 where there is none. Raises WrongCacheKind where the key holds another kind."""
         name = self._name("LIST_LENGTH", "key", key)
         async with self._session() as session:
-            entry = await session.get(CacheEntry, name)
-        if entry is None or not _live(entry):
+            entry = await session.get(CacheEntry, (name, self._prefix))
+        if entry is None or not _live(entry, _milliseconds()):
             return 0
         if entry.kind != "list":
             raise WrongCacheKind(key, expected="list", actual=entry.kind, operation="LIST_LENGTH")
@@ -137,19 +137,19 @@ class AsyncCaching(AsyncDomain):
 
         Raises WrongCacheKind where the key holds something else.
         """
-        name = self._name("LIST_PUSH", "key", key)
+        name, moment = self._name("LIST_PUSH", "key", key), _milliseconds()
         with naming("LIST_PUSH", "value"):
             json_text(value)
 
         async def push(session: AsyncSession) -> None:
-            await self._pushed(session, "LIST_PUSH", name, value)
+            await self._pushed(session, "LIST_PUSH", name, value, moment)
 
         async with self._session() as session:
-            await _written(session, push, {name: False})
+            await self._written(session, push, {name: False}, moment)
 
     async def list_push_indexed(self, *, list_key: str, counter_key: str, value: Mapping[str, Any]) -> int:
         """Count one more under `counter_key`, append `value` with that number less one as its `index` to the list, and
-        answer the index: both in one commit, so that indexes and elements never part.
+        answer the index: both in one commit, so that indexes and elements never part. They expire together.
         """
         operation = "LIST_PUSH_INDEXED"
         list_name, counter_name = (
@@ -162,13 +162,15 @@ class AsyncCaching(AsyncDomain):
         with naming(operation, "value"):
             json_text(value)
 
+        moment = _milliseconds()
+
         async def push(session: AsyncSession) -> int:
-            index = await self._counted(session, operation, counter_name) - 1
-            await self._pushed(session, operation, list_name, {**value, "index": index})
+            index = await self._counted(session, operation, counter_name, moment) - 1
+            await self._pushed(session, operation, list_name, {**value, "index": index}, moment)
             return index
 
         async with self._session() as session:
-            return await _written(session, push, {list_name: False, counter_name: False})
+            return await self._written(session, push, {list_name: False, counter_name: False}, moment)
 
     async def list_from_to(self, *, key: str, from_: int, to: int = -1) -> list[Any]:
         """The elements from one position to another, both inclusive; negative ones count from the end, -1 is the last.
@@ -180,8 +182,9 @@ class AsyncCaching(AsyncDomain):
             if isinstance(value, bool) or not isinstance(value, int) or abs(value) > MAX_SAFE_INTEGER:
                 raise InvalidArgument("a whole number within 2**53 - 1", operation="LIST_FROM_TO", argument=argument)
         async with self._session() as session:
-            heads, items = await session.read(CacheEntry.query().by_index("by_key", key=name), _between(name, from_, to))
-        if not heads or not _live(heads[0]) or heads[0].kind != "list":
+            head = CacheEntry.query().by_index("by_key_and_prefix", key=name, key_prefix=self._prefix)
+            heads, items = await session.read(head, _between(self._items(name), from_, to))
+        if not heads or not _live(heads[0], _milliseconds()) or heads[0].kind != "list":
             return []
         first = max(int(heads[0].counter or 0) + from_, 0) if from_ < 0 else from_
         return [item.value for item in sorted(items, key=lambda item: item.index) if item.index >= first]
@@ -192,35 +195,93 @@ class AsyncCaching(AsyncDomain):
         """The key as it is stored."""
         return self._prefix + check_text(operation, argument, key)
 
-    async def _counted(self, session: AsyncSession, operation: str, name: str) -> int:
-        entry = await self._continued(session, operation, name, "counter")
+    def _items(self, name: str) -> Query[CacheListItem]:
+        """The elements of a list."""
+        query = CacheListItem.query().by_index("by_key_index", key=name)
+        return query.where(CacheListItem.key_prefix == self._prefix)
+
+    async def _counted(self, session: AsyncSession, operation: str, name: str, moment: float) -> int:
+        entry = await self._continued(session, operation, name, "counter", moment)
         return int(entry.counter or 0)
 
-    async def _pushed(self, session: AsyncSession, operation: str, name: str, value: Any) -> None:
-        entry = await self._continued(session, operation, name, "list")
+    async def _pushed(self, session: AsyncSession, operation: str, name: str, value: Any, moment: float) -> None:
+        entry = await self._continued(session, operation, name, "list", moment)
         index = int(entry.counter or 0) - 1
         item = CacheListItem(key=name, key_prefix=self._prefix, index=index, value=value)
         session.add(item, returning=False)
 
-    async def _continued(self, session: AsyncSession, operation: str, name: str, kind: Kind) -> CacheEntry:
+    async def _continued(self, session: AsyncSession, operation: str, name: str, kind: Kind, moment: float) -> CacheEntry:
         """The head of a counter or a list, begun if need be, with one more to it and a new life."""
-        entry = await session.get(CacheEntry, name)
-        expires_at = _expiry(self._ttl)
-        if entry is not None and _live(entry):
+        entry = await session.get(CacheEntry, (name, self._prefix))
+        if entry is not None and _live(entry, moment):
             if entry.kind != kind:
                 raise WrongCacheKind(name.removeprefix(self._prefix), expected=kind, actual=entry.kind, operation=operation)
             entry.counter = (entry.counter or 0) + 1
         else:
-            session.delete_range(_items(name))
+            session.delete_range(self._items(name))
             if entry is None:
                 entry = CacheEntry(key=name, key_prefix=self._prefix, kind=kind, counter=1)
                 session.add(entry, returning=False)
             entry.kind = kind
             entry.value = None
             entry.counter = 1
-        entry.key_prefix = self._prefix
-        entry.expires_at = expires_at
+        entry.expires_at = _expiry(moment, self._ttl)
         return entry
+
+    async def _written(
+        self,
+        session: AsyncSession,
+        write: Callable[[AsyncSession], Awaitable[T]],
+        keys: Mapping[str, bool],
+        moment: float,
+    ) -> T:
+        """Run a transaction. Where it would delete more than one commit can, the lists under `keys` are deleted before it:
+        those that are as good as none, and with True live ones too.
+        """
+        while True:
+            try:
+                return await session.transact(write)
+            except LimitExceeded as error:
+                if error.limit != DELETED_BY_RANGE:
+                    raise
+            for name, live in keys.items():
+                await self._swept(session, name, moment, live=live)
+
+    async def _removed(self, session: AsyncSession, name: str) -> None:
+        """Delete a head and its list: at once where one commit can, else the list beforehand."""
+
+        async def remove(session: AsyncSession) -> None:
+            session.delete_range(self._items(name))
+            session.delete_key(CacheEntry, (name, self._prefix))
+
+        await self._written(session, remove, {name: True}, _milliseconds())
+
+    async def _swept(self, session: AsyncSession, name: str, moment: float, *, live: bool) -> None:
+        """Delete the elements of a list of any length, in as many commits as it takes.
+
+        The head is marked as deleted first, and changed by each commit, so none of them deletes from a list that another
+        writer has begun in the meantime. Without `live` a list that lives is left alone.
+        """
+        begun = False
+
+        async def step(session: AsyncSession) -> bool:
+            entry = await session.get(CacheEntry, (name, self._prefix))
+            if await session.first(self._items(name)) is None:
+                return False
+            if entry is None:
+                head = CacheEntry(key=name, key_prefix=self._prefix, kind="deleted", counter=0)
+                session.add(head, returning=False)
+            elif entry.kind == "deleted":
+                entry.counter = (entry.counter or 0) + 1
+            elif not begun and (live or not _live(entry, moment)):
+                entry.kind, entry.counter = "deleted", 0
+            else:
+                return False
+            session.delete_range(self._items(name).limit(MAX_DELETED_BY_RANGE))
+            return True
+
+        while await session.transact(step):
+            begun = True
 
 
 # -- time ----------------------------------------------------------------------------------------------------------
@@ -230,12 +291,12 @@ def _milliseconds() -> float:
     return float(math.floor(time.time() * 1000))
 
 
-def _expiry(ttl_ms: float) -> float | None:
-    return _milliseconds() + ttl_ms if ttl_ms > 0 else None
+def _expiry(moment: float, ttl_ms: float) -> float | None:
+    return moment + ttl_ms if ttl_ms > 0 else None
 
 
-def _live(entry: CacheEntry) -> bool:
-    return entry.kind != "deleted" and (entry.expires_at is None or entry.expires_at > _milliseconds())
+def _live(entry: CacheEntry, moment: float) -> bool:
+    return entry.kind != "deleted" and (entry.expires_at is None or entry.expires_at > moment)
 
 
 def _lifetime(operation: str, value: object) -> float:
@@ -245,13 +306,8 @@ def _lifetime(operation: str, value: object) -> float:
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-def _items(name: str) -> Query[CacheListItem]:
-    return CacheListItem.query().by_index("by_key_index", key=name)
-
-
-def _between(name: str, from_: int, to: int) -> Query[CacheListItem]:
+def _between(items: Query[CacheListItem], from_: int, to: int) -> Query[CacheListItem]:
     """At least the elements of a range of positions, whatever the length: negative ones are passed over from the end."""
-    items = _items(name)
     if to >= 0:
         items = items.where(CacheListItem.index <= to)
     if from_ >= 0:
@@ -261,57 +317,6 @@ def _between(name: str, from_: int, to: int) -> Query[CacheListItem]:
     if from_ < 0:
         items = items.order("desc").limit(max(to - from_ + 1, 0) if to < 0 else -from_)
     return items
-
-
-async def _written(session: AsyncSession, write: Callable[[AsyncSession], Awaitable[T]], keys: Mapping[str, bool]) -> T:
-    """Run a transaction. Where it would delete more than one commit can, the lists under `keys` are deleted before it:
-    those that are as good as none, and with True live ones too.
-    """
-    while True:
-        try:
-            return await session.transact(write)
-        except LimitExceeded as error:
-            if error.limit != DELETED_BY_RANGE:
-                raise
-        for name, live in keys.items():
-            await _swept(session, name, live=live)
-
-
-async def _removed(session: AsyncSession, name: str) -> None:
-    """Delete a head and its list: at once where one commit can, else the list beforehand."""
-
-    async def remove(session: AsyncSession) -> None:
-        session.delete_range(_items(name))
-        session.delete_key(CacheEntry, name)
-
-    await _written(session, remove, {name: True})
-
-
-async def _swept(session: AsyncSession, name: str, *, live: bool) -> None:
-    """Delete the elements of a list of any length, in as many commits as it takes.
-
-    The head is marked as deleted first, and changed by each commit, so none of them deletes from a list that another writer
-    has begun in the meantime. Without `live` a list that lives is left alone.
-    """
-    begun = False
-
-    async def step(session: AsyncSession) -> bool:
-        entry, item = await session.get(CacheEntry, name), await session.first(_items(name))
-        if item is None:
-            return False
-        if entry is None:
-            session.add(CacheEntry(key=name, key_prefix=item.key_prefix, kind="deleted", counter=0), returning=False)
-        elif entry.kind == "deleted":
-            entry.counter = (entry.counter or 0) + 1
-        elif not begun and (live or not _live(entry)):
-            entry.kind, entry.counter = "deleted", 0
-        else:
-            return False
-        session.delete_range(_items(name).limit(MAX_DELETED_BY_RANGE))
-        return True
-
-    while await session.transact(step):
-        begun = True
 
 
 # -- the two faces -------------------------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from convexorm import AsyncSession, Query
 from convexorm.faces import blocking
-from mastra_convex.arguments import check_choice, check_id, check_mapping, naming
+from mastra_convex.arguments import check_choice, check_id, check_mapping, check_optional_id, naming
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import ChannelConfig, ChannelInstallation
 from mastra_convex.errors import InvalidArgument
@@ -23,7 +24,10 @@ class AsyncChannels(AsyncDomain):
     """Channels, awaited. `Channels` is the same, blocking. `data` is any JSON object; encrypting it is the caller's."""
 
     async def save_installation(self, *, installation: ChannelInstallation | Mapping[str, Any]) -> None:
-        """Store an installation. One with its id is replaced, all but its `created_at`; `updated_at` is now."""
+        """Store an installation. One with its id is replaced, all but its `created_at`; `updated_at` is now.
+
+        The webhook of another agent's active installation is an InvalidArgument.
+        """
         operation = "SAVE_INSTALLATION"
         moment = now()
         with naming(operation, "installation"):
@@ -34,10 +38,32 @@ class AsyncChannels(AsyncDomain):
             check_id(operation, "installation.platform", record.platform)
             check_id(operation, "installation.agent_id", record.agent_id)
             check_choice(operation, "installation.status", record.status, _STATUSES)
+            check_optional_id(operation, "installation.webhook_id", record.webhook_id)
             check_mapping(operation, "installation.data", record.data)
-            async with self._session() as session:
+
+            async def save(session: AsyncSession) -> None:
+                taken = [] if record.webhook_id is None else await session.all(_active(record.webhook_id))
+                for other in taken:
+                    if other.agent_id != record.agent_id:
+                        raise InvalidArgument(
+                            f"{record.webhook_id!r} is another agent's",
+                            operation=operation,
+                            argument="installation.webhook_id",
+                            status="WEBHOOK_TAKEN",
+                        )
+                    if other.id != record.id:  # the agent's own, which nobody else can have taken while it is there
+                        expected = {name: getattr(other, name) for name in ("webhook_id", "agent_id", "status")}
+                        session.update(ChannelInstallation, other.id, {}, expected=expected)
                 session.upsert(record, keep=("created_at",), returning=False)
-                await session.commit()
+                if (
+                    record.webhook_id is not None
+                    and record.status == "active"
+                    and all(one.id == record.id for one in taken)
+                ):
+                    session.update(ChannelInstallation, record.id, {}, unique=_active(record.webhook_id))
+
+            async with self._session() as session:
+                await session.transact(save)
 
     async def get_installation(self, *, id: str) -> ChannelInstallation | None:
         """The installation, or None."""
@@ -59,11 +85,16 @@ class AsyncChannels(AsyncDomain):
         return next((one[0] for one in found if one), None)
 
     async def get_installation_by_webhook_id(self, *, webhook_id: str) -> ChannelInstallation | None:
-        """The installation that a webhook belongs to, of several the one saved last; or None."""
+        """The installation that a webhook belongs to: an active one before a pending one before one with an error, of
+        several the one saved last; or None.
+        """
         check_id("GET_INSTALLATION_BY_WEBHOOK_ID", "webhook_id", webhook_id)
-        query = ChannelInstallation.query().by_index("by_webhook_updated", webhook_id=webhook_id).order("desc")
+        index = "by_webhook_status_updated"
+        start = ChannelInstallation.query().order("desc").limit(1)
+        queries = [start.by_index(index, webhook_id=webhook_id, status=status) for status in _STATUSES]
         async with self._session() as session:
-            return await session.first(query)
+            found = await session.read(*queries)
+        return next((one[0] for one in found if one), None)
 
     async def list_installations(self, *, platform: str) -> list[ChannelInstallation]:
         """All installations on a platform, the newest first."""
@@ -112,6 +143,11 @@ class AsyncChannels(AsyncDomain):
         async with self._session() as session:
             await session.delete_all(ChannelInstallation.query().full_scan())
             await session.delete_all(ChannelConfig.query().full_scan())
+
+
+def _active(webhook_id: str) -> Query[ChannelInstallation]:
+    """The active installations that a webhook belongs to."""
+    return ChannelInstallation.query().by_index("by_webhook_status_updated", webhook_id=webhook_id, status="active")
 
 
 class Channels(Domain):

@@ -12,10 +12,11 @@ from typing import Any, TypedDict
 
 from convexorm import AsyncSession, Condition
 from convexorm.faces import blocking
-from mastra_convex.arguments import check_id, check_keys, check_limit, check_mapping, naming
+from mastra_convex.arguments import check_id, check_keys, check_limit, check_list, check_mapping, naming
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import Document
 from mastra_convex.errors import InvalidArgument
+from mastra_convex.records import merged
 
 __all__ = ["AsyncDocuments", "Documents", "EqualityFilter"]
 
@@ -31,6 +32,7 @@ _TYPED = frozenset(
         "mastra_schedules",
         "mastra_scorers",
         "mastra_threads",
+        "mastra_unfinished_copies",
         "mastra_vector_indexes",
         "mastra_workflow_snapshot",
         "mastra_workflow_snapshots",
@@ -77,8 +79,7 @@ class AsyncDocuments(AsyncDomain):
             found = await session.get(Document, key)
             if found is None:
                 return False
-            stored = found.record
-            found.record = {**(stored if isinstance(stored, Mapping) else {}), **changes}
+            found.record = merged(operation, "record", found.record, changes)
             return True
 
         with naming(operation, "record"):
@@ -115,7 +116,7 @@ class AsyncDocuments(AsyncDomain):
         """The records for which all filters hold, those stored first before others; at most `limit`, None for all."""
         operation = "QUERY_TABLE"
         conditions = []
-        for one in filters or ():
+        for one in () if filters is None else check_list(operation, "filters", filters):
             given = check_keys(operation, "filters", one, ("field", "value"))
             if "field" not in given or "value" not in given:
                 raise InvalidArgument("each has a field and a value", operation=operation, argument="filters")
@@ -192,11 +193,11 @@ def _id(operation: str, argument: str, value: object) -> str:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise InvalidArgument("a non-empty string, or a whole number", operation=operation, argument=argument)
-    return value
+    return check_id(operation, argument, value)
 
 
 def _ids(operation: str, ids: object) -> list[str]:
-    if isinstance(ids, str) or not isinstance(ids, Sequence):
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
         raise InvalidArgument("a list of ids", operation=operation, argument="ids")
     return list(dict.fromkeys(_id(operation, "ids", one) for one in ids))
 

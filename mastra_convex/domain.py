@@ -38,6 +38,8 @@ class Backend:
     tables: Mapping[str, str]
     offload: Offload = run_here
     """How this face does work that takes the processor for long: at once, or where it holds up nobody."""
+    strict: bool = False
+    """Whether ids of another resource are refused (`owners="strict"`)."""
 
     def session(self) -> AsyncSession:
         """A session for one operation."""
@@ -52,6 +54,10 @@ class AsyncDomain:
 
     def _session(self) -> AsyncSession:
         return self._backend.session()
+
+    @property
+    def _strict(self) -> bool:
+        return self._backend.strict
 
 
 class Domain:

@@ -16,6 +16,7 @@ from convexorm.schema import AnyValue
 from convexorm.types import JsonTextType, JsonType, MarkedJsonType
 from mastra_convex.chunks import BufferedObservationChunk, ChunksType
 from mastra_convex.targets import TargetType
+from mastra_convex.texts import TextsType
 
 __all__ = [
     "BackgroundTask",
@@ -242,6 +243,7 @@ class ChannelInstallation(Model, table="mastra_channel_installations", primary_k
     by_record_id = Index("id")
     by_webhook = Index("webhook_id")
     by_webhook_updated = Index("webhook_id", "updated_at")
+    by_webhook_status_updated = Index("webhook_id", "status", "updated_at")
     by_platform_agent = Index("platform", "agent_id")
     by_platform_agent_status_updated = Index("platform", "agent_id", "status", "updated_at")
     by_platform = Index("platform")
@@ -302,7 +304,11 @@ class BackgroundTask(Model, table="mastra_background_tasks", primary_key="id"):
 
 
 class ObservationalMemory(Model, table="mastra_observational_memory", primary_key="id"):
-    """One generation of what was observed in a thread or of a resource; config, metadata and chunks are JSON text."""
+    """One generation of what was observed in a thread or of a resource; config, metadata and chunks are JSON text.
+
+    `claims` says for each flag that is True whose claim it is and when that ends; `activated_cycle_ids` are the cycles
+    whose chunks became active last. The npm package's own functions keep neither.
+    """
 
     id: Mapped[str]
     lookup_key: Mapped[str] = field(name="lookupKey")
@@ -323,11 +329,15 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
     observation_token_count: Mapped[float] = field(name="observationTokenCount")
     is_observing: Mapped[bool] = field(name="isObserving")
     is_reflecting: Mapped[bool] = field(name="isReflecting")
-    observed_message_ids: Mapped[list[str] | None] = field(name="observedMessageIds", none="either", default=None)
+    observed_message_ids: Mapped[list[str] | None] = field(
+        type=TextsType(), name="observedMessageIds", none="either", default=None
+    )
     observed_timezone: Mapped[str | None] = field(name="observedTimezone", none="either", default=None)
     buffered_observations: Mapped[str | None] = field(name="bufferedObservations", none="either", default=None)
     buffered_observation_tokens: Mapped[float | None] = field(name="bufferedObservationTokens", none="either", default=None)
-    buffered_message_ids: Mapped[list[str] | None] = field(name="bufferedMessageIds", none="either", default=None)
+    buffered_message_ids: Mapped[list[str] | None] = field(
+        type=TextsType(), name="bufferedMessageIds", none="either", default=None
+    )
     buffered_reflection: Mapped[str | None] = field(name="bufferedReflection", none="either", default=None)
     buffered_reflection_tokens: Mapped[float | None] = field(name="bufferedReflectionTokens", none="either", default=None)
     buffered_reflection_input_tokens: Mapped[float | None] = field(
@@ -344,6 +354,8 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
     last_buffered_at_tokens: Mapped[float] = field(name="lastBufferedAtTokens")
     last_buffered_at_time: Mapped[IsoDatetime | None] = field(name="lastBufferedAtTime", none="either", default=None)
     metadata: Mapped[dict[str, Any] | None] = field(type=_TEXT, none="either", default=None)
+    claims: Mapped[dict[str, Any] | None] = field(type=_TEXT, default=None)
+    activated_cycle_ids: Mapped[list[str] | None] = field(type=_TEXT, name="activatedCycleIds", default=None)
     created_at: Mapped[IsoDatetime] = field(name="createdAt")
     updated_at: Mapped[IsoDatetime] = field(name="updatedAt")
 
@@ -376,8 +388,11 @@ class Vector(Model, table="mastra_vectors", primary_key=("index_name", "id")):
     by_index = Index("index_name")
 
 
-class CacheEntry(Model, table="mastra_cache", primary_key="key"):
-    """A value, a counter, or the head of a list in the server cache. `value` is JSON text, `expires_at` milliseconds."""
+class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix")):
+    """A value, a counter, or the head of a list in the server cache. `value` is JSON text, `expires_at` milliseconds.
+
+    `key` begins with `key_prefix`, which is told from others by itself: "t" and "1x" make the key of "t1" and "x".
+    """
 
     key: Mapped[str]
     key_prefix: Mapped[str] = field(name="keyPrefix")
@@ -388,6 +403,7 @@ class CacheEntry(Model, table="mastra_cache", primary_key="key"):
 
     by_key = Index("key")
     by_key_prefix = Index("key_prefix")
+    by_key_and_prefix = Index("key", "key_prefix")
 
 
 class CacheListItem(Model, table="mastra_cache_list_items"):

@@ -10,7 +10,10 @@ __all__ = [
     "InvalidArgument",
     "MastraError",
     "NoBufferedReflection",
+    "ObservationalMemoryInvalid",
     "ObservationalMemoryNotFound",
+    "ObservationalMemoryReplaced",
+    "ObservationsChanged",
     "ScheduleAlreadyExists",
     "ScheduleNotFound",
     "ScheduleTriggerAlreadyExists",
@@ -79,6 +82,37 @@ class ObservationalMemoryNotFound(MastraError):
 
     def __init__(self, id: str, *, operation: str) -> None:
         super().__init__(f"there is no observational memory {id!r}", operation=operation)
+        self.record_id = id
+
+
+class ObservationalMemoryReplaced(MastraError):
+    """The record has a successor, and nothing was written to it. `successor_id` is the newest generation."""
+
+    status = "REPLACED"
+
+    def __init__(self, id: str, successor_id: str, *, operation: str) -> None:
+        super().__init__(f"observational memory {id!r} was replaced by {successor_id!r}", operation=operation)
+        self.record_id = id
+        self.successor_id = successor_id
+
+
+class ObservationsChanged(MastraError):
+    """The record's active observations are not what was expected: another writer was faster, and nothing was written."""
+
+    status = "OBSERVATIONS_CHANGED"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"the active observations of {id!r} are not what was expected", operation=operation)
+        self.record_id = id
+
+
+class ObservationalMemoryInvalid(MastraError):
+    """The record's stored configuration is no object, so nothing can be merged into it."""
+
+    status = "INVALID_CONFIG"
+
+    def __init__(self, id: str, *, operation: str) -> None:
+        super().__init__(f"the configuration of observational memory {id!r} is no object", operation=operation)
         self.record_id = id
 
 

@@ -5,7 +5,10 @@ in a filter is an InvalidArgument when it is compiled; matching never raises. Op
 rules of our own:
 
 - A row without metadata matches only the empty filter.
-- Equality is deep and exact: True is not 1, 1 is 1.0. None equals a stored null, not a missing field.
+- `$and` and `$or` take one filter or more, none of them empty: built of nothing they would be no filter at all. `$nor` of
+  none and `$nin` of none hold for every row with metadata; `Filter.root.constant` tells who is about to write.
+- Equality is deep and exact: True is not 1, 1 is 1.0. None equals a stored null, not a missing field; nor does a missing
+  field match `$ne` None, `$nin` with None among others, or `$not` of either equality.
 - Only like compares with like: numbers with numbers, strings with strings (by code point). Booleans are not numbers.
 - A datetime stands for ISO text of that instant, to the millisecond. A date alone is its midnight in UTC; text with a time
   but without an offset is no instant.
@@ -124,13 +127,15 @@ class Condition:
     """One operator with its operand.
 
     `holds(wholes, candidates)` answers for what a path reaches: the values themselves, and these with the elements of the
-    arrays among them. `bound` is a comparison with a number as data, `negated` are the conditions that a `$not` is about.
+    arrays among them. `bound` is a comparison with a number as data, `negated` are the conditions that a `$not` is about,
+    `constant` is the answer where it is the same for every value.
     """
 
     key: Hashable
     holds: _Holds = attrs.field(eq=False, repr=False)
     bound: tuple[str, float] | None = attrs.field(default=None, eq=False)
     negated: tuple[Condition, ...] = attrs.field(default=(), eq=False, repr=False)
+    constant: bool | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -150,6 +155,11 @@ class Leaf:
     def _bounds(self) -> tuple[tuple[str, float], ...] | None:
         bounds = tuple(test.bound for test in self.tests if test.bound is not None)
         return bounds if len(bounds) == len(self.tests) else None
+
+    @property
+    def constant(self) -> bool | None:
+        """What it answers for every row with metadata alike, if it does; every node says so."""
+        return _all_constant(self.tests)
 
     def test(self, value: Reached) -> bool:
         """Whether the conditions hold for what the path reaches."""
@@ -174,6 +184,10 @@ class All:
     def key(self) -> Hashable:
         return "all", _keys(self.parts)
 
+    @property
+    def constant(self) -> bool | None:
+        return _all_constant(self.parts)
+
     def matches(self, metadata: Mapping[str, Value]) -> bool:
         return all(part.matches(metadata) for part in self.parts)
 
@@ -187,6 +201,11 @@ class Any:
     @property
     def key(self) -> Hashable:
         return "any", _keys(self.parts)
+
+    @property
+    def constant(self) -> bool | None:
+        constants = {part.constant for part in self.parts}
+        return True if True in constants else None if None in constants else False
 
     def matches(self, metadata: Mapping[str, Value]) -> bool:
         return any(part.matches(metadata) for part in self.parts)
@@ -206,6 +225,10 @@ class Not:
     def parts(self) -> tuple[Node, ...]:
         return (self.part,)
 
+    @property
+    def constant(self) -> bool | None:
+        return None if self.part.constant is None else not self.part.constant
+
     def matches(self, metadata: Mapping[str, Value]) -> bool:
         return not self.part.matches(metadata)
 
@@ -217,7 +240,7 @@ Node: TypeAlias = All | Any | Not | Leaf
 class Filter:
     """A compiled filter. `is_empty` says that it was `{}` or None: it matches every row, even one without metadata.
 
-    Others, such as `{"$and": []}`, may match every row with metadata; those have no `leaves`.
+    Others, such as `{"$nor": []}`, match every row with metadata: the `constant` of their root is True.
     """
 
     root: Node
@@ -237,6 +260,11 @@ class Filter:
 
 def _keys(parts: Iterable[Node | Condition | _Matcher]) -> Hashable:
     return frozenset(part.key for part in parts)
+
+
+def _all_constant(parts: Iterable[Node | Condition]) -> bool | None:
+    constants = {part.constant for part in parts}
+    return False if False in constants else None if None in constants else True
 
 
 def _leaves(node: Node) -> Iterator[Leaf]:
@@ -343,6 +371,16 @@ def _branches(name: str, operand: object) -> tuple[Node, ...]:
     return tuple(_node(_object(f"each part of {name}", part)) for part in _list(name, operand))
 
 
+def _conditional(name: str, operand: object) -> tuple[Node, ...]:
+    """The parts of `$and` and `$or`: with none, or an empty one, they would ask for nothing."""
+    parts = _list(name, operand)
+    if not parts:
+        raise _Refused(f"{name} takes one filter or more")
+    if any(isinstance(part, Mapping) and not part for part in parts):
+        raise _Refused(f"each part of {name} has a condition at least")
+    return _branches(name, parts)
+
+
 def _root_not(name: str, operand: object) -> Node:
     if not isinstance(operand, Mapping) or not operand:
         raise _Refused(
@@ -352,8 +390,8 @@ def _root_not(name: str, operand: object) -> Node:
 
 
 _LOGICAL: dict[str, Callable[[str, object], Node]] = {
-    "$and": lambda name, operand: All(_branches(name, operand)),
-    "$or": lambda name, operand: Any(_branches(name, operand)),
+    "$and": lambda name, operand: All(_conditional(name, operand)),
+    "$or": lambda name, operand: Any(_conditional(name, operand)),
     "$nor": lambda name, operand: Not(Any(_branches(name, operand))),
     "$not": _root_not,
 }
@@ -595,12 +633,22 @@ def _bare(operand: object) -> Condition:
 
 def _ne(name: str, operand: object, _: _Operators) -> Condition:
     matcher = _literal(name, operand)
-    return Condition((name, matcher.key), _none(_one_of([matcher])))
+    return Condition((name, matcher.key), _without([operand], _one_of([matcher])))
 
 
 def _in(name: str, operand: object, _: _Operators) -> Condition:
-    members = [_member(name, item) for item in _list(name, operand)]
-    return Condition((name, _keys(members)), {"$in": _some, "$nin": _none}[name](_one_of(members)))
+    items = _list(name, operand)
+    members = [_member(name, item) for item in items]
+    accepts = _one_of(members)
+    holds = _some(accepts) if name == "$in" else _without(items, accepts)
+    return Condition((name, _keys(members)), holds, constant=None if members else name == "$nin")
+
+
+def _without(operands: Sequence[object], accepts: Callable[[Value], bool]) -> _Holds:
+    """Nothing of what is reached is accepted; where None is among the operands, something has to be reached."""
+    if any(one is None for one in operands):
+        return lambda wholes, candidates: bool(wholes) and not any(map(accepts, candidates))
+    return _none(accepts)
 
 
 _Compare: TypeAlias = Callable[[typing.Any, typing.Any], bool]
@@ -642,7 +690,7 @@ def _size(name: str, operand: object, _: _Operators) -> Condition:
 def _all(name: str, operand: object, _: _Operators) -> Condition:
     parts = [_all_part(name, item) for item in _list(name, operand)]
     holds = _together(parts) if parts else _some(lambda _: False)
-    return Condition((name, _keys(parts)), holds)
+    return Condition((name, _keys(parts)), holds, constant=None if parts else False)
 
 
 def _all_part(name: str, item: object) -> Condition:
@@ -713,6 +761,10 @@ def _options(name: str, _: object, operators: _Operators) -> None:
 
 
 def _not(name: str, operand: object, _: _Operators) -> Condition:
+    if isinstance(operand, Mapping) and operand.keys() == {"$eq"} and operand["$eq"] is None:
+        return _ne("$ne", None, {})
+    if isinstance(operand, Mapping) and operand.keys() == {"$in"} and _holds_none(operand["$in"]):
+        return _in("$nin", operand["$in"], {})
     if isinstance(operand, re.Pattern):
         negated: tuple[Condition, ...] = (_regex(name, operand, {}),)
     elif _has_operators(operand):
@@ -720,7 +772,17 @@ def _not(name: str, operand: object, _: _Operators) -> Condition:
     else:
         raise _Refused(f"{name} takes an object of operators or a compiled pattern, got {_name(operand)}")
     holds = _together(negated)
-    return Condition((name, _keys(negated)), lambda wholes, candidates: not holds(wholes, candidates), negated=negated)
+    constant = _all_constant(negated)
+    return Condition(
+        (name, _keys(negated)),
+        lambda wholes, candidates: not holds(wholes, candidates),
+        negated=negated,
+        constant=None if constant is None else not constant,
+    )
+
+
+def _holds_none(operand: object) -> bool:
+    return isinstance(operand, list | tuple) and any(one is None for one in operand)
 
 
 _OPERATORS: dict[str, Callable[[str, typing.Any, _Operators], Condition | None]] = {

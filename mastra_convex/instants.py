@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-__all__ = ["in_milliseconds", "now"]
+__all__ = ["in_milliseconds", "later", "now"]
+
+_TICK = timedelta(milliseconds=1)
 
 
 def in_milliseconds(moment: datetime) -> datetime:
@@ -19,3 +21,13 @@ def in_milliseconds(moment: datetime) -> datetime:
 def now() -> datetime:
     """The time."""
     return in_milliseconds(datetime.now(UTC))
+
+
+def later(stored: datetime | None, moment: datetime | None = None) -> datetime:
+    """`moment`, by default now, or a millisecond after what is stored where a clock that is ahead has written that.
+
+    A change that gives a record a later time than it was read with is refused, and made again, if another writer was
+    faster: so no clock that is behind sets a record's time back.
+    """
+    moment = now() if moment is None else moment
+    return moment if stored is None or moment > stored else stored + _TICK

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from convexorm import Model
+from convexorm import AsyncSession, Model
 from convexorm.types import IsoDatetimeType
-from mastra_convex.arguments import check_instant
+from mastra_convex.arguments import check_id, check_instant
 from mastra_convex.errors import InvalidArgument
 
-__all__ = ["merged", "record_of"]
+__all__ = ["merged", "put", "record_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -42,11 +42,41 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
         if value is not None and isinstance(columns[name].type, IsoDatetimeType):
             values[name] = check_instant(operation, f"{argument}.{name}", value)
     for key in model.__mapper__.key:
-        if not isinstance(values.get(key), str) or not values[key].strip():
-            raise InvalidArgument("a non-empty string", operation=operation, argument=f"{argument}.{key}")
+        check_id(operation, f"{argument}.{key}", values.get(key))
     return model(**values)
 
 
-def merged(stored: Mapping[str, Any] | None, update: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored metadata with the keys of an update, one level deep. What another writer stored that is no object goes."""
-    return {**stored, **update} if isinstance(stored, Mapping) else dict(update)
+def merged(operation: str, argument: str, stored: object, update: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored metadata, or none, with the keys of an update, one level deep.
+
+    Raises InvalidArgument where another writer has stored what is no object: merged into, it would be lost.
+    """
+    if stored is None:
+        return dict(update)
+    if not isinstance(stored, Mapping):
+        raise InvalidArgument(
+            f"what is stored is a {type(stored).__name__}, and nothing can be merged into it; save it whole",
+            operation=operation,
+            argument=argument,
+            status="NOT_AN_OBJECT",
+        )
+    return {**stored, **update}
+
+
+async def put(session: AsyncSession, record: Any, *, keep: Iterable[str] = (), expect: Iterable[str] = ()) -> Any:
+    """Let the next commit store a record whole, in place of the one with its key, whose `updated_at` it never sets back.
+
+    Answers the stored one, or None. What is decided by that holds when the commit is applied, or it is a StaleDataError: so
+    it is for `transact`: its `updated_at` is as it was read, and so are the attributes in `expect`. Attributes in `keep`
+    stay as stored. Forgets what is pending in the session.
+    """
+    stored = await session.get(type(record), record.primary_key)
+    session.expunge_all()
+    if stored is None:
+        session.add(record, returning=False)
+    else:
+        record.updated_at = max(record.updated_at, stored.updated_at)
+        expected = {name: getattr(stored, name) for name in ("updated_at", *expect)}
+        session.update(type(record), record.primary_key, {}, expected=expected)
+        session.upsert(record, keep=keep, returning=False)
+    return stored

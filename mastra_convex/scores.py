@@ -11,7 +11,15 @@ import attrs
 from convexorm import Query
 from convexorm.faces import blocking
 from convexorm.values import is_finite
-from mastra_convex.arguments import Paging, check_choice, check_id, check_keys, check_paging, naming
+from mastra_convex.arguments import (
+    Paging,
+    check_choice,
+    check_id,
+    check_optional_id,
+    check_options,
+    check_paging,
+    naming,
+)
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import Score
 from mastra_convex.errors import InvalidArgument
@@ -23,6 +31,11 @@ __all__ = ["AsyncScores", "Pagination", "SavedScore", "ScorePage", "Scores", "Te
 
 _SOURCES = ("LIVE", "TEST")
 _DEFAULT_PER_PAGE = 100
+_OWNERS = (
+    *("entity_id", "entity_type", "run_id", "trace_id", "span_id", "resource_id", "thread_id"),
+    *("organization_id", "project_id", "batch_id", "dataset_id", "dataset_item_id"),
+)
+"""What a score may belong to."""
 
 
 class Pagination(TypedDict, total=False):
@@ -109,11 +122,11 @@ class AsyncScores(AsyncDomain):
         """
         operation = "LIST_SCORES_BY_SCORER_ID"
         query = Score.query().by_index("by_scorer_created", scorer_id=check_id(operation, "scorer_id", scorer_id))
-        if source:
+        if source is not None:
             query = query.where(Score.source == check_choice(operation, "source", source, _SOURCES))
-        if entity_id:
+        if entity_id is not None:
             query = query.where(Score.entity_id == check_id(operation, "entity_id", entity_id))
-        if entity_type:
+        if entity_type is not None:
             query = query.where(Score.entity_type == check_id(operation, "entity_type", entity_type))
         return await self._page(operation, query, pagination, filters, include_total)
 
@@ -180,12 +193,10 @@ class AsyncScores(AsyncDomain):
         include_total: bool,
     ) -> ScorePage:
         paging = _checked_paging(operation, pagination)
-        tenant = check_keys(operation, "filters", filters or {}, ("organization_id", "project_id"))
+        tenant = check_options(operation, "filters", filters, ("organization_id", "project_id"))
         for column in (Score.organization_id, Score.project_id):
-            wanted = tenant.get(column.name)
+            wanted = check_optional_id(operation, f"filters.{column.name}", tenant.get(column.name))
             if wanted is not None:
-                if not isinstance(wanted, str):
-                    raise InvalidArgument("a string", operation=operation, argument=f"filters.{column.name}")
                 query = query.where(column == wanted)
         async with self._session() as session:
             part = await slice_of(session, query.order("desc"), paging, include_total)
@@ -193,12 +204,14 @@ class AsyncScores(AsyncDomain):
 
 
 def _checked_paging(operation: str, pagination: Pagination | None) -> Paging:
-    given = check_keys(operation, "pagination", pagination or {}, ("page", "per_page"))
+    given = check_options(operation, "pagination", pagination, ("page", "per_page"))
     return check_paging(operation, given.get("page", 0), given.get("per_page"), default=_DEFAULT_PER_PAGE)
 
 
 def _check(operation: str, score: Score) -> None:
     check_id(operation, "score.scorer_id", score.scorer_id)
+    for name in _OWNERS:
+        check_optional_id(operation, f"score.{name}", getattr(score, name))
     if not is_finite(score.score):
         raise InvalidArgument("a finite number", operation=operation, argument="score.score")
     if score.source is not None:

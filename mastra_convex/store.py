@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, TypeAlias, Unpack, get_args, overload
 
+from attrs import evolve
+
+from convexorm.errors import InvalidRequestError
 from mastra_convex.background_tasks import AsyncBackgroundTasks, BackgroundTasks
 from mastra_convex.channels import AsyncChannels, Channels
 from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions, check_store_id
@@ -24,11 +27,20 @@ _DOMAINS = ("memory", "workflows", "scores", "background_tasks", "schedules", "c
 """The domains of a store: its attributes, and the contract's names in snake_case."""
 
 
+Owners: TypeAlias = Literal["contract", "strict"]
+"""Whether the id of another resource's thread or message may be saved under, as the contract has it, or is refused."""
+
+
 class StoreOptions(ConnectionOptions, total=False):
-    """Where a store's data lives, and how it is called. `storage_function` is the npm package's handler."""
+    """Where a store's data lives, how it is called, and whether it keeps owners apart.
+
+    `storage_function` is the npm package's handler. With `owners="strict"` a thread or a message is not saved under an id
+    of another resource, nor a message into another resource's thread; "contract" is the default.
+    """
 
     storage_function: str
     name: str
+    owners: Owners
 
 
 class _Store:
@@ -40,6 +52,9 @@ class _Store:
         self.id = check_store_id(id)
         self.name = options.pop("name", "ConvexStore")
         self.storage_function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
+        self.owners: Owners = options.pop("owners", "contract")
+        if self.owners not in get_args(Owners):
+            raise InvalidRequestError(f"owners is one of {', '.join(map(repr, get_args(Owners)))}")
         self._connection = Connection(options, self.storage_function, ("id", *StoreOptions.__annotations__))
 
     @property
@@ -65,12 +80,13 @@ class ConvexStore(Connected, _Store):
 
     Give it a `deployment`, or a `deployment_url` (any URL `convexorm.connect` takes) with the `admin_auth_token`; with
     neither it connects to `CONVEX_URL`. `tables` gives tables other names. `storage_function` is the npm package's handler.
+    `owners="strict"` refuses ids of another resource: take it wherever clients choose ids.
     A deployment the store has opened itself is closed with it.
     """
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        backend = self._connection.blocking
+        backend = evolve(self._connection.blocking, strict=self.owners == "strict")
         self.memory = Memory(backend)
         self.workflows = Workflows(backend)
         self.scores = Scores(backend)
@@ -108,7 +124,7 @@ class AsyncConvexStore(AsyncConnected, _Store):
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         super().__init__(id=id, **options)
-        backend = self._connection.asynchronous
+        backend = evolve(self._connection.asynchronous, strict=self.owners == "strict")
         self.memory = AsyncMemory(backend)
         self.workflows = AsyncWorkflows(backend)
         self.scores = AsyncScores(backend)

@@ -602,3 +602,30 @@ def test_a_record_is_an_object_of_its_fields() -> None:
     assert column_type(Point).load({"x": 1}) == Point(1)
     assert column_type(frozenset[Point]).mutable is False
     assert column_type(Part).mutable is True
+
+
+def test_a_pydantic_model_is_an_object_of_its_fields() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Part(pydantic.BaseModel):  # type: ignore[misc,name-defined]
+        name: str
+        at: datetime | None = None
+
+    class Whole(Part):
+        kind: Literal["whole"] = "whole"
+        parts: list[Part] = pydantic.Field(default_factory=list, alias="pieces")
+
+    class Open(Part):
+        model_config = {"extra": "allow"}  # noqa: RUF012  (as pydantic has it)
+
+    whole = Whole(name="w", pieces=[Part(name="p", at=NOON)])
+    found = stored(Whole, whole)
+    assert found == whole
+    assert type(found) is Whole
+    with pytest.raises(ValidationError, match=r"made\.v: expected Part, got Whole"):
+        stored(Part, whole)
+    whole.parts.append("x")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"made\.v\.parts\[1\]: expected Part, got str"):
+        stored(Whole, whole)
+    with pytest.raises(ValidationError, match="Open allows extra fields"):
+        model_of(Open)

@@ -9,6 +9,7 @@ import pytest
 from convexorm import (
     Deployment,
     Index,
+    InvalidRequestError,
     LimitExceeded,
     Mapped,
     Model,
@@ -19,7 +20,7 @@ from convexorm import (
     field,
 )
 from tests.conftest import Host
-from tests.models import Counter, Note
+from tests.models import Counter, Note, Task
 
 
 @pytest.fixture
@@ -120,3 +121,47 @@ def test_none_finds_missing_fields_too_where_the_field_is_optional() -> None:
             ):
                 assert {row.name for row in session.all(query)} == {"missing", "null"}
             assert [row.name for row in session.all(After.query().where(After.owner.is_not(None)))] == ["owned"]
+
+
+def test_an_instance_is_added_only_where_a_query_finds_nothing(deployment: Deployment, unique: str) -> None:
+    none_of_this_title = Note.query().by_index("by_title", title=unique)
+
+    def add_once(id: str) -> None:
+        with Session(deployment) as session:
+            session.add(Note(id=id, title=unique), unique=none_of_this_title)
+            session.commit()
+
+    add_once(unique)
+    with pytest.raises(StaleDataError) as caught:
+        add_once(f"{unique}b")
+    assert caught.value.reason == "exists"
+    with Session(deployment) as session:
+        assert [note.id for note in session.all(none_of_this_title)] == [unique]
+        for query in (
+            Note.query().full_scan(),
+            none_of_this_title.where(Note.body == "b"),
+            Note.query().where(Note.id > "a"),
+        ):
+            with pytest.raises(InvalidRequestError):
+                session.add(Note(id=f"{unique}c"), unique=query)
+
+
+def test_an_update_may_ask_to_leave_one_document_of_a_query(deployment: Deployment, unique: str) -> None:
+    sole = Task.query().by_index("by_owner", owner_id=unique, done=False)
+    with Session(deployment) as session:
+        first, second = Task(text="first", owner_id=unique), Task(text="second", owner_id=unique, done=True)
+        session.add_all([first, second])
+        session.commit()
+        keys = first.convex_id, second.convex_id
+    with Session(deployment) as session:
+        session.update(Task, keys[0], {"text": "still alone"}, unique=sole)
+        session.commit()
+        session.update(Task, keys[1], {"done": False}, unique=sole)
+        with pytest.raises(StaleDataError) as caught:
+            session.commit()
+        assert caught.value.reason == "exists"
+        session.rollback()
+        session.update(Task, keys[0], {"done": True})
+        session.update(Task, keys[1], {"done": False}, unique=sole)
+        session.commit()
+        assert [one.text for one in session.all(sole)] == ["second"]

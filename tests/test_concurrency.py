@@ -191,6 +191,7 @@ def test_one_process_adds_an_index_while_others_write(file: Deployment) -> None:
     run_processes(file, write_or_add_an_index, processes=3)
     with Session(file) as session:
         assert session.count(Plain.query().full_scan()) == 150
+    with Session(file) as session:
         sizes = [one.size for one in session.all(Indexed.query().by_index("by_size"))]
         assert sizes == sorted(float(row) for row in range(50) for _ in range(3))
         assert session.count(Indexed.query().by_index("by_name_and_size", name="2")) == 50

@@ -15,7 +15,9 @@ from uuid import uuid4
 
 import pytest
 
-from convexorm import Deployment, DeploymentError, InvalidRequestError, Session, connect
+from convexorm import Deployment, DeploymentError, InvalidRequestError, Session, StaleDataError, connect
+from convexorm.faces import finish
+from convexorm.requests import Applied, Commit
 from convexorm.session import AsyncSession
 from tests.conftest import Host
 from tests.models import Note, Task
@@ -120,6 +122,60 @@ def test_any_history_ends_as_it_was_asked_for(seed: int) -> None:
     }
     session.add(Note(id=uuid4().hex))
     session.commit()
+
+
+class Late(Lossy):
+    """A port whose first commit is held up on its way, until it is delivered; its answer is lost."""
+
+    held: Commit | None = None
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        if self.held is None:
+            self.held = commit
+            raise DeploymentError("timed out")
+        return await self.port.commit(commit)
+
+    def deliver(self) -> None:
+        assert self.held is not None
+        with contextlib.suppress(InvalidRequestError, StaleDataError):
+            finish(self.port.commit(self.held))
+
+
+def test_a_commit_that_arrives_late_after_its_refusal_is_not_applied(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as other:
+        theirs = Note(id=unique, title="old")
+        other.add(theirs)
+        other.commit()
+        session, port = Session(deployment), Late(deployment.blocking)
+        session._core = AsyncSession(deployment, _port=port)
+        mine = session.get_one(Note, unique)
+        mine.title = "mine"
+        with pytest.raises(DeploymentError):
+            session.commit()
+        theirs.title = "theirs"
+        other.commit()
+        for _ in range(2):
+            with pytest.raises(StaleDataError):
+                session.commit()
+        theirs.title = "old"  # what the commit that is under way expects
+        other.commit()
+        port.deliver()
+        assert stored(deployment, unique) == {"": "old"}
+        session.commit()
+        assert stored(deployment, unique) == {"": "mine"}
+
+
+def test_what_is_still_under_way_and_is_asked_for_again_is_written_once(deployment: Deployment, unique: str) -> None:
+    session, port = Session(deployment), Late(deployment.blocking)
+    session._core = AsyncSession(deployment, _port=port)
+    task = Task(text=unique, owner_id=unique)  # without a key that would tell
+    session.add(task)
+    with pytest.raises(DeploymentError):
+        session.commit()
+    session.commit()
+    port.deliver()
+    assert session.count(Task.query().by_index("by_owner", owner_id=unique)) == 1
+    session.refresh(task)
 
 
 @pytest.mark.parametrize("clock", ["time", "monotonic"])

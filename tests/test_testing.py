@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +83,19 @@ def test_a_factory_makes_up_every_kind_of_column() -> None:
     assert (one.size, two.size, three.size) == ("s", "m", 3)
     assert one.address == Address("street-1", datetime(2024, 1, 1, 0, 0, 1, tzinfo=UTC))
     assert one.pair == ("pair-1", 1)
+
+
+def test_sessions_that_are_never_closed_close_without_a_warning(tmp_path: Path) -> None:
+    """Python 3.13 warns of SQLite connections that are dropped open, which fails whoever tests with `-W error`."""
+    program = (
+        "import gc\n"
+        "from convexorm import connect\n"
+        "from convexorm.testing import fake_session\n"
+        "from tests.models import Note\n"
+        "kept = fake_session(Note(id='kept'))\n"
+        "fake_session(Note(id='dropped'))\n"
+        f"connect('sqlite:///{tmp_path / 'a.db'}')\n"
+        "gc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -319,6 +319,8 @@ def _class(kind: type, arguments: tuple[Any, ...], place: _Place) -> ColumnType[
         return None
     found = hints(kind, variables, names)
     codecs = {}
+    for name, annotation in shape.annotations.items():
+        found[name] = Bound(annotation, names.of(kind), variables)
     for name in shape.members:
         if name not in found:
             raise ValidationError(f"{kind.__name__}.{name} has no annotation; give it one")

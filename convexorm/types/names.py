@@ -44,6 +44,8 @@ class Names(Mapping[str, Any]):
             return self._found[name]
         if name == owner.__name__:
             return owner
+        if self._outer is not None and "<locals>" in owner.__qualname__ and name in self._outer:
+            return self._outer[name]
         module = sys.modules.get(owner.__module__)
         if module is not None and name in vars(module):
             return vars(module)[name]

@@ -22,7 +22,7 @@ from mastra_convex.foreign.handler import Handler, Refused
 from mastra_convex.foreign.reading import Reader
 from mastra_convex.workflows.snapshots import merged_result
 
-__all__ = ["applied_at_once"]
+__all__ = ["applied_at_once", "insertion_of"]
 
 Json: TypeAlias = Any
 
@@ -33,11 +33,8 @@ async def applied_at_once(handler: Handler, reader: Reader, write: Write) -> App
     Raises StaleDataError where the operation finds what the write did not expect.
     """
     if isinstance(write, Insert):
-        insertion = _INSERTIONS.get(write.table.name)
-        address = None if write.unique is None else keyed(write.table, write.unique.index, write.unique.key)
-        if insertion is None or address is None or write.doc.get("id") != address.id:
-            return None
-        return await insertion(handler, write, address)
+        insertion = insertion_of(write)
+        return None if insertion is None else await insertion(handler)
     if not isinstance(write, Patch) or write.unset or write.unique:
         return None
     if write.table.name == "mastra_schedules":
@@ -49,7 +46,16 @@ async def applied_at_once(handler: Handler, reader: Reader, write: Write) -> App
 # -- records that must be new ----------------------------------------------------------------------------------------
 
 
-def _insertion(operation: str) -> Callable[[Handler, Insert, Address], Awaitable[Applied | None]]:
+def insertion_of(write: Insert) -> Callable[[Handler], Awaitable[Applied]] | None:
+    """What inserts a record only if there is none with its id, at once; None for a table without such an operation."""
+    insertion = _INSERTIONS.get(write.table.name)
+    address = None if write.unique is None else keyed(write.table, write.unique.index, write.unique.key)
+    if insertion is None or address is None or write.doc.get("id") != address.id:
+        return None
+    return lambda handler: insertion(handler, write, address)
+
+
+def _insertion(operation: str) -> Callable[[Handler, Insert, Address], Awaitable[Applied]]:
     async def insert(handler: Handler, write: Insert, address: Address) -> Applied:
         try:
             await handler.call(operation, address.scope, record=record_of(write.table, write.doc, address.id))
@@ -78,7 +84,7 @@ async def _claim(handler: Handler, write: Patch) -> Applied | None:
     if (
         address is None
         or write.set.keys() != _CLAIMED
-        or write.expect.keys() != {"status", "next_fire_at"}
+        or write.expect.keys() - {"updated_at"} != {"status", "next_fire_at"}
         or write.expect["status"] != "active"
         or write.set["last_run_id"] is None
         or write.set["last_fire_at"] is None
@@ -180,7 +186,7 @@ def _snapshot(id: str, before: Mapping[str, Value], new: Mapping[str, Value]) ->
     if results is None or requested is None or len(results) != 1 or not added.keys() <= {"context", "requestContext"}:
         return None
     ((step, result),) = results.items()
-    if not isinstance(result, dict) or not same(merged_result(old["context"].get(step), result), result):
+    if step == _PROTO or not isinstance(result, dict) or not same(merged_result(old["context"].get(step), result), result):
         return None
     return _Asked(
         "mergeWorkflowStepResult", {**run, "stepId": step, "result": _text(result), "requestContext": _text(requested)}
@@ -220,6 +226,9 @@ _CHANGES: dict[str, _Operation] = {
 }
 
 
+_PROTO = "__proto__"
+"""A key that the handler's merges lose, since JavaScript takes it for an object's prototype. Whole texts keep it."""
+
 # -- differences -----------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +244,7 @@ def _added(old: Json, new: Json) -> dict[str, Json] | None:
 def _config(old: Json, new: Json) -> dict[str, Json] | None:
     """The same for a merge that goes into nested objects."""
     added = _added(old, new)
-    if added is None:
+    if added is None or _PROTO in added:
         return None
     nested: dict[str, Json] = {}
     for name, value in added.items():

@@ -14,7 +14,7 @@ import attrs
 from convexorm.errors import DeploymentError, IndexRangeError, ValidationError
 from convexorm.requests import Document
 from convexorm.schema import Table
-from convexorm.values import Value
+from convexorm.values import MAX_ARRAY_LENGTH, Value
 
 __all__ = ["DOCUMENTS", "TYPED", "VECTORS", "TypedTable", "check_index", "typed_table"]
 
@@ -52,6 +52,10 @@ def check_index(table: Table, index: str) -> None:
         )
 
 
+_LISTS = frozenset(("observedMessageIds", "bufferedMessageIds"))
+"""Fields that hold an array there, where ours may be JSON text too."""
+
+
 @attrs.frozen
 class TypedTable:
     """One table. `defaults` stand for required fields that our entities may lack; `unsaid` are those that say nothing."""
@@ -72,6 +76,11 @@ class TypedTable:
         }
         for name, value in self.defaults.items():
             record.setdefault(name, value)
+        for name in _LISTS & record.keys():
+            if isinstance(record[name], str):
+                raise ValidationError(
+                    f"the npm package's schema takes up to {MAX_ARRAY_LENGTH} of them", table=table.name, field=name
+                )
         missing = sorted(self.required - record.keys())
         if missing:
             raise ValidationError("required by the npm package's schema, and missing", table=table.name, field=missing[0])

@@ -8,7 +8,7 @@ are atomic (`operations`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -39,7 +39,7 @@ from convexorm.values import MISSING, Value, dumps, same
 from mastra_convex.foreign.addresses import Address, address_of, keyed, record_of
 from mastra_convex.foreign.evaluation import differing, evaluated
 from mastra_convex.foreign.handler import Handler
-from mastra_convex.foreign.operations import applied_at_once
+from mastra_convex.foreign.operations import applied_at_once, insertion_of
 from mastra_convex.foreign.reading import Reader
 from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS
 
@@ -58,6 +58,7 @@ class _Change:
     table: Table
     before: Document | None
     after: Document | None
+    insertion: Callable[[Handler], Awaitable[Applied]] | None = None
 
 
 class Writer:
@@ -126,6 +127,9 @@ class Writer:
         added = await self._add(write.table, write.doc)
         if added is None:
             raise StaleDataError(table=write.table.name, reason="exists", write=place)
+        insertion = insertion_of(write)
+        if insertion is not None:
+            self._changes[address_of(write.table, write.doc)].insertion = insertion
         return added
 
     async def upsert(self, place: int, write: Upsert) -> Applied:
@@ -229,6 +233,9 @@ class Writer:
                 if change.after is None:
                     if change.before is not None:
                         gone.append(address.id)
+                    continue
+                if change.insertion is not None:
+                    await change.insertion(self._handler)
                     continue
                 record = _difference(change, address)
                 if record is None:

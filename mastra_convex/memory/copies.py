@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -12,11 +13,21 @@ import attrs
 from convexorm import AsyncSession, ConvexORMError, StaleDataError
 from convexorm.types import iso_timestamp
 from convexorm.values import size_of
-from mastra_convex.arguments import check_id, check_ids, check_instant, check_keys, check_mapping, check_whole
+from mastra_convex.arguments import (
+    check_id,
+    check_ids,
+    check_instant,
+    check_list,
+    check_mapping,
+    check_optional_id,
+    check_options,
+    check_whole,
+)
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import ThreadAlreadyExists, ThreadNotFound
 from mastra_convex.instants import now
+from mastra_convex.memory.unfinished import UnfinishedCopy, note_of, take_back_others
 
 __all__ = ["AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
 
@@ -24,8 +35,6 @@ _COPIED_AT_ONCE = 4_000
 """Messages written in one commit."""
 _COPIED_BYTES = 8 << 20
 """Bytes of messages written in one commit; Convex allows 16 MiB, as arguments and as documents."""
-_TAKEN_BACK_AT_ONCE = 1_000
-"""Messages deleted by id in one commit: each takes two of the 4,096 index ranges Convex allows."""
 
 
 class CopyFilter(TypedDict, total=False):
@@ -67,6 +76,7 @@ class AsyncCopies(AsyncDomain):
         source_thread_id: str,
         new_thread_id: str | None = None,
         resource_id: str | None = None,
+        source_resource_id: str | None = None,
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         options: CloneOptions | None = None,
@@ -74,11 +84,16 @@ class AsyncCopies(AsyncDomain):
         """Copy a thread and its messages, without answering the messages.
 
         The copy belongs to `resource_id` or to the source's resource, is titled `title` or "Clone of …", and carries
-        `metadata` with `clone` added: `sourceThreadId`, `clonedAt` and `lastMessageId`. One atomic commit for up to 4,000
-        messages (8 MiB); of a longer thread the messages are copied in several first, and the thread appears with the
-        last. Raises ThreadNotFound, and ThreadAlreadyExists for a taken `new_thread_id`.
+        `metadata` with `clone` added: `sourceThreadId`, `clonedAt` and `lastMessageId`. With a `source_resource_id` only
+        its thread is copied, and of that only its messages.
+
+        One atomic commit for up to 4,000 messages (8 MiB); of a longer thread the messages are copied in several first, and
+        the thread appears with the last. Whatever interrupts those, they are taken back: at once, or, where the process has
+        ended, by the next copy to this id, which also ends one that is still under way. Raises ThreadNotFound, and
+        ThreadAlreadyExists for a taken `new_thread_id`.
         """
-        copy, _ = await self._copy("COPY_THREAD", source_thread_id, new_thread_id, resource_id, title, metadata, options)
+        given = source_thread_id, source_resource_id, new_thread_id, resource_id
+        copy, _ = await self._copy("COPY_THREAD", *given, title, metadata, options)
         return copy
 
     async def clone_thread(
@@ -87,20 +102,21 @@ class AsyncCopies(AsyncDomain):
         source_thread_id: str,
         new_thread_id: str | None = None,
         resource_id: str | None = None,
+        source_resource_id: str | None = None,
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         options: CloneOptions | None = None,
     ) -> ClonedThread:
         """`copy_thread`, answering the copied messages too."""
-        copy, messages = await self._copy(
-            "CLONE_THREAD", source_thread_id, new_thread_id, resource_id, title, metadata, options
-        )
+        given = source_thread_id, source_resource_id, new_thread_id, resource_id
+        copy, messages = await self._copy("CLONE_THREAD", *given, title, metadata, options)
         return ClonedThread(copy.thread, copy.message_id_map, messages)
 
     async def _copy(
         self,
         operation: str,
         source_id: str,
+        source_resource_id: str | None,
         new_id: str | None,
         resource_id: str | None,
         title: str | None,
@@ -108,19 +124,26 @@ class AsyncCopies(AsyncDomain):
         options: CloneOptions | None,
     ) -> tuple[CopiedThread, list[Message]]:
         check_id(operation, "source_thread_id", source_id)
+        check_optional_id(operation, "source_resource_id", source_resource_id)
         new_id = str(uuid4()) if new_id is None else check_id(operation, "new_thread_id", new_id)
-        if resource_id is not None:
-            check_id(operation, "resource_id", resource_id)
+        check_optional_id(operation, "resource_id", resource_id)
         if metadata is not None:
             check_mapping(operation, "metadata", metadata)
-        chosen = _Choice(operation, options or {})
+        chosen = _Choice(operation, options)
         async with self._session() as session:
-            source, taken = await session.get_many(Thread, [source_id, new_id])
-            if source is None:
+            start = Thread.query().limit(1)
+            found, taken, left = await session.read(
+                start.by_index("by_record_id", id=source_id), start.by_index("by_record_id", id=new_id), note_of(new_id)
+            )
+            if not found or source_resource_id not in (None, found[0].resource_id):
                 raise ThreadNotFound(source_id, operation=operation)
-            if taken is not None:
+            if taken:
                 raise ThreadAlreadyExists(new_id, operation=operation)
-            messages = await chosen.messages(session, source_id)
+            source = found[0]
+            if left:
+                session.expunge_all()
+                await take_back_others(session, new_id)
+            messages = await chosen.messages(session, source_id, source_resource_id)
             moment = now()
             clone: dict[str, Any] = {"sourceThreadId": source_id, "clonedAt": iso_timestamp(moment)}
             if messages:
@@ -134,9 +157,12 @@ class AsyncCopies(AsyncDomain):
                 updated_at=moment,
             )
             copies = [_copied(message, thread, resource_id) for message in messages]
+            expected = None if source_resource_id is None else {"resource_id": source_resource_id}
             try:
-                await _store(session, thread, copies)
+                await _store(session, thread, copies, source_id, expected)
             except StaleDataError as error:
+                if expected is not None and error.write == 0 and error.instance is None:
+                    raise ThreadNotFound(source_id, operation=operation) from error  # it is somebody else's by now
                 raise ThreadAlreadyExists(new_id, operation=operation) from error
         ids = {message.id: copy.id for message, copy in zip(messages, copies, strict=True)}
         return CopiedThread(thread, ids), copies
@@ -145,10 +171,10 @@ class AsyncCopies(AsyncDomain):
 class _Choice:
     """Which messages to copy."""
 
-    def __init__(self, operation: str, options: Mapping[str, Any]) -> None:
-        given = check_keys(operation, "options", options, ("message_limit", "message_filter"))
+    def __init__(self, operation: str, options: CloneOptions | None) -> None:
+        given = check_options(operation, "options", options, ("message_limit", "message_filter"))
         keys = ("start_date", "end_date", "message_ids")
-        filter_ = check_keys(operation, "message_filter", given.get("message_filter") or {}, keys)
+        filter_ = check_options(operation, "message_filter", given.get("message_filter"), keys)
         limit = given.get("message_limit")
         wanted = 0 if limit is None else check_whole(operation, "message_limit", limit)
         self._limit = wanted or None  # the contract: 0 is no limit
@@ -159,12 +185,15 @@ class _Choice:
         if filter_.get("end_date") is not None:
             end = check_instant(operation, "end_date", filter_["end_date"])
             self._conditions.append(Message.created_at <= end)
-        if filter_.get("message_ids"):
-            self._conditions.append(Message.id.in_(check_ids(operation, "message_ids", filter_["message_ids"])))
+        ids = filter_.get("message_ids")
+        if ids is not None and (isinstance(ids, str) or len(check_list(operation, "message_ids", ids))):
+            self._conditions.append(Message.id.in_(check_ids(operation, "message_ids", ids)))  # the contract: [] is all
 
-    async def messages(self, session: AsyncSession, thread_id: str) -> list[Message]:
-        """The chosen messages of a thread, the oldest first."""
+    async def messages(self, session: AsyncSession, thread_id: str, resource_id: str | None) -> list[Message]:
+        """The chosen messages of a thread, the oldest first; with a `resource_id` only those it owns."""
         query = Message.query().by_index("by_thread_created", thread_id=thread_id).where(*self._conditions)
+        if resource_id is not None:
+            query = query.where(Message.resource_id == resource_id)
         if self._limit is None:
             return await session.all(query)
         newest = await session.all(query.order("desc").limit(self._limit))
@@ -183,30 +212,40 @@ def _copied(message: Message, thread: Thread, resource_id: str | None) -> Messag
     )
 
 
-async def _store(session: AsyncSession, thread: Thread, messages: Sequence[Message]) -> None:
-    """Write the messages and then the thread. What was written is taken back if the rest cannot be."""
+async def _store(
+    session: AsyncSession,
+    thread: Thread,
+    messages: Sequence[Message],
+    source_id: str,
+    expected: Mapping[str, Any] | None,
+) -> None:
+    """Write the messages and then the thread. What was written is taken back if the rest cannot be.
+
+    Every commit finds the source as `expected`, if that is given; it is what the first write of each is about.
+    """
     *first, last = _chunks(messages)
-    sent: list[Message] = []
+    unfinished = None if not first else await UnfinishedCopy.begun(session, thread.id, len(messages))
     try:
-        for chunk in first:
-            sent += chunk
+        if unfinished is not None:
+            for message, id in zip(messages, unfinished.ids(), strict=True):
+                message.id = id
+        for chunk in (*first, last):
+            if expected is not None:
+                session.update(Thread, source_id, {}, expected=expected)
+            if unfinished is not None and chunk is last:
+                unfinished.finish()
+            elif unfinished is not None:
+                unfinished.expect()
+            if chunk is last:
+                session.add(thread)
             session.add_all(chunk, unique=False, returning=False)
             await session.commit()
-        session.add(thread)
-        session.add_all(last, unique=False, returning=False)
-        await session.commit()
-    except ConvexORMError:
+    except BaseException:
         session.rollback()
-        await _take_back(session, sent)
+        if unfinished is not None:
+            with suppress(ConvexORMError):  # what cannot be taken back now is for the next copy to this id
+                await unfinished.take_back()
         raise
-
-
-async def _take_back(session: AsyncSession, messages: Sequence[Message]) -> None:
-    """Delete copies by their ids: the thread's id may be somebody else's by now, and what is in it is theirs."""
-    for start in range(0, len(messages), _TAKEN_BACK_AT_ONCE):
-        for message in messages[start : start + _TAKEN_BACK_AT_ONCE]:
-            session.delete_key(Message, message.id)
-        await session.commit()
 
 
 def _chunks(messages: Sequence[Message]) -> Iterator[list[Message]]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from convexorm import AsyncSession, Condition, LimitExceeded, Query
+from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError
 from mastra_convex.arguments import (
     DateRange,
     Include,
@@ -21,6 +21,8 @@ from mastra_convex.arguments import (
     check_instant,
     check_keys,
     check_metadata_filter,
+    check_optional_id,
+    check_options,
     check_order,
     check_paging,
     check_several,
@@ -28,8 +30,9 @@ from mastra_convex.arguments import (
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument
-from mastra_convex.instants import now
-from mastra_convex.records import record_of
+from mastra_convex.instants import later, now
+from mastra_convex.memory.owners import expect_owner, not_theirs
+from mastra_convex.records import merged, record_of
 
 __all__ = ["AsyncMessages", "MessageList", "MessagePage"]
 
@@ -64,8 +67,10 @@ class AsyncMessages(AsyncDomain):
     async def save_messages(self, *, messages: Iterable[Message | Mapping[str, Any]]) -> MessageList:
         """Store messages, each whole and in place of one with its id, and mark their threads as updated, in one commit.
 
-        A message without id, thread or resource rejects the batch. `type` defaults to "v2", `created_at` to now. Raises
-        LimitExceeded for more than Convex writes at once (about 4,000 new messages, 16 MiB).
+        A message without id, thread or resource rejects the batch. `type` defaults to "v2", `created_at` to now. With
+        `owners="strict"` an id that another resource's message has, or the id of another resource's thread, is an
+        InvalidArgument. Raises LimitExceeded for more than Convex writes at once (about 4,000 new messages, 2,000 with
+        strict owners, 16 MiB).
         """
         operation = "SAVE_MESSAGES"
         moment = now()
@@ -79,11 +84,17 @@ class AsyncMessages(AsyncDomain):
         if not records:
             return MessageList([])
         latest = {record.id: record for record in records}
-        async with self._session() as session:
+
+        async def save(session: AsyncSession) -> None:
+            if self._strict:
+                await _save_strictly(session, operation, records)
+                return
+            await _touch(session, (record.thread_id for record in records))
             for record in latest.values():
                 session.upsert(record, returning=False)
-            _touch(session, (record.thread_id for record in records))
-            await session.commit()
+
+        async with self._session() as session:
+            await session.transact(save)
         return MessageList(sorted(latest.values(), key=lambda record: record.created_at))
 
     async def list_messages(
@@ -108,7 +119,7 @@ class AsyncMessages(AsyncDomain):
         operation = "LIST_MESSAGES"
         threads = check_ids(operation, "thread_id", thread_id)
         conditions, direction, paging = _checked(operation, filter, order_by, page, per_page)
-        if resource_id:
+        if check_optional_id(operation, "resource_id", resource_id) is not None:
             conditions.append(Message.resource_id == resource_id)
         queries = [
             Message.query().by_index("by_thread_created", thread_id=one).where(*conditions).order(direction)
@@ -117,7 +128,7 @@ class AsyncMessages(AsyncDomain):
         async with self._session() as session:
             listing = _Listing(session, queries, direction, paging, include_total)
             whole = None if filter else set(threads)
-            return await listing.answer(check_include(operation, include), resource_id or None, whole)
+            return await listing.answer(check_include(operation, include), resource_id, whole)
 
     async def list_messages_by_resource_id(
         self,
@@ -139,56 +150,84 @@ class AsyncMessages(AsyncDomain):
             listing = _Listing(session, [query], direction, paging, include_total)
             return await listing.answer(check_include(operation, include), resource_id, None)
 
-    async def list_messages_by_id(self, *, message_ids: Iterable[str]) -> MessageList:
-        """The messages with these ids that there are, the oldest first."""
+    async def list_messages_by_id(self, *, message_ids: Iterable[str], resource_id: str | None = None) -> MessageList:
+        """The messages with these ids that there are, the oldest first; with a `resource_id` only those it owns."""
         ids = _checked_ids("LIST_MESSAGES_BY_ID", message_ids)
+        check_optional_id("LIST_MESSAGES_BY_ID", "resource_id", resource_id)
         async with self._session() as session:
-            found = [message for message in await session.get_many(Message, ids) if message is not None]
-        return MessageList(sorted(found, key=_place))
+            found = await session.get_many(Message, ids)
+        return MessageList(sorted(_owned(found, resource_id), key=_place))
 
-    async def update_messages(self, *, messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    async def update_messages(
+        self, *, messages: Sequence[Mapping[str, Any]], resource_id: str | None = None
+    ) -> list[Message]:
         """Change the messages that there are: each mapping holds an `id` and what to change.
 
-        `content` merges one level deep, its `metadata` one level deeper; a new `thread_id` moves the message. The threads
-        concerned are marked as updated. One atomic commit; concurrent updates are all kept.
+        `content` merges one level deep, its `metadata` one level deeper; a new `thread_id` moves the message. What an older
+        version stored as text becomes a part of content in format 2. The threads concerned are marked as updated. One
+        atomic commit; concurrent updates are all kept. With a `resource_id` other resources' messages are passed over. With
+        it, as with `owners="strict"`, a message goes neither to another resource nor into another's thread. Raises
+        InvalidArgument for that, and for content that cannot be merged into what is stored without losing it.
         """
         operation = "UPDATE_MESSAGES"
         updates = [_checked_update(operation, one) for one in check_several(operation, "messages", messages)]
+        check_optional_id(operation, "resource_id", resource_id)
+        for one in updates:
+            if resource_id is not None and one.get("resource_id", resource_id) != resource_id:
+                raise InvalidArgument(
+                    f"the message {one['id']!r} stays with its resource",
+                    operation=operation,
+                    argument="messages.resource_id",
+                )
 
         async def update(session: AsyncSession) -> list[Message]:
             found = await session.get_many(Message, list(dict.fromkeys(one["id"] for one in updates)))
-            stored = {message.id: message for message in found if message is not None}
+            stored = {message.id: message for message in _owned(found, resource_id)}
             touched: list[str] = []
+            moved: dict[str, Message] = {}
             for one in updates:
                 message = stored.get(one["id"])
                 if message is not None:
+                    before = message.thread_id, message.resource_id
                     touched.append(message.thread_id)
-                    _apply(message, one)
+                    _apply(operation, message, one)
                     touched.append(message.thread_id)
-            _touch(session, touched)
+                    if before != (message.thread_id, message.resource_id):
+                        moved[message.id] = message
+            if resource_id is not None:
+                for message in stored.values():
+                    expect_owner(session, Message, message.id, resource_id)
+                touched = await _owned_threads(session, touched, resource_id)
+            if self._strict or resource_id is not None:
+                await _keep_in_own_threads(session, operation, moved.values())
+            await _touch(session, touched)
             return list(stored.values())
 
         async with self._session() as session:
             return await session.transact(update) if updates else []
 
-    async def delete_messages(self, *, message_ids: Iterable[str]) -> None:
-        """Delete the messages that there are and mark their threads as updated.
+    async def delete_messages(self, *, message_ids: Iterable[str], resource_id: str | None = None) -> None:
+        """Delete the messages that there are, with a `resource_id` those it owns, and mark their threads as updated.
 
         One atomic commit for up to 1,000 messages (16 MiB); more of them go in several.
         """
         ids = _checked_ids("DELETE_MESSAGES", message_ids)
+        check_optional_id("DELETE_MESSAGES", "resource_id", resource_id)
+        expected = {} if resource_id is None else {"resource_id": resource_id}
+        at_once = _DELETED_AT_ONCE
+
+        async def delete(session: AsyncSession) -> None:
+            there = _owned(await session.get_many(Message, ids[:at_once]), resource_id)
+            for message in there:
+                session.delete_key(Message, message.id, expected=expected)
+            threads = [message.thread_id for message in there]
+            await _touch(session, threads if resource_id is None else await _owned_threads(session, threads, resource_id))
+
         async with self._session() as session:
-            at_once = _DELETED_AT_ONCE
             while ids:
-                found = await session.get_many(Message, ids[:at_once])
-                there = [message for message in found if message is not None]
-                for message in there:
-                    session.delete_key(Message, message.id)
-                _touch(session, (message.thread_id for message in there))
                 try:
-                    await session.commit()
+                    await session.transact(delete)
                 except LimitExceeded:
-                    session.rollback()
                     if at_once == 1:
                         raise
                     at_once //= 2
@@ -296,9 +335,9 @@ def _checked(
 ) -> tuple[list[Condition], Literal["asc", "desc"], Paging]:
     paging = check_paging(operation, page, per_page, default=40)
     _, direction = check_order(operation, order_by, fields=("created_at",), direction="ASC")
-    wanted = check_keys(operation, "filter", filter or {}, ("date_range", "metadata"))
-    conditions = _between(check_date_range(operation, wanted.get("date_range") or {}))
-    metadata = check_metadata_filter(operation, wanted.get("metadata") or {}, scalars=True)
+    wanted = check_options(operation, "filter", filter, ("date_range", "metadata"))
+    conditions = _between(check_date_range(operation, wanted.get("date_range")))
+    metadata = check_metadata_filter(operation, wanted.get("metadata"), scalars=True)
     conditions += [Message.content["metadata"][key] == value for key, value in metadata.items()]
     return conditions, direction, paging
 
@@ -328,8 +367,7 @@ def _checked_update(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     update = dict(check_keys(operation, "messages", given, _CHANGEABLE))
     check_id(operation, "id", update.get("id"))
     for name in ("thread_id", "resource_id"):
-        if update.get(name) is not None:
-            check_id(operation, name, update[name])
+        check_optional_id(operation, name, update.get(name))
     if update.get("created_at") is not None:
         update["created_at"] = check_instant(operation, "created_at", update["created_at"])
     for name in ("role", "type"):
@@ -338,27 +376,106 @@ def _checked_update(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return update
 
 
-def _apply(message: Message, update: Mapping[str, Any]) -> None:
+def _apply(operation: str, message: Message, update: Mapping[str, Any]) -> None:
     for name in ("thread_id", "role", "type", "created_at"):
         if update.get(name):
             setattr(message, name, update[name])
     if "resource_id" in update:
         message.resource_id = update["resource_id"]
     if update.get("content") is not None:
-        message.content = _merged_content(message.content, update["content"])
+        message.content = _merged_content(operation, message.content, update["content"])
 
 
-def _merged_content(stored: Any, update: Any) -> Any:
-    if not isinstance(stored, Mapping) or not isinstance(update, Mapping):
+def _merged_content(operation: str, stored: Any, update: Any) -> Any:
+    """The content after an update: one that is no object takes the place of what is stored, any other is merged into it."""
+    if not isinstance(update, Mapping) or stored is None:
         return update
-    merged = {**stored, **update}
-    if isinstance(stored.get("metadata"), Mapping) and isinstance(update.get("metadata"), Mapping):
-        merged["metadata"] = {**stored["metadata"], **update["metadata"]}
-    return merged
+    before = _in_format_2(operation, stored)
+    after = {**before, **update}
+    if isinstance(update.get("metadata"), Mapping):
+        after["metadata"] = merged(operation, "messages.content.metadata", before.get("metadata"), update["metadata"])
+    return after
 
 
-def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
-    """Mark threads as updated now, those that there are."""
-    moment = now()
-    for thread_id in dict.fromkeys(thread_ids):
-        session.update(Thread, thread_id, {"updated_at": moment}, missing_ok=True)
+def _in_format_2(operation: str, stored: Any) -> Mapping[str, Any]:
+    """Stored content as an object. In older versions it is a text or a list of parts, whose texts are still the same."""
+    if isinstance(stored, Mapping):
+        return stored
+    if isinstance(stored, str):
+        return {"format": 2, "parts": [{"type": "text", "text": stored}]}
+    if isinstance(stored, list) and all(isinstance(one, Mapping) and one.get("type") == "text" for one in stored):
+        return {"format": 2, "parts": stored}
+    raise InvalidArgument(
+        "what is stored has no form that an object can be merged into; save the message whole",
+        operation=operation,
+        argument="messages.content",
+        status="NOT_AN_OBJECT",
+    )
+
+
+# -- owners --------------------------------------------------------------------------------------------------------
+
+
+def _owned(messages: Iterable[Message | None], resource_id: str | None) -> list[Message]:
+    """Those that there are, and with a `resource_id` are its."""
+    there = (message for message in messages if message is not None)
+    return [message for message in there if resource_id in (None, message.resource_id)]
+
+
+async def _owned_threads(session: AsyncSession, ids: Iterable[str], resource_id: str) -> list[str]:
+    """Those of the threads that belong to a resource, and will when the commit is applied."""
+    found = await session.get_many(Thread, list(dict.fromkeys(ids)))
+    own = [thread.id for thread in found if thread is not None and thread.resource_id == resource_id]
+    for id in own:
+        expect_owner(session, Thread, id, resource_id)
+    return own
+
+
+async def _keep_in_own_threads(session: AsyncSession, operation: str, messages: Iterable[Message]) -> None:
+    """Raise InvalidArgument for a message in another resource's thread; the commit expects that there is none."""
+    owners = {message.thread_id: message for message in messages}
+    for thread in await session.get_many(Thread, list(owners)):
+        if thread is not None and any(
+            one.resource_id != thread.resource_id for one in messages if one.thread_id == thread.id
+        ):
+            raise not_theirs(operation, "messages.thread_id", thread.id)
+    for message in owners.values():
+        if message.resource_id is not None:
+            expect_owner(session, Thread, message.thread_id, message.resource_id)
+
+
+async def _save_strictly(session: AsyncSession, operation: str, records: Sequence[Message]) -> None:
+    """Store messages under ids, and in threads, that are no other resource's: one commit, which finds that out."""
+    messages: dict[str, Message] = {}
+    threads: dict[str, str | None] = {}
+    for record in records:
+        if messages.get(record.id, record).resource_id != record.resource_id:
+            raise not_theirs(operation, "messages.id", record.id, "message")
+        if threads.get(record.thread_id, record.resource_id) != record.resource_id:
+            raise not_theirs(operation, "messages.thread_id", record.thread_id)
+        messages[record.id] = record
+        threads[record.thread_id] = record.resource_id
+    for thread in await session.get_many(Thread, list(threads)):
+        if thread is not None and thread.resource_id != threads[thread.id]:
+            raise not_theirs(operation, "messages.thread_id", thread.id)
+    await _touch(session, threads)
+    for id, owner in threads.items():
+        expect_owner(session, Thread, id, str(owner))
+    for record in messages.values():
+        expect_owner(session, Message, record.id, str(record.resource_id))
+        session.upsert(record, returning=False)
+    try:
+        await session.commit()
+    except StaleDataError as error:
+        refused = error.instance  # a guard has no instance, a thread or a message that is written has one
+        for message in await session.get_many(Message, list(messages)):
+            if refused is None and message is not None and message.resource_id != messages[message.id].resource_id:
+                raise not_theirs(operation, "messages.id", message.id, "message") from error
+        raise
+
+
+async def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
+    """Mark threads as updated now, those that there are; never earlier than they were."""
+    for thread in await session.get_many(Thread, list(dict.fromkeys(thread_ids))):
+        if thread is not None:
+            thread.updated_at = later(thread.updated_at)

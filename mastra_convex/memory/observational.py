@@ -1,21 +1,22 @@
 """Observational memory: what an observer noted of a thread or of a resource, generation after generation.
 
 A record is one generation. Observations are added to its active ones at once, or buffered in chunks and swapped in later; a
-reflection condenses the active ones into the next generation. Records of a thread are found by the thread alone, whatever
-its resource; those without a thread by their resource.
+reflection condenses the active ones into the next generation. Records are a thread's, or without a thread a resource's; to
+every resource but their own there are none.
 
 Every change of a record gives it a later `updated_at`, so that a change computed from what was read is refused, and
-computed again, wherever another writer was faster.
+computed again, wherever another writer was faster. Chunks, counters and configuration that are written to a generation
+with a successor go to the newest one; what was computed from its observations raises ObservationalMemoryReplaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypedDict, TypeVar
 from uuid import uuid4
 
-from convexorm import AsyncSession, Query, StaleDataError
+from convexorm import AsyncSession
 from mastra_convex.arguments import (
     check_amount,
     check_flag,
@@ -26,6 +27,7 @@ from mastra_convex.arguments import (
     check_list,
     check_mapping,
     check_optional_text,
+    check_options,
     check_several,
     check_text,
     check_texts,
@@ -35,8 +37,15 @@ from mastra_convex.arguments import (
 from mastra_convex.chunks import BufferedObservationChunk
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import ObservationalMemory
-from mastra_convex.errors import InvalidArgument, NoBufferedReflection, ObservationalMemoryNotFound
-from mastra_convex.instants import now
+from mastra_convex.errors import (
+    InvalidArgument,
+    NoBufferedReflection,
+    ObservationalMemoryInvalid,
+    ObservationalMemoryNotFound,
+    ObservationalMemoryReplaced,
+    ObservationsChanged,
+)
+from mastra_convex.instants import later, now
 from mastra_convex.memory.activation import ActivatedObservations, Activation, appended, reflected, summary
 from mastra_convex.memory.buffering import (
     ObservationChunk,
@@ -47,12 +56,27 @@ from mastra_convex.memory.buffering import (
     still_buffered,
     whole_chunk,
 )
+from mastra_convex.memory.claims import LEASE_MS, claim, release
+from mastra_convex.memory.generations import (
+    OBSERVING,
+    add_following,
+    check_owner,
+    clear,
+    current,
+    generations_of,
+    lookup_key,
+    newest_for,
+    newest_of,
+    owned_key,
+    stored,
+)
 
 __all__ = ["AsyncObservations", "HistoryOptions"]
 
 T = TypeVar("T")
 
-_TICK = timedelta(milliseconds=1)
+_REMEMBERED = 1_000
+"""Cycles that a record knows to be activated, the last ones: a cycle that is sent again comes soon."""
 
 HistoryOptions = TypedDict(
     "HistoryOptions", {"from": datetime, "from_": datetime, "to": datetime, "offset": int}, total=False
@@ -66,10 +90,11 @@ class AsyncObservations(AsyncDomain):
     # -- generations -----------------------------------------------------------------------------------------------
 
     async def get_observational_memory(self, *, thread_id: str | None, resource_id: str) -> ObservationalMemory | None:
-        """The newest generation of a thread, or without one of a resource; None where there is none."""
-        query = _generations("GET_OBSERVATIONAL_MEMORY", thread_id, resource_id)
+        """The newest generation of a thread, or without one of a resource; None where there is none of this resource's."""
+        key = owned_key("GET_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
-            return await session.first(query)
+            record = await newest_of(session, key)
+        return None if record is None or record.resource_id != resource_id else record
 
     async def get_observational_memory_history(
         self,
@@ -81,8 +106,9 @@ class AsyncObservations(AsyncDomain):
     ) -> list[ObservationalMemory]:
         """Generations, the newest first, the current one among them. Without a `limit` all of them."""
         operation = "GET_OBSERVATIONAL_MEMORY_HISTORY"
-        query = _generations(operation, thread_id, resource_id)
-        given = check_keys(operation, "options", options or {}, ("from", "from_", "to", "offset"))
+        all_ = generations_of(owned_key(operation, thread_id, resource_id))
+        query = all_.where(ObservationalMemory.resource_id == resource_id)
+        given = check_options(operation, "options", options, ("from", "from_", "to", "offset"))
         start = given.get("from") or given.get("from_")
         if start is not None:
             query = query.where(ObservationalMemory.created_at >= check_instant(operation, "options.from", start))
@@ -91,7 +117,8 @@ class AsyncObservations(AsyncDomain):
         query = query.offset(check_whole(operation, "options.offset", given.get("offset") or 0))
         query = query.limit(check_limit(operation, "limit", limit))
         async with self._session() as session:
-            return await session.all(query)
+            newest, found = await session.read(all_.limit(1), query)
+        return found if newest and newest[0].resource_id == resource_id else []
 
     async def initialize_observational_memory(
         self,
@@ -102,36 +129,71 @@ class AsyncObservations(AsyncDomain):
         config: Mapping[str, Any],
         observed_timezone: str | None = None,
     ) -> ObservationalMemory:
-        """Begin observing a thread or a resource: the first generation, empty."""
+        """Begin observing a thread or a resource: the first generation, empty. Where there is one, that is answered.
+
+        Of several first callers one stores its generation, and all are answered that one. Raises InvalidArgument for a
+        thread whose memory is another resource's.
+        """
         operation = "INITIALIZE_OBSERVATIONAL_MEMORY"
-        check_id(operation, "resource_id", resource_id)
-        record = _empty(operation, thread_id, resource_id, scope)
-        record.config = dict(check_mapping(operation, "config", config))
-        record.observed_timezone = check_optional_text(operation, "observed_timezone", observed_timezone)
+        key = owned_key(operation, thread_id, resource_id)
+        config = dict(check_mapping(operation, "config", config))
+        check_optional_text(operation, "observed_timezone", observed_timezone)
+
+        async def begin(session: AsyncSession) -> ObservationalMemory:
+            newest = await newest_of(session, key)
+            if newest is not None:
+                check_owner(operation, newest, resource_id)
+                return newest
+            record = _empty(operation, thread_id, resource_id, scope)
+            record.config = config
+            record.observed_timezone = observed_timezone
+            session.add(record, unique=generations_of(key), returning=False)
+            return record
+
+        _empty(operation, thread_id, resource_id, scope)
         with naming(operation, "config"):
+            ObservationalMemory.__mapper__.columns["config"].dump(config)
             async with self._session() as session:
-                session.add(record, returning=False)
-                await session.commit()
-        return record
+                return await session.transact(begin)
 
     async def insert_observational_memory_record(self, *, record: ObservationalMemory | Mapping[str, Any]) -> None:
         """Store a generation whole, in place of one with its id: what copies a thread's memory to another thread.
 
         `record` is a generation, or a mapping of its attributes with at least `id`, `scope`, `resource_id` and, for a
-        thread's, `thread_id`. How it is found follows from those, whatever its `lookup_key`.
+        thread's, `thread_id`. How it is found follows from those, whatever its `lookup_key`. Raises InvalidArgument where
+        the id, or the memory it would belong to, is another resource's.
         """
         operation = "INSERT_OBSERVATIONAL_MEMORY_RECORD"
-        stored = _record(operation, "record", record)
+        _record(operation, "record", record)
+
+        async def insert(session: AsyncSession) -> None:
+            new = _record(operation, "record", record)
+            held = await session.get(ObservationalMemory, new.id)
+            newest = await newest_of(session, new.lookup_key)
+            owned = [one for one in (held, newest) if one is not None]
+            for one in owned:
+                check_owner(operation, one, new.resource_id)
+            if held is not None:
+                new.updated_at = later(held.updated_at, new.updated_at)
+            guards = {one.id: {"resource_id": one.resource_id, "updated_at": one.updated_at} for one in owned}
+            unique = held is None if newest is not None else generations_of(new.lookup_key)
+            session.expunge_all()
+            for id, expected in guards.items():
+                session.update(ObservationalMemory, id, {}, expected=expected)
+            if held is not None:
+                session.upsert(new, returning=False)
+            else:
+                session.add(new, unique=unique, returning=False)
+
         with naming(operation, "record"):
             async with self._session() as session:
-                session.upsert(stored, returning=False)
-                await session.commit()
+                await session.transact(insert)
 
     async def clear_observational_memory(self, *, thread_id: str | None, resource_id: str) -> None:
-        """Delete all generations of a thread, or without one of a resource."""
-        query = _generations("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id).order("asc")
+        """Delete all generations of a thread, or without one of a resource; nothing happens to another resource's."""
+        key = owned_key("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
-            await session.delete_all(query)
+            await clear(session, key, resource_id)
 
     # -- observations ----------------------------------------------------------------------------------------------
 
@@ -144,11 +206,14 @@ class AsyncObservations(AsyncDomain):
         last_observed_at: datetime,
         observed_message_ids: Sequence[str] | None = None,
         observed_timezone: str | None = None,
+        expected_observations: str | None = None,
     ) -> None:
         """Replace the active observations; no message is pending any more.
 
         `token_count` is their size, and is added to the tokens observed in total. None leaves ids and timezone as they are.
-        Raises ObservationalMemoryNotFound.
+        With `expected_observations`, the ones these were made from, nothing that another observer has noted since is
+        overwritten: that raises ObservationsChanged. Raises ObservationalMemoryNotFound, and ObservationalMemoryReplaced
+        for a generation that has a successor.
         """
         operation = "UPDATE_ACTIVE_OBSERVATIONS"
         check_text(operation, "observations", observations)
@@ -156,8 +221,11 @@ class AsyncObservations(AsyncDomain):
         moment = check_instant(operation, "last_observed_at", last_observed_at)
         ids = None if observed_message_ids is None else check_texts(operation, "observed_message_ids", observed_message_ids)
         timezone = check_optional_text(operation, "observed_timezone", observed_timezone)
+        check_optional_text(operation, "expected_observations", expected_observations)
 
         def update(record: ObservationalMemory) -> None:
+            if expected_observations is not None and record.active_observations != expected_observations:
+                raise ObservationsChanged(id, operation=operation)
             record.active_observations = observations
             record.last_observed_at = moment
             record.pending_message_tokens = 0
@@ -168,14 +236,15 @@ class AsyncObservations(AsyncDomain):
             if timezone is not None:
                 record.observed_timezone = timezone
 
-        await self._change(operation, id, update, "observations")
+        await self._change(operation, id, update, "observations", forward=False)
 
     async def update_buffered_observations(
         self, *, id: str, chunk: ObservationChunk, last_buffered_at_time: datetime | None = None
     ) -> None:
-        """Buffer what a cycle observed, behind what others did. A cycle that is buffered already changes nothing.
+        """Buffer what a cycle observed, behind what others did.
 
-        Raises ObservationalMemoryNotFound.
+        A cycle that is buffered already, or that is among the last 1,000 that became active, changes nothing. Raises
+        ObservationalMemoryNotFound.
         """
         operation = "UPDATE_BUFFERED_OBSERVATIONS"
         new = new_chunk(operation, chunk)
@@ -184,7 +253,7 @@ class AsyncObservations(AsyncDomain):
 
         def append(record: ObservationalMemory) -> bool:
             chunks = record.buffered_observation_chunks or []
-            if any(one.cycle_id == new.cycle_id for one in chunks):
+            if new.cycle_id in (record.activated_cycle_ids or ()) or any(one.cycle_id == new.cycle_id for one in chunks):
                 return False
             record.buffered_observation_chunks = [*chunks, new]
             if last_buffered_at_time is not None:
@@ -234,8 +303,8 @@ class AsyncObservations(AsyncDomain):
         def swap(record: ObservationalMemory) -> bool:
             nonlocal activated
             activated = ActivatedObservations()
-            stored = record.buffered_observation_chunks or []
-            known = stored if refreshed is None else still_buffered(stored, refreshed)
+            buffered = record.buffered_observation_chunks or []
+            known = buffered if refreshed is None else still_buffered(buffered, refreshed)
             if not known:
                 return False
             chosen = known[: activation.count(known)]
@@ -244,7 +313,10 @@ class AsyncObservations(AsyncDomain):
             record.active_observations = appended(record.active_observations, chosen, record.last_observed_at)
             record.observation_token_count += activated.observation_tokens_activated
             record.pending_message_tokens = max(0, record.pending_message_tokens - activated.message_tokens_activated)
-            record.buffered_observation_chunks = left_buffered(stored, known, chosen) or None
+            record.buffered_observation_chunks = left_buffered(buffered, known, chosen) or None
+            record.activated_cycle_ids = [*(record.activated_cycle_ids or ()), *activated.activated_cycle_ids][
+                -_REMEMBERED:
+            ]
             return True
 
         await self._change(operation, id, swap, "buffered_chunks")
@@ -257,23 +329,49 @@ class AsyncObservations(AsyncDomain):
     ) -> ObservationalMemory:
         """The next generation, with the reflection as its active observations.
 
-        What carries over (config, metadata, total tokens, when it was last observed) is that of the stored record, or of
-        `current_record` where it is not stored.
+        What carries over (config, metadata, total tokens, when it was last observed, the buffered chunks) is that of the
+        stored record, or of `current_record` where a resource's record is not stored. What has been noted behind the
+        observations that `current_record` holds stands behind the reflection, its tokens counted too. Of several
+        reflections on one record one is stored: the others raise ObservationalMemoryReplaced, or ObservationsChanged where
+        the reflection is on observations that are no longer there. Raises ObservationalMemoryNotFound for a thread's
+        record that is not stored.
         """
         operation = "CREATE_REFLECTION_GENERATION"
-        current = _record(operation, "current_record", current_record)
+        given = _record(operation, "current_record", current_record)
+        read = isinstance(current_record, ObservationalMemory) or current_record.get("active_observations") is not None
         check_text(operation, "reflection", reflection)
         tokens = check_amount(operation, "token_count", token_count)
 
         async def create(session: AsyncSession) -> ObservationalMemory:
-            stored = await session.get(ObservationalMemory, current.id)
-            following = _following(stored or current, reflection, tokens)
-            session.add(following, returning=False)
+            held = await session.get(ObservationalMemory, given.id)
+            if held is None:
+                return await self._begin_late(session, operation, given, reflection, tokens)
+            record = await newest_for(session, operation, held, forward=False)
+            active, known = record.active_observations, given.active_observations if read else record.active_observations
+            if not active.startswith(known):
+                raise ObservationsChanged(record.id, operation=operation)
+            since = active[len(known) :]
+            size = tokens + max(0, record.observation_token_count - given.observation_token_count) if since else tokens
+            following = add_following(session, record, reflected(since, reflection, 0), size)
+            _stamp(record)
             return following
 
         with naming(operation, "current_record"):
             async with self._session() as session:
                 return await session.transact(create)
+
+    async def _begin_late(
+        self, session: AsyncSession, operation: str, given: ObservationalMemory, reflection: str, tokens: float
+    ) -> ObservationalMemory:
+        """A reflection on a record that is not stored: the first generation there is, of a resource. A thread's memory
+        that is not there was deleted with the thread, and does not come back."""
+        newest = await newest_of(session, given.lookup_key)
+        if newest is not None:
+            check_owner(operation, newest, given.resource_id)
+            raise ObservationalMemoryReplaced(given.id, newest.id, operation=operation)
+        if given.thread_id is not None:
+            raise ObservationalMemoryNotFound(given.id, operation=operation)
+        return add_following(session, given, reflection, tokens, first=True)
 
     async def update_buffered_reflection(
         self,
@@ -286,7 +384,7 @@ class AsyncObservations(AsyncDomain):
     ) -> None:
         """Buffer a reflection on the first lines of the active observations, behind what is buffered already.
 
-        Raises ObservationalMemoryNotFound.
+        Raises ObservationalMemoryNotFound, and ObservationalMemoryReplaced for a generation that has a successor.
         """
         operation = "UPDATE_BUFFERED_REFLECTION"
         check_text(operation, "reflection", reflection)
@@ -301,7 +399,7 @@ class AsyncObservations(AsyncDomain):
             record.buffered_reflection_input_tokens = (record.buffered_reflection_input_tokens or 0) + input_tokens
             record.reflected_observation_line_count = lines
 
-        await self._change(operation, id, update, "reflection")
+        await self._change(operation, id, update, "reflection", forward=False)
 
     async def swap_buffered_reflection_to_active(
         self, *, current_record: ObservationalMemory | Mapping[str, Any], token_count: float
@@ -309,19 +407,24 @@ class AsyncObservations(AsyncDomain):
         """The next generation: the buffered reflection, and behind it what was observed since it was made.
 
         `token_count` is the size of both together. The record keeps its observations and loses its buffered reflection, so
-        of several swaps one succeeds. Raises ObservationalMemoryNotFound and NoBufferedReflection.
+        of several swaps one succeeds; its buffered chunks go over to the next generation. Raises
+        ObservationalMemoryNotFound, NoBufferedReflection, and ObservationalMemoryReplaced for a generation that has a
+        successor.
         """
         operation = "SWAP_BUFFERED_REFLECTION_TO_ACTIVE"
-        current = _record(operation, "current_record", current_record)
+        given = _record(operation, "current_record", current_record)
         tokens = check_amount(operation, "token_count", token_count)
 
         async def swap(session: AsyncSession) -> ObservationalMemory:
-            record = await _stored(session, operation, current.id)
-            if not record.buffered_reflection:
+            held = await stored(session, operation, given.id)
+            if not held.buffered_reflection:
+                raise NoBufferedReflection(held.id, operation=operation)
+            record = await newest_for(session, operation, held, forward=False)
+            reflection = record.buffered_reflection
+            if not reflection:  # another swap was faster, between the two reads
                 raise NoBufferedReflection(record.id, operation=operation)
             lines = int(record.reflected_observation_line_count or 0)
-            following = _following(record, reflected(record.active_observations, record.buffered_reflection, lines), tokens)
-            session.add(following, returning=False)
+            following = add_following(session, record, reflected(record.active_observations, reflection, lines), tokens)
             record.buffered_reflection = None
             record.buffered_reflection_tokens = None
             record.buffered_reflection_input_tokens = None
@@ -334,63 +437,98 @@ class AsyncObservations(AsyncDomain):
 
     # -- flags, counters, configuration ----------------------------------------------------------------------------
 
-    async def set_observing_flag(self, *, id: str, is_observing: bool) -> None:
-        """Say whether an observation is under way. Raises ObservationalMemoryNotFound, as the following do."""
-        await self._set("SET_OBSERVING_FLAG", id, is_observing=is_observing)
+    async def set_observing_flag(
+        self, *, id: str, is_observing: bool, owner: str | None = None, lease_ms: float = LEASE_MS
+    ) -> bool:
+        """Claim the observation of this memory, or give the claim back, and say whether that was done.
 
-    async def set_reflecting_flag(self, *, id: str, is_reflecting: bool) -> None:
-        """Say whether a reflection is under way."""
-        await self._set("SET_REFLECTING_FLAG", id, is_reflecting=is_reflecting)
+        A claim is taken where it is free. It is free again when it is given back, or after `lease_ms` (ten minutes),
+        since its owner may be dead; a flag that the npm package has set is free when the record has not changed for ten
+        minutes. An `owner`, a name that no other process has, can take its claim again, for a new term, and cannot give
+        back another's; without one any claim is given back. A claim goes over to the next generation. Raises
+        ObservationalMemoryNotFound, as the following do.
+        """
+        return await self._flag("SET_OBSERVING_FLAG", id, "is_observing", is_observing, owner, lease_ms)
+
+    async def set_reflecting_flag(
+        self, *, id: str, is_reflecting: bool, owner: str | None = None, lease_ms: float = LEASE_MS
+    ) -> bool:
+        """Claim the reflection on this generation, or give the claim back, likewise. One with a successor is never free."""
+        return await self._flag("SET_REFLECTING_FLAG", id, "is_reflecting", is_reflecting, owner, lease_ms)
 
     async def set_buffering_observation_flag(
-        self, *, id: str, is_buffering: bool, last_buffered_at_tokens: float | None = None
-    ) -> None:
-        """Say whether observations are being buffered, and at how many pending tokens that began; None leaves those."""
+        self,
+        *,
+        id: str,
+        is_buffering: bool,
+        last_buffered_at_tokens: float | None = None,
+        owner: str | None = None,
+        lease_ms: float = LEASE_MS,
+    ) -> bool:
+        """Claim the buffering of observations, or give the claim back, as with the observation itself.
+
+        `last_buffered_at_tokens` says at how many pending tokens that began; None leaves it, as does a claim that fails.
+        """
         operation = "SET_BUFFERING_OBSERVATION_FLAG"
-        check_flag(operation, "is_buffering", is_buffering)
-        values: dict[str, Any] = {"is_buffering_observation": is_buffering}
+        values: dict[str, Any] = {}
         if last_buffered_at_tokens is not None:
             values["last_buffered_at_tokens"] = check_amount(operation, "last_buffered_at_tokens", last_buffered_at_tokens)
-        await self._set(operation, id, **values)
+        return await self._flag(operation, id, "is_buffering_observation", is_buffering, owner, lease_ms, values)
 
-    async def set_buffering_reflection_flag(self, *, id: str, is_buffering: bool) -> None:
-        """Say whether a reflection is being buffered."""
+    async def set_buffering_reflection_flag(
+        self, *, id: str, is_buffering: bool, owner: str | None = None, lease_ms: float = LEASE_MS
+    ) -> bool:
+        """Claim the buffering of a reflection, or give the claim back, as with the reflection itself."""
         operation = "SET_BUFFERING_REFLECTION_FLAG"
-        await self._set(operation, id, is_buffering_reflection=check_flag(operation, "is_buffering", is_buffering))
+        return await self._flag(operation, id, "is_buffering_reflection", is_buffering, owner, lease_ms)
 
     async def set_pending_message_tokens(self, *, id: str, token_count: float) -> None:
         """Store how many tokens of messages are not yet observed."""
         operation = "SET_PENDING_MESSAGE_TOKENS"
         tokens = check_amount(operation, "token_count", token_count, status="INVALID_INPUT")
-        await self._set(operation, id, pending_message_tokens=tokens)
+
+        def update(record: ObservationalMemory) -> None:
+            record.pending_message_tokens = tokens
+
+        await self._change(operation, id, update, "token_count")
 
     async def update_observational_memory_config(self, *, id: str, config: Mapping[str, Any]) -> None:
         """Merge `config` into the record's, mappings into mappings at every depth; None is a value like any other.
 
-        Concurrent updates are all kept. Raises ObservationalMemoryNotFound.
+        Concurrent updates are all kept. Raises ObservationalMemoryNotFound, and ObservationalMemoryInvalid for a stored
+        configuration that is no object.
         """
         operation = "UPDATE_OBSERVATIONAL_MEMORY_CONFIG"
         check_mapping(operation, "config", config)
 
         def update(record: ObservationalMemory) -> None:
-            stored = record.config
-            record.config = _merged(stored if isinstance(stored, Mapping) else {}, config)
+            before = record.config
+            if not isinstance(before, Mapping) and before not in (None, ""):
+                raise ObservationalMemoryInvalid(record.id, operation=operation)
+            record.config = _merged(before or {}, config)
 
         await self._change(operation, id, update, "config")
 
     # -- underneath ------------------------------------------------------------------------------------------------
 
     async def _change(
-        self, operation: str, id: str, change: Callable[[ObservationalMemory], bool | None], argument: str
+        self,
+        operation: str,
+        id: str,
+        change: Callable[[ObservationalMemory], bool | None],
+        argument: str,
+        *,
+        forward: bool = True,
     ) -> None:
-        """Change a stored record atomically; nothing is written where `change` answers False.
+        """Change a stored record atomically, with `forward` the newest that followed it; nothing is written where
+        `change` answers False.
 
         `argument` is what a value comes from that cannot be stored.
         """
         check_id(operation, "id", id)
 
         async def run(session: AsyncSession) -> None:
-            record = await _stored(session, operation, id)
+            record = await current(session, operation, id, forward=forward)
             if change(record) is not False:
                 _stamp(record)
 
@@ -398,45 +536,47 @@ class AsyncObservations(AsyncDomain):
             async with self._session() as session:
                 await session.transact(run)
 
-    async def _set(self, operation: str, id: str, **values: Any) -> None:
-        """Set attributes of a stored record without reading it."""
+    async def _flag(
+        self,
+        operation: str,
+        id: str,
+        flag: str,
+        value: bool,
+        owner: str | None,
+        lease_ms: float,
+        values: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Take a claim or give it back, and set other attributes with it."""
         check_id(operation, "id", id)
-        for name, value in values.items():
-            if name.startswith("is_"):
-                check_flag(operation, name, value)
-        async with self._session() as session:
-            session.update(ObservationalMemory, id, {**values, "updated_at": now()})
+        check_flag(operation, flag, value)
+        if owner is not None:
+            check_id(operation, "owner", owner)
+        check_amount(operation, "lease_ms", lease_ms)
+
+        async def run(session: AsyncSession) -> bool:
             try:
-                await session.commit()
-            except StaleDataError as error:
-                raise ObservationalMemoryNotFound(id, operation=operation) from error
+                record = await current(session, operation, id, forward=flag in OBSERVING)
+            except ObservationalMemoryReplaced:
+                if value:
+                    return False
+                record = await stored(session, operation, id)
+            done = claim(record, flag, owner, lease_ms, now()) if value else release(record, flag, owner)
+            if done:
+                for name, one in (values or {}).items():
+                    setattr(record, name, one)
+                _stamp(record)
+            return done
+
+        async with self._session() as session:
+            return await session.transact(run)
 
 
 # -- records -------------------------------------------------------------------------------------------------------
 
 
-def _lookup_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
-    if thread_id is not None:
-        return f"thread:{check_id(operation, 'thread_id', thread_id)}"
-    return f"resource:{check_id(operation, 'resource_id', resource_id)}"
-
-
-def _generations(operation: str, thread_id: str | None, resource_id: str) -> Query[ObservationalMemory]:
-    """The generations of a thread or resource, the newest first."""
-    key = _lookup_key(operation, thread_id, resource_id)
-    return ObservationalMemory.query().by_index("by_lookup_key", lookup_key=key).order("desc")
-
-
-async def _stored(session: AsyncSession, operation: str, id: str) -> ObservationalMemory:
-    record = await session.get(ObservationalMemory, id)
-    if record is None:
-        raise ObservationalMemoryNotFound(id, operation=operation)
-    return record
-
-
 def _stamp(record: ObservationalMemory) -> None:
     """Mark the record as changed: later than it was, even where clocks differ or stand still."""
-    record.updated_at = max(now(), record.updated_at + _TICK)
+    record.updated_at = later(record.updated_at, now())
 
 
 _UNSET: Mapping[str, Any] = {
@@ -462,7 +602,7 @@ def _empty(operation: str, thread_id: str | None, resource_id: str | None, scope
     moment = now()
     return ObservationalMemory(
         id=str(uuid4()),
-        lookup_key=_lookup_key(operation, thread_id, resource_id),
+        lookup_key=lookup_key(operation, thread_id, resource_id),
         scope=scope,
         thread_id=thread_id,
         resource_id=resource_id,
@@ -498,33 +638,6 @@ def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[
 
 
 _NUMBER = type(ObservationalMemory.__mapper__.columns["generation_count"].type.validator)
-
-
-def _following(record: ObservationalMemory, observations: str, tokens: float) -> ObservationalMemory:
-    """The generation after this one, begun by a reflection."""
-    moment = now()
-    return ObservationalMemory(
-        id=str(uuid4()),
-        lookup_key=record.lookup_key,
-        scope=record.scope,
-        thread_id=record.thread_id,
-        resource_id=record.resource_id,
-        config=record.config,
-        metadata=record.metadata,
-        observed_timezone=record.observed_timezone,
-        last_observed_at=record.last_observed_at,
-        last_reflection_at=moment,
-        created_at=moment,
-        updated_at=moment,
-        **{
-            **_UNSET,
-            "active_observations": observations,
-            "origin_type": "reflection",
-            "generation_count": record.generation_count + 1,
-            "total_tokens_observed": record.total_tokens_observed,
-            "observation_token_count": tokens,
-        },
-    )
 
 
 def _merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

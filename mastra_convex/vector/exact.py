@@ -9,17 +9,18 @@ from uuid import uuid4
 import attrs
 import numpy as np
 
-from convexorm import AsyncSession, Query, StaleDataError, ValidationError
+from convexorm import AsyncSession, LimitExceeded, Query, StaleDataError, ValidationError
 from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
 from convexorm.values import MISSING, same
-from mastra_convex.arguments import check_id, check_keys, check_mapping, check_whole
+from mastra_convex.arguments import check_id, check_keys, check_mapping, check_optional_id, check_whole
 from mastra_convex.domain import AsyncDomain, Backend, Domain, Offload, run_here
 from mastra_convex.entities import Vector, VectorIndex
 from mastra_convex.errors import InvalidArgument, MastraError
 from mastra_convex.filters import Filter, compile_filter
 from mastra_convex.instants import now
+from mastra_convex.records import merged
 from mastra_convex.vector.arguments import (
     check_dimension,
     check_ids,
@@ -152,12 +153,24 @@ class AsyncExactVectors(AsyncDomain):
             return IndexStats(found[0].dimension, count, found[0].metric)
 
     async def delete_index(self, *, index_name: str) -> None:
-        """Delete an index and all its vectors; nothing happens where there is none."""
+        """Delete an index and all its vectors; nothing happens where there is none.
+
+        One atomic commit for up to 4,000 vectors (6 MiB); of more, vectors are deleted in several first, and the index
+        itself with the last of them.
+        """
         check_id("DELETE_INDEX", "index_name", index_name)
+        vectors = vectors_of(index_name)
         async with self._session() as session:
-            session.delete_key(VectorIndex, index_name)
-            await session.commit()
-            await session.delete_all(vectors_of(index_name))
+            while True:
+                session.delete_range(vectors)
+                session.delete_key(VectorIndex, index_name)
+                try:
+                    await session.commit()
+                except LimitExceeded:
+                    session.rollback()
+                    await session.delete_all(vectors)
+                else:
+                    break
         self._matrices.forget(index_name)
 
     async def truncate_index(self, *, index_name: str) -> None:
@@ -181,9 +194,12 @@ class AsyncExactVectors(AsyncDomain):
 
         `vectors` is a list of lists or a matrix with a row each; a matrix of float32 is stored unconverted. Without `ids`
         new ones are made; without metadata what was there is erased. Up to 1,900 vectors (and 6 MiB) are one atomic commit,
-        more are several in order: if one of those fails, PartialUpsert says how many are stored.
+        more are several in order: if one of those fails, PartialUpsert says how many are stored. Those under new ids are
+        taken back.
         """
         operation = "UPSERT"
+        if ids is not None:
+            check_ids(operation, ids)
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
             matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
@@ -198,6 +214,8 @@ class AsyncExactVectors(AsyncDomain):
                 extras,
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
+                key=lambda id: (index_name, id),
+                new=ids is None,
             )
         return keys
 
@@ -263,19 +281,17 @@ class AsyncExactVectors(AsyncDomain):
         given = check_keys(operation, "update", update, ("vector", "metadata"))
         if given.get("metadata") is not None:
             check_mapping(operation, "update.metadata", given["metadata"])
+        if (id is None) == (filter is None):
+            raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
+        wanted = None if id is not None else _condition(operation, filter)
+        chosen = check_optional_id(operation, "id", id)
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
             directed = index.metric == "cosine"
             vector = given.get("vector")
             if vector is not None:
                 vector = check_vectors(operation, "update.vector", [vector], index.dimension, directed=directed)[0]
-            if (id is None) == (filter is None):
-                raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
-            wanted = None if id is not None else _condition(operation, filter)
-            if wanted is None:
-                targets = [check_id(operation, "id", id)]
-            else:
-                targets = list(await self._matching(session, index, wanted))
+            targets = [str(chosen)] if wanted is None else list(await self._matching(session, index, wanted))
             for batch in _batches(targets):
 
                 async def change(session: AsyncSession, ids: Sequence[str] = batch) -> None:
@@ -285,12 +301,13 @@ class AsyncExactVectors(AsyncDomain):
                         if vector is not None:
                             one.embedding = vector
                         if given.get("metadata") is not None:
-                            one.metadata = {**(one.metadata or {}), **given["metadata"]}
+                            one.metadata = merged(operation, "update.metadata", one.metadata, given["metadata"])
 
                 await session.transact(change)
 
     async def delete_vector(self, *, index_name: str, id: str) -> None:
         """Delete the vector with this id; nothing happens where there is none."""
+        check_id("DELETE_VECTOR", "id", id)
         await AsyncExactVectors.delete_vectors(self, index_name=index_name, ids=[id])
 
     async def delete_vectors(
@@ -298,13 +315,14 @@ class AsyncExactVectors(AsyncDomain):
     ) -> None:
         """Delete vectors by their ids, or all that match a filter, up to 1,000 in one atomic commit."""
         operation = "DELETE_VECTORS"
+        chosen = [] if ids is None else check_ids(operation, ids)
+        if (ids is None) == (filter is None):
+            raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
+        wanted = None if ids is not None else _condition(operation, filter)
         async with self._session() as session:
             index = await self._existing(session, operation, index_name)
-            chosen = None if ids is None else check_ids(operation, ids)
-            if (chosen is None) == (filter is None):
-                raise InvalidArgument("either ids or a filter", operation=operation, argument="ids")
-            if chosen is None:
-                await self._delete_matching(session, index, _condition(operation, filter))
+            if wanted is not None:
+                await self._delete_matching(session, index, wanted)
                 return
             for batch in _batches(chosen):
                 for one in batch:
@@ -358,7 +376,7 @@ class AsyncExactVectors(AsyncDomain):
 def _condition(operation: str, filter: Mapping[str, Any] | None) -> Filter:
     """A filter of what is to be written: one that asks for nothing would be about everything."""
     wanted = compile_filter(filter, operation=operation)
-    if not wanted.leaves:
+    if wanted.root.constant is True:
         raise InvalidArgument("a condition at least", operation=operation, argument="filter")
     return wanted
 

@@ -22,9 +22,11 @@ from convexorm.expressions import Column
 from convexorm.faces import blocking
 from convexorm.schema import AnyValue
 from convexorm.types import AnyType, JsonType
-from mastra_convex.arguments import check_id, check_keys, check_mapping
+from convexorm.values import is_finite
+from mastra_convex.arguments import check_id, check_keys, check_mapping, check_texts, naming
 from mastra_convex.domain import AsyncDomain, Backend, Domain
 from mastra_convex.errors import InvalidArgument
+from mastra_convex.records import merged
 from mastra_convex.vector.arguments import (
     check_dimension,
     check_ids,
@@ -61,15 +63,18 @@ def native_vector_table(table: str, *, dimension: int, filter_fields: Sequence[s
     """The model of a table with a native vector index `by_embedding` of `dimension` (2 to 4,096) numbers.
 
     `filter_fields` are the keys of metadata that searches may ask to be equal to something. Put the model into a module and
-    generate the schema from it with `python -m convexorm schema`.
+    generate the schema from it with `python -m convexorm schema`. Raises InvalidArgument for names that cannot be fields.
     """
+    operation = "NATIVE_VECTOR_TABLE"
+    check_id(operation, "table", table)
+    check_texts(operation, "filter_fields", filter_fields)
 
     def body(namespace: dict[str, Any]) -> None:
         annotations: dict[str, Any] = {}
         for name in filter_fields:
             taken = name in NativeVector.__annotations__ or name == "by_embedding" or name in annotations
             if taken or not name.isidentifier() or keyword.iskeyword(name):
-                raise InvalidArgument(f"{name!r} cannot be one", operation="NATIVE_VECTOR_TABLE", argument="filter_fields")
+                raise InvalidArgument(f"{name!r} cannot be one", operation=operation, argument="filter_fields")
             annotations[name] = Mapped[Any | None]
             namespace[name] = field(type=AnyType(AnyValue()), default=None)
         namespace["__annotations__"] = annotations
@@ -142,7 +147,8 @@ class AsyncNativeVectors(AsyncDomain):
         """Store vectors, each whole and in place of one with its id; answers their ids.
 
         Without `ids` new ones are made; without metadata what was there is erased. Up to 1,000 vectors (and 6 MiB) are one
-        atomic commit, more are several in order: if one of those fails, PartialUpsert says how many are stored.
+        atomic commit, more are several in order: if one of those fails, PartialUpsert says how many are stored. Those under
+        new ids are taken back.
         """
         operation = "UPSERT"
         index = self._index(operation, index_name)
@@ -159,6 +165,8 @@ class AsyncNativeVectors(AsyncDomain):
                 extras,
                 at_once=_UPSERTED_AT_ONCE,
                 operation=operation,
+                key=str,
+                new=ids is None,
             )
         return keys
 
@@ -209,7 +217,8 @@ class AsyncNativeVectors(AsyncDomain):
             if vector is not None:
                 found.embedding = vector
             if given.get("metadata") is not None:
-                for name, value in index.attributes({**(found.metadata or {}), **given["metadata"]}).items():
+                metadata = merged(operation, "update.metadata", found.metadata, given["metadata"])
+                for name, value in index.attributes(metadata).items():
                     setattr(found, name, value)
 
         async with self._session() as session:
@@ -217,6 +226,7 @@ class AsyncNativeVectors(AsyncDomain):
 
     async def delete_vector(self, *, index_name: str, id: str) -> None:
         """Delete the vector with this id; nothing happens where there is none."""
+        check_id("DELETE_VECTOR", "id", id)
         await AsyncNativeVectors.delete_vectors(self, index_name=index_name, ids=[id])
 
     async def delete_vectors(self, *, index_name: str, ids: Sequence[str]) -> None:
@@ -259,11 +269,11 @@ class _Index:
 
     def condition(self, operation: str, filter: Mapping[str, Any] | None) -> Condition | None:
         """The condition of a filter, None for an empty one."""
-        if not filter:
-            return None
-        given = check_mapping(operation, "filter", filter)
+        given = {} if filter is None else check_mapping(operation, "filter", filter)
         if set(given) == {"metadata"} and isinstance(given["metadata"], Mapping):
             given = given["metadata"]
+        if not given:
+            return None
         if "$or" not in given:
             return self._equality(operation, given)
         branches = given["$or"]
@@ -287,10 +297,12 @@ class _Index:
             raise InvalidArgument(f"no filter field {name!r}; there are {known}", operation=operation, argument="filter")
         if isinstance(value, Mapping) and set(value) == {"$eq"}:
             value = value["$eq"]
-        if not isinstance(value, _FILTERS):
+        if not isinstance(value, str | bool) and not is_finite(value):
             raise InvalidArgument("strings, numbers and booleans", operation=operation, argument="filter")
         column: Column[Any] = self.model.__mapper__.columns[name]
-        return column == value
+        with naming(operation, "filter"):
+            equality: Condition = column == value
+        return equality
 
 
 class NativeVectors(Domain):

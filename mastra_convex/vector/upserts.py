@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,18 @@ __all__ = ["PartialUpsert", "store"]
 
 _TEXTS = {"id", "index_name"}
 """Columns of texts, which can be stored if they are ASCII."""
+_TAKEN_BACK_AT_ONCE = 1_000
+"""Vectors deleted by key in one commit: each takes two of the 4,096 index ranges Convex allows."""
 _STORED_BYTES = 6 << 20
 """Bytes of vectors written in one commit, as the arrays of float64 they are stored as; Convex allows 16 MiB of arguments,
 and as much read and written."""
 
 
 class PartialUpsert(MastraError):
-    """An upsert too large for one commit that failed underway: the first `upserted` vectors are stored, the rest is not."""
+    """An upsert too large for one commit that failed underway: the first `upserted` vectors are stored, the rest is not.
+
+    None are where the ids were new: nobody knows those, so what was stored is taken back.
+    """
 
     status = "PARTIAL_UPSERT"
 
@@ -43,11 +49,14 @@ async def store(
     *,
     at_once: int,
     operation: str,
+    key: Callable[[str], Any],
+    new: bool,
 ) -> None:
     """Upsert the rows of a matrix under their ids, at most `at_once` and 6 MiB of them in a commit.
 
     `attributes` are the others of a row, by its place, made of its `metadata`. What cannot be stored is refused before the
-    first commit. Raises PartialUpsert if a later one fails, and the error itself if the first does.
+    first commit. Raises PartialUpsert if a later one fails, and the error itself if the first does. If the ids are `new`,
+    what is stored is taken back, whatever ends the upsert; `key` makes the primary key of an id.
     """
     total, dimension = matrix.shape
     step = max(1, min(at_once, _STORED_BYTES // (9 * dimension)))
@@ -62,10 +71,23 @@ async def store(
         rows = ({"id": ids[place], "embedding": matrix[place], **attributes(place)} for place in places)
         try:
             await session.bulk_upsert(model, rows)
-        except ConvexORMError as error:
-            if start == 0:
+        except BaseException as error:
+            stored = start
+            if new and total > step:
+                with suppress(ConvexORMError):
+                    await _take_back(session, model, [key(id) for id in ids[: start + step]])
+                    stored = 0
+            if start == 0 or not isinstance(error, ConvexORMError):
                 raise
-            raise PartialUpsert(start, total, operation=operation) from error
+            raise PartialUpsert(stored, total, operation=operation) from error
+
+
+async def _take_back(session: AsyncSession, model: type[Model], keys: Sequence[Any]) -> None:
+    """Delete what is stored under keys that are new."""
+    for start in range(0, len(keys), _TAKEN_BACK_AT_ONCE):
+        for one in keys[start : start + _TAKEN_BACK_AT_ONCE]:
+            session.delete_key(model, one)
+        await session.commit()
 
 
 def _is_json(metadata: Sequence[Mapping[str, Any] | None]) -> bool:

@@ -9,11 +9,20 @@ from typing import Any, Literal
 import attrs
 
 from convexorm import AsyncSession
-from mastra_convex.arguments import Paging, check_choice, check_id, check_instant, check_mapping, check_paging
+from mastra_convex.arguments import (
+    Paging,
+    check_choice,
+    check_id,
+    check_instant,
+    check_mapping,
+    check_optional_id,
+    check_paging,
+)
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import WorkflowSnapshot
 from mastra_convex.errors import WorkflowSnapshotInvalid
-from mastra_convex.instants import now
+from mastra_convex.instants import later, now
+from mastra_convex.records import put
 from mastra_convex.workflows.lists import RunList, between
 from mastra_convex.workflows.snapshots import STATUSES, WorkflowRunStatus, empty_snapshot, merged_result, status_of
 from mastra_convex.workflows.states import WorkflowStateOptions, check_json, check_state
@@ -62,10 +71,11 @@ class AsyncWorkflows(AsyncDomain):
         created_at: datetime | None = None,
         updated_at: datetime | None = None,
     ) -> None:
-        """Store a run's snapshot, in place of the one it has: one write, without a read.
+        """Store a run's snapshot, in place of the one it has.
 
-        A run keeps the `created_at` it has, and without a `resource_id` the resource it has. Times default to now. Raises
-        LimitExceeded, with the size and the limit, for a snapshot that one document (1 MiB) cannot hold.
+        A run keeps the `created_at` it has, and without a `resource_id` the resource it has; `updated_at` is never earlier
+        than it was. Times default to now. Raises LimitExceeded, with the size and the limit, for a snapshot that one
+        document (1 MiB) cannot hold.
         """
         operation = "PERSIST_WORKFLOW_SNAPSHOT"
         key = _key(operation, workflow_name, run_id)
@@ -75,16 +85,19 @@ class AsyncWorkflows(AsyncDomain):
             id="-".join(key),
             workflow_name=workflow_name,
             run_id=run_id,
-            resource_id=None if resource_id is None else check_id(operation, "resource_id", resource_id),
+            resource_id=check_optional_id(operation, "resource_id", resource_id),
             snapshot=stored,
             status=status_of(stored),
             created_at=moment if created_at is None else check_instant(operation, "created_at", created_at),
             updated_at=moment if updated_at is None else check_instant(operation, "updated_at", updated_at),
         )
         kept = ("created_at",) if resource_id is not None else ("created_at", "resource_id")
+
+        async def persist(session: AsyncSession) -> None:
+            await put(session, run, keep=kept)
+
         async with self._session() as session:
-            session.upsert(run, keep=kept, returning=False)
-            await session.commit()
+            await session.transact(persist)
 
     async def load_workflow_snapshot(self, *, workflow_name: str, run_id: str) -> dict[str, Any] | None:
         """A run's snapshot, None where there is no run; a snapshot with nothing in it is `{}`."""
@@ -113,15 +126,19 @@ class AsyncWorkflows(AsyncDomain):
         check_id(operation, "step_id", step_id)
         new = check_json(operation, "result", check_mapping(operation, "result", result))
         request = check_json(
-            operation, "request_context", check_mapping(operation, "request_context", request_context or {})
+            operation,
+            "request_context",
+            {} if request_context is None else check_mapping(operation, "request_context", request_context),
         )
 
         def merge(snapshot: dict[str, Any]) -> dict[str, Any]:
-            context = snapshot["context"]
+            context, requested = snapshot["context"], snapshot.get("requestContext")
+            if requested is not None and not isinstance(requested, dict):
+                raise WorkflowSnapshotInvalid(*key, operation=operation)
             return {
                 **snapshot,
                 "context": {**context, step_id: merged_result(context.get(step_id), new)},
-                "requestContext": {**(snapshot.get("requestContext") or {}), **request},
+                "requestContext": {**(requested or {}), **request},
             }
 
         snapshot = await self._change(operation, key, merge)
@@ -162,7 +179,7 @@ class AsyncWorkflows(AsyncDomain):
             if merged is not None:
                 record.snapshot = merged
                 record.status = status_of(merged)
-                record.updated_at = now()
+                record.updated_at = later(record.updated_at)
             return merged
 
         async with self._session() as session:
@@ -173,7 +190,7 @@ class AsyncWorkflows(AsyncDomain):
         operation = "GET_WORKFLOW_RUN_BY_ID"
         check_id(operation, "run_id", run_id)
         async with self._session() as session:
-            if _given(operation, "workflow_name", workflow_name) is None:
+            if check_optional_id(operation, "workflow_name", workflow_name) is None:
                 newest = WorkflowSnapshot.query().by_index("by_run", run_id=run_id).order("desc")
                 record = await session.first(newest)
             else:
@@ -205,9 +222,9 @@ class AsyncWorkflows(AsyncDomain):
         if page is None or per_page is None:
             paging = Paging(0, False)
         listing = RunList(
-            workflow_name=_given(operation, "workflow_name", workflow_name),
-            resource_id=_given(operation, "resource_id", resource_id),
-            thread_id=_given(operation, "thread_id", thread_id),
+            workflow_name=check_optional_id(operation, "workflow_name", workflow_name),
+            resource_id=check_optional_id(operation, "resource_id", resource_id),
+            thread_id=check_optional_id(operation, "thread_id", thread_id),
             status=None if status is None else check_choice(operation, "status", status, STATUSES),
             created=between(operation, from_date, to_date),
         )
@@ -247,8 +264,3 @@ def _is_blank(snapshot: Any) -> bool:
 
 def _key(operation: str, workflow_name: object, run_id: object) -> tuple[str, str]:
     return check_id(operation, "workflow_name", workflow_name), check_id(operation, "run_id", run_id)
-
-
-def _given(operation: str, argument: str, value: object) -> str | None:
-    """A filter's value; an empty text is no filter."""
-    return None if value is None or value == "" else check_id(operation, argument, value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import sqlite3
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -41,12 +40,12 @@ def in_child(work: Callable[[], object]) -> Callable[[], None]:
     child = os.fork()
     if child == 0:
         status = 1
-        faulthandler.dump_traceback_later(_CHILD_SECONDS, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(_CHILD_SECONDS, exit=True, file=2)
         try:
             work()
             status = 0
         except BaseException:
-            traceback.print_exc(file=sys.__stderr__)
+            traceback.print_exc()
         finally:
             os._exit(status)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mastra_convex import ConvexStore, WorkflowRuns
@@ -60,7 +60,10 @@ def test_a_run_that_waits_in_typescript_is_seen_from_python_and_resumed(
         "approve": {**approve, "payload": offer},
     }
     set_up = {**snapshot, "runId": "lisbon", "context": {"input": trip, **steps}}
-    workflows.persist_workflow_snapshot(workflow_name=name, run_id="lisbon", resource_id=ada, snapshot=set_up)
+    later = first.runs[0].created_at + timedelta(seconds=1)  # not this machine's time: the order of runs comes of it
+    workflows.persist_workflow_snapshot(
+        workflow_name=name, run_id="lisbon", resource_id=ada, snapshot=set_up, created_at=later
+    )
     # And of a run that waits already, Python changes what the waiting step was given.
     workflows.update_workflow_results(
         workflow_name=name,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from threading import Barrier
 from typing import Any, TypeVar, cast
 
+import pytest
+
+from convexorm import Deployment
 from mastra_convex import AsyncConvexStore, AsyncMemory, ConvexStore, Memory, Message, Thread
 
-__all__ = ["EPOCH", "at", "at_once", "awaited", "awaited_store", "ids", "message", "messages", "thread"]
+__all__ = ["EPOCH", "at", "at_once", "awaited", "awaited_store", "cut_off", "ids", "message", "messages", "thread"]
 
 T = TypeVar("T")
 
@@ -106,3 +110,21 @@ def at_once(count: int, work: Callable[[int], T]) -> list[T]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))
+
+
+@contextmanager
+def cut_off(deployment: Deployment, *, after: int) -> Iterator[None]:
+    """Let a deployment's blocking face apply so many commits, and interrupt whoever makes the next one: it is not made."""
+    kind: Any = type(deployment.blocking)
+    commit, made = kind.commit, 0
+
+    async def commit_or_stop(*args: Any, **kwargs: Any) -> Any:
+        nonlocal made
+        if made == after:
+            raise KeyboardInterrupt
+        made += 1
+        return await commit(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(kind, "commit", commit_or_stop)
+        yield

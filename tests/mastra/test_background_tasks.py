@@ -168,6 +168,35 @@ async def test_an_update_that_expects_another_status_changes_nothing(tasks: Asyn
         assert (found.status, found.result) == (("running", result) if done else (earlier.status, earlier.result))
 
 
+async def test_a_task_given_to_another_worker_is_not_completed_by_the_first(
+    tasks: AsyncBackgroundTasks, unique: str
+) -> None:
+    await tasks.create_task(task=task(unique, status="pending"))
+
+    async def claim(retries: int, seconds: float) -> bool:
+        update: Any = {"status": "running", "started_at": at(seconds), "retry_count": retries}
+        options: Any = {"expected_status": "pending", "expected_started_at": None}
+        return await tasks.update_task(task_id=unique, update=update, options=options)
+
+    async def complete(result: str, **expected: Any) -> bool:
+        options: Any = {"expected_status": "running", **expected}
+        return await tasks.update_task(task_id=unique, update={"status": "completed", "result": result}, options=options)
+
+    assert [await claim(0, 1), await claim(0, 2)] == [True, False]
+    recovered: Any = {"status": "pending", "started_at": None, "retry_count": 1}
+    lost: Any = {"expected_status": "running", "expected_started_at": at(1), "expected_retry_count": 0}
+    assert await tasks.update_task(task_id=unique, update=recovered, options=lost)
+    assert not await tasks.update_task(task_id=unique, update=recovered, options=lost)
+    assert await claim(1, 3)
+    assert not await complete("first", expected_started_at=at(1))
+    assert not await complete("first", expected_retry_count=0)
+    assert not await tasks.update_task(task_id=unique, update={}, options={"expected_started_at": at(1)})
+    assert await complete("second", expected_started_at=at(3), expected_retry_count=1)
+    found = await tasks.get_task(task_id=unique)
+    assert found is not None
+    assert (found.status, found.result, found.retry_count) == ("completed", "second", 1)
+
+
 async def test_an_empty_update_only_says_whether_it_would_apply(tasks: AsyncBackgroundTasks, unique: str) -> None:
     await tasks.create_task(task=task(unique))
     assert await tasks.update_task(task_id=unique, update={}) is True
@@ -575,6 +604,10 @@ def test_clearing_removes_every_task(open_deployment: Callable[[str], Deployment
         ({"created_at": "x"}, "task.created_at"),
         ({"started_at": at(0).replace(tzinfo=None)}, "task.started_at"),
         ({"toolName": "x"}, "task"),
+        ({"retry_count": -1}, "task.retry_count"),
+        ({"max_retries": -1}, "task.max_retries"),
+        ({"timeout_ms": float("inf")}, "task.timeout_ms"),
+        ({"timeout_ms": float("nan")}, "task.timeout_ms"),
     ],
 )
 async def test_a_task_that_cannot_be_stored_is_refused(
@@ -607,7 +640,10 @@ async def test_a_task_without_a_required_attribute_is_refused(
         {"args": {}},
         {"created_at": at(0)},
         {"retry_count": None},
+        {"retry_count": -1},
+        {"max_retries": 1.5},
         {"timeout_ms": "1"},
+        {"timeout_ms": float("inf")},
         {"started_at": "yesterday"},
         {"result": {1}},
         None,
@@ -667,7 +703,10 @@ async def test_other_bad_arguments_are_refused(tasks: AsyncBackgroundTasks, uniq
         ):
             with pytest.raises(InvalidArgument):
                 await method(**named)
-    for bad in ({"expected_status": "done"}, {"status": "running"}, "running"):
+    for bad in (
+        *({"expected_status": "done"}, {"status": "running"}, "running"),
+        *({"expected_started_at": "soon"}, {"expected_retry_count": -1}, {"expected_retry_count": True}),
+    ):
         with pytest.raises(InvalidArgument):
             await tasks.update_task(task_id=unique, update={"status": "running"}, options=bad)
 

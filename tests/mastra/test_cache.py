@@ -249,6 +249,24 @@ async def test_an_expired_key_is_free_for_anything(cache: AsyncConvexServerCache
     assert await cache.list_from_to(key="k", from_=0) == [2]
 
 
+async def test_a_counter_and_its_list_expire_at_one_moment(
+    cache: AsyncConvexServerCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two moments of an operation that asked twice, the one would have expired and the other not."""
+    clock = {"now": 1_700_000_000_000.0, "step": 1_000.0}
+
+    def ticking() -> float:
+        clock["now"] += clock["step"]
+        return clock["now"]
+
+    monkeypatch.setattr(module, "_milliseconds", ticking)
+    assert await cache.list_push_indexed(list_key="l", counter_key="c", value={}) == 0
+    clock.update(now=clock["now"] + 299_500, step=0)
+    for _ in range(2):
+        last = await cache.list_push_indexed(list_key="l", counter_key="c", value={})
+    assert await cache.list_from_to(key="l", from_=0) == [{"index": index} for index in range(last + 1)]
+
+
 async def test_a_cache_without_a_time_to_live_keeps_everything(
     face: str, deployment: Deployment, unique: str, clock: Clock
 ) -> None:
@@ -299,6 +317,32 @@ async def test_caches_with_other_prefixes_do_not_see_each_other(face: str, deplo
     assert await two.get(key="k") is None
     await two.delete(key="k")
     assert await one.get(key="k") == 1
+
+
+async def test_prefixes_that_spell_one_key_do_not_cross(face: str, deployment: Deployment, unique: str) -> None:
+    one, two = (open_cache(face, deployment, key_prefix=f"{unique}{prefix}") for prefix in ("t", "t1"))
+    mine, theirs = (one, "1x"), (two, "x")
+    for (cache, key), (other, same) in ((mine, theirs), (theirs, mine)):
+        await cache.set(key=key, value="secret")
+        await cache.increment(key=f"{key}c")
+        await cache.list_push(key=f"{key}l", value="secret")
+        assert await other.get(key=same) is None
+        assert (await other.list_length(key=f"{same}l"), await other.list_from_to(key=f"{same}l", from_=-9)) == (0, [])
+        await other.set(key=same, value="other")
+        assert await other.increment(key=f"{same}c") == 1
+        assert await other.list_push_indexed(list_key=f"{same}l", counter_key=f"{same}i", value={}) == 0
+        assert await cache.get(key=key) == "secret"
+        assert await cache.increment(key=f"{key}c") == 2
+        assert await cache.list_from_to(key=f"{key}l", from_=0) == ["secret"]
+        await other.delete(key=f"{same}l")
+        await other.set(key=f"{same}c", value=1)
+        assert await cache.list_length(key=f"{key}l") == 1
+        await other.clear()
+        assert (await cache.get(key=key), await cache.increment(key=f"{key}c")) == ("secret", 3)
+        assert await other.get(key=same) is None
+        await cache.clear()
+        for name in ("", "c", "l"):
+            assert rows(deployment, f"{unique}t1x{name}") == ([], [])
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
@@ -364,7 +408,7 @@ async def test_lists_too_long_for_one_commit_are_deleted(face: str, embedded: De
         store_list(embedded, f"p:{key}", "p:", LONG)
         if key in ("expired", "counted"):
             with Session(embedded) as session:
-                session.update(CacheEntry, f"p:{key}", {"expires_at": clock.now})
+                session.update(CacheEntry, (f"p:{key}", "p:"), {"expires_at": clock.now})
                 session.commit()
     assert len(await cache.list_from_to(key="set", from_=-LONG)) == LONG
     await cache.delete(key="deleted")
@@ -426,7 +470,7 @@ async def test_a_list_begun_while_the_old_one_is_deleted_keeps_its_elements(
 
     monkeypatch.setattr(AsyncSession, "transact", interrupted)
     session = cache._core._session()
-    finish(module._swept(session, "p:k", live=True))
+    finish(cache._core._swept(session, "p:k", 0, live=True))
     assert pieces == [True, False]
     assert cache.list_from_to(key="k", from_=0) == ["new"]
 
@@ -559,17 +603,17 @@ def test_an_expired_list_is_begun_anew_by_one_of_many(
     cache = ConvexServerCache(deployment=deployment, key_prefix="p:")
     store_list(deployment, "p:k", "p:", 20)
     with Session(deployment) as session:
-        session.update(CacheEntry, "p:k", {"expires_at": clock.now})
+        session.update(CacheEntry, ("p:k", "p:"), {"expires_at": clock.now})
         session.commit()
     all_have_read = Barrier(8)
     own = local()
     expiry = module._expiry
 
-    def wait(ttl_ms: float) -> float | None:
+    def wait(moment: float, ttl_ms: float) -> float | None:
         if not hasattr(own, "waited"):
             own.waited = True
             all_have_read.wait()
-        return expiry(ttl_ms)
+        return expiry(moment, ttl_ms)
 
     monkeypatch.setattr(module, "_expiry", wait)
     with ThreadPoolExecutor(8) as threads:

@@ -122,6 +122,57 @@ async def test_an_installation_is_found_by_its_webhook_until_it_has_another(chan
     assert await channels.get_installation_by_webhook_id(webhook_id=f"{unique}w") is None
 
 
+async def test_a_webhook_is_answered_by_its_active_installation(channels: AsyncChannels, unique: str) -> None:
+    for status in ("error", "pending", "active", "pending", "error"):
+        id = f"{unique}{status}"
+        await channels.save_installation(installation=installation(id, unique, status=status, webhook_id=unique))
+    for status in ("active", "pending", "error"):
+        found = await channels.get_installation_by_webhook_id(webhook_id=unique)
+        assert found is not None
+        assert found.status == status
+        await channels.delete_installation(id=found.id)
+
+
+async def test_the_webhook_of_another_agents_active_installation_cannot_be_taken(
+    channels: AsyncChannels, unique: str
+) -> None:
+    own = installation(f"{unique}a", f"{unique}ada", webhook_id=unique)
+    await channels.save_installation(installation=own)
+    for status in ("active", "pending", "error"):
+        for id in (f"{unique}b", f"{unique}a"):
+            theirs = installation(id, f"{unique}bob", status=status, webhook_id=unique)
+            with pytest.raises(InvalidArgument, match=r"installation\.webhook_id") as caught:
+                await channels.save_installation(installation=theirs)
+            assert caught.value.id.endswith("_WEBHOOK_TAKEN")
+    assert await channels.get_installation(id=f"{unique}b") is None
+    await channels.save_installation(installation={**own, "id": f"{unique}again"})
+    await channels.save_installation(installation={**own, "status": "pending"})
+    await channels.delete_installation(id=f"{unique}again")
+    await channels.save_installation(installation=installation(f"{unique}b", f"{unique}bob", webhook_id=unique))
+    with pytest.raises(InvalidArgument):
+        await channels.save_installation(installation=own)
+    found = await channels.get_installation_by_webhook_id(webhook_id=unique)
+    assert found is not None
+    assert found.agent_id == f"{unique}bob"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "host"])
+def test_of_agents_that_take_a_webhook_at_once_one_has_it(open_deployment: Any, kind: str, unique: str) -> None:
+    store = ConvexStore(id="test", deployment=open_deployment(kind))
+
+    def take(number: int) -> bool:
+        one = installation(f"{unique}{number}", f"{unique}{number}", webhook_id=unique)
+        try:
+            store.channels.save_installation(installation=one)
+        except InvalidArgument:
+            return False
+        return True
+
+    assert at_once(6, take).count(True) == 1
+    found = store.channels.list_installations(platform="slack")
+    assert len([one for one in found if one.webhook_id == unique]) == 1
+
+
 async def test_a_platforms_installations_are_listed_newest_first(channels: AsyncChannels, unique: str) -> None:
     for name, seconds in (("b", 2), ("c", 3), ("a", 1)):
         one = installation(f"{unique}{name}", platform=unique, created_at=at(seconds))
@@ -212,7 +263,8 @@ async def test_data_is_stored_as_json_text(channels: AsyncChannels, deployment: 
         ({"data": None}, "installation.data"),
         ({"data": "text"}, "installation.data"),
         ({"data": {"a": object()}}, "installation.data"),
-        ({"webhook_id": 5}, "installation.webhookId"),
+        ({"webhook_id": 5}, "installation.webhook_id"),
+        ({"webhook_id": ""}, "installation.webhook_id"),
         ({"created_at": "yesterday"}, "installation.created_at"),
         ({"created_at": at(0).replace(tzinfo=None)}, "installation.created_at"),
         ({"agentId": "a"}, "installation"),

@@ -42,8 +42,9 @@ LEAVES = st.one_of(
 )
 FILTERS: st.SearchStrategy[dict[str, Any]] = st.recursive(
     LEAVES,
-    lambda inner: st.builds(
-        lambda op, parts: {op: parts}, st.sampled_from(["$and", "$or", "$nor"]), st.lists(inner, max_size=3)
+    lambda inner: (
+        st.builds(lambda op, parts: {op: parts}, st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda parts: {"$nor": parts}, st.lists(inner, max_size=3))
     ),
     max_leaves=4,
 )

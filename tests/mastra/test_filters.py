@@ -142,12 +142,17 @@ def has(value: Any, operand: Any) -> bool:
 
 def naive_operator(name: str, operand: Any, values: list[Any], near: list[Any]) -> bool:
     match name:
-        case "$eq" | "$ne":
-            return any(same(value, operand) for value in near) is (name == "$eq")
+        case "$eq":
+            return any(same(value, operand) for value in near)
+        case "$ne":
+            return naive_operator("$nin", [operand], values, near)
         case "$gt" | "$gte" | "$lt" | "$lte":
             return any(ordered(value, operand, name) for value in near)
-        case "$in" | "$nin":
-            return any(same(value, one) for value in near for one in operand) is (name == "$in")
+        case "$in":
+            return any(same(value, one) for value in near for one in operand)
+        case "$nin":
+            there = bool(values) or not any(one is None for one in operand)
+            return there and not naive_operator("$in", operand, values, near)
         case "$all":
             return operand != [] and all(any(same(value, one) for value in near) for one in operand)
         case "$exists":
@@ -163,6 +168,10 @@ def naive_operator(name: str, operand: Any, values: list[Any], near: list[Any]) 
             if all(key.startswith("$") for key in operand):
                 return any(all(naive_operator(op, it, [item], [item]) for op, it in operand.items()) for item in items)
             return any(isinstance(item, dict) and naive(operand, item) for item in items)
+        case "$not" if list(operand) == ["$eq"]:
+            return naive_operator("$ne", operand["$eq"], values, near)
+        case "$not" if list(operand) == ["$in"]:
+            return naive_operator("$nin", operand["$in"], values, near)
         case "$not":
             return not all(naive_operator(op, it, values, near) for op, it in operand.items())
     raise AssertionError(name)
@@ -234,8 +243,8 @@ FIELDS = st.dictionaries(
 FILTERS: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.recursive(
     FIELDS,
     lambda inner: (
-        st.fixed_dictionaries({"$and": st.lists(inner, max_size=3)})
-        | st.fixed_dictionaries({"$or": st.lists(inner, max_size=3)})
+        st.fixed_dictionaries({"$and": st.lists(inner, min_size=1, max_size=3)})
+        | st.fixed_dictionaries({"$or": st.lists(inner, min_size=1, max_size=3)})
         | st.fixed_dictionaries({"$nor": st.lists(inner, max_size=3)})
         | st.fixed_dictionaries({"$not": inner})
     ),
@@ -409,11 +418,43 @@ def test_keys_are_equal_for_filters_that_say_the_same(a: dict[str, Any], b: dict
 
 @pytest.mark.parametrize(
     ("filter", "empty", "leaves"),
-    [(None, True, 0), ({}, True, 0), ({"metadata": {}}, True, 0), ({"$and": []}, False, 0), ({"$not": {"a": 1}}, False, 1)],
+    [(None, True, 0), ({}, True, 0), ({"metadata": {}}, True, 0), ({"$nor": []}, False, 0), ({"$not": {"a": 1}}, False, 1)],
 )
 def test_only_no_filter_is_empty(filter: Any, empty: bool, leaves: int) -> None:
     assert compiled(filter).is_empty is empty
     assert len(compiled(filter).leaves) == leaves
+
+
+@pytest.mark.parametrize(
+    ("filter", "constant"),
+    [
+        ({}, True),
+        ({"metadata": {}}, True),
+        ({"$nor": []}, True),
+        ({"a": {"$nin": []}}, True),
+        ({"a": {"$nin": []}, "b": {"$not": {"$in": []}}}, True),
+        ({"a": {"$not": {"$all": []}}}, True),
+        ({"$or": [{"a": 1}, {"b": {"$nin": []}}]}, True),
+        ({"$and": [{"$nor": []}, {"b": {"$nin": []}}]}, True),
+        ({"$nor": [{"a": {"$in": []}}]}, True),
+        ({"$not": {"a": {"$in": []}}}, True),
+        ({"a": {"$in": []}}, False),
+        ({"$nor": [{}]}, False),
+        ({"$nor": [{"a": 1}, {"b": {"$nin": []}}]}, False),
+        ({"a": {"$not": {"$nin": []}}}, False),
+        ({"a": {"$nin": [], "$in": []}, "b": 1}, False),
+        ({"a": 1}, None),
+        ({"a": {"$nin": [1]}}, None),
+        ({"a": {"$nin": []}, "b": 1}, None),
+        ({"$or": [{"a": 1}, {"b": {"$in": []}}]}, None),
+        ({"a": {"$exists": True}}, None),
+    ],
+    ids=repr,
+)
+def test_a_filter_knows_whether_it_asks_for_anything(filter: Any, constant: bool | None) -> None:
+    assert compiled(filter).root.constant is constant
+    for metadata in ({}, {"a": 1}, {"a": [None], "b": {}}):
+        assert constant in (None, compiled(filter).matches(metadata))
 
 
 def test_a_compiled_filter_is_not_changed_through_its_operands() -> None:

@@ -98,7 +98,8 @@ def test_threads_that_begin_together_say_it_once(caplog: pytest.LogCaptureFixtur
 
 def test_a_first_write_notices_it(caplog: pytest.LogCaptureFixture) -> None:
     with serve(handler_only) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
-        store.memory.save_thread(thread=thread("t", "r"))
+        names = {name: name for name in ("id", "tool_call_id", "tool_name", "agent_id", "run_id")}
+        store.background_tasks.create_task(task={**names, "status": "pending"})
     assert called(server)[0] == "orm:commit"
     assert called(server)[-1] == "mastra/storage:handle batchInsert"
     assert len(caplog.records) == 1

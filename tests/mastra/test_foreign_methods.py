@@ -350,7 +350,15 @@ def observe(memory: Any) -> Iterator[tuple[str, Any]]:
 
 def test_observational_memory_answers_as_elsewhere(foreign: Stores, embedded: Stores) -> None:
     for wanted, found in zip(observe(embedded.store.memory), observe(foreign.store.memory), strict=True):
-        assert (found[0], plain(found[1])) == (wanted[0], plain(wanted[1]))
+        assert (found[0], kept(plain(found[1]))) == (wanted[0], kept(plain(wanted[1])))
+
+
+def kept(answer: Any) -> Any:
+    """An answer without what the npm package's schema has no fields for."""
+    if isinstance(answer, list):
+        return [kept(one) for one in answer]
+    ours = ("claims", "activated_cycle_ids")
+    return {name: one for name, one in answer.items() if name not in ours} if isinstance(answer, dict) else answer
 
 
 def methods(owner: object) -> set[str]:

@@ -352,7 +352,7 @@ async def test_a_resource_narrows_the_list(memory: AsyncMemory, unique: str) -> 
     await memory.save_messages(messages=batch)
     page = await memory.list_messages(thread_id=unique, resource_id="s", per_page=2)
     assert (_numbers(page, unique), page.total, page.has_more) == ([0, 2], 3, True)
-    page = await memory.list_messages(thread_id=unique, resource_id="")
+    page = await memory.list_messages(thread_id=unique, resource_id=None)
     assert page.total == 6
 
 
@@ -492,11 +492,20 @@ async def test_by_id_is_oldest_first_each_once_without_the_missing(memory: Async
         ({"metadata": {"a": 1}}, {"metadata": {}}, {"metadata": {"a": 1}}),
         ({"metadata": {"a": 1}}, {"metadata": None}, {"metadata": None}),
         ({"metadata": {"a": 1}}, {"content": "x"}, {"metadata": {"a": 1}, "content": "x"}),
-        ({"metadata": "text"}, {"metadata": {"b": 2}}, {"metadata": {"b": 2}}),
+        ({"metadata": None}, {"metadata": {"b": 2}}, {"metadata": {"b": 2}}),
+        ({"metadata": "text"}, {"metadata": "other"}, {"metadata": "other"}),
         ({"a": 1}, {"metadata": {"b": 2}}, {"a": 1, "metadata": {"b": 2}}),
         ({"a": 1}, {}, {"a": 1}),
         ({"a": 1}, {"$schema": "日本語"}, {"a": 1, "$schema": "日本語"}),
-        ("text", {"a": 1}, {"a": 1}),
+        ("text", {"a": 1}, {"format": 2, "parts": [{"type": "text", "text": "text"}], "a": 1}),
+        (
+            [{"type": "text", "text": "of v1"}],
+            {"metadata": {"seen": 1}},
+            {"format": 2, "parts": [{"type": "text", "text": "of v1"}], "metadata": {"seen": 1}},
+        ),
+        ([], {"metadata": {"seen": 1}}, {"format": 2, "parts": [], "metadata": {"seen": 1}}),
+        ("text", {"parts": []}, {"format": 2, "parts": []}),
+        (None, {"a": 1}, {"a": 1}),
         ({"a": 1}, "text", "text"),
     ],
     ids=repr,
@@ -508,6 +517,19 @@ async def test_content_merges_one_level_deep_and_its_metadata_one_deeper(
     (changed,) = await memory.update_messages(messages=[{"id": unique, "content": update}])
     (found,) = (await memory.list_messages(thread_id=unique)).messages
     assert changed.content == found.content == expected
+
+
+@pytest.mark.parametrize(
+    "stored", [[{"type": "tool-call"}], ["text"], 7, True, {"metadata": "text"}, {"metadata": [1]}], ids=repr
+)
+async def test_content_that_a_merge_would_lose_is_refused_and_stays(memory: AsyncMemory, unique: str, stored: Any) -> None:
+    await memory.save_messages(messages=[message(unique, unique, "r", content=stored)])
+    updates: list[dict[str, Any]] = [{"id": unique, "role": "system"}]
+    updates.append({"id": unique, "content": {"metadata": {"seen": 1}}})
+    with pytest.raises(InvalidArgument, match=r"messages\.content"):
+        await memory.update_messages(messages=updates)
+    (found,) = (await memory.list_messages_by_id(message_ids=[unique])).messages
+    assert (found.content, found.role) == (stored, "user")
 
 
 async def test_an_update_changes_what_is_given(memory: AsyncMemory, unique: str) -> None:

@@ -285,7 +285,16 @@ def test_a_model_of_ones_own_is_searched_by_a_session(deployment: Deployment) ->
         ("query", {"query_vector": [1.0] * 8, "filter": {"$or": []}}, "1 to 64"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{"tag": "a"}], "number": 1}}, "alone"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{"tag": "a"}] * 65}}, "1 to 64"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{}]}}, "one equality"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"$nor": []}}, r"\$nor"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"tag": {"$ne": None}}}, "strings, numbers"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"number": float("nan")}}, "strings, numbers"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{"number": float("inf")}]}}, "strings, numbers"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"tag": "\ud800"}}, "filter"),
         ("query", {"query_vector": [1.0] * 8, "filter": "tag"}, "filter"),
+        ("query", {"query_vector": [1.0] * 8, "filter": ""}, "filter"),
+        ("query", {"query_vector": [1.0] * 8, "filter": 0}, "filter"),
+        ("query", {"query_vector": [1.0] * 8, "filter": []}, "filter"),
         ("update_vector", {"id": "v1", "update": {"vector": [1.0]}}, "1 dimensions"),
         ("update_vector", {"id": "", "update": {"metadata": {}}}, "id"),
         ("update_vector", {"id": "v1", "update": {"metadata": "x"}}, "metadata"),
@@ -326,5 +335,8 @@ def test_a_table_is_refused_that_cannot_be_a_native_index() -> None:
     for options in ({"dimension": 1}, {"dimension": 4_097}, {"dimension": 3, "filter_fields": ["id"]}):
         with pytest.raises(ConvexORMError):
             native_vector_table("refused", **cast("Any", options))
+    for fields in ("tag", None, ["tag", 1], [b"tag"], {"tag"}, ["two words"], ["class"]):
+        with pytest.raises(InvalidArgument, match="filter_fields"):
+            native_vector_table("refused", dimension=3, filter_fields=cast("Any", fields))
     with pytest.raises(InvalidArgument, match="one vector index"):
         ConvexNativeVector(id="test", deployment=connect("memory:"), indexes={"plain": cast("Any", object)})

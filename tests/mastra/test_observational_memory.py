@@ -90,17 +90,34 @@ async def test_the_first_generation_is_empty(memory: AsyncMemory, unique: str) -
         assert record.created_at == record.updated_at == begun.created_at
 
 
-async def test_a_threads_memory_is_found_whatever_its_resource(memory: AsyncMemory, unique: str) -> None:
+async def test_a_threads_memory_is_its_resources_alone(memory: AsyncMemory, unique: str) -> None:
     begun = await observed(memory, unique)
-    for resource_id in ("r", "another", ""):
-        record = await memory.get_observational_memory(thread_id=unique, resource_id=resource_id)
-        assert record is not None
-        assert record.id == begun.id
+    assert (await found(memory, unique)).id == begun.id
+    await memory.clear_observational_memory(thread_id=unique, resource_id="another")
+    assert await memory.get_observational_memory(thread_id=unique, resource_id="another") is None
+    assert await memory.get_observational_memory_history(thread_id=unique, resource_id="another") == []
+    with pytest.raises(InvalidArgument) as caught:
+        await observed(memory, unique, resource_id="another")
+    assert caught.value.argument == "resource_id"
+    copy = {name: getattr(begun, name) for name in ObservationalMemory.__mapper__.columns}
+    for taken in (
+        {"resource_id": "another"},
+        {"resource_id": "another", "thread_id": f"{unique}-b"},
+        {"id": f"{unique}-c"},
+    ):
+        with pytest.raises(InvalidArgument):
+            await memory.insert_observational_memory_record(record={**copy, "resource_id": "another", **taken})
+    (kept,) = await memory.get_observational_memory_history(thread_id=unique, resource_id="r")
+    assert (kept.id, kept.resource_id, kept.thread_id, kept.updated_at) == (begun.id, "r", unique, begun.updated_at)
+    for method in ("get_observational_memory", "get_observational_memory_history", "clear_observational_memory"):
+        for resource_id in ("", None, 0, ["r"]):
+            with pytest.raises(InvalidArgument):
+                await getattr(memory, method)(thread_id=unique, resource_id=resource_id)
     assert await memory.get_observational_memory(thread_id=None, resource_id="r" + unique) is None
 
 
 async def test_a_resources_memory_is_not_its_threads(memory: AsyncMemory, unique: str) -> None:
-    of_thread = await observed(memory, unique, resource_id=unique)
+    of_thread = await observed(memory, unique)
     of_resource = await observed(memory, unique, thread_id=None, resource_id=unique, scope="resource")
     record = await memory.get_observational_memory(thread_id=None, resource_id=unique)
     assert record is not None
@@ -153,7 +170,8 @@ async def test_history_is_newest_first_ten_by_default(memory: AsyncMemory, uniqu
 
 async def test_of_equal_generations_the_one_inserted_last_is_the_newest(memory: AsyncMemory, unique: str) -> None:
     for number in range(3):
-        await observed(memory, unique, config={"number": number})
+        record = {"id": f"{unique}-{number}", "thread_id": unique, "resource_id": "r", "scope": "thread"}
+        await memory.insert_observational_memory_record(record={**record, "config": {"number": number}})
     assert (await found(memory, unique)).config == {"number": 2}
     history = await memory.get_observational_memory_history(thread_id=unique, resource_id="r")
     assert [record.config["number"] for record in history] == [2, 1, 0]
@@ -214,7 +232,7 @@ async def test_a_record_moves_to_another_thread_by_its_attributes(memory: AsyncM
 async def test_clearing_deletes_all_generations_of_one_key(memory: AsyncMemory, unique: str) -> None:
     await generations(memory, unique, 3)
     await observed(memory, f"{unique}-b")
-    await memory.clear_observational_memory(thread_id=unique, resource_id="whatever")
+    await memory.clear_observational_memory(thread_id=unique, resource_id="r")
     assert await memory.get_observational_memory_history(thread_id=unique, resource_id="r") == []
     await found(memory, f"{unique}-b")
     await memory.clear_observational_memory(thread_id=unique, resource_id="r")
@@ -404,9 +422,10 @@ async def test_a_reflection_begins_the_next_generation(memory: AsyncMemory, uniq
         assert (record.thread_id, record.resource_id, record.scope) == (unique, "r", "thread")
         assert (record.active_observations, record.observation_token_count) == ("short", 3)
         assert (record.total_tokens_observed, record.pending_message_tokens, record.last_observed_at) == (50, 0, at(1))
-        assert (record.config, record.observed_timezone, record.buffered_observation_chunks) == ({"a": 1}, "UTC", None)
+        assert (record.config, record.observed_timezone, cycles(record)) == ({"a": 1}, "UTC", ["c1"])
     history = await memory.get_observational_memory_history(thread_id=unique, resource_id="r")
     assert [record.active_observations for record in history] == ["short", "long"]
+    assert [cycles(record) for record in history] == [["c1"], []]
 
 
 async def test_a_reflection_carries_over_what_is_stored_by_now(memory: AsyncMemory, unique: str) -> None:

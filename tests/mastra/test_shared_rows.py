@@ -59,7 +59,7 @@ def test_observational_memory_is_shared(host: Host, unique: str) -> None:
         memory = ConvexStore(id="test", deployment=deployment).memory
 
         def newest() -> ObservationalMemory:
-            record = memory.get_observational_memory(thread_id=unique, resource_id="")
+            record = memory.get_observational_memory(thread_id=unique, resource_id="r")
             assert record is not None
             return record
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 import pytest
 
 from convexorm import Deployment, Session
-from mastra_convex import AsyncMemory, ConvexStore, Message, Thread, ThreadNotFound
+from mastra_convex import AsyncMemory, ConvexStore, InvalidArgument, Message, Resource, Thread, ThreadNotFound
 from tests.mastra.support import at, ids, message, messages, thread
 
 NESTED: dict[str, Any] = {}
@@ -50,7 +51,6 @@ async def test_a_thread_of_another_resource_is_none(memory: AsyncMemory, unique:
     await memory.save_thread(thread=thread(unique, "r"))
     assert await memory.get_thread_by_id(thread_id=unique, resource_id="r") is not None
     assert await memory.get_thread_by_id(thread_id=unique, resource_id="s") is None
-    assert await memory.get_thread_by_id(thread_id=unique, resource_id="") is None
 
 
 @pytest.mark.needs_functions("a thread without a title has an empty one there")
@@ -216,14 +216,29 @@ async def test_metadata_stored_as_json_text_is_read_filtered_and_merged(
     assert changed.metadata == {"topic": "plants", "count": 2, "$id": "x"}
 
 
-async def test_metadata_that_is_no_object_does_not_hinder_an_update(
+async def test_metadata_that_is_no_object_is_not_lost_to_an_update(
     memory: AsyncMemory, deployment: Deployment, unique: str
 ) -> None:
     await memory.save_thread(thread=thread(unique, "r"))
+    await memory.save_resource(resource={"id": unique})
     with Session(deployment) as session:
         session.update(Thread, unique, {"metadata": "no JSON"})
+        session.update(Resource, unique, {"metadata": ["of", "another", "writer"]})
         session.commit()
-    assert (await memory.update_thread(id=unique, metadata={"a": 1})).metadata == {"a": 1}
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: memory.update_thread(id=unique, metadata={"a": 1}),
+        lambda: memory.update_thread_metadata(id=unique, update=lambda _: {"a": 1}),
+        lambda: memory.update_resource(resource_id=unique, metadata={"a": 1}),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgument, match="metadata: what is stored is a"):
+            await call()
+    changed: list[Thread | Resource] = [
+        await memory.update_thread(id=unique, title="still to be changed"),
+        await memory.update_resource(resource_id=unique, working_memory="too"),
+    ]
+    kept: list[Any] = [one.metadata for one in changed]
+    assert kept == ["no JSON", ["of", "another", "writer"]]
 
 
 # -- listing -------------------------------------------------------------------------------------------------------

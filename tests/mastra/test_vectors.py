@@ -346,13 +346,31 @@ async def test_unknown_indexes_are_named(vectors: AsyncConvexVector, unique: str
             await call
 
 
-@pytest.mark.parametrize("given", [{}, {"id": "a", "filter": {"a": 1}}, {"filter": {}}, {"filter": {"$and": []}}])
+EVERYTHING: list[Any] = [
+    *({}, {"metadata": {}}, [], "", 0, False),
+    *({"$and": []}, {"$or": []}, {"$or": [{}]}, {"$nor": []}, {"a": {"$nin": []}}, {"a": {"$not": {"$in": []}}}),
+    *({"$nor": [{"a": {"$in": []}}]}, {"$or": [{"a": 1}, {"a": {"$nin": []}}]}, {"$and": [{"$nor": []}]}),
+]
+"""Filters without a condition, or of none that is left."""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"id": "a", "filter": {"a": 1}},
+        {"id": ""},
+        *({"filter": one} for one in EVERYTHING),
+    ],
+)
 async def test_an_update_needs_an_id_or_a_filter(vectors: AsyncConvexVector, index: str, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         await vectors.update_vector(index_name=index, update={"metadata": {"x": 1}}, **given)
 
 
-@pytest.mark.parametrize("given", [{}, {"ids": ["a"], "filter": {"a": 1}}, {"filter": {}}, {"ids": []}])
+@pytest.mark.parametrize(
+    "given", [{}, {"ids": ["a"], "filter": {"a": 1}}, {"ids": []}, {"ids": 0}, *({"filter": one} for one in EVERYTHING)]
+)
 async def test_a_deletion_needs_ids_or_a_filter(vectors: AsyncConvexVector, index: str, given: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         await vectors.delete_vectors(index_name=index, **given)

@@ -336,7 +336,7 @@ async def test_runs_are_listed_by_every_filter(workflows: AsyncWorkflows, unique
     await persist(workflows, other, "e", 5)
     expected: list[tuple[dict[str, Any], str]] = [
         ({}, "edcba"),
-        ({"workflow_name": "", "resource_id": "", "thread_id": ""}, "edcba"),
+        ({"workflow_name": None, "resource_id": None, "thread_id": None}, "edcba"),
         ({"workflow_name": unique}, "ba"),
         ({"resource_id": "u"}, "cba"),
         ({"status": "running"}, "dca"),
@@ -572,7 +572,7 @@ def test_what_the_operations_cost(fresh_host: Host) -> None:
         assert cost(lambda: workflows.load_workflow_snapshot(workflow_name="w", run_id="6")) == (1, 1, 0)
         assert (
             cost(lambda: workflows.persist_workflow_snapshot(workflow_name="w", run_id="7", snapshot={"context": {}}))[0]
-            == 1
+            == 2
         )
         assert (
             cost(lambda: workflows.update_workflow_results(workflow_name="w", run_id="8", step_id="s", result={}))[0] == 2
@@ -581,6 +581,25 @@ def test_what_the_operations_cost(fresh_host: Host) -> None:
         fresh_host.reset()
         workflows.list_workflow_runs(workflow_name="w", status="failed", page=0, per_page=1)
         assert fresh_host.metrics()["responseBytes"] < 6_000
+
+
+async def test_a_request_context_of_another_shape_is_not_lost(workflows: AsyncWorkflows, unique: str) -> None:
+    run: Any = {"workflow_name": "w", "run_id": unique}
+    await workflows.persist_workflow_snapshot(**run, snapshot={"context": {}, "requestContext": ["kept"]})
+    with pytest.raises(WorkflowSnapshotInvalid):
+        await workflows.update_workflow_results(**run, step_id="s", result={"status": "success"}, request_context={"a": 1})
+    found = await workflows.load_workflow_snapshot(**run)
+    assert found == {"context": {}, "requestContext": ["kept"]}
+
+
+async def test_a_step_that_javascript_takes_for_a_prototype_is_kept(workflows: AsyncWorkflows, unique: str) -> None:
+    run: Any = {"workflow_name": "w", "run_id": unique}
+    await workflows.persist_workflow_snapshot(**run, snapshot={"context": {"first": {"output": 1}}, "status": "running"})
+    result = {"status": "success", "output": {"__proto__": 1}}
+    context = await workflows.update_workflow_results(**run, step_id="__proto__", result=result)
+    found = await workflows.load_workflow_snapshot(**run)
+    assert found is not None
+    assert context == found["context"] == {"first": {"output": 1}, "__proto__": result}
 
 
 # -- bad input -----------------------------------------------------------------------------------------------------

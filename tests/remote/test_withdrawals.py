@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
 import pytest
 
 from convexorm import (
@@ -110,16 +109,6 @@ def test_what_a_lost_copy_did_is_the_answer(use: Use, name: str) -> None:
     with serve(scene) as server, connect(server.url, KEY) as deployment:
         assert use(deployment, lambda to: to.commit(COMMIT)) == [Written("id", 1.0)]
     assert kinds(scene.asked) == ["commit", "commit", "withdraw"]
-
-
-def test_a_commit_sent_before_is_withdrawn_when_it_is_refused(use: Use) -> None:
-    scene = Scene([STALE, STALE], [WITHDRAWN, APPLIED])
-    again = attrs.evolve(COMMIT, again=True)
-    with serve(scene) as server, connect(server.url, KEY) as deployment:
-        with pytest.raises(StaleDataError):
-            use(deployment, lambda to: to.commit(again))
-        assert use(deployment, lambda to: to.commit(again)) == [Written("id", 1.0)]
-    assert kinds(scene.asked) == ["commit", "withdraw"] * 2
 
 
 def test_a_refusal_of_the_only_copy_needs_no_withdrawal(use: Use) -> None:

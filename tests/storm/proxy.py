@@ -38,13 +38,14 @@ FAULTS = (
 
 
 class LossyProxy:
-    """Does one of `FAULTS` to about `rate` of the requests while it is stormy; `done` counts what it did."""
+    """Does one of `FAULTS` to about `rate` of the requests, after those that `script` has; `done` counts what it did."""
 
     def __init__(
         self, upstream: str, chance: random.Random, rate: float, faults: Sequence[str], overtaken: tuple[int, int]
     ) -> None:
         self.url = ""
         self.done: Counter[str] = Counter()
+        self.script: Iterator[str] = iter(())
         self.rate = rate
         self._faults = faults
         self._overtaken = overtaken
@@ -56,7 +57,7 @@ class LossyProxy:
     def fault(self) -> str:
         with self._lock:
             stormy = self._chance.random() < self.rate
-            fault = self._chance.choice(self._faults) if stormy else "passed"
+            fault = next(self.script, self._chance.choice(self._faults) if stormy else "passed")
             self.done[fault] += 1
         return fault
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter as Counts
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from random import Random
@@ -166,6 +166,36 @@ def test_late_copies_of_refused_commits(storm: Storm, models_host: Host, unique:
             assert session.get_one(Note, unique).title == BASE
         assert seen & refused == set(), "what was refused was stored all the same"
     report(storm, proxy, stored=stored, refused=len(refused))
+
+
+async def test_a_refusal_is_final_whatever_was_lost_on_the_way(models_host: Host, unique: str) -> None:
+    """A first copy is held up, the next one is refused, and no answer arrives for a while; then that first copy does."""
+
+    def retitle(title: str) -> None:
+        with Session(direct) as session:
+            session.update(Note, unique, {"title": title})
+            session.commit()
+
+    def script() -> Iterator[str]:
+        yield "held up"
+        retitle("another writer's")
+        yield "passed"
+        yield from ["unanswered"] * 5
+
+    with models_host.connect() as direct, lossy_proxy(models_host.url, Random(1), rate=0, overtaken=(99, 99)) as proxy:
+        with Session(direct) as session:
+            session.add(Note(id=unique, title=BASE))
+            session.commit()
+        async with connect(proxy.url, models_host.key) as deployment:
+            writer = AsyncSession(deployment)
+            note = await writer.get_one(Note, unique)
+            note.title = "mine"
+            proxy.script = script()
+            assert not await stored_or_refused(writer)
+        retitle(BASE)
+        proxy.pass_held(all=True)
+        with Session(direct) as session:
+            assert session.get_one(Note, unique).title == BASE
 
 
 def report(storm: Storm, proxy: LossyProxy, **figures: object) -> None:

@@ -49,17 +49,21 @@ export class Entries {
     readonly now: number,
   ) {}
 
-  /** The entry under a key, unless its time is over, in which case it is deleted. */
-  async live(key: string): Promise<Found> {
-    const entry = await this.#entry(key);
+  /**
+   * The entry under a key, unless its time is over, in which case it is deleted. With a prefix only its own: prefixes and keys may
+   * spell the same together, "t" with "1x" and "t1" with "x".
+   */
+  async live(key: string, keyPrefix?: string): Promise<Found> {
+    const entry = await this.#entry(key, keyPrefix);
     if (entry === null || (entry.kind !== "deleted" && !this.#isOver(entry))) return { entry, rest: false };
-    return { entry: null, rest: await this.delete(key) };
+    return { entry: null, rest: await this.delete(key, entry.keyPrefix) };
   }
 
   /** Deletes what is under a key as far as one call goes; says whether there is more. */
-  async delete(key: string): Promise<boolean> {
-    const entry = await this.#entry(key);
-    const rest = await this.#deleteAll(ELEMENTS, "by_key_index", (builder) => builder.eq("key", key));
+  async delete(key: string, keyPrefix?: string): Promise<boolean> {
+    const entry = await this.#entry(key, keyPrefix);
+    const prefix = keyPrefix ?? entry?.keyPrefix;
+    const rest = await this.#deleteAll(ELEMENTS, "by_key_index", (builder) => builder.eq("key", key), prefix);
     if (entry === null) return rest;
     this.hasWritten = true;
     if (!rest) await this.db.delete(ENTRIES, entry._id);
@@ -89,11 +93,12 @@ export class Entries {
   }
 
   /** The elements of a list between two positions, both included. */
-  async elements(key: string, from: number, to: number): Promise<Value[]> {
+  async elements({ key, keyPrefix }: Entry, from: number, to: number): Promise<Value[]> {
     const found: Value[] = [];
     let bytes = 0;
     const range = (builder: RangeBuilder) => builder.eq("key", key).gte("index", from).lte("index", to);
     for await (const element of this.#scan(ELEMENTS, "by_key_index", range)) {
+      if (element["keyPrefix"] !== keyPrefix) continue;
       bytes += getDocumentSize(element);
       if (found.push(decoded(element["value"])) > ANSWER_ELEMENTS || bytes > ANSWER_BYTES) {
         throw refusal("TooLarge", `The elements asked for are more than Convex lets one call answer; ask for fewer.`, {
@@ -105,8 +110,10 @@ export class Entries {
     return found;
   }
 
-  async #entry(key: string): Promise<Entry | null> {
-    for await (const entry of this.#scan(ENTRIES, "by_key", (builder) => builder.eq("key", key))) return entry as Entry;
+  async #entry(key: string, keyPrefix: string | undefined): Promise<Entry | null> {
+    for await (const entry of this.#scan(ENTRIES, "by_key", (builder) => builder.eq("key", key))) {
+      if (keyPrefix === undefined || entry["keyPrefix"] === keyPrefix) return entry as Entry;
+    }
     return null;
   }
 
@@ -114,8 +121,14 @@ export class Entries {
     return expiresAt !== null && expiresAt <= this.now;
   }
 
-  async #deleteAll(table: string, index: string, range: (builder: RangeBuilder) => RangeBuilder): Promise<boolean> {
+  async #deleteAll(
+    table: string,
+    index: string,
+    range: (builder: RangeBuilder) => RangeBuilder,
+    keyPrefix?: string,
+  ): Promise<boolean> {
     for await (const document of this.#scan(table, index, range)) {
+      if (keyPrefix !== undefined && document["keyPrefix"] !== keyPrefix) continue;
       if (this.#deletes >= BATCH_DELETES || this.#bytes >= BATCH_BYTES) return true;
       this.#deletes += 1;
       this.#bytes += getDocumentSize(document);

@@ -22,10 +22,10 @@ export const OPERATIONS: Record<string, Operation> = {
 
   /** Takes the place of whatever is there. */
   async set(entries, request) {
-    const key = textIn(request, "key");
-    let { entry, rest } = await entries.live(key);
+    const [key, keyPrefix] = [textIn(request, "key"), textIn(request, "keyPrefix")];
+    let { entry, rest } = await entries.live(key, keyPrefix);
     if (entry !== null && entry.kind !== "value") {
-      rest = await entries.delete(key);
+      rest = await entries.delete(key, keyPrefix);
       entry = null;
     }
     if (rest) return { hasMore: true };
@@ -40,7 +40,7 @@ export const OPERATIONS: Record<string, Operation> = {
   },
 
   async listPush(entries, request) {
-    const { entry, rest } = await entries.live(textIn(request, "key"));
+    const { entry, rest } = await entries.live(textIn(request, "key"), textIn(request, "keyPrefix"));
     if (rest) return { hasMore: true };
     const index = countOf(ofKind(entry, "list", request));
     const { key, keyPrefix, ...others } = head(request, "list");
@@ -61,7 +61,7 @@ export const OPERATIONS: Record<string, Operation> = {
       return value < 0 ? length + value : value;
     };
     const [from, to] = [Math.max(position("from"), 0), position("to")];
-    return { result: to < from || from >= length ? [] : await entries.elements(entry.key, from, to) };
+    return { result: to < from || from >= length ? [] : await entries.elements(entry, from, to) };
   },
 
   async delete(entries, request) {
@@ -73,7 +73,7 @@ export const OPERATIONS: Record<string, Operation> = {
   },
 
   async increment(entries, request) {
-    const { entry, rest } = await entries.live(textIn(request, "key"));
+    const { entry, rest } = await entries.live(textIn(request, "key"), textIn(request, "keyPrefix"));
     if (rest) return { hasMore: true };
     const counter = countOf(ofKind(entry, "counter", request)) + 1;
     await entries.put(entry, { ...head(request, "counter"), counter });

@@ -5,7 +5,8 @@ import { convexToJson, jsonToConvex, type JSONValue } from "convex/values";
 import type { Bound, Document, Fields } from "../../orm/protocol";
 import { invalid, refusal } from "./errors";
 import type { Context, Operations } from "./operation";
-import { placeOf, VECTOR_INDEXES, vectorsOf, type Place } from "./places";
+import { forgetThread, generationFor, moveThread, putGeneration } from "./generations";
+import { OBSERVATIONS, placeOf, THREADS, VECTOR_INDEXES, vectorsOf, type Place } from "./places";
 import type { Equality, Records } from "./records";
 import { idsIn, objectIn, objectsIn, optionalCountIn, optionalTextIn, textIn, type Request } from "./request";
 
@@ -23,8 +24,9 @@ export const anyTable: Operations = {
   async patch({ records, place }, request) {
     const changes = objectIn(request, "record");
     await requireDimension(records, place, [changes]);
-    const old = await records.find(place, place.keyOf(textIn(request, "id")));
-    if (old === null) return { result: false };
+    const found = await records.find(place, place.keyOf(textIn(request, "id")));
+    if (found === null) return { result: false };
+    const old = place.table === OBSERVATIONS ? await generationFor(records, found, changes) : found;
     await records.replace(place.table, old, place.changed(old, changes));
     return { result: true };
   },
@@ -73,6 +75,8 @@ export const anyTable: Operations = {
     for (const id of idsIn(request)) {
       const document = await records.find(place, place.keyOf(id));
       if (document) await records.delete(place.table, document);
+      // What was observed in a thread ends with it, or it would be there for the next thread with its id.
+      if (place.table === THREADS) await forgetThread(records, id);
     }
     return {};
   },
@@ -93,7 +97,17 @@ async function store({ records, place }: Context, given: Fields[]): Promise<void
     records.require(place.table, fields);
     writes.push({ old, fields });
   }
-  for (const { old, fields } of writes) await records.put(place.table, old, fields);
+  for (const { old, fields } of writes) {
+    if (place.table === OBSERVATIONS) {
+      await putGeneration(records, place, old, fields);
+      continue;
+    }
+    await records.put(place.table, old, fields);
+    const owner = fields["resourceId"];
+    if (place.table === THREADS && old !== null && old["resourceId"] !== owner) {
+      await moveThread(records, String(fields["id"]), String(owner));
+    }
+  }
 }
 
 /** Throws if one of the vectors has another dimension than the index they go to; the npm client needs no index for vectors. */

@@ -7,6 +7,7 @@ import type { Value } from "convex/values";
 import type { Document, Fields, Filter } from "../../orm/protocol";
 import { activated, type Chunk } from "./activation";
 import { refusal } from "./errors";
+import { current as generationOf, follow, generationsOf, isOfThread, latestOf } from "./generations";
 import { only, type Context, type Operations } from "./operation";
 import { OBSERVATIONS } from "./places";
 import {
@@ -24,23 +25,26 @@ type JsonObject = Record<string, unknown>;
 
 export const observations: Operations = only(OBSERVATIONS, {
   async omGetLatest({ records, place }, request) {
-    const [latest] = await records.all({ ...generations(request), limit: 1 });
-    return { result: latest ? place.recordOf(latest) : null };
+    const latest = await latestOf(records, textIn(request, "lookupKey"));
+    return { result: latest && (await isOfThread(records, latest)) ? place.recordOf(latest) : null };
   },
 
   async omGetHistory({ records, place }, request) {
+    const lookupKey = textIn(request, "lookupKey");
+    const latest = await latestOf(records, lookupKey);
+    if (latest === null || !(await isOfThread(records, latest))) return { result: [] };
     const skip = optionalCountIn(request, "offset");
-    const found = await records.all({
-      ...generations(request),
+    const history = await records.all({
+      ...generationsOf(lookupKey),
       ...between(optionalTextIn(request, "from"), optionalTextIn(request, "to")),
       ...(skip === undefined ? {} : { skip }),
       limit: optionalCountIn(request, "limit") ?? 0,
     });
-    return { result: found.map((each) => place.recordOf(each)) };
+    return { result: history.map((each) => place.recordOf(each)) };
   },
 
   async omUpdateActive(context, request) {
-    const record = await required(context, textIn(request, "id"));
+    const record = await required(context, textIn(request, "id"), false);
     const tokens = Math.max(0, tokensOf(request["tokenCount"]));
     await change(context, record, {
       activeObservations: textIn(request, "observations"),
@@ -55,12 +59,13 @@ export const observations: Operations = only(OBSERVATIONS, {
     return {};
   },
 
-  /** A chunk of a cycle that is buffered already is the same chunk sent again. */
+  /** A chunk of a cycle that is buffered or active already is the same chunk sent again. */
   async omAppendBufferedChunk(context, request) {
     const chunk = objectIn(request, "chunk") as unknown as Chunk;
-    const record = await required(context, textIn(request, "id"));
+    const record = await required(context, textIn(request, "id"), true);
     const chunks = chunksOf(record);
-    const isKnown = chunk.cycleId !== undefined && chunks.some(({ cycleId }) => cycleId === chunk.cycleId);
+    const cycles = [...chunks.map(({ cycleId }) => cycleId), ...activatedIn(record)];
+    const isKnown = chunk.cycleId !== undefined && cycles.includes(chunk.cycleId);
     const time = optionalTextIn(request, "lastBufferedAtTime");
     await change(context, record, {
       ...(isKnown ? {} : { bufferedObservationChunks: JSON.stringify([...chunks, chunk]) }),
@@ -71,7 +76,7 @@ export const observations: Operations = only(OBSERVATIONS, {
   },
 
   async omSwapBuffered(context, request) {
-    const record = await required(context, textIn(request, "id"));
+    const record = await required(context, textIn(request, "id"), true);
     const { chunks, appended } = known(chunksOf(record), request);
     if (chunks.length === 0) return { result: summary([]) };
 
@@ -92,6 +97,7 @@ export const observations: Operations = only(OBSERVATIONS, {
       observationTokenCount: tokensOf(record["observationTokenCount"]) + result.observationTokensActivated,
       pendingMessageTokens: Math.max(0, tokensOf(record["pendingMessageTokens"]) - result.messageTokensActivated),
       bufferedObservationChunks: waiting.length === 0 ? null : JSON.stringify(waiting),
+      activatedCycleIds: JSON.stringify([...activatedIn(record), ...result.activatedCycleIds].slice(-REMEMBERED)),
       lastObservedAt: time,
       updatedAt: now,
     });
@@ -99,7 +105,7 @@ export const observations: Operations = only(OBSERVATIONS, {
   },
 
   async omUpdateBufferedReflection(context, request) {
-    const record = await required(context, textIn(request, "id"));
+    const record = await required(context, textIn(request, "id"), false);
     const before = String(record["bufferedReflection"] ?? "");
     const reflection = textIn(request, "reflection");
     await change(context, record, {
@@ -118,16 +124,18 @@ export const observations: Operations = only(OBSERVATIONS, {
     const { records, place } = context;
     const current = objectIn(request, "currentRecord");
     const now = textIn(request, "now");
-    const record = await required(context, textIn(current, "id"));
-    const reflection = String(record["bufferedReflection"] ?? "");
+    const given = await found(context, textIn(current, "id"));
+    const reflection = String(given["bufferedReflection"] ?? "");
     if (reflection === "") throw refusal("NotFound", "No buffered reflection to swap");
+    const record = await generationOf(records, given, false);
     const lines = String(record["activeObservations"] ?? "").split("\n");
     const rest = lines.slice(tokensOf(record["reflectedObservationLineCount"])).join("\n").trim();
 
     const generation: Fields = {
       ...Object.fromEntries(CARRIED.map((field) => [field, current[field] ?? null])),
       id: textIn(request, "newId"),
-      generationCount: numberIn(current, "generationCount") + 1,
+      resourceId: record["resourceId"] ?? null,
+      generationCount: tokensOf(record["generationCount"]) + 1,
       activeObservations: rest === "" ? reflection : `${reflection}\n\n${rest}`,
       activeObservationsPendingUpdate: null,
       originType: "reflection",
@@ -143,20 +151,18 @@ export const observations: Operations = only(OBSERVATIONS, {
       createdAt: now,
       updatedAt: now,
     };
-    await records.insert(place.table, place.documentOf(generation, null));
-    await change(context, record, {
+    const following = await follow(records, place, record, generation, {
       bufferedReflection: null,
       bufferedReflectionTokens: null,
       bufferedReflectionInputTokens: null,
       reflectedObservationLineCount: null,
-      updatedAt: now,
     });
-    return { result: generation };
+    return { result: following };
   },
 
   async omUpdateConfig(context, request) {
-    const record = await required(context, textIn(request, "id"));
-    const config = merged(objectOf(record["config"]), jsonObjectIn(request, "config"));
+    const record = await required(context, textIn(request, "id"), true);
+    const config = merged(configOf(record), jsonObjectIn(request, "config"));
     await change(context, record, { config: JSON.stringify(config), updatedAt: textIn(request, "updatedAt") });
     return {};
   },
@@ -175,14 +181,6 @@ const CARRIED = [
   "totalTokensObserved",
 ];
 
-/** The generations of a memory, the latest first. */
-const generations = (request: Request) => ({
-  table: OBSERVATIONS,
-  index: "by_lookup_key",
-  eq: [[textIn(request, "lookupKey")] as [string]],
-  order: "desc" as const,
-});
-
 /** Those created in a time, both ends included; the order of ISO times is that of their texts. */
 function between(from: string | undefined, to: string | undefined): { filter?: Filter } {
   const args: Filter[] = [];
@@ -191,10 +189,15 @@ function between(from: string | undefined, to: string | undefined): { filter?: F
   return args.length === 0 ? {} : { filter: { op: "and", args } };
 }
 
-async function required({ records, place }: Context, id: string): Promise<Document> {
+async function found({ records, place }: Context, id: string): Promise<Document> {
   const record = await records.find(place, place.keyOf(id));
   if (record === null) throw refusal("NotFound", `Observational memory record not found: ${id}`, { id });
   return record;
+}
+
+/** The record with this id, or with `forward` the latest that followed it. */
+async function required(context: Context, id: string, forward: boolean): Promise<Document> {
+  return await generationOf(context.records, await found(context, id), forward);
 }
 
 async function change({ records, place }: Context, record: Document, changes: Record<string, Value>): Promise<void> {
@@ -208,6 +211,14 @@ function chunksOf(record: Document): Chunk[] {
   const chunks = parsed(record["bufferedObservationChunks"]);
   return Array.isArray(chunks) ? (chunks as Chunk[]) : [];
 }
+
+/** Cycles that became active last: one that is sent again comes soon. */
+function activatedIn(record: Document): string[] {
+  const cycles = parsed(record["activatedCycleIds"]);
+  return Array.isArray(cycles) ? (cycles as string[]) : [];
+}
+
+const REMEMBERED = 1_000;
 
 /**
  * The buffered chunks that may become active, with what the caller has counted anew, and those that wait in any case: appended since the
@@ -261,10 +272,15 @@ function merged(target: JsonObject, source: JsonObject): JsonObject {
 const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-const objectOf = (stored: Value | undefined): JsonObject => {
-  const value = parsed(stored);
-  return isObject(value) ? value : {};
-};
+/** The stored configuration. Throws for one that nothing can be merged into without losing it. */
+function configOf(record: Document): JsonObject {
+  const stored = record["config"];
+  const value = stored == null || stored === "" ? {} : parsed(stored);
+  if (isObject(value)) return value;
+  throw refusal("Conflict", "The stored configuration is no object, so nothing can be merged into it.", {
+    id: String(record["id"]),
+  });
+}
 
 function parsed(stored: Value | undefined): unknown {
   try {

@@ -7,6 +7,7 @@
  */
 import type { Value } from "convex/values";
 import { flawIn } from "../../orm/documents";
+import { refusal } from "./errors";
 
 const MARK = "\t\n\t ";
 
@@ -47,10 +48,13 @@ export function answered(field: string, value: Value): Value {
   return value.startsWith(MARK) ? value.slice(MARK.length) : value;
 }
 
-/** Stored metadata with the keys of an update, one level deep; what is no object counts as none. */
+/** Stored metadata with the keys of an update, one level deep. Throws where that would lose what is stored, which is no object. */
 export function mergedMetadata(old: Value | undefined, update: Record<string, Value>): Record<string, Value> {
   const found = old === undefined ? undefined : payload("metadata", old);
   const isObject = typeof found === "object" && found !== null && !Array.isArray(found);
+  if (found != null && found !== "" && !isObject) {
+    throw refusal("Conflict", "The stored metadata is no object, so nothing can be merged into it.");
+  }
   return { ...(isObject ? (found as Record<string, Value>) : {}), ...update };
 }
 

@@ -96,6 +96,12 @@ interface Habits {
   keyOfRecord?(record: Fields): Key;
   /** Completes the document of a record. */
   complete?(fields: Fields, old: Document | null): Fields;
+  /** Completes a document of which some fields were changed. */
+  completeChange?(fields: Fields, changes: Fields): Fields;
+  /** The field with the time of the last change, which no clock that is behind sets back. */
+  changedAt?: string;
+  /** A record as it is answered. */
+  answer?(record: Fields): Fields;
 }
 
 const keptCreation = (fields: Fields, old: Document | null): Fields =>
@@ -103,6 +109,7 @@ const keptCreation = (fields: Fields, old: Document | null): Fields =>
 
 const HABITS: Record<string, Habits> = {
   [WORKFLOWS]: {
+    changedAt: "updatedAt",
     keyOfRecord: (record) => {
       const { workflow_name: workflow, run_id: run } = record;
       if (typeof workflow !== "string" || typeof run !== "string") return byId(idOf(record));
@@ -114,6 +121,18 @@ const HABITS: Record<string, Habits> = {
       const owned = kept["resourceId"] == null && old?.["resourceId"] != null;
       return withStatus(owned ? { ...kept, resourceId: old["resourceId"]! } : kept);
     },
+  },
+  [THREADS]: { changedAt: "updatedAt" },
+  [RESOURCES]: { changedAt: "updatedAt" },
+  [SCHEDULES]: { changedAt: "updated_at" },
+  [OBSERVATIONS]: {
+    changedAt: "updatedAt",
+    completeChange: withoutClaims,
+    // A client takes arrays only, and Convex none that are longer.
+    answer: (record) => ({
+      ...record,
+      ...Object.fromEntries(LISTS.filter((name) => typeof record[name] === "string").map((name) => [name, lastOf(record[name]!)])),
+    }),
   },
   [INSTALLATIONS]: { complete: keptCreation },
   [VECTOR_INDEXES]: {
@@ -135,6 +154,51 @@ const HABITS: Record<string, Habits> = {
 function withStatus({ status: _stale, ...fields }: Fields): Fields {
   const status = statusOf(fields["snapshot"]);
   return status === undefined ? fields : { ...fields, status };
+}
+
+/** Lists that are JSON text where an array of Convex does not hold them. */
+const LISTS = ["observedMessageIds", "bufferedMessageIds"];
+const ANSWERED = 8_000;
+
+function lastOf(text: Value): Value {
+  try {
+    return (JSON.parse(text as string) as string[]).slice(-ANSWERED);
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * A flag of observational memory is a claim, whose owner and term stand beside it. Who sets the flag here has neither, so what is noted of
+ * the claim before is not its own.
+ */
+function withoutClaims(fields: Fields, changes: Fields): Fields {
+  const set = CLAIMS.filter(([name]) => name in changes).map(([, claim]) => claim);
+  if (set.length === 0 || typeof fields["claims"] !== "string") return fields;
+  const { claims, ...rest } = fields;
+  let noted: Record<string, unknown>;
+  try {
+    noted = JSON.parse(claims) as Record<string, unknown>;
+  } catch {
+    return rest;
+  }
+  const left = Object.entries(noted ?? {}).filter(([claim]) => !set.includes(claim));
+  return left.length === 0 ? rest : { ...rest, claims: JSON.stringify(Object.fromEntries(left)) };
+}
+
+const CLAIMS: [flag: string, claim: string][] = [
+  ["isObserving", "is_observing"],
+  ["isReflecting", "is_reflecting"],
+  ["isBufferingObservation", "is_buffering_observation"],
+  ["isBufferingReflection", "is_buffering_reflection"],
+];
+
+/** The later of two times; a moment after `old` where every change has to show. */
+function latest(old: Value | undefined, time: Value, everyChangeShows: boolean): Value {
+  if (old == null || time === null || typeof old !== typeof time || time > old) return time;
+  if (!everyChangeShows) return old;
+  const moment = Date.parse(String(old));
+  return Number.isNaN(moment) ? time : new Date(moment + 1).toISOString();
 }
 
 class TypedPlace implements Place {
@@ -176,18 +240,26 @@ class TypedPlace implements Place {
       if (this.#isNoField(name, value)) delete fields[name];
       else fields[name] = this.#stored(name, value);
     }
-    return "snapshot" in changes ? withStatus(fields) : fields;
+    const complete = this.#habits.completeChange?.(fields, changes) ?? fields;
+    return this.#timed("snapshot" in changes ? withStatus(complete) : complete, old);
   }
 
   recordOf(document: Fields): Fields {
     const entries = Object.entries(document);
-    return Object.fromEntries(
+    const record = Object.fromEntries(
       entries.map(([name, value]) => [name, this.#isPayload(name) ? answered(name, value) : value]),
     );
+    return this.#habits.answer?.(record) ?? record;
   }
 
   #complete(fields: Fields, old: Document | null): Fields {
-    return this.#habits.complete?.(fields, old) ?? fields;
+    return this.#timed(this.#habits.complete?.(fields, old) ?? fields, old);
+  }
+
+  #timed(fields: Fields, old: Document | null): Fields {
+    const name = this.#habits.changedAt;
+    if (old === null || name === undefined || fields[name] === undefined) return fields;
+    return { ...fields, [name]: latest(old[name], fields[name]!, this.table === OBSERVATIONS) };
   }
 
   #stored(name: string, value: Value): Value {

@@ -2,19 +2,22 @@
  * Schedules and their triggers. A fire is claimed by comparing and setting its time in one mutation, so one claim of many wins.
  */
 import type { Edge } from "../../orm/protocol";
-import { refusal } from "./errors";
+import { invalid, refusal } from "./errors";
 import { only, type Context, type Operation, type Operations } from "./operation";
-import { SCHEDULES, TRIGGERS } from "./places";
+import { idOf, SCHEDULES, TRIGGERS } from "./places";
 import { numberIn, objectIn, optionalCountIn, optionalNumberIn, textIn, type Request } from "./request";
 
-/** Stores a record whose id is new. */
-function create(what: string): Operation {
-  return async ({ records, place }, request) => {
+/** Stores a record whose id is new, after `prepare`. */
+function create(what: string, prepare?: (context: Context, id: string) => Promise<void>): Operation {
+  return async (context, request) => {
+    const { records, place } = context;
     const record = objectIn(request, "record");
     const key = place.keyOfRecord(record);
     if ((await records.find(place, key)) !== null) {
       throw refusal("Exists", `${what} with id "${String(record["id"])}" already exists.`, { id: record["id"]! });
     }
+    records.require(place.table, place.documentOf(record, null));
+    await prepare?.(context, idOf(record));
     await records.insert(place.table, place.documentOf(record, null));
     return {};
   };
@@ -29,7 +32,10 @@ const schedule = async ({ records, place }: Context, request: Request) =>
   await records.find(place, place.keyOf(textIn(request, "id")));
 
 export const schedules: Operations = only(SCHEDULES, {
-  createSchedule: create("Schedule"),
+  /** The history of a new schedule is its own: what another one with its id has left goes in the same mutation. */
+  createSchedule: create("Schedule", async ({ records }, scheduleId) => {
+    while (await records.deleteSome(ofSchedule(TRIGGERS, { scheduleId })));
+  }),
 
   /** The active schedules whose time has come, the longest due first. */
   async listDueSchedules({ records, place }, request) {
@@ -39,12 +45,15 @@ export const schedules: Operations = only(SCHEDULES, {
   },
 
   async updateScheduleNextFire(context, request) {
+    const [expected, next] = [numberIn(request, "expectedNextFireAt"), numberIn(request, "newNextFireAt")];
+    // A fire that is over must be another time than the next one, or whoever still expects it claims it again.
+    if (next <= expected) throw invalid("newNextFireAt", "later than expectedNextFireAt");
     const old = await schedule(context, request);
-    const isClaimable = old?.["status"] === "active" && old["next_fire_at"] === numberIn(request, "expectedNextFireAt");
+    const isClaimable = old?.["status"] === "active" && old["next_fire_at"] === expected;
     if (!old || !isClaimable) return { result: false };
     const { records, place } = context;
     const changes = {
-      next_fire_at: numberIn(request, "newNextFireAt"),
+      next_fire_at: next,
       last_fire_at: numberIn(request, "lastFireAt"),
       last_run_id: textIn(request, "lastRunId"),
       updated_at: Date.now(),

@@ -2,6 +2,7 @@
  * The snapshot of a workflow run, as it is stored and as step results and state updates are merged into it.
  */
 import type { Value } from "convex/values";
+import { refusal } from "./errors";
 
 export type Snapshot = Record<string, unknown> & { context: Record<string, unknown> };
 
@@ -52,7 +53,10 @@ export function withStepResult(
   requestContext: JsonObject,
 ): Snapshot {
   const before = Object.hasOwn(snapshot.context, stepId) ? snapshot.context[stepId] : undefined;
-  const known = isObject(snapshot["requestContext"]) ? snapshot["requestContext"] : {};
+  const known = snapshot["requestContext"] ?? {};
+  if (!isObject(known)) {
+    throw refusal("Conflict", "The stored request context of this run is no object, so nothing can be merged into it.");
+  }
   return {
     ...snapshot,
     context: { ...snapshot.context, [stepId]: mergedResult(before, result) },

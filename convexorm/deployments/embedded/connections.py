@@ -149,7 +149,7 @@ class Pool:
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
-            except sqlite3.Error as error:  # raised below, where it is no longer the cause
+            except (sqlite3.Error, UnicodeDecodeError) as error:  # raised below, where it is no longer the cause
                 failed = _inherited() if self._inherited else failure(self._source.name, error, _names(tables))
                 until = until or time.monotonic() + BUSY_TIMEOUT
                 again = is_busy(error) and time.monotonic() < until

@@ -36,19 +36,22 @@ _TEXTS: dict[int, str] = {
 }
 
 
-def primary_code(error: sqlite3.Error) -> int | None:
+def primary_code(error: Exception) -> int | None:
     """SQLite's code of the failure, without its finer distinctions; None for what Python's module says itself."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
-def is_busy(error: sqlite3.Error) -> bool:
+def is_busy(error: Exception) -> bool:
     """Whether somebody else was at the file, so that what was tried had no effect and can be tried again."""
     return primary_code(error) == sqlite3.SQLITE_BUSY
 
 
-def failure(place: str, error: sqlite3.Error, tables: Sequence[str] = ()) -> DeploymentError:
-    """The error to raise for a failure of SQLite in a request about these tables."""
+def failure(place: str, error: Exception, tables: Sequence[str] = ()) -> DeploymentError:
+    """The error to raise for a failure of SQLite in a request about these tables.
+
+    Python's module fails with a UnicodeDecodeError where SQLite's own message repeats bytes that are no text.
+    """
     code = primary_code(error)
     if code is not None:
         text = f"{_TEXTS.get(code, 'SQLite failed')} ({getattr(error, 'sqlite_errorname', 'SQLITE_ERROR')})"

@@ -21,7 +21,7 @@ from convexorm.deployments.embedded.search import Searcher
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
-from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
+from convexorm.errors import DeploymentError, IndexRangeError
 from convexorm.requests import (
     Applied,
     Commit,
@@ -134,18 +134,9 @@ class Engine:
     # commits
 
     def commit(self, commit: Commit) -> list[Applied]:
-        """Apply all writes or none; an id that is remembered is answered as it was.
-
-        A refusal of what may have been sent before is remembered, too: no copy of it that comes later is applied.
-        """
+        """Apply all writes or none; an id that is remembered is answered as it was."""
         self._check_writable()
-        try:
-            check_commit(commit)
-        except ConvexORMError:
-            known = self.withdraw(commit) if commit.again else None
-            if known is None:
-                raise
-            return known
+        check_commit(commit)
         tables = {id(write.table): write.table for write in commit.writes}
         return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=tables.values())
 
@@ -154,17 +145,8 @@ class Engine:
         known = ledger.recall(connection, commit)
         if known is not None:
             return known
-        if commit.again:
-            connection.execute("SAVEPOINT writes")
-        try:
-            catalog = self._ensure(connection, tables)
-            results = Transaction(connection, _by_id(catalog, tables)).apply(commit.writes)
-        except ConvexORMError:
-            if commit.again:
-                connection.execute("ROLLBACK TO writes")
-                ledger.withdraw(connection, commit)
-                connection.execute("COMMIT")
-            raise
+        catalog = self._ensure(connection, tables)
+        results = Transaction(connection, _by_id(catalog, tables)).apply(commit.writes)
         ledger.remember(connection, commit, results)
         connection.execute("COMMIT")
         self._catalog = catalog

@@ -119,7 +119,7 @@ class RemotePort:
         try:
             answer = await self._ask(call, "mutation", self._path("commit"), encode_commit(commit))
         except ConvexORMError:
-            if not (call.refused and (call.lost or commit.again)):
+            if not (call.refused and call.lost):
                 raise
             applied = await self._withdraw(call, commit)
             if applied is None:

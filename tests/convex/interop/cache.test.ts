@@ -93,6 +93,24 @@ it("deletes a key, and clears exactly its own prefix, however much there is", as
   expect((await here.documents("mastra_cache", { index: "by_key_prefix", eq: [[prefix]] })).length).toBe(0);
 }, 60_000);
 
+it("writes and clears nothing of another prefix, though prefix and key spell the same", async () => {
+  const [one, two] = ["t", "t1"].map((keyPrefix) => new ConvexServerCache({ ...here.options, keyPrefix }));
+  await one!.set("1x", "one");
+  await two!.set("x", "two");
+  expect([await one!.increment("1n"), await two!.increment("n"), await one!.increment("1n")]).toEqual([1, 1, 2]);
+  await one!.listPush("1l", "one");
+  await two!.listPush("l", "two");
+  const rows = async (table: string, prefix: string) =>
+    (await here.documents(table, { index: "by_key_prefix", eq: [[prefix]] })).map((row) => row["value"] ?? row["counter"]);
+  expect(await rows("mastra_cache", "t")).toEqual(['"one"', 2, 1]);
+  expect(await rows("mastra_cache", "t1")).toEqual(['"two"', 1, 1]);
+  await two!.set("l", "no list");
+  await two!.clear();
+  expect(await rows("mastra_cache", "t")).toEqual(['"one"', 2, 1]);
+  expect(await one!.listFromTo("1l", 0)).toEqual(["one"]);
+  expect([await one!.get("1x"), await rows("mastra_cache_list_items", "t1")]).toEqual(["one", []]);
+});
+
 it("answers the client that it is made of", async () => {
   await client.callCache({ op: "set", key: "raw", keyPrefix: "", value: 7, expiresAt: null });
   expect(await client.callCacheRaw({ op: "get", key: "raw" })).toMatchObject({ result: 7 });

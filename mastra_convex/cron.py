@@ -1,0 +1,204 @@
+"""Cron patterns: which there are, and when one comes next.
+
+The dialect is that of `croner`, with which Mastra's scheduler reads the same rows: five fields, or six with seconds in
+front, or seven with years behind; lists, ranges, steps of `*` and of ranges, names of months and days, `L`, `LW`, `15W`,
+`FRI#2`, `FRI#L`, `FRIL`, nicknames such as `@daily`, and one local time as ISO text. Where both a day of the month and a
+weekday are given, either is enough. No parser of Python's reads that dialect, so what one of them refuses may well fire.
+"""
+
+from __future__ import annotations
+
+import re
+from calendar import monthrange
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+import attrs
+
+__all__ = ["CronError", "CronPattern", "timezone_of"]
+
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_FIELDS = ("second", "minute", "hour", "day", "month", "weekday", "year")
+_BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7), (1, 9999))
+_ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", re.ASCII)
+_ITEM = re.compile(r"(?:(\*)|(\d{1,4})(?:-(\d{1,4}))?)(?:/(\d{1,4}))?", re.ASCII)
+_GAP = timedelta(hours=3)
+"""More than any clock is put back or forward in one night."""
+_LONGEST = 40
+"""Years, within which every pattern comes that ever does: after 40 the 29th of February has been on each weekday."""
+
+
+class CronError(ValueError):
+    """A text that is no cron pattern, or a day that never comes."""
+
+
+def timezone_of(name: str | None) -> tzinfo:
+    """The timezone with this name in the IANA database, UTC without one. Raises CronError for an unknown one."""
+    if name is None:
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown; no name; a folder of names
+        raise CronError(
+            "a timezone of the IANA database, such as 'Europe/Berlin' (`pip install tzdata` if this machine has none)"
+        ) from None
+
+
+@attrs.frozen
+class CronPattern:
+    """What a pattern says. `days` and `weekdays` are None where a `*` leaves them open."""
+
+    seconds: frozenset[int]
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    months: frozenset[int]
+    years: frozenset[int] | None
+    days: Callable[[date], bool] | None
+    weekdays: Callable[[date], bool] | None
+
+    @classmethod
+    def parse(cls, text: str) -> CronPattern:
+        """The pattern of a text. Raises CronError, naming the field, also for a day that no month has."""
+        words = text.strip()
+        words = _NICKNAMES.get(words.lower(), words)
+        moment = _ISO.fullmatch(words)
+        if moment is not None:
+            year, month, day, hour, minute, second = moment.groups()
+            words = f"{second} {minute} {hour} {day} {month} * {year}"
+        fields = words.upper().split()
+        if len(fields) not in (5, 6, 7):
+            raise CronError("a cron pattern of five, six or seven fields")
+        fields = [*(["0"] if len(fields) == 5 else []), *fields, *(["*"] if len(fields) < 7 else [])]
+        second, minute, hour, day, month, weekday, year = fields
+        pattern = cls(
+            _numbers(0, second),
+            _numbers(1, minute),
+            _numbers(2, hour),
+            _numbers(4, _named(month, _MONTHS, 1)),
+            None if year == "*" else _numbers(6, year),
+            None if day == "*" else _any_of(day, _day),
+            None if weekday == "*" else _any_of(_named(weekday.replace("-SUN", "-7"), _DAYS, 0), _weekday),
+        )
+        if (
+            next(pattern._dates(date(2000, 1, 1) if pattern.years is None else date(min(pattern.years), 1, 1)), None)
+            is None
+        ):
+            raise CronError("no day is ever what the cron pattern says")
+        return pattern
+
+    def after(self, moment: datetime, zone: tzinfo) -> datetime | None:
+        """The first time after an instant, in UTC; None where there is none.
+
+        A local time that is skipped in spring comes an hour later, one that comes twice in autumn is its first.
+        """
+        start = moment.astimezone(zone).replace(tzinfo=None) - _GAP
+        for day in self._dates(start.date()):
+            for hour in sorted(self.hours):
+                if datetime.combine(day, time(hour, 59, 59)) < start:
+                    continue
+                for minute in sorted(self.minutes):
+                    for second in sorted(self.seconds):
+                        local = datetime.combine(day, time(hour, minute, second))
+                        found = local.replace(tzinfo=zone).astimezone(UTC)
+                        if found > moment:
+                            return found
+        return None
+
+    def _dates(self, start: date) -> Iterator[date]:
+        """The days it may come, from one on, as far as there are any."""
+        years = range(start.year, min(start.year + _LONGEST, 9998))
+        if self.years is not None:
+            years = [year for year in sorted(self.years) if start.year <= year < 9999]  # type: ignore[assignment]
+        for year in years:
+            for month in sorted(self.months):
+                if (year, month) < (start.year, start.month):
+                    continue
+                for number in range(1, monthrange(year, month)[1] + 1):
+                    day = date(year, month, number)
+                    if day >= start and self._is_day(day):
+                        yield day
+
+    def _is_day(self, day: date) -> bool:
+        if self.days is None or self.weekdays is None:
+            return all(one is None or one(day) for one in (self.days, self.weekdays))
+        return self.days(day) or self.weekdays(day)
+
+
+def _numbers(field: int, text: str) -> frozenset[int]:
+    if text == "?":
+        text = "*"
+    return frozenset(number for item in text.split(",") for number in _item(field, item))
+
+
+def _item(field: int, item: str) -> range:
+    """The numbers of `*`, `5`, `1-5`, `*/5` and `1-30/5`."""
+    least, most = _BOUNDS[field]
+    found = _ITEM.fullmatch(item)
+    if found is None:
+        raise CronError(f"{_FIELDS[field]}: numbers from {least} to {most}, ranges, and steps of them, joined by commas")
+    star, first, last, step = found.groups()
+    start, end = (least, most) if star else (int(first), int(last or first))
+    if not least <= start <= end <= most:
+        raise CronError(f"{_FIELDS[field]}: from {least} to {most}, and ranges ascend")
+    if step is not None and ((not star and last is None) or not 1 <= int(step) <= most - least + 1):
+        raise CronError(f"{_FIELDS[field]}: a step from 1 to {most - least + 1} follows `*` or a range")
+    return range(start, end + 1, int(step or 1))
+
+
+def _named(text: str, names: tuple[str, ...], first: int) -> str:
+    """Names of three letters as their numbers."""
+    return re.sub("|".join(names), lambda found: str(names.index(found[0]) + first), text)
+
+
+def _any_of(text: str, rule: Callable[[str], Callable[[date], bool]]) -> Callable[[date], bool]:
+    rules = [rule("*" if item == "?" else item) for item in text.split(",")]
+    return lambda day: any(one(day) for one in rules)
+
+
+def _day(item: str) -> Callable[[date], bool]:
+    if item == "L":
+        return lambda day: day.day == _length(day)
+    if item == "LW":
+        return lambda day: day == _nearest_weekday(day, _length(day))
+    nearest = re.fullmatch(r"(\d{1,2})W", item, re.ASCII)
+    if nearest is not None:
+        (number,) = _item(3, nearest[1])
+        return lambda day: number <= _length(day) and day == _nearest_weekday(day, number)
+    numbers = frozenset(_item(3, item))
+    return lambda day: day.day in numbers
+
+
+def _weekday(item: str) -> Callable[[date], bool]:
+    found = re.fullmatch(r"([\d*-]+)(?:#([1-5L])|(L))", item)
+    if found is not None:
+        days, place, last = frozenset(number % 7 for number in _item(5, found[1])), found[2], found[3]
+        if last or place == "L":
+            return lambda day: day.isoweekday() % 7 in days and day.day + 7 > _length(day)
+        return lambda day: day.isoweekday() % 7 in days and (day.day + 6) // 7 == int(place)
+    numbers = frozenset(number % 7 for number in _item(5, item))
+    return lambda day: day.isoweekday() % 7 in numbers
+
+
+def _length(day: date) -> int:
+    return monthrange(day.year, day.month)[1]
+
+
+def _nearest_weekday(day: date, number: int) -> date:
+    """The weekday from Monday to Friday nearest to a day of the month, in that month."""
+    wanted = day.replace(day=number)
+    if wanted.isoweekday() == 6:
+        return wanted + timedelta(days=2) if number == 1 else wanted - timedelta(days=1)
+    if wanted.isoweekday() == 7:
+        return wanted - timedelta(days=2) if number == _length(day) else wanted + timedelta(days=1)
+    return wanted

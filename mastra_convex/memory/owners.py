@@ -1,0 +1,36 @@
+"""Whose a thread or a message is, decided in the commit that writes.
+
+A commit that is about what belongs to a resource expects it to belong to that resource when it is applied. What was read
+before does not count: between reading and writing it may have changed hands.
+"""
+
+from __future__ import annotations
+
+from convexorm import AsyncSession
+from mastra_convex.entities import Message, Thread
+from mastra_convex.errors import InvalidArgument
+
+__all__ = ["expect_owner", "not_theirs", "own_thread"]
+
+
+def expect_owner(session: AsyncSession, model: type[Thread | Message], id: str, resource_id: str) -> None:
+    """Let the next commit be refused, with StaleDataError, if there is such a record and it is another resource's."""
+    session.update(model, id, {}, expected={"resource_id": resource_id}, missing_ok=True)
+
+
+async def own_thread(session: AsyncSession, id: str, resource_id: str | None) -> Thread | None:
+    """The thread, to be changed in the next commit; None where `resource_id` is given and does not own it."""
+    thread = await session.get(Thread, id)
+    if thread is None or resource_id is None:
+        return thread
+    if thread.resource_id != resource_id:
+        return None
+    expect_owner(session, Thread, id, resource_id)
+    return thread
+
+
+def not_theirs(operation: str, argument: str, id: str, kind: str = "thread") -> InvalidArgument:
+    """The refusal of an id that another resource has."""
+    return InvalidArgument(
+        f"the {kind} {id!r} belongs to another resource", operation=operation, argument=argument, status="OTHER_RESOURCE"
+    )

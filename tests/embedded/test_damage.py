@@ -1,0 +1,145 @@
+"""Damaged files: every request says which table, in one typed error, and repeats nothing of what is stored."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from convexorm import ConvexORMError, Deployment, DeploymentError, connect
+from convexorm.conditions import Comparison
+from convexorm.faces import finish
+from convexorm.requests import Commit, Insert, Key, Pack, Patch, Range, Read, Search, Upsert
+from convexorm.schema import Array, IndexDef, Number, Property, String, Table, VectorIndexDef
+from convexorm.values import MISSING
+
+SECRET = "the-contents"
+PLACES = Table(
+    "places",
+    {"name": Property(String()), "at": Property(Array(Number()))},
+    (IndexDef("by_name", ("name",)),),
+    (VectorIndexDef("by_at", "at", 2),),
+)
+WIDER = Table("places", PLACES.fields, (*PLACES.indexes, IndexDef("by_both", ("name", "at"))))
+FIRST = Commit("first", [Insert(PLACES, {"name": f"{SECRET}-{n}", "at": [float(n), 1.0]}) for n in range(60)])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment:
+        finish(deployment.blocking.commit(FIRST))
+    return tmp_path / "a.db"
+
+
+def read(**options: Any) -> Callable[[Deployment], Any]:
+    return lambda deployment: finish(deployment.blocking.read([Read(Range(PLACES, "by_name"), **options)]))
+
+
+def commit(*writes: Any) -> Callable[[Deployment], Any]:
+    return lambda deployment: finish(deployment.blocking.commit(Commit(uuid4().hex, list(writes))))
+
+
+def everything(deployment: Deployment) -> None:
+    ((result,),) = (read(pack=Pack("at", 2))(deployment),)
+    list(result.docs)
+
+
+REQUESTS: dict[str, Callable[[Deployment], Any]] = {
+    "read": read(),
+    "filtered": read(filter=Comparison("name", "ne", MISSING)),
+    "count": read(count=True),
+    "matrix": everything,
+    "digest": read(digest="all"),
+    "digests": read(digest="each"),
+    "search": lambda deployment: finish(deployment.blocking.search(Search(PLACES, "by_at", (1.0, 0.0), 60))),
+    "insert": commit(Insert(PLACES, {"name": "new", "at": [0.0, 0.0]})),
+    "patch": commit(Patch(PLACES, Key("by_name", (f"{SECRET}-7",)), {"at": [5.0, 5.0]})),
+    "upsert": commit(Upsert(PLACES, Key("by_name", (f"{SECRET}-7",)), {"name": f"{SECRET}-7", "at": [5.0, 5.0]}, ("at",))),
+    "widen": lambda deployment: finish(deployment.blocking.read([Read(Range(WIDER, "by_both"))])),
+    "again": lambda deployment: finish(deployment.blocking.commit(FIRST)),
+    "backup": lambda deployment: deployment.backup(Path(deployment.path).with_name(uuid4().hex)),  # type: ignore[attr-defined]
+    "vacuum": lambda deployment: deployment.vacuum(),
+}
+
+
+def told(error: BaseException) -> str:
+    """All that an error says or keeps: its chain, and what the exceptions of it hold."""
+    seen: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        seen += [str(current), repr(current), repr(vars(current)), *map(repr, current.args)]
+        current = current.__cause__ or current.__context__
+    return " ".join(seen) + "".join(traceback.format_exception_only(error))
+
+
+DAMAGES = {
+    "body cut": (
+        "UPDATE t1 SET body = substr(body, 1, 9)",
+        {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"},
+    ),
+    "body of bytes": (
+        "UPDATE t1 SET body = CAST(substr(body, 1, 20) || x'ff' AS TEXT)",
+        {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"},
+    ),
+    "body a list": ("UPDATE t1 SET body = '[1]'", {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"}),
+    "body two": (
+        "UPDATE t1 SET body = body || ',{}'",
+        {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"},
+    ),
+    "body none": ("UPDATE t1 SET body = NULL", {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"}),
+    "id none": ("UPDATE t1 SET id = NULL", {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"}),
+    "vector cut": ("UPDATE t1 SET v0 = x'010203'", {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"}),
+    "vector a text": ("UPDATE t1 SET v0 = 'abcd'", {"read", "filtered", "matrix", "search", "patch", "upsert", "widen"}),
+    "table gone": ("DROP TABLE t1", set(REQUESTS) - {"digest", "again", "backup", "vacuum"}),
+    "catalog cut": ("UPDATE convexorm_tables SET indexes = '[[\"the-con'", set(REQUESTS) - {"again", "backup", "vacuum"}),
+    "catalog other": ("UPDATE convexorm_tables SET vectors = '5'", set(REQUESTS) - {"again", "backup", "vacuum"}),
+    "answer cut": ("UPDATE convexorm_commits SET answer = '[[\"the-contents'", {"again"}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_row_or_catalog_is_named_without_its_contents(path: Path, damage: str) -> None:
+    statement, concerned = DAMAGES[damage]
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    for name, request in REQUESTS.items():
+        with connect(f"sqlite:///{path}") as deployment:
+            if name not in concerned:
+                continue
+            with pytest.raises(DeploymentError) as refused:
+                request(deployment)
+            assert "convexorm_commits" in str(refused.value) or "'places'" in str(refused.value), (name, refused.value)
+            assert "damaged" in str(refused.value)
+            assert "the-con" not in told(refused.value), name
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bytes_are_answered_or_refused_with_a_typed_error(path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    whole = path.read_bytes()
+    refusals = 0
+    for _ in range(25):
+        damaged = bytearray(whole)
+        for _ in range(draw.choice((1, 4, 30))):
+            damaged[draw.randrange(100, len(damaged))] ^= 1 << draw.randrange(8)
+        if draw.random() < 0.3:  # a page of it is another
+            page = draw.randrange(1, len(damaged) // 4096) * 4096
+            damaged[page : page + 4096] = draw.randbytes(4096)
+        other = path.with_name(f"{uuid4().hex}.db")
+        other.write_bytes(damaged)
+        for request in REQUESTS.values():
+            try:
+                with connect(f"sqlite:///{other}") as deployment:
+                    request(deployment)
+            except ConvexORMError as error:
+                refusals += isinstance(error, DeploymentError)
+                assert SECRET not in told(error)  # noqa: PT017
+    assert refusals

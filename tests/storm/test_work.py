@@ -1,0 +1,331 @@
+"""A storm of observers, schedulers, workers and cloners in three processes that are killed and begun again.
+
+Every piece of work is done once, whoever was killed over it: a fire is claimed once, a task completed once, an observation
+noted once and never lost from view, a clone is whole. `STORM_SCALE` makes it that many times longer, `STORM_SEED`
+another one; its figures are printed in one line.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from mastra_convex import (
+    ConvexStore,
+    NoBufferedReflection,
+    ObservationalMemory,
+    ObservationalMemoryReplaced,
+    ObservationsChanged,
+    ScheduleTriggerAlreadyExists,
+    ThreadAlreadyExists,
+)
+from tests.conftest import Host
+
+SCALE = int(os.environ.get("STORM_SCALE", "1"))
+SEED = int(os.environ.get("STORM_SEED", "1"))
+PROCESSES = 3
+KILLS = 3 * SCALE
+ROUNDS = 60 * SCALE
+"""Things that each process does, all its lives together."""
+SCHEDULES, TASKS, THREADS, CYCLES = 3, 24 * SCALE, 2 * SCALE, 25
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+SWAP: Any = {"message_tokens_threshold": 100, "current_pending_tokens": 1_000, "force_max_activation": True}
+
+
+@attrs.frozen
+class Place:
+    """Where the storm is, and how large the messages of a thread are that is cloned: in several commits, or in one."""
+
+    url: str
+    key: str | None
+    message_bytes: int
+    messages: int = 10
+
+    def store(self) -> ConvexStore:
+        return ConvexStore(id="storm", deployment_url=self.url, admin_auth_token=self.key)
+
+
+def prepare(store: ConvexStore, place: Place) -> None:
+    target = {"type": "workflow", "workflow_id": "w"}
+    for number in range(SCHEDULES):
+        store.schedules.create_schedule(
+            schedule={"id": f"s{number}", "target": target, "cron": "* * * * *", "next_fire_at": 0}
+        )
+    for number in range(TASKS):
+        names = {name: f"{name}{number}" for name in ("tool_call_id", "tool_name", "agent_id", "run_id")}
+        store.background_tasks.create_task(task={"id": f"t{number}", "status": "pending", **names})
+    for number in range(THREADS):
+        store.memory.save_thread(thread={"id": f"o{number}", "resource_id": "r", "title": ""})
+    store.memory.save_thread(thread={"id": "source", "resource_id": "r", "title": ""})
+    for number in range(place.messages):
+        text = {"format": 2, "parts": [{"type": "text", "text": "x" * place.message_bytes}]}
+        store.memory.save_messages(
+            messages=[{"id": f"m{number}", "thread_id": "source", "resource_id": "r", "role": "user", "content": text}]
+        )
+
+
+# -- what a process does -------------------------------------------------------------------------------------------
+
+Told = Callable[[str, str], None]
+"""Tells the parent what was done, by kind and name."""
+
+
+def fire(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
+    """Claim the next fire of a schedule, as it was read, and record what came of it."""
+    for schedule in store.schedules.list_due_schedules(now=10**12, limit=2):
+        name, moment = f"{schedule.id}:{schedule.next_fire_at}", schedule.next_fire_at
+        claimed = store.schedules.update_schedule_next_fire(
+            id=schedule.id,
+            expected_next_fire_at=moment,
+            new_next_fire_at=moment + 1,
+            last_fire_at=moment,
+            last_run_id=me,
+        )
+        if claimed:
+            tell("fired", name)
+            trigger = {"id": name, "schedule_id": schedule.id, "scheduled_fire_at": moment, "actual_fire_at": moment}
+            try:
+                store.schedules.record_trigger(trigger={**trigger, "outcome": "published"})
+            except ScheduleTriggerAlreadyExists:
+                tell("fired", name)  # a second time
+
+
+def work(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
+    """Take a task and complete it, or give up one that somebody has, as if its worker were dead."""
+    tasks = store.background_tasks
+    id = f"t{random.randrange(TASKS)}"
+    task = tasks.get_task(task_id=id)
+    assert task is not None
+    if task.status == "running" and random.random() < 0.5:
+        held: Any = {"expected_started_at": task.started_at, "expected_retry_count": task.retry_count}
+        again: Any = {"status": "pending", "started_at": None, "retry_count": task.retry_count + 1}
+        held["expected_status"] = "running"
+        tasks.update_task(task_id=id, update=again, options=held)
+    elif task.status == "pending":
+        begun: Any = {"status": "running", "started_at": datetime.now(UTC)}
+        free: Any = {"expected_status": "pending", "expected_retry_count": task.retry_count}
+        if tasks.update_task(task_id=id, update=begun, options=free):
+            mine: Any = {"expected_started_at": begun["started_at"], "expected_retry_count": task.retry_count}
+            if random.random() < 0.7:  # else it dies over it
+                done: Any = {"status": "completed", "result": me}
+                mine["expected_status"] = "running"
+                if tasks.update_task(task_id=id, update=done, options=mine):
+                    tell("completed", id)
+
+
+def observe(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
+    """Note a cycle, which others note too; activate some; reflect, without leaving anything out."""
+    memory = store.memory
+    thread = f"o{random.randrange(THREADS)}"
+    record = memory.initialize_observational_memory(thread_id=thread, resource_id="r", scope="thread", config={})
+    try:
+        step = random.random()
+        if step < 0.5:
+            cycle = f"<{thread}.{random.randrange(CYCLES)}>"
+            memory.update_buffered_observations(id=record.id, chunk=chunk(cycle))
+            tell("noted", cycle)
+        elif step < 0.7:
+            memory.swap_buffered_to_active(id=record.id, activation_ratio=random.random(), **SWAP)
+        elif step < 0.85:
+            if memory.set_reflecting_flag(id=record.id, is_reflecting=True, owner=me, lease_ms=20):
+                made = memory.create_reflection_generation(
+                    current_record=record, reflection=record.active_observations, token_count=1
+                )
+                memory.set_reflecting_flag(id=record.id, is_reflecting=False, owner=me)
+                tell("reflected", made.id)
+        elif record.buffered_reflection:
+            made = memory.swap_buffered_reflection_to_active(current_record=record, token_count=1)
+            tell("reflected", made.id)
+        elif memory.set_observing_flag(id=record.id, is_observing=True, owner=me, lease_ms=20):
+            cycle, active = f"<{thread}.{me}>", record.active_observations
+            if cycle not in active:
+                memory.update_active_observations(
+                    id=record.id,
+                    observations=f"{active}\n{cycle}",
+                    token_count=1,
+                    last_observed_at=MOMENT,
+                    expected_observations=active,
+                )
+                tell("noted", cycle)
+            memory.set_observing_flag(id=record.id, is_observing=False, owner=me)
+    except (ObservationalMemoryReplaced, ObservationsChanged, NoBufferedReflection):
+        pass  # somebody was faster
+
+
+def chunk(cycle: str) -> Any:
+    tokens = {"token_count": 1, "message_tokens": 10, "message_ids": [cycle], "last_observed_at": MOMENT}
+    return {"cycle_id": cycle, "observations": cycle, **tokens}
+
+
+def clone(store: ConvexStore, random: random.Random, me: str, tell: Told) -> None:
+    """Clone a thread under an id that others may take too."""
+    id = f"copy{random.randrange(2 * SCALE)}"
+    try:
+        store.memory.clone_thread(source_thread_id="source", new_thread_id=id)
+    except ThreadAlreadyExists:
+        return
+    tell("cloned", id)
+
+
+ACTIONS = (*[fire] * 3, *[work] * 5, *[observe] * 7, clone)
+
+
+def live(place: Place, seed: int, name: str, rounds: int, parent: Connection) -> None:
+    """A process of the storm: so many things, each told to the parent when it is done."""
+    chance = random.Random(seed)
+    with place.store() as store:
+        for number in range(rounds):
+            chance.choice(ACTIONS)(store, chance, f"{name}-{number}", lambda kind, what: parent.send((kind, what)))
+            parent.send(("round", name))
+    parent.close()
+
+
+# -- the storm -----------------------------------------------------------------------------------------------------
+
+
+def storm(place: Place, seed: int) -> tuple[Counter[tuple[str, str]], int]:
+    """Run the processes, kill some and begin them again; what they told, and how many were killed."""
+    chance = random.Random(seed)
+    context = multiprocessing.get_context("spawn")
+    told: Counter[tuple[str, str]] = Counter()
+    running: dict[Connection, tuple[BaseProcess, str, int]] = {}
+    kills = 0
+
+    def begin(name: str, rounds: int) -> None:
+        mine, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=live, args=(place, chance.randrange(2**32), name, rounds, theirs))
+        process.start()
+        theirs.close()
+        running[mine] = (process, name, rounds)
+
+    for number in range(PROCESSES):
+        begin(f"p{number}", ROUNDS)
+    try:
+        victim_after = chance.randrange(5, ROUNDS)
+        while running:
+            for pipe in wait(list(running)):
+                assert isinstance(pipe, Connection)
+                process, name, left = running[pipe]
+                try:
+                    kind, what = pipe.recv()
+                except EOFError:
+                    del running[pipe]
+                    process.join()
+                    assert process.exitcode == 0, f"{name} ended with {process.exitcode}"
+                    continue
+                if kind != "round":
+                    told[kind, what] += 1
+                    continue
+                running[pipe] = (process, name, left - 1)
+                victim_after -= 1
+                if victim_after <= 0 and kills < KILLS and left > 1:
+                    kills += 1
+                    victim_after = chance.randrange(5, ROUNDS // 2)
+                    process.kill()
+                    told.update(rest(pipe))
+                    process.join()
+                    del running[pipe]
+                    begin(f"{name}'", left - 1)
+    finally:
+        for process, _, _ in running.values():
+            process.kill()
+            process.join()
+    return told, kills
+
+
+def rest(pipe: Connection) -> Iterator[tuple[str, str]]:
+    """What a process had told before it was killed."""
+    try:
+        while True:
+            kind, what = pipe.recv()
+            if kind != "round":
+                yield kind, what
+    except (EOFError, OSError):
+        return
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "host"])
+def test_whoever_is_killed_every_piece_of_work_is_done_once(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if kind == "host":
+        host: Host = request.getfixturevalue("fresh_host")
+        place = Place(host.url, host.key, 100)
+    else:
+        place = Place(f"sqlite:///{tmp_path / 'storm.db'}", None, 900_000)
+    started = time.monotonic()
+    with place.store() as store:
+        prepare(store, place)
+        told, kills = storm(place, SEED)
+        done = {
+            name: [what for kind, what in told if kind == name] for name in ("fired", "completed", "noted", "reflected")
+        }
+        assert [one for one, times in told.items() if times > 1 and one[0] in ("fired", "completed", "cloned")] == []
+
+        # every fire was claimed once, and is in the history but where its claimer was killed over it
+        fires = sum(schedule.next_fire_at for schedule in store.schedules.list_schedules())
+        history = [one for n in range(SCHEDULES) for one in store.schedules.list_triggers(schedule_id=f"s{n}")]
+        assert fires - kills <= len(history) <= fires
+        assert fires - kills <= len(done["fired"]) <= fires
+
+        # every task that somebody completed is completed, by one
+        tasks = {task.id: task for task in store.background_tasks.list_tasks().tasks}
+        assert all(tasks[id].status == "completed" for id in done["completed"])
+        assert (
+            len(done["completed"])
+            <= sum(task.status == "completed" for task in tasks.values())
+            <= len(done["completed"]) + kills
+        )
+
+        # every observation is there once, whatever generation it was noted in
+        seen = 0
+        for number in range(THREADS):
+            settle(store, f"o{number}")
+            history_of = store.memory.get_observational_memory_history(thread_id=f"o{number}", resource_id="r", limit=None)
+            counts = [record.generation_count for record in history_of]
+            assert counts == list(range(len(counts)))[::-1]
+            noted = history_of[0].active_observations
+            expected = [one for one in done["noted"] if one.startswith(f"<o{number}.")]
+            assert {one: noted.count(one) for one in expected} == dict.fromkeys(expected, 1)
+            assert all(noted.count(f"<o{number}.{cycle}>") == 1 for cycle in range(CYCLES))
+            seen += len(counts) - 1
+        assert len(done["reflected"]) <= seen
+
+        # a clone is whole, also where it has to be made again
+        for number in range(2 * SCALE):
+            clone_again(store, f"copy{number}")
+            copy = store.memory.list_messages(thread_id=f"copy{number}", per_page=False)
+            assert len(copy.messages) == place.messages
+        figures = f"{kills} kills, {fires} fires, {len(done['completed'])} tasks, {len(done['noted'])} observations"
+        sys.stdout.write(f"\nstorm of work on {kind}, seed {SEED}, scale {SCALE}: {figures}, {seen} reflections, ")
+        sys.stdout.write(f"{time.monotonic() - started:.1f} s\n")
+        assert kills == KILLS
+
+
+def settle(store: ConvexStore, thread: str) -> ObservationalMemory:
+    """Note every cycle once more, and make all of them active."""
+    record = store.memory.initialize_observational_memory(thread_id=thread, resource_id="r", scope="thread", config={})
+    for cycle in range(CYCLES):
+        store.memory.update_buffered_observations(id=record.id, chunk=chunk(f"<{thread}.{cycle}>"))
+    while store.memory.swap_buffered_to_active(id=record.id, activation_ratio=1, **SWAP).chunks_activated:
+        pass
+    return record
+
+
+def clone_again(store: ConvexStore, id: str) -> None:
+    with suppress(ThreadAlreadyExists):
+        store.memory.clone_thread(source_thread_id="source", new_thread_id=id)
