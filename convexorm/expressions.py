@@ -201,15 +201,23 @@ class Column(_Operand[T]):
         self._compile = compile
 
     def __getattr__(self, name: str) -> Any:
-        """What is not there before the annotation is compiled. NameError for one that names what is not there yet."""
+        """What is not there before the annotation is compiled. ValidationError for a name in it that is not there."""
         if name not in ("type", "nullable", "_dump", "_load"):
             raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
+        try:
+            self.compile()
+        except NameError as error:
+            problem = f"the annotation names {error.name!r}, which is not there"
+            raise ValidationError(problem, table=self.table, field=self.name) from None
+        return self.__dict__[name]
+
+    def compile(self) -> None:
+        """Find out what the annotation says. ValidationError if that cannot be stored, NameError for a later name."""
         try:
             self.type, self.nullable = self._compile()
         except ValidationError as error:
             raise ValidationError(error.problem, table=self.table, field=self.name, path=error.path) from None
         self._dump, self._load = dumper(self.type), loader(self.type)
-        return self.__dict__[name]
 
     @builtins.property
     def has_default(self) -> bool:

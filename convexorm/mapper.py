@@ -90,9 +90,9 @@ class Mapper:
         fields = {column.field: column.property() for column in self.columns.values()}
         indexes: dict[str, IndexDef] = {}
         vector_indexes: dict[str, VectorIndexDef] = {}
+        if self._discriminates:
+            fields.setdefault(self.discriminator_field, Property(String(), optional=True))
         for mapper in self.family():
-            if mapper.discriminator is not None:
-                fields.setdefault(self.discriminator_field, Property(String(), optional=True))
             for column in mapper.columns.values():
                 if mapper is not self:
                     fields[column.field] = _joined(fields.get(column.field), column.property())
@@ -290,7 +290,8 @@ class Mapper:
     def complete(self) -> None:
         """Find out everything. NameError if an annotation names what is not there yet."""
         for column in self.columns.values():
-            column.type  # noqa: B018  (compiled by being looked at)
+            if "type" not in vars(column):
+                column.compile()
         for name in ("table", "primary_index", "as_is", "mutable", "hooks"):
             getattr(self, name)
 
@@ -362,7 +363,7 @@ def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
             return True
         try:
             annotation = names.resolve(annotation)
-        except (NameError, AttributeError):
+        except NameError:
             return False
     if isinstance(details, Index | VectorIndex):
         return True
@@ -589,11 +590,12 @@ def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
 def _adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
     """What an attribute does with a value it is set to, None where that is nothing."""
     try:
-        adopt = column.type.adopt
+        column.compile()
     except NameError:  # a later name
         return lambda value: value if value is None else column.type.adopt(value)
     if type(column.type).adopt is ColumnType.adopt:
         return None
+    adopt = column.type.adopt
     return lambda value: value if value is None else adopt(value)
 
 

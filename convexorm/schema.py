@@ -66,6 +66,11 @@ SYSTEM_FIELDS = ("_id", "_creationTime")
 BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
 """The indexes every table has, with their fields but for the `_id` that ends each key."""
 
+JAVASCRIPT_NAMES = frozenset(
+    ("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf")
+)
+"""What every object of JavaScript has, so that a field of this name never seems to be missing there."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -334,6 +339,11 @@ class Table:
                     table=self.name,
                     field=name,
                 )
+            if name in JAVASCRIPT_NAMES:
+                problem = (
+                    "every object of JavaScript has something of this name; give the field another with field(name=...)"
+                )
+                raise ValidationError(problem, table=self.name, field=name)
         if len(self.fields) > MAX_OBJECT_FIELDS:
             raise LimitExceeded("fields", maximum=MAX_OBJECT_FIELDS, actual=len(self.fields), table=self.name)
         if len(self.indexes) > MAX_INDEXES:
@@ -453,8 +463,8 @@ class Table:
             raise ValidationError("a vector index holds numbers of float32, got one beyond", table=self.name, field=name)
 
     def _mismatch(self, name: str, value: Value) -> ValidationError:
-        problem = f"expected {self.fields[name].noun}, got {_kind(value)}"
-        return ValidationError(problem, table=self.name, field=name)
+        path, validator, inner = _wrong(self.fields[name].validator, value)
+        return ValidationError(f"expected {validator.noun}, got {_kind(inner)}", table=self.name, field=name, path=path)
 
     def check_unset(self, name: str) -> None:
         """Raise ValidationError unless the field `name` may be missing."""
@@ -478,6 +488,24 @@ class Table:
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
+
+
+def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
+    """Where in a value that a validator does not accept it goes wrong: the path, what is expected there, what is there."""
+    if isinstance(validator, Array) and type(value) is list:
+        inside: Iterable[tuple[Any, Validator, Value]] = ((place, validator.items, one) for place, one in enumerate(value))
+    elif isinstance(validator, Record) and type(value) is dict:
+        inside = ((name, validator.values, one) for name, one in value.items())
+    elif isinstance(validator, Object) and type(value) is dict:
+        fields = validator.fields
+        inside = ((name, fields[name].validator, one) for name, one in value.items() if name in fields)
+    else:
+        return "", validator, value
+    for step, expected, one in inside:
+        if not expected.accepts(one):
+            path, innermost, found = _wrong(expected, one)
+            return f"[{json.dumps(step, ensure_ascii=False)}]{path}", innermost, found
+    return "", validator, value
 
 
 def _fits_float32(numbers: Sequence[Any] | np.ndarray[Any, Any]) -> bool:

@@ -11,17 +11,13 @@ production, and nothing is mocked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Generic, TypeVar
 
-from convexorm import schema
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.expressions import Column
 from convexorm.model import Model
 from convexorm.session import AsyncSession, Session
-from convexorm.types import IsoDatetimeType, TimestampType
 
 __all__ = ["Factory", "fake_async_session", "fake_session"]
 
@@ -51,10 +47,10 @@ def _store(deployment: EmbeddedDeployment, instances: tuple[Model, ...]) -> None
 class Factory(Generic[M]):
     """Makes entities that are valid and different: `tasks = Factory(Task, done=True)`; `tasks(text="x")`, `tasks.batch(3)`.
 
-    Attributes that are neither given nor have defaults are filled by their type, from the number of the entity (from 1):
-    `"text-1"`, `1`, `1.0`, `False`, a datetime a second after the one before, `[]`, `{}`. A callable stands for a value
-    made from the number; a vector with an index has its dimensions. Raises TypeError for an attribute of a type it cannot
-    make up.
+    Attributes that are neither given nor have defaults are made up by their types, from the number of the entity (from 1):
+    `"text-1"`, `1`, `1.0`, `False`, a datetime a second after the one before, a member of an enum, a dataclass of such,
+    `[]`, `{}`, None where it may be. A callable stands for a value made from the number; a vector with an index has its
+    dimensions. Raises TypeError for an attribute of a type it cannot make up.
     """
 
     def __init__(self, model: type[M], **attributes: Any) -> None:
@@ -69,39 +65,21 @@ class Factory(Generic[M]):
         values = {name: value(number) if callable(value) else value for name, value in given.items()}
         for name, column in self.model.__mapper__.columns.items():
             if name not in values and not column.has_default:
-                values[name] = self._vector(column) or _made_up(column, number)
+                values[name] = None if column.nullable else self._vector(column) or _made_up(column, number)
         return self.model(**values)
 
     def _vector(self, column: Column[Any]) -> list[float] | None:
         indexes = self.model.__mapper__.table.vector_indexes
         dimensions = next((index.dimensions for index in indexes if index.field == column.field), None)
-        return None if dimensions is None or column.nullable else [1.0] * dimensions
+        return None if dimensions is None else [1.0] * dimensions
 
     def batch(self, size: int, **attributes: Any) -> list[M]:
         """The next `size` entities, transient."""
         return [self(**attributes) for _ in range(size)]
 
 
-_EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
-
-_MADE_UP: Mapping[type, Callable[[str, int], Any]] = {
-    schema.String: lambda name, number: f"{name}-{number}",
-    schema.Number: lambda name, number: number,
-    schema.Int64: lambda name, number: number,
-    schema.Boolean: lambda name, number: False,
-    schema.Bytes: lambda name, number: f"{name}-{number}".encode(),
-    schema.Array: lambda name, number: [],
-    schema.Record: lambda name, number: {},
-    schema.AnyValue: lambda name, number: {},
-}
-
-
 def _made_up(column: Column[Any], number: int) -> Any:
-    if column.nullable:
-        return None
-    if isinstance(column.type, IsoDatetimeType | TimestampType):
-        return _EPOCH + timedelta(seconds=number)
-    make = _MADE_UP.get(type(column.type.validator))
-    if make is None:
-        raise TypeError(f"{column!r} is {column.type.validator.noun}: give Factory a value for {column.name!r}")
-    return make(column.name, number)
+    try:
+        return column.type.sample(column.name, number)
+    except TypeError as error:
+        raise TypeError(f"{error} for {column!r}: give Factory a value for {column.name!r}") from None

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -125,7 +125,7 @@ class AsyncUnitOfWork(AsyncReading):
     def __init__(self, port: Port, tables: Mapping[str, str] | None) -> None:
         super().__init__(port, tables)
         self._touched: dict[int, Model] = {}
-        self._watched: WeakSet[Model] = WeakSet()
+        self._watched: WeakValueDictionary[int, Model] = WeakValueDictionary()  # by id: a model may have an __eq__
         self._operations: list[_Operation | _Insertion] = []
         self._unsettled: _Unsettled | None = None
         self._ahead: dict[tuple[type[Model], Identity], Model | None] | None = None
@@ -378,7 +378,7 @@ class AsyncUnitOfWork(AsyncReading):
             self._keep_pending(operations)
             for instance in (*touched.values(), *(one.instance for one in operations if one.instance is not None)):
                 if _holds_mutable(instance):
-                    self._watched.add(instance)
+                    self._watched[id(instance)] = instance
             self._unsettled = None
             written = [one.instance for one in operations if one.instance is not None and not one.instance._state.deleted]
         except BaseException as error:
@@ -587,7 +587,7 @@ class AsyncUnitOfWork(AsyncReading):
             if instances.get(id_) is instance:
                 instances.discard(id_)
         self._touched.pop(id(instance), None)
-        self._watched.discard(instance)
+        self._watched.pop(id(instance), None)
         state.session = None
 
     def _updated(self, model: type[Model], identity: Identity, applied: Applied, write: Write) -> None:
@@ -687,7 +687,8 @@ class AsyncUnitOfWork(AsyncReading):
         """
         touched = list(self._touched.values())
         if self._watched:
-            touched += [one for one in self._watched if id(one) not in self._touched and one._state.session is self]
+            watched = list(self._watched.values())
+            touched += [one for one in watched if id(one) not in self._touched and one._state.session is self]
         return touched
 
     def _patches(self) -> list[_Operation]:
@@ -727,7 +728,7 @@ class AsyncUnitOfWork(AsyncReading):
         instance.__dict__.clear()
         instance.__dict__["_state"] = state
         self._touched.pop(id(instance), None)
-        self._watched.discard(instance)
+        self._watched.pop(id(instance), None)
 
     def _deletable(self, query: Query[Any]) -> tuple[Range, Condition | None]:
         table = check_query(query).model.__mapper__.name

@@ -160,14 +160,14 @@ def test_an_index_added_to_a_model_covers_the_documents_there_are(tmp_path: Path
         size: Mapped[float]
         by_size = Index("size")
 
-    with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment, Session(deployment) as session:
-        session.add_all(Before(name=str(n), size=n % 3) for n in range(9))
-        session.commit()
-        found = session.all(After.query().by_index("by_size", After.size >= 1.0))
+    with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment, Session(deployment) as old, Session(deployment) as new:
+        old.add_all(Before(name=str(n), size=n % 3) for n in range(9))
+        old.commit()
+        found = new.all(After.query().by_index("by_size", After.size >= 1.0))
         assert [one.name for one in found] == ["1", "4", "7", "2", "5", "8"]
-        session.add(Before(name="9", size=1.0))  # whoever does not know the index keeps it right
-        session.commit()
-        assert session.count(After.query().by_index("by_size", size=1.0)) == 4
+        old.add(Before(name="9", size=1.0))  # whoever does not know the index keeps it right
+        old.commit()
+        assert new.count(After.query().by_index("by_size", size=1.0)) == 4
 
 
 def test_an_index_whose_fields_changed_is_built_again() -> None:

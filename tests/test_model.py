@@ -256,3 +256,23 @@ def test_errors_are_one_tree_and_do_not_repeat_contents() -> None:
     with pytest.raises(ConvexORMError) as refused:
         Note.__mapper__.table.check({"id": "x", "title": 1, "body": "secret", "tags": []})
     assert "secret" not in str(refused.value)
+
+
+def test_identity_never_goes_by_a_users_equality() -> None:
+    class Equal(Model, table="equals"):
+        numbers: Mapped[list[int]] = field(factory=list)
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    with Session(EmbeddedDeployment()) as session:
+        one, two = Equal(numbers=[1]), Equal(numbers=[2])
+        session.add_all([one, two])
+        session.commit()
+        for instance in (one, two):
+            instance.numbers.append(3)
+        assert [instance is one or instance is two for instance in session.dirty] == [True, True]
+        session.commit()
+        assert session.dirty == []
+        session.expunge_all()
+        assert [found.numbers for found in session.all(Equal.query().full_scan())] == [[1, 3], [2, 3]]

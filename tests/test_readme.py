@@ -1,4 +1,5 @@
 """The README does what it says: every Python block runs, section by section, and prints what the block after it shows.
+So do the pages of `docs` that teach.
 
 A block that begins with a comment naming a file is that file. The commands of `convexorm` among the shell lines are run as
 they stand. The section on Convex runs on a local host of the folder those commands have written.
@@ -47,6 +48,7 @@ def sections(text: str) -> Mapping[str, list[Block]]:
 
 
 SECTIONS = sections(README)
+PAGES = {name: sections((ROOT / "docs" / name).read_text(encoding="utf-8")) for name in ("columns.md",)}
 ON_A_HOST = ("On Convex", "The local host")
 
 
@@ -80,6 +82,17 @@ def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[
 @pytest.mark.parametrize("title", [title for title in SECTIONS if SECTIONS[title] and title not in ON_A_HOST])
 def test_a_section_does_what_it_says(title: str, namespace: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     for block in SECTIONS[title]:
+        assert block.language == "python"
+        run(block, namespace, capsys)
+
+
+@pytest.mark.parametrize(
+    ("page", "title"), [(page, title) for page, found in PAGES.items() for title, blocks in found.items() if blocks]
+)
+def test_a_section_of_a_page_does_what_it_says(
+    page: str, title: str, namespace: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for block in PAGES[page][title]:
         assert block.language == "python"
         run(block, namespace, capsys)
 
@@ -145,7 +158,7 @@ def test_the_demo_runs_on_the_embedded_deployment_and_on_a_host(shared_host: Hos
 
 def test_the_examples_have_the_types_they_show(tmp_path: Path) -> None:
     """Each section is a module of its own, right under mypy --strict; the files a section shows are packages it imports."""
-    for place, blocks in enumerate(SECTIONS.values()):
+    for place, blocks in enumerate(blocks for page in (SECTIONS, *PAGES.values()) for blocks in page.values()):
         examples = [block.text for block in blocks if block.language == "python"]
         for text in [text for text in examples if _FILE.match(text)]:
             path = tmp_path / str(_FILE.match(text)[1])  # type: ignore[index]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from convexorm import Mapped, Model, Session, StaleDataError, ValidationError, VectorIndex
+from convexorm import Mapped, Model, Session, StaleDataError, ValidationError, VectorIndex, field
 from convexorm.testing import Factory, fake_async_session, fake_session
-from tests.models import Counter, Everything, Note, Task
+from convexorm.types import ColumnType
+from tests.models import Address, Color, Counter, Everything, Note, Task
 
 
 def test_a_fake_session_holds_what_it_is_given_and_nothing_else() -> None:
@@ -55,8 +56,15 @@ def test_a_factory_makes_entities_that_are_valid_and_different() -> None:
 
 
 def test_a_factory_names_what_it_cannot_make_up() -> None:
-    with pytest.raises(TypeError, match="color"):
-        Factory(Everything)()
+
+    class Money(ColumnType[complex]):
+        """A type of one's own that says nothing of samples."""
+
+    class Priced(Model, table="priced"):
+        price: Mapped[complex] = field(type=Money())
+
+    with pytest.raises(TypeError, match=r"no Money can be made up for <Column priced.price>: give Factory .* 'price'"):
+        Factory(Priced)()
     with pytest.raises(ValidationError, match="no such attribute"):
         Factory(Counter)(nothing=1)
 
@@ -65,7 +73,16 @@ def test_a_factory_names_what_it_cannot_make_up() -> None:
         by_vector = VectorIndex("vector", dimensions=4)
 
     assert Factory(Place)().vector == [1.0] * 4
-    assert Factory(Everything, at=datetime(2024, 1, 1, tzinfo=UTC))
+
+
+def test_a_factory_makes_up_every_kind_of_column() -> None:
+    session = fake_session(*Factory(Everything).batch(3))
+    one, two, three = session.all(Everything.query().full_scan())
+    assert one.uuid != two.uuid
+    assert (one.color, two.color, three.color) == (Color.RED, Color.GREEN, Color.RED)
+    assert (one.size, two.size, three.size) == ("s", "m", 3)
+    assert one.address == Address("street-1", datetime(2024, 1, 1, 0, 0, 1, tzinfo=UTC))
+    assert one.pair == ("pair-1", 1)
 
 
 def test_sessions_that_are_never_closed_close_without_a_warning(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ class _Place:
     def inside(self, what: Any) -> _Place:
         """The place inside a class or an alias. ValidationError for one that holds itself."""
         if what in self.around:
-            shown = what if isinstance(what, str) else getattr(what, "__name__", repr(what))
+            named = what[0] if isinstance(what, tuple) else what
+            shown = named if isinstance(named, str) else getattr(named, "__name__", repr(named))
             raise ValidationError(
                 f"no Convex type for {shown}, which holds itself: a schema cannot say so. Use Any or JsonText for it, or "
                 "store the parts as documents of their own"
@@ -291,7 +292,7 @@ def _dict(annotation: Any, arguments: tuple[Any, ...], place: _Place) -> ColumnT
 def _tuple(arguments: tuple[Any, ...], place: _Place) -> ColumnType[Any]:
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return TupleType((), _item(arguments[0], place))
-    if any(typing.get_origin(one) is typing.Unpack for one in arguments):
+    if any(typing.get_origin(one) is typing.Unpack or getattr(one, "__unpacked__", False) for one in arguments):
         raise ValidationError("no Convex type for a tuple that is open in its middle; use tuple[T, ...] or a dataclass")
     return TupleType([_item(one, place) for one in arguments])
 
@@ -318,6 +319,8 @@ def _class(kind: type, arguments: tuple[Any, ...], place: _Place) -> ColumnType[
         return None
     found = hints(kind, variables, names)
     codecs = {}
+    for name, annotation in shape.annotations.items():
+        found[name] = Bound(annotation, names.of(kind), variables)
     for name in shape.members:
         if name not in found:
             raise ValidationError(f"{kind.__name__}.{name} has no annotation; give it one")

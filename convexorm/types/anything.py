@@ -14,7 +14,7 @@ from convexorm import schema
 from convexorm.errors import ConvexORMError, LimitExceeded, ValidationError
 from convexorm.schema import AnyValue, Validator
 from convexorm.types.codec import ColumnType, key_step, refuse, total, within
-from convexorm.types.scalars import real, whole
+from convexorm.types.scalars import real, unrounded, whole
 from convexorm.types.times import iso_timestamp
 from convexorm.values import (
     MAX_DOCUMENT_NESTING,
@@ -162,7 +162,7 @@ def _as_json(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Real):
-        return int(value) if isinstance(value, Integral) else float(value)
+        return int(value) if isinstance(value, Integral) else unrounded(value)
     return refuse("JSON", value)
 
 
@@ -269,7 +269,7 @@ def _plain_at_any_depth(value: Any) -> Value:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Real):
-        return int(value) if isinstance(value, Integral) else float(value)
+        return int(value) if isinstance(value, Integral) else unrounded(value)
     return value
 
 

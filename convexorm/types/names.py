@@ -44,6 +44,8 @@ class Names(Mapping[str, Any]):
             return self._found[name]
         if name == owner.__name__:
             return owner
+        if self._outer is not None and "<locals>" in owner.__qualname__ and name in self._outer:
+            return self._outer[name]
         module = sys.modules.get(owner.__module__)
         if module is not None and name in vars(module):
             return vars(module)[name]
@@ -75,8 +77,10 @@ class Names(Mapping[str, Any]):
         """What an annotation written as a text says. NameError for a name that is not there (yet)."""
         try:
             return eval(text, {}, self)
-        except (NameError, AttributeError):
+        except NameError:
             raise
+        except AttributeError as error:  # `module.Later`
+            raise NameError(str(error), name=error.name) from None
         except Exception as error:
             raise ValidationError(f"the annotation cannot be read: {error}") from error
 

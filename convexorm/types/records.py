@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -37,13 +37,14 @@ class Shape:
 
     `make` calls it with what is known by the names of `__init__`. `restored` says that what `make` answers may differ from
     what it was given, because the class has converters or code of its own that runs then. `frozen` that instances cannot be
-    changed in place.
+    changed in place. `annotations` are those that the class has looked up itself.
     """
 
     members: Mapping[str, Member]
     make: Callable[[dict[str, Any]], Any]
     restored: bool = False
     frozen: bool = False
+    annotations: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 def shape_of(kind: type) -> Shape | None:
@@ -89,7 +90,13 @@ def _pydantic_shape(kind: Any) -> Shape:
         raise ValidationError(f"{kind.__name__} allows extra fields, which have no type; declare a dict for them")
     members = {name: Member(name, not one.is_required()) for name, one in kind.model_fields.items()}
     frozen = bool(kind.model_config.get("frozen"))
-    return Shape(members, lambda values: kind.model_construct(**values), frozen=frozen)
+    annotations = {name: _noted(one.annotation, one.metadata) for name, one in kind.model_fields.items()}
+    return Shape(members, lambda values: kind.model_construct(**values), frozen=frozen, annotations=annotations)
+
+
+def _noted(annotation: Any, notes: Sequence[Any]) -> Any:
+    """An annotation with the column type that stood beside it."""
+    return next((typing.Annotated[annotation, note] for note in notes if isinstance(note, ColumnType)), annotation)
 
 
 @total
@@ -101,6 +108,8 @@ class RecordType(ColumnType[Any]):
         self.fields = fields
         for name in fields:
             check_field_name(name)
+            if name in schema.JAVASCRIPT_NAMES:
+                raise ValidationError(f"{kind.__name__}.{name}: every object of JavaScript has something of this name")
         self.mutable = not shape.frozen or any(codec.mutable for codec in fields.values())
         self.validator = schema.Object({name: Property(codec.validator) for name, codec in fields.items()})
         self._dumps = [(name, dumper(codec)) for name, codec in fields.items()]

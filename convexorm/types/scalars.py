@@ -105,6 +105,14 @@ def whole(value: Any) -> int:
     raise ValidationError("an integer beyond 2**53 does not fit a number (float64); use Int64 for it")
 
 
+def unrounded(value: Any) -> float:
+    """A number of whatever type as the float it is equal to. ValidationError if there is none."""
+    number = float(value)
+    if number != value and value == value:
+        raise ValidationError(f"this {type(value).__name__} is no float64: it would be rounded")
+    return number
+
+
 def real(value: Any) -> float:
     """A number that is a float64, exactly; ints stay ints."""
     if type(value) is not float:
@@ -112,10 +120,7 @@ def real(value: Any) -> float:
             refuse("float", value)
         if isinstance(value, Integral):
             return whole(value)
-        number = float(value)
-        if number != value and value == value:
-            raise ValidationError(f"this {type(value).__name__} is no float64: it would be rounded")
-        value = number
+        value = unrounded(value)
     if value != value:
         raise ValidationError("NaN cannot be stored as a number")
     return value  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ def _utc(value: object) -> datetime:
     """An aware datetime in UTC. ValidationError for anything else."""
     if not isinstance(value, datetime):
         refuse("datetime", value)
-    if value != value:  # pandas.NaT
+    if not (value == value):  # pandas.NaT
         raise ValidationError("expected datetime, got one that is no time")
     if getattr(value, "nanosecond", 0):  # pandas.Timestamp
         raise ValidationError("a time with nanoseconds would be rounded; round it to microseconds")

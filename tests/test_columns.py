@@ -1,0 +1,631 @@
+"""What an annotation makes of a column: what it takes, what it refuses and where, and what its own types may do."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import math
+import subprocess
+import sys
+import typing
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
+from uuid import UUID
+
+import attrs
+import numpy as np
+import pytest
+
+from convexorm import (
+    Deployment,
+    Index,
+    InvalidRequestError,
+    IsoDatetime,
+    JsonText,
+    Mapped,
+    Model,
+    Session,
+    ValidationError,
+    VectorIndex,
+    connect,
+    field,
+)
+from convexorm.schema import AnyOf, Object, Property, String
+from convexorm.types import ColumnType, column_type
+from convexorm.values import Value
+from tests.conftest import Host
+from tests.models import Anything, Note, Task
+
+T = TypeVar("T")
+NOON = datetime(2024, 5, 17, 12, 0, 0, 123_456, tzinfo=UTC)
+
+
+@pytest.fixture
+def host(models_host: Host) -> Host:
+    return models_host
+
+
+def model_of(annotation: Any, **details: Any) -> type[Any]:
+    """A model with a column `v` of this annotation."""
+    body = {"__annotations__": {"v": Mapped[annotation]}, "__module__": __name__, "v": field(**details)}
+    return type("Made", (Model,), body, table="made")
+
+
+@dataclasses.dataclass
+class Part:
+    tags: dict[str, str]
+    weight: float | None = None
+
+
+@dataclasses.dataclass
+class Finer(Part):
+    colour: str = "red"
+
+
+@dataclasses.dataclass
+class Measured:
+    raw: int
+    double: int = dataclasses.field(init=False)
+    at: IsoDatetime = dataclasses.field(default=NOON.replace(microsecond=0), kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.double = self.raw * 2
+
+
+def _one_more(value: float) -> float:
+    return value + 1
+
+
+@attrs.define
+class Rounded:
+    size: float = attrs.field(converter=_one_more)
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+class Options(TypedDict):
+    at: datetime
+    name: NotRequired[str]
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Other(enum.Enum):
+    RED = "red"
+
+
+class Word(enum.StrEnum):
+    A = "a"
+
+
+# -- where it goes wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        (list[Part], [Part({}), Part({"x": 5})], 'made.v[1].tags["x"]: expected str, got int'),  # type: ignore[dict-item]
+        (dict[str, list[int]], {"a": [1, True]}, 'made.v["a"][1]: expected int, got bool'),
+        (tuple[int, str], (1, 2), "made.v[1]: expected str, got int"),
+        (tuple[int, str], (1, "a", "more"), "made.v: expected tuple[int, str], got 3 elements"),
+        (tuple[int, str], (1,), "made.v: expected tuple[int, str], got 1 elements"),
+        (Options, {"name": "x"}, 'made.v["at"]: missing'),
+        (Options, {"at": NOON, "nam": "x"}, 'made.v["nam"]: no such key; Options has at, name'),
+        (Any, {"a": [{"b": NOON}]}, 'made.v["a"][0]["b"]: a datetime loses its type here'),
+        (dict[str, Any], {"a": (1,)}, 'made.v["a"]: a tuple loses its type here'),
+        (JsonText, {"a": [{1: "c", "1": "b"}]}, 'made.v["a"][0]: the keys of JSON are str, got int'),
+        (dict[str, int], {"é": 1}, "made.v: object key"),
+        (str, 5, "made.v: expected str, got int"),
+        (list[str], "urgent", "made.v: expected list[str], got str"),
+        (list[str], (letter for letter in "ab"), "made.v: expected list[str], got generator"),
+        (list[str], map(str, [1]), "made.v: expected list[str], got map"),
+        (list[str], {"a": "b"}.values(), "made.v: expected list[str], got dict_values"),
+        (list[str], {"a": "b"}, "made.v: expected list[str], got dict"),
+        (Part, Finer({}), "made.v: expected Part, got Finer"),
+        (list[Part], [Finer({})], "made.v[0]: expected Part, got Finer"),
+        (Point, (1, 2), "made.v: expected Point, got tuple"),
+        (Colour, Other.RED, "made.v: expected Colour, got Other"),
+        (Colour, "red", "made.v: expected Colour, got str"),
+        (UUID, "not a uuid", "made.v: expected UUID, got a str that is none"),
+        (list[UUID], [None], "made.v[0]: expected UUID, got NoneType"),
+        (date, NOON, "made.v: expected date, got datetime"),
+        (datetime, datetime.max.replace(tzinfo=UTC), "made.v: a time outside of the years 1 to 9999 of UTC"),
+        (Decimal, 1.5, "made.v: expected Decimal, got float"),
+        (float, math.nan, "made.v: NaN cannot be stored as a number"),
+        (list[float], [1.0, math.nan], "made.v[1]: NaN cannot be stored as a number"),
+        (timedelta, timedelta.max, "made.v: a timedelta beyond 285 years"),
+        (Any, {Word.A: Colour.RED}, 'made.v["a"]: expected a value of JSON or bytes, got Colour'),
+        (Literal["a", "b"], "c", "made.v: expected 'a' or 'b', got another str"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_with_its_path_and_writes_nothing(annotation: Any, value: Any, words: str) -> None:
+    made = model_of(annotation)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(made(v=value))
+        with pytest.raises(ValidationError) as refused:
+            session.commit()
+        assert str(refused.value).startswith(words)
+        assert (refused.value.table, refused.value.field) == ("made", "v")
+        assert Session(deployment).count(made.query().full_scan()) == 0
+
+
+class Nat(datetime):
+    """As pandas has it: a datetime that equals nothing, itself least of all."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = datetime.__hash__
+
+
+@pytest.mark.parametrize("annotation", [datetime, IsoDatetime])
+def test_a_datetime_that_is_no_time_is_refused(annotation: Any) -> None:
+    with pytest.raises(ValidationError, match="no time"):
+        column_type(annotation).dump(Nat(2024, 1, 1, tzinfo=UTC))
+
+
+# -- what is taken for what ----------------------------------------------------------------------------------------
+
+
+def stored(annotation: Any, value: Any) -> Any:
+    """What another session reads of a value."""
+    made = model_of(annotation)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = made(v=value)
+        session.add(one)
+        session.commit()
+        return Session(deployment).get_one(made, one.convex_id).v
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "loaded"),
+    [
+        (list[int], (1, 2), [1, 2]),
+        (list[int], range(2), [0, 1]),
+        (list[int], collections.deque([1]), [1]),
+        (list[float], np.array([1.0, 2.0]), [1.0, 2.0]),
+        (list[list[float]], [np.array([1.0])], [[1.0]]),
+        (set[str], {"a": 1}.keys(), {"a"}),
+        (dict[str, int], collections.OrderedDict(b=1, a=2), {"a": 2, "b": 1}),
+        (str, Word.A, "a"),
+        (str, np.str_("é"), "é"),
+        (bool, np.bool_(True), True),
+        (Decimal, 3, Decimal(3)),
+        (UUID, "{12345678-1234-5678-1234-567812345678}", UUID("12345678-1234-5678-1234-567812345678")),
+        (Any, {"a": [1.0, 1.5, np.int64(2)]}, {"a": [1, 1.5, 2]}),
+        (Measured, Measured(3), Measured(3)),
+        (Rounded, Rounded(1.0), Rounded(1.0)),
+        (Options, {"at": NOON}, {"at": NOON}),
+        (list[Literal["a", None]], ["a", None], ["a", None]),
+        (Annotated[int | None, "years"], None, None),
+    ],
+)
+def test_a_value_is_taken_for_what_it_plainly_means(annotation: Any, value: Any, loaded: Any) -> None:
+    found = stored(annotation, value)
+    assert found == loaded
+    assert type(found) is type(loaded)
+
+
+def test_objects_load_with_their_keys_in_convexs_order(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session:
+        session.add(Anything(key=unique, a={"b": 1, "10": {"z": 1, "y": 2}, "9": 3}))
+        session.commit()
+    with Session(deployment) as session:
+        found = session.get_one(Anything, unique).a
+        assert list(found) == ["10", "9", "b"]
+        assert list(found["10"]) == ["y", "z"]
+
+
+def test_a_whole_number_in_any_is_an_int_wherever_it_stands(deployment: Deployment, unique: str) -> None:
+    values = [1.0, [2.0, "x"], {"a": {"b": 3.0}}, [[4.0], 1.5]]
+    with Session(deployment) as session:
+        session.add_all(Anything(key=f"{unique}{place}", a=value, b=float(place)) for place, value in enumerate(values))
+        session.commit()
+    with Session(deployment) as session:
+        found = [session.get_one(Anything, f"{unique}{place}").a for place in range(len(values))]
+    assert repr(found) == "[1, [2, 'x'], {'a': {'b': 3}}, [[4], 1.5]]"
+
+
+def test_iso_times_keep_milliseconds_and_show_it_at_once() -> None:
+    class Visit(Model, table="visits"):
+        at: Mapped[IsoDatetime]
+        left: Mapped[IsoDatetime | None] = field(default=None)
+
+    visit = Visit(at=NOON)
+    assert visit.at == NOON.replace(microsecond=123_000)
+    visit.left = NOON
+    assert visit.left == NOON.replace(microsecond=123_000)
+
+
+def test_a_time_between_two_milliseconds_is_compared_as_what_it_is() -> None:
+    class Visit(Model, table="visits"):
+        at: Mapped[IsoDatetime]
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Visit(at=NOON))
+        session.commit()
+
+        def found(condition: Any) -> bool:
+            return session.count(Visit.query().where(condition).full_scan()) == 1
+
+        assert found(Visit.at < NOON)
+        assert found(Visit.at <= NOON)
+        assert not found(Visit.at >= NOON)
+        assert not found(Visit.at > NOON)
+        assert found(Visit.at == NOON)  # it is stored as what NOON is stored as
+
+
+def test_the_text_of_a_uuid_is_the_uuid() -> None:
+    class Owned(Model, table="owned", primary_key="id"):
+        id: Mapped[UUID]
+        by_uuid = Index("id")
+
+    text = "ABCDEF78-1234-5678-1234-567812345678"
+    with connect("memory:") as deployment, Session(deployment) as session:
+        owned = Owned(id=text)  # type: ignore[arg-type]
+        assert owned.id == UUID(text)
+        session.add(owned)
+        session.commit()
+        assert Session(deployment).get(Owned, UUID(text)) is not None
+        assert Session(deployment).get(Owned, text) is not None
+
+
+def test_decimals_are_found_by_their_value_and_have_no_order() -> None:
+    class Price(Model, table="prices"):
+        amount: Mapped[Decimal]
+        by_amount = Index("amount")
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all(Price(amount=Decimal(text)) for text in ("1.10", "1.1", "11e-1", "1E+3", "-0", "Infinity"))
+        session.commit()
+        assert session.count(Price.query().by_index("by_amount", amount=Decimal("1.100"))) == 3
+        assert session.count(Price.query().by_index("by_amount", amount=1000)) == 1
+        comparisons: list[Any] = [Price.amount.__lt__, Price.amount.__ge__]
+        for compare in comparisons:
+            with pytest.raises(ValidationError, match=r"prices\.amount: a Decimal is stored in a form that has another"):
+                compare(Decimal(2))
+
+
+# -- spellings -----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Holder(Generic[T]):
+    item: T
+
+
+Names: typing.TypeAlias = "dict[str, Holder[Later]]"
+
+
+class Shelf(Model, table="shelves"):
+    """Speaks of what comes later in the module."""
+
+    first: Mapped[Later]
+    rest: Mapped[list[Holder[Later | None]]] = field(factory=list)
+    named: Mapped[Names] = field(factory=dict)
+    LIMIT: typing.ClassVar[int] = 3
+    KEPT: typing.Final = 4
+
+
+@dataclasses.dataclass
+class Later:
+    text: str
+
+
+def test_names_that_come_later_are_found_when_they_are_needed() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        shelf = Shelf(first=Later("a"), rest=[Holder(Later("b")), Holder(None)], named={"x": Holder(Later("c"))})
+        session.add(shelf)
+        session.commit()
+        found = Session(deployment).get_one(Shelf, shelf.convex_id)
+        assert (found.first, found.rest, found.named) == (shelf.first, shelf.rest, shelf.named)
+        assert list(Shelf.__mapper__.columns) == ["first", "rest", "named"]
+
+
+def test_names_of_a_function_are_found() -> None:
+    class Inner(Model, table="inner"):
+        value: Mapped[Local | None] = field(default=None)
+
+    @dataclasses.dataclass
+    class Local:
+        at: datetime
+
+    assert Inner.__mapper__.table.fields["value"] == Property(column_type(Local).validator, optional=True)
+
+
+def test_a_name_that_never_comes_is_said_when_it_is_needed() -> None:
+    class Lost(Model, table="lost"):
+        value: Mapped[Nowhere]  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(ValidationError, match=r"lost\.value: the annotation names 'Nowhere', which is not there"):
+        Lost.query().full_scan().plan()
+
+
+@attrs.define
+class Cat:
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(TypedDict):
+    kind: Literal["dog"]
+    loud: bool
+
+
+def test_a_union_is_told_apart_by_a_literal() -> None:
+    type_ = column_type(list[Cat | Dog | str | None])
+    values = [Cat("cat", 9), {"kind": "dog", "loud": True}, None, "x"]
+    dumped = type_.dump(values)
+    assert dumped[0] == {"kind": "cat", "lives": 9}
+    assert type_.load(dumped) == values
+    assert isinstance(column_type(Cat | Dog).validator, AnyOf)
+    with pytest.raises(ValidationError, match=r"another 'kind'"):
+        type_.load([{"kind": "cow"}])
+
+
+class Missing(enum.Enum):
+    NONE = None
+    HALF = 1.5
+
+
+def test_an_enum_of_none_is_stored_as_null() -> None:
+    assert stored(Missing, Missing.NONE) is Missing.NONE
+
+
+@dataclasses.dataclass
+class Tree:
+    children: list[Tree]
+
+
+@dataclasses.dataclass
+class Given:
+    once: dataclasses.InitVar[int]
+
+
+class Odd(enum.Enum):
+    A = (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (Tree, "Tree, which holds itself.*Any or JsonText"),
+        (Literal[Colour.RED], "a Literal of members of Colour; annotate it as Colour"),
+        (Odd, "the enum Odd has values of tuple; str, int, float, bool and None"),
+        (Missing | None, "None is a value of Missing already"),
+        (int | float, "no Convex type for a union of int and float.*Literal"),
+        (Part | Measured, "a union of Part and Measured"),
+        (str | UUID, "a union of str and UUID"),
+        (int | Any, "use Any alone"),
+        (dict[int, str], r"the keys of objects are str. Use dict\[str, ...\]"),
+        (collections.OrderedDict[str, int], "use dict"),
+        (Iterable[int], "use list"),
+        (complex, "no Convex type for complex; store two floats"),
+        (Given, "Given.once is an InitVar"),
+        (tuple[int, *tuple[str, ...]], "open in its middle"),
+        (Holder[T], "the type variable ~T stands for no type here"),  # type: ignore[valid-type]
+        (Task, "Task is a model.*store its key"),
+        (print, "no Convex type for <built-in function print>; give it one"),
+    ],
+)
+def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotation: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words) as refused:
+        model_of(annotation)
+    assert (refused.value.table, refused.value.field) == ("made", "v")
+
+
+@pytest.mark.parametrize(
+    ("declare", "words"),
+    [
+        (lambda: field(none="nul"), "none is one of 'absent', 'null', 'either', got 'nul'"),  # type: ignore[arg-type]
+        (lambda: field(default=1, factory=int), "a default or a factory, not both"),
+        (lambda: field(factory=3), "a factory is called"),  # type: ignore[arg-type]
+        (lambda: field(type=str), "type is a ColumnType that dumps and loads the values, got the class str"),  # type: ignore[arg-type]
+        (lambda: model_of(str, name="constructor"), "made.constructor: every object of JavaScript"),
+        (lambda: type("A", (Model,), {"x": field()}, table="a"), "a field.. without an annotation"),
+        (
+            lambda: type("A", (Model,), {"__annotations__": {"x": str}, "by_x": VectorIndex("x", dimensions=3)}, table="a"),
+            r"vector index 'by_x' is over 'x', which is no list\[float\]",
+        ),
+    ],
+)
+def test_details_that_say_nothing_right_are_refused(declare: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        declare()
+
+
+# -- types of one's own --------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Money:
+    cents: int
+    currency: str
+
+
+class MoneyType(ColumnType[Money]):
+    """Text such as `12.50 EUR`."""
+
+    validator = String()
+    mutable = False
+
+    def dump(self, value: Money) -> Value:
+        return f"{value.cents // 100}.{value.cents % 100:02} {value.currency}"
+
+    def load(self, value: Value) -> Money:
+        amount, currency = value.split()
+        return Money(int(amount.replace(".", "")), currency)
+
+
+class Pickier(ColumnType[int]):
+    """Nothing but `dump` and `load`."""
+
+    def dump(self, value: int) -> Value:
+        return {"of": value} if value else object()
+
+    def load(self, value: Value) -> int:
+        return int(value["of"])
+
+
+def test_a_type_of_ones_own_works_in_every_place() -> None:
+    price = Annotated[Money, MoneyType()]
+    assert stored(price, Money(1250, "EUR")) == Money(1250, "EUR")
+    assert stored(dict[str, list[price | None]], {"a": [Money(5, "EUR"), None]}) == {"a": [Money(5, "EUR"), None]}
+    with pytest.raises(ValidationError, match=r"made\.v\[0\]: expected MoneyType, got str"):
+        stored(list[price], ["12.50 EUR"])
+
+
+def test_a_type_of_ones_own_needs_no_more_than_dump_and_load() -> None:
+    made = model_of(int, type=Pickier())
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = made(v=3)
+        session.add(one)
+        session.commit()
+        assert Session(deployment).get_one(made, one.convex_id).v == 3
+        one.v = 0
+        with pytest.raises(ValidationError, match=r"made\.v: object is not a Convex value"):
+            session.commit()
+
+
+class Doubtful(ColumnType[str]):
+    validator = String()
+
+    def dump(self, value: str) -> Value:
+        return len(value)
+
+    def load(self, value: Value) -> str:
+        raise LookupError
+
+
+def test_what_a_type_of_ones_own_does_wrong_is_said() -> None:
+    made = model_of(str, type=Doubtful())
+    with pytest.raises(ValidationError, match="Doubtful dumps int where its validator is a string"):
+        made.v.dump("abc")
+    with pytest.raises(ValidationError, match="cannot be loaded: expected Doubtful, got str"):
+        made.v.load("abc")
+
+
+def test_pydantic_is_not_imported_for_nothing() -> None:
+    program = "import sys, convexorm, convexorm.testing; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+# -- columns in conditions -----------------------------------------------------------------------------------------
+
+
+def test_a_condition_of_another_model_is_refused() -> None:
+    class Invoice(Model, table="invoices"):
+        text: Mapped[str]
+        by_text = Index("text")
+
+    for ask in (
+        lambda: Task.query().where(Invoice.text == "a"),
+        lambda: Task.query().where((Task.rank == 1.0) | ~(Invoice.text == "a")),
+        lambda: Task.query().where(Invoice.convex_id == "a"),
+        lambda: Invoice.query().by_index("by_text", Task.text >= "a"),
+    ):
+        with pytest.raises(ValidationError, match=r"got a condition on table '.*' in a query of"):
+            ask()
+
+
+@pytest.mark.parametrize("place", [Note.meta, Note.meta["a"]], ids=["a column", "a path"])
+def test_a_column_is_no_sequence_of_values(place: Any) -> None:
+    with pytest.raises(TypeError, match="not iterable"):
+        list(place)
+    with pytest.raises(TypeError):
+        "a" in place  # noqa: B015
+
+
+@pytest.mark.parametrize("step", [1.5, -1, True, None, (1,), b"a"], ids=repr)
+def test_a_step_into_a_value_is_a_key_or_a_position(step: Any) -> None:
+    for place in (Note.meta, Note.meta["a"]):
+        with pytest.raises(ValidationError, match="a str or a whole number from 0"):
+            place[step]
+
+
+def test_operands_of_another_sort_are_refused() -> None:
+    for ask in (
+        lambda: Task.text.in_(None),  # type: ignore[arg-type]
+        lambda: Note.meta["a"].not_in(3),  # type: ignore[arg-type]
+        lambda: Task.text.startswith(None),  # type: ignore[arg-type]
+        lambda: Note.meta["a"].startswith(3),  # type: ignore[arg-type]
+        lambda: Task.text == 5,
+        lambda: Task.due > datetime(2024, 1, 1),
+        lambda: Note.meta["a"] == object(),
+    ):
+        with pytest.raises(ValidationError):
+            ask()
+
+
+def test_a_wrong_key_says_what_is_wrong() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Note(id=5))  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match=r"notes\.id: expected str, got int"):
+            session.commit()
+
+
+def test_what_is_no_model_is_refused_by_name() -> None:
+    class Mixin(Model):
+        name: Mapped[str]
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        for wrong, words in ((int, "int has none"), (Mixin, "Mixin has none"), (Note(id="n"), "an instance of Note")):
+            with pytest.raises(InvalidRequestError, match=words):
+                session.get(wrong, "x")  # type: ignore[arg-type,type-var]
+
+
+def test_the_time_of_creation_is_a_datetime_too(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session:
+        note = Note(id=unique)
+        assert note.convex_created_at is None
+        session.add(note)
+        session.commit()
+        assert note.creation_time is not None
+        assert note.convex_created_at == column_type(datetime).load(note.creation_time)
+        query = Note.query().where(Note.convex_created_at >= note.convex_created_at)
+        assert unique in {one.id for one in session.all(query)}
+        assert query.plan().range.index == "by_creation_time"
+
+
+def test_a_record_is_an_object_of_its_fields() -> None:
+    assert column_type(Point).dump(Point(1)) == {"x": 1, "y": 0}
+    assert isinstance(column_type(Point).validator, Object)
+    assert column_type(Point).load({"x": 1}) == Point(1)
+    assert column_type(frozenset[Point]).mutable is False
+    assert column_type(Part).mutable is True
+
+
+def test_a_pydantic_model_is_an_object_of_its_fields() -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Part(pydantic.BaseModel):  # type: ignore[misc,name-defined]
+        name: str
+        at: datetime | None = None
+
+    class Whole(Part):
+        kind: Literal["whole"] = "whole"
+        parts: list[Part] = pydantic.Field(default_factory=list, alias="pieces")
+
+    class Open(Part):
+        model_config = {"extra": "allow"}  # noqa: RUF012  (as pydantic has it)
+
+    whole = Whole(name="w", pieces=[Part(name="p", at=NOON)])
+    found = stored(Whole, whole)
+    assert found == whole
+    assert type(found) is Whole
+    with pytest.raises(ValidationError, match=r"made\.v: expected Part, got Whole"):
+        stored(Part, whole)
+    whole.parts.append("x")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"made\.v\.parts\[1\]: expected Part, got str"):
+        stored(Whole, whole)
+    with pytest.raises(ValidationError, match="Open allows extra fields"):
+        model_of(Open)
