@@ -48,7 +48,15 @@ def sections(text: str) -> Mapping[str, list[Block]]:
 
 
 SECTIONS = sections(README)
-PAGES = {name: sections((ROOT / "docs" / name).read_text(encoding="utf-8")) for name in ("columns.md",)}
+
+
+def page(name: str, *, whole: bool = False) -> Mapping[str, list[Block]]:
+    """The blocks of a page of `docs`, by heading; those of one that is read from its beginning go on from each other."""
+    found = sections((ROOT / "docs" / name).read_text(encoding="utf-8"))
+    return {"the whole page": [block for blocks in found.values() for block in blocks]} if whole else found
+
+
+PAGES = {"columns.md": page("columns.md"), "sessions.md": page("sessions.md", whole=True)}
 ON_A_HOST = ("On Convex", "The local host")
 
 
@@ -87,12 +95,12 @@ def test_a_section_does_what_it_says(title: str, namespace: dict[str, object], c
 
 
 @pytest.mark.parametrize(
-    ("page", "title"), [(page, title) for page, found in PAGES.items() for title, blocks in found.items() if blocks]
+    ("name", "title"), [(name, title) for name, found in PAGES.items() for title, blocks in found.items() if blocks]
 )
 def test_a_section_of_a_page_does_what_it_says(
-    page: str, title: str, namespace: dict[str, object], capsys: pytest.CaptureFixture[str]
+    name: str, title: str, namespace: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for block in PAGES[page][title]:
+    for block in PAGES[name][title]:
         assert block.language == "python"
         run(block, namespace, capsys)
 
