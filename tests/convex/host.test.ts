@@ -195,6 +195,7 @@ describe("metrics", () => {
       bytesRead: 0,
       documentsWritten: 0,
       bytesWritten: 0,
+      conflicts: {},
     });
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     expect((await metrics()).calls).toBe(0);
