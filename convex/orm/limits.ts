@@ -50,7 +50,8 @@ export const READ_BACKS = 1_000;
 
 // Wire: the ledger.
 export const LEDGER_MILLISECONDS = 60 * 60 * 1_000;
-export const LEDGER_REMOVALS = 4;
+export const LEDGER_SWEEP_EVERY = 128;
+export const LEDGER_SWEPT = 500;
 
 // Convex: one vector search.
 export const SEARCH_RESULTS = 256;

@@ -1,0 +1,164 @@
+/** Mutations that overlap on the local host: which of them conflict, and what becomes of those that do. */
+import { resolve } from "node:path";
+import { convexToJson, type Value } from "convex/values";
+import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import type { Key, Read, Write } from "../../convex/orm/protocol";
+import { Host } from "../../scripts/deployment/calls";
+import { ConflictError } from "../../scripts/deployment/backend";
+import { Functions } from "../../scripts/deployment/functions";
+import { assumptionsOf } from "./assumptions";
+import schema from "./functions/schema";
+import { is } from "./support";
+
+const assuming = assumptionsOf(schema);
+let functions: Functions;
+
+beforeAll(async () => void (functions = await Functions.load(resolve("tests/convex/functions"))));
+afterEach(() => void vi.useRealTimers());
+
+/** A host whose mutations overlap for at least `latency` milliseconds. */
+function hostOf({ latency = 30, userTime = 10_000 } = {}) {
+  const host = new Host(functions, { latency, userTime });
+  const call = async (kind: "query" | "mutation", path: string, args: Value) => {
+    const answer = await host.answer({ kind, path, args: convexToJson(args), format: "json", isAdmin: true });
+    if (answer.status === "error") throw new Error(answer.errorMessage);
+    return answer.value as { results: unknown[] };
+  };
+  let commits = 0;
+  const commitAs = (commitId: string, ...writes: Write[]) =>
+    call("mutation", "orm:commit", { version: 2, commitId, writes: [writes.map(assuming)] } as unknown as Value);
+  return {
+    host,
+    commitAs,
+    withdraw: (commitId: string) => call("mutation", "orm:commit", { version: 2, commitId, withdraw: true }),
+    commit: (...writes: Write[]) => commitAs(`commit ${commits++}`, ...writes),
+    count: async (table: string) => {
+      const read = assuming({ table, index: "by_creation_time", count: true } as Read) as unknown as Value;
+      const { results } = await call("query", "orm:read", { version: 2, reads: [read] });
+      return (results as { count: number }[])[0]!.count;
+    },
+    conflicts: () => host.metrics.counts.conflicts,
+    call,
+  };
+}
+
+const at = (rank: Value): Key => ({ index: "by_rank", fields: ["rank"], key: [is(rank)] });
+const upTo = (length: number) => Array.from({ length }, (_, n) => n);
+const insert = (rank: Value): Write => ({ op: "insert", table: "items", doc: { rank } });
+
+describe("commits that overlap do not conflict", () => {
+  it("over an old ledger, whatever they write that has nothing to do with each other", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    const { commit, conflicts, count } = hostOf();
+    for (const n of upTo(60)) await commit(insert(`old ${n}`));
+    vi.advanceTimersByTime(2 * 60 * 60_000);
+    await Promise.all(upTo(32).map((n) => commit(insert(n))));
+    expect(conflicts()).toEqual({});
+    expect(await count("items")).toBe(92);
+  });
+
+  it.each<[string, (n: number) => Write]>([
+    ["insert under a unique key", (n) => ({ ...insert(n + 0.5), unique: at(n + 0.5) }) as Write],
+    ["upsert new documents", (n) => ({ op: "upsert", table: "items", at: at(n + 0.5), doc: { rank: n + 0.5 } })],
+    ["upsert stored documents", (n) => ({ op: "upsert", table: "items", at: at(n), doc: { rank: n, text: "x" } })],
+    ["patch", (n) => ({ op: "patch", table: "items", at: at(n), set: { text: "x" } })],
+    ["patch to a unique key", (n) => ({ op: "patch", table: "items", at: at(n), set: { rank: -n - 1 }, unique: at(-n - 1) })],
+    ["replace", (n) => ({ op: "replace", table: "items", at: at(n), doc: { rank: n, text: "x" } })],
+    ["delete", (n) => ({ op: "delete", table: "items", at: at(n) })],
+    ["delete a range", (n) => ({ op: "deleteRange", table: "items", index: "by_rank", eq: [is(n)] })],
+  ])("when they %s, each another document", async (_name, write) => {
+    const { commit, conflicts } = hostOf();
+    await commit(...upTo(16).map(insert));
+    await Promise.all(upTo(16).map((n) => commit(write(n))));
+    expect(conflicts()).toEqual({});
+  });
+
+  it("when one sweeps the ledger", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    const { commit, call, conflicts, count } = hostOf();
+    for (const n of upTo(40)) await commit(insert(`old ${n}`));
+    vi.advanceTimersByTime(2 * 60 * 60_000);
+    await Promise.all([call("mutation", "orm:sweep", {}), ...upTo(16).map((n) => commit(insert(n)))]);
+    expect(conflicts()).toEqual({});
+    expect(await count("convexorm_commits")).toBe(16);
+  });
+});
+
+describe("commits that overlap conflict, and are applied one after the other", () => {
+  it("where one writes what another has read", async () => {
+    const { commit, conflicts, count } = hostOf();
+    await commit(insert(1));
+    const outcomes = await Promise.allSettled(upTo(3).map((n) => commit({ ...insert(7), unique: at(7), doc: { rank: 7, n } } as Write)));
+    expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    expect(await count("items")).toBe(2);
+    expect(conflicts()).toEqual({ items: 2 });
+  });
+
+  it("where one adds to a range that another deletes", async () => {
+    const { commit, conflicts, count } = hostOf();
+    await commit(insert(1), insert(2));
+    const range: Write = { op: "deleteRange", table: "items", index: "by_rank", lower: { value: is(0), inclusive: true } };
+    await Promise.all([commit(insert(1.5)), commit(range)]);
+    expect(conflicts()).toEqual({ items: 1 });
+    expect(await count("items")).toBe(0);
+  });
+
+  it("but not where another adds behind the last document that a range was read to", async () => {
+    const { commit, conflicts } = hostOf();
+    await commit(insert(1), insert(2));
+    const first: Write = { op: "deleteRange", table: "items", index: "by_rank", limit: 1 };
+    await Promise.all([commit(insert(1.5)), commit(first)]);
+    expect(conflicts()).toEqual({});
+  });
+
+  it("where a commit is sent twice, once of which is applied", async () => {
+    const { commitAs, conflicts, count } = hostOf();
+    const [one, two] = await Promise.all([commitAs("same", insert(1)), commitAs("same", insert(1))]);
+    expect(one).toEqual(two);
+    expect(conflicts()).toEqual({ convexorm_commits: 1 });
+    expect(await count("items")).toBe(1);
+  });
+
+  it("where one is withdrawn while it is applied: it has one outcome", async () => {
+    for (const withdrawnFirst of [false, true]) {
+      const { commitAs, withdraw, count } = hostOf();
+      const apply = () => commitAs("same", insert(1));
+      const [first, second] = withdrawnFirst ? [() => withdraw("same"), apply] : [apply, () => withdraw("same")];
+      const [one, two] = await Promise.allSettled([first(), second()]);
+      const applied = withdrawnFirst ? two : one;
+      const withdrawal = withdrawnFirst ? one : two;
+      const written = await count("items");
+      expect(applied.status).toBe(written === 1 ? "fulfilled" : "rejected");
+      expect(withdrawal).toMatchObject({ value: written === 1 ? { results: expect.anything() } : { withdrawn: true } });
+    }
+  });
+
+  it("at most four times, and then say so", async () => {
+    const { commit, host } = hostOf({ latency: 25 });
+    await commit(insert(1));
+    let isOver = false;
+    const busy = (async () => {
+      for (let n = 0; !isOver; n++) {
+        // A host of its own time: each of these is committed while the other one waits.
+        await commit({ op: "upsert", table: "items", at: at(n), doc: { rank: n } });
+      }
+    })();
+    const slow: Write = { op: "deleteRange", table: "items", index: "by_rank", lower: { value: is(-1), inclusive: true }, limit: 4_000 };
+    const outcome = await commit(slow).then(
+      () => "applied",
+      (error: unknown) => error,
+    );
+    isOver = true;
+    await busy;
+    if (outcome === "applied") expect(host.metrics.counts.conflicts["items"] ?? 0).toBeLessThanOrEqual(4);
+    else expect(outcome).toBeInstanceOf(ConflictError);
+  });
+});
+
+describe("the user time of a function", () => {
+  it("is limited: a function that takes longer writes nothing and says so", async () => {
+    const { commit, count } = hostOf({ latency: 0, userTime: 1 });
+    await expect(commit(...upTo(4_000).map(insert))).rejects.toThrow(/Function execution timed out \(maximum duration: 0.001s\)/);
+    expect(await count("items")).toBe(0);
+  });
+});
