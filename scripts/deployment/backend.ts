@@ -122,7 +122,8 @@ export class Backend {
       try {
         // What a mutation throws is about its snapshot: nothing is to be committed.
         if (ran.isRefused) return this.#commit(ran);
-        if (this.options.latency > 0) await pause(this.options.latency);
+        const { latency } = this.options;
+        if (latency > 0) await pause(latency);
         const conflict = this.log.conflict(ran.began, ran.transaction.reads);
         if (conflict === undefined) return this.#commit(ran);
         this.options.metrics.conflict(conflict);

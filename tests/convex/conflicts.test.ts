@@ -4,8 +4,9 @@ import { convexToJson, type Value } from "convex/values";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { Key, Read, Write } from "../../convex/orm/protocol";
 import { Host } from "../../scripts/deployment/calls";
-import { ConflictError } from "../../scripts/deployment/backend";
+import { Backend, ConflictError } from "../../scripts/deployment/backend";
 import { Functions } from "../../scripts/deployment/functions";
+import { Tally } from "../../scripts/deployment/metrics";
 import { assumptionsOf } from "./assumptions";
 import schema from "./functions/schema";
 import { is } from "./support";
@@ -133,32 +134,42 @@ describe("commits that overlap conflict, and are applied one after the other", (
     }
   });
 
-  it("at most four times, and then say so", async () => {
-    const { commit, host } = hostOf({ latency: 25 });
-    await commit(insert(1));
-    let isOver = false;
-    const busy = (async () => {
-      for (let n = 0; !isOver; n++) {
-        // A host of its own time: each of these is committed while the other one waits.
-        await commit({ op: "upsert", table: "items", at: at(n), doc: { rank: n } });
-      }
-    })();
-    const slow: Write = { op: "deleteRange", table: "items", index: "by_rank", lower: { value: is(-1), inclusive: true }, limit: 4_000 };
-    const outcome = await commit(slow).then(
-      () => "applied",
-      (error: unknown) => error,
-    );
-    isOver = true;
-    await busy;
-    if (outcome === "applied") expect(host.metrics.counts.conflicts["items"] ?? 0).toBeLessThanOrEqual(4);
-    else expect(outcome).toBeInstanceOf(ConflictError);
+  it.each([
+    [4, 4],
+    [5, undefined],
+  ])("at most four times: after %d conflicts the result is %j", async (times, expected) => {
+    const metrics = new Tally();
+    let ran = 0;
+    const backend = new Backend({
+      functions,
+      // Of each two the second is committed at once, before the first.
+      get latency() {
+        return ran++ % 2 === 0 ? 20 : 0;
+      },
+      userTime: 10_000,
+      metrics,
+      onWrite: () => undefined,
+    });
+    const others: Promise<unknown>[] = [];
+    const world = globalThis as unknown as { meanwhile?: (() => void) | undefined };
+    world.meanwhile = () => {
+      if (others.length < times) others.push(backend.call("mutation", "samples:burn", { milliseconds: 0 }));
+    };
+    const outcome = await backend.call("mutation", "samples:contended", {}).catch((error: unknown) => error);
+    await Promise.all(others);
+    world.meanwhile = undefined;
+    expect(metrics.counts.conflicts).toEqual({ items: times });
+    if (expected === undefined) expect(outcome).toBeInstanceOf(ConflictError);
+    else expect(outcome).toBe(expected);
   });
 });
 
 describe("the user time of a function", () => {
   it("is limited: a function that takes longer writes nothing and says so", async () => {
-    const { commit, count } = hostOf({ latency: 0, userTime: 1 });
-    await expect(commit(...upTo(4_000).map(insert))).rejects.toThrow(/Function execution timed out \(maximum duration: 0.001s\)/);
-    expect(await count("items")).toBe(0);
+    const { call, count } = hostOf({ latency: 0, userTime: 100 });
+    await call("mutation", "samples:burn", { milliseconds: 0 });
+    const late = call("mutation", "samples:burn", { milliseconds: 1_000 });
+    await expect(late).rejects.toThrow(/Function execution timed out \(maximum duration: 0.1s\)/);
+    expect(await count("items")).toBe(1);
   });
 });

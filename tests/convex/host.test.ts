@@ -314,6 +314,23 @@ describe("the process", () => {
     expect(answers.map((answer) => answer.value)).toEqual(Array.from({ length: 50 }, (_, n) => 2 * n));
   });
 
+  it("answers 503 where a mutation was in conflict every time, and counts the conflicts", async () => {
+    const { process: started, url: own } = await start("--functions", "tests/convex/functions", "--latency", "40");
+    const contend = async () =>
+      await fetch(`${own}/api/mutation`, {
+        method: "POST",
+        body: JSON.stringify({ path: "samples:contended", args: {}, format: "json" }),
+      });
+    // Of so many at once, one at a time is committed: the last ones are in conflict too often.
+    const answers = await Promise.all(Array.from({ length: 12 }, contend));
+    const refused = answers.filter(({ status }) => status === 503);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(await refused[0]!.json()).toMatchObject({ code: "OptimisticConcurrencyControlFailure" });
+    const { conflicts } = (await (await fetch(`${own}/metrics`)).json()) as Metrics;
+    expect(conflicts["items"]).toBeGreaterThanOrEqual(5);
+    started.kill();
+  });
+
   it("says its version", async () => {
     expect((await fetch(`${url}/version`)).status).toBe(200);
   });
