@@ -29,7 +29,7 @@ export function tableOf(id: string): number | undefined {
   let table = 0;
   let place = 0;
   for (; place < body.length - RANDOM; place++) table |= (body[place]! & 0x7f) << (7 * place);
-  return table;
+  return table === 0 ? undefined : table;
 }
 
 function varint(number: number): number[] {

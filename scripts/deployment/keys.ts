@@ -1,12 +1,13 @@
 /**
  * Index keys as strings that are in order, by code units, where the values are in Convex's: one code unit a byte of its encoding.
  *
- * The encoding of a value ends itself, so the keys that begin with some values are those from their encoding up to `END` behind it.
+ * The encoding of a value ends itself, so the keys that begin with some values are those from their encoding up to `END` behind it. What
+ * follows a value is the tag of the next one, below `END`. An escape, `ff` behind a zero, is above it: there the zero ended no value.
  */
 import type { Value } from "convex/values";
 
-/** Behind every key that goes on: greater than any byte. */
-export const END = "\u0100";
+/** Behind the encodings of some values: greater than any tag, and less than an escape. */
+export const END = "\u00fe";
 
 const TAG = { missing: 1, null: 3, zero: 8, float: 0x0d, false: 0x0e, true: 0x0f, text: 0x10, bytes: 0x11, array: 0x12 };
 const OBJECT = 0x15;
