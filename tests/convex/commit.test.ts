@@ -155,14 +155,16 @@ describe("a commit id", () => {
       const sweepers = ids.filter(isSweeper);
       expect(sweepers.length).toBeGreaterThan(50);
       expect(sweepers.length).toBeLessThan(200);
-      const old = Array.from({ length: 1_100 }, (_, n): Write => {
+      const old = Array.from({ length: 600 }, (_, n): Write => {
         return { op: "insert", table: "convexorm_commits", doc: { commitId: `old ${n}`, answer: "[]" } };
       });
       await here.commitAs("old", ...old);
       vi.advanceTimersByTime(61 * 60_000);
       await here.commitAs(sweepers[0]!, write);
-      await vi.waitFor(async () => expect(await entries(here)).toEqual([sweepers[0]]));
+      // However long the two sweeps take, the second of which the first one schedules.
+      while ((await entries(here)).length > 1) await new Promise((done) => setTimeout(done, 5));
       await here.backend.finishInProgressScheduledFunctions();
+      expect(await entries(here)).toEqual([sweepers[0]]);
     });
   });
 });

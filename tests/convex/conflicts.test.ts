@@ -1,7 +1,9 @@
 /** Mutations that overlap on the local host: which of them conflict, and what becomes of those that do. */
+import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { convexToJson, type Value } from "convex/values";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { isSweeper } from "../../convex/orm/ledger";
 import type { Key, Read, Write } from "../../convex/orm/protocol";
 import { Host } from "../../scripts/deployment/calls";
 import { Backend, ConflictError } from "../../scripts/deployment/backend";
@@ -18,8 +20,8 @@ beforeAll(async () => void (functions = await Functions.load(resolve("tests/conv
 afterEach(() => void vi.useRealTimers());
 
 /** A host whose mutations overlap for at least `latency` milliseconds. */
-function hostOf({ latency = 30, userTime = 10_000 } = {}) {
-  const host = new Host(functions, { latency, userTime });
+function hostOf({ latency = 30, userTime = 10_000, of = functions } = {}) {
+  const host = new Host(of, { latency, userTime });
   const call = async (kind: "query" | "mutation", path: string, args: Value) => {
     const answer = await host.answer({ kind, path, args: convexToJson(args), format: "json", isAdmin: true });
     if (answer.status === "error") throw new Error(answer.errorMessage);
@@ -82,6 +84,41 @@ describe("commits that overlap do not conflict", () => {
     await Promise.all([call("mutation", "orm:sweep", {}), ...upTo(16).map((n) => commit(insert(n)))]);
     expect(conflicts()).toEqual({});
     expect(await count("convexorm_commits")).toBe(16);
+  });
+});
+
+describe("the sweep of the ledger", () => {
+  const sweeper = upTo(10_000)
+    .map((n) => `a commit ${n}`)
+    .find(isSweeper)!;
+
+  it("runs after the commit that schedules it", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    const { commitAs, count } = hostOf({ latency: 0 });
+    for (const n of upTo(20)) await commitAs(`old ${n}`, insert(n));
+    vi.advanceTimersByTime(2 * 60 * 60_000);
+    await commitAs(sweeper, insert(99));
+    while ((await count("convexorm_commits")) > 1) await new Promise((done) => setTimeout(done, 5));
+  });
+
+  it("is done without where a module does not export it", async () => {
+    const folder = await mkdtemp(resolve("tests/convex/functions-"));
+    try {
+      await writeFile(
+        resolve(folder, "orm.ts"),
+        'import { ormFunctions } from "../../../convex/orm/functions";\nimport schema from "../functions/schema";\n' +
+          "export const { read, commit } = ormFunctions(schema);\n",
+      );
+      await copyFile(resolve("tests/convex/functions/schema.ts"), resolve(folder, "schema.ts"));
+      const { commitAs, count } = hostOf({ latency: 0, of: await Functions.load(folder) });
+      const warned = vi.spyOn(console, "warn").mockImplementation(() => undefined);
+      await commitAs(sweeper, insert(1));
+      expect(await count("items")).toBe(1);
+      expect(warned).toHaveBeenCalledWith(expect.stringContaining('export "sweep"'));
+    } finally {
+      vi.restoreAllMocks();
+      await rm(folder, { recursive: true });
+    }
   });
 });
 
