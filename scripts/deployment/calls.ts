@@ -28,12 +28,14 @@ export class Host {
   readonly metrics = new Tally();
   readonly #queries = new QueryCache();
   readonly #backend: Backend;
+  readonly #redact: boolean;
 
-  /** `latency` and `userTime` are in milliseconds. */
+  /** `latency` and `userTime` are in milliseconds; with `redact` errors say no more than in production. */
   constructor(
     readonly functions: Functions,
-    { latency, userTime }: { latency: number; userTime: number },
+    { latency, userTime, redact = false }: { latency: number; userTime: number; redact?: boolean },
   ) {
+    this.#redact = redact;
     this.#backend = new Backend({
       functions,
       latency,
@@ -50,7 +52,7 @@ export class Host {
       return { status: "success", value: exportValue(value, call.format), logLines: [] };
     } catch (error) {
       if (error instanceof ConflictError) throw error;
-      return failure(error, call.format);
+      return failure(error, call.format, this.#redact);
     }
   }
 
@@ -72,11 +74,11 @@ export class Host {
   }
 }
 
-function failure(error: unknown, format: Format): Answer {
+function failure(error: unknown, format: Format, redact: boolean): Answer {
   const words = error instanceof CallError ? error.message : `Uncaught ${nameOf(error)}: ${wordsOf(error)}`;
   const answer: Answer = {
     status: "error",
-    errorMessage: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${words}`,
+    errorMessage: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error${redact ? "" : `\n${words}`}`,
     logLines: [],
   };
   return isConvexError(error) ? { ...answer, errorData: exportValue(error.data, format) } : answer;

@@ -331,6 +331,22 @@ describe("the process", () => {
     started.kill();
   });
 
+  it("says no more of errors than production does, when told to", async () => {
+    const { process: started, url: own } = await start("--functions", "tests/convex/functions", "--redact", "--admin-key", KEY);
+    const failing = async (path: string, args: unknown, kind = "mutation") => {
+      const body = JSON.stringify({ path, args, format: "json" });
+      const response = await fetch(`${own}/api/${kind}`, { method: "POST", body, headers: { authorization: `Convex ${KEY}` } });
+      return (await response.json()) as Answer;
+    };
+    const bare = expect.stringMatching(/^\[Request ID: [0-9a-f]+\] Server Error$/);
+    expect(await failing("samples:fail", {})).toEqual({ status: "error", errorMessage: bare, logLines: [] });
+    expect(await failing("orm:read", { version: 0 }, "query")).toMatchObject({
+      errorMessage: bare,
+      errorData: { code: "Version", supported: 2 },
+    });
+    started.kill();
+  });
+
   it("says its version", async () => {
     expect((await fetch(`${url}/version`)).status).toBe(200);
   });
