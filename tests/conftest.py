@@ -74,12 +74,12 @@ def node() -> str:
     return program
 
 
-def start_host(functions: Path) -> tuple[subprocess.Popen[str], str]:
+def start_host(functions: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
     """A host of the functions in a folder on a free port, and its URL. Whoever starts it ends it."""
     process = subprocess.Popen(
         [
             *(node(), "--import", "tsx", "scripts/deployment/main.ts"),
-            *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin"),
+            *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin", *options),
         ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -102,9 +102,9 @@ def stop_host(process: subprocess.Popen[str]) -> None:
             stream.close()
 
 
-def serve_host(functions: Path) -> Iterator[Host]:
+def serve_host(functions: Path, *options: str) -> Iterator[Host]:
     """A host of the functions in a folder for as long as it is wanted."""
-    process, url = start_host(functions)
+    process, url = start_host(functions, *options)
     try:
         yield Host(url, ADMIN_KEY)
     finally:
@@ -113,7 +113,7 @@ def serve_host(functions: Path) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def shared_host() -> Iterator[Host]:
-    """One host for the tests of a module: it looks at all it holds for each query, so it is not kept longer."""
+    """One host for the tests of a module."""
     yield from serve_host(ROOT / "convex")
 
 

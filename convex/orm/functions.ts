@@ -1,5 +1,5 @@
 /**
- * The three functions of the wire, over the schema they are deployed with.
+ * The three functions of the wire, over the schema they are deployed with, and the one that sweeps the ledger.
  *
  * All are internal: only a caller with the deployment's admin key reaches them.
  */
@@ -7,12 +7,13 @@ import {
   internalActionGeneric,
   internalMutationGeneric,
   internalQueryGeneric,
+  makeFunctionReference,
   type GenericSchema,
   type SchemaDefinition,
 } from "convex/server";
 import { Catalog } from "./catalog";
 import { readerOf, writerOf } from "./database";
-import { Ledger } from "./ledger";
+import { isSweeper, Ledger } from "./ledger";
 import { withdrawn } from "./errors";
 import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
@@ -22,10 +23,11 @@ import { hits, readAt } from "./search";
 import { Transaction } from "./transaction";
 import { apply, Commit } from "./writes";
 
-/** `module` is the path of the file that exports the three: `search` calls `read` there. */
+/** `module` is the path of the file that exports the four: `search` calls `read` there, and `commit` schedules `sweep`. */
 export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, module = "orm") {
   const catalog = new Catalog(schema);
   const readFunction = readAt(module);
+  const sweepFunction = makeFunctionReference<"mutation", Record<string, never>>(`${module}:sweep`);
 
   const read = internalQueryGeneric({
     handler: async ({ db }, request: Record<string, unknown>) => {
@@ -39,7 +41,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
   });
 
   const commit = internalMutationGeneric({
-    handler: async ({ db }, request: Record<string, unknown>) => {
+    handler: async ({ db, scheduler }, request: Record<string, unknown>) => {
       const { commitId, writes } = parseCommit(request);
       const meter = new CommitMeter();
       const ledger = new Ledger(writerOf(db), catalog, meter);
@@ -62,8 +64,19 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       await under.requireUnique();
       await under.tellCreationTimes();
       await ledger.record(commitId, results);
-      await ledger.clean(Date.now());
+      if (isSweeper(commitId)) {
+        // Entries that stay too long do no harm, so a module that does not export `sweep` fails no commit.
+        const missing = () => console.warn(`${module} has to export "sweep" beside "commit", for old entries to be removed.`);
+        await scheduler.runAfter(0, sweepFunction, {}).catch(missing);
+      }
       return { version: VERSION, results };
+    },
+  });
+
+  const sweep = internalMutationGeneric({
+    handler: async ({ db, scheduler }) => {
+      const ledger = new Ledger(writerOf(db), catalog, new CommitMeter());
+      if (await ledger.sweep(Date.now())) await scheduler.runAfter(0, sweepFunction, {});
     },
   });
 
@@ -74,5 +87,5 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
     }),
   });
 
-  return { read, commit, search };
+  return { read, commit, search, sweep };
 }

@@ -2,8 +2,9 @@
  * The ledger makes a commit that is sent again safe: it keeps the answer of every commit under its id, for an hour. A commit that is
  * withdrawn before it has been applied has an entry without an answer, so that a late copy of it is known.
  *
- * The entry is written in the same mutation as the writes, so there is one exactly when they were applied. Every commit removes a few
- * entries that are too old, so the table stays small without a job of its own.
+ * The entry is written in the same mutation as the writes, so there is one exactly when they were applied. Entries that are too old
+ * are removed by a mutation of its own, which a rare commit schedules: were they removed by commits, any two commits that overlap would
+ * conflict over the same old entries.
  */
 import { getDocumentSize } from "convex/values";
 import type { Writer } from "./database";
@@ -41,8 +42,8 @@ export class Ledger {
     await this.db.insert(LEDGER_TABLE, entry);
   }
 
-  /** Removes a few entries past their time, as far as the commit has room for it. */
-  async clean(now: number): Promise<void> {
+  /** Removes entries past their time, as many as one function has room for, and says whether there are more. */
+  async sweep(now: number): Promise<boolean> {
     // What removing one more entry can cost: any document may have a mebibyte, and it is read twice.
     const cost = {
       indexRanges: 1,
@@ -50,7 +51,6 @@ export class Ledger {
       bytesRead: 2 * limits.DOCUMENT_BYTES,
       documentsWritten: 1,
     };
-    if (!this.meter.hasRoom({ ...cost, indexRanges: 2 })) return;
     this.meter.charge({ indexRanges: 1 });
     const old = { eq: [], upper: { value: [now - limits.LEDGER_MILLISECONDS] as [number], inclusive: false } };
     const fields = this.catalog.fields(LEDGER_TABLE, "by_creation_time");
@@ -60,7 +60,15 @@ export class Ledger {
       this.meter.charge({ indexRanges: 1, documentsRead: 2, bytesRead: 2 * bytes, documentsWritten: 1 });
       await this.db.delete(LEDGER_TABLE, entry._id);
       removed += 1;
-      if (removed === limits.LEDGER_REMOVALS || !this.meter.hasRoom(cost)) return;
+      if (removed === limits.LEDGER_SWEPT || !this.meter.hasRoom(cost)) return true;
     }
+    return false;
   }
+}
+
+/** Whether this commit has the ledger swept: about one in LEDGER_SWEEP_EVERY, always the same ones. */
+export function isSweeper(commitId: string): boolean {
+  let hash = 0;
+  for (const character of commitId) hash = (Math.imul(hash, 31) + character.codePointAt(0)!) >>> 0;
+  return hash % limits.LEDGER_SWEEP_EVERY === 0;
 }

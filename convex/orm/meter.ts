@@ -2,7 +2,7 @@
  * What one call has read and written so far, counted as Convex counts it, so that a call ends where the wire says and not where
  * Convex would stop it.
  */
-import { getDocumentSize } from "convex/values";
+import { getDocumentSize, type Value } from "convex/values";
 import { overLimit } from "./errors";
 import * as limits from "./limits";
 import type { Document } from "./protocol";
@@ -10,11 +10,13 @@ import type { Document } from "./protocol";
 export class ReadMeter {
   documents = 0;
   bytes = 0;
+  work = 0;
   ranges = 0;
 
   read(document: Document): void {
     this.documents += 1;
     this.bytes += getDocumentSize(document);
+    this.work += workOf(document);
   }
 
   /** Whether the budget of a call of `read` is used up. */
@@ -22,9 +24,23 @@ export class ReadMeter {
     return (
       this.documents >= limits.READ_DOCUMENTS ||
       this.bytes >= limits.READ_BYTES ||
+      this.work >= limits.READ_WORK ||
       this.ranges >= limits.READ_INDEX_RANGES
     );
   }
+}
+
+/** What a value takes to be read and answered: one for each value in it, more for those that hold others. */
+function workOf(value: Value | undefined): number {
+  if (typeof value !== "object" || value === null || value instanceof ArrayBuffer) return 1;
+  if (Array.isArray(value)) {
+    let work = limits.ARRAY_WORK;
+    for (const each of value) work += typeof each === "object" ? workOf(each) : 1;
+    return work;
+  }
+  let work = limits.OBJECT_WORK;
+  for (const name in value) work += workOf((value as Record<string, Value>)[name]);
+  return work;
 }
 
 const MAXIMUM = {

@@ -22,20 +22,29 @@ export function unpacked(fields: Fields, packed: Record<string, Width> | undefin
   return arrays.length === 0 ? fields : { ...fields, ...Object.fromEntries(arrays) };
 }
 
-/**
- * The documents whose field is an array of so many numbers, with it as float32; says whether a number lost precision by it. Others
- * are left out.
- */
-export function withPacked(documents: Document[], { field, length }: Pack): { docs: Document[]; rounded: boolean } {
-  let rounded = false;
-  const docs = documents.flatMap((document): Document[] => {
+/** Documents with an array of numbers as float32, and whether a number lost precision by it. */
+export class Packer {
+  readonly docs: Document[] = [];
+  rounded = false;
+
+  constructor(readonly pack: Pack) {}
+
+  /** Takes a document, unless its field is no array of so many numbers. */
+  take(document: Document): void {
+    const { field, length } = this.pack;
     const numbers = Object.hasOwn(document, field) ? document[field] : undefined;
-    if (!isNumbers(numbers) || numbers.length !== length) return [];
-    const floats = Float32Array.from(numbers);
-    rounded ||= numbers.some((number, position) => !Object.is(number, floats[position]));
-    return [{ ...document, [field]: floats.buffer }];
-  });
-  return { docs, rounded };
+    if (!Array.isArray(numbers) || numbers.length !== length) return;
+    const floats = new Float32Array(length);
+    let rounded = false;
+    for (let place = 0; place < length; place++) {
+      const number = numbers[place];
+      if (typeof number !== "number") return;
+      floats[place] = number;
+      rounded ||= !Object.is(number, floats[place]);
+    }
+    this.rounded ||= rounded;
+    this.docs.push({ ...document, [field]: floats.buffer });
+  }
 }
 
 export const isNumbers = (value: Value | undefined): value is number[] =>

@@ -6,10 +6,10 @@
  */
 import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
-import { digestAll, digestEach } from "./digest";
+import { digestAll, digestOf, type Digest } from "./digest";
 import { predicate } from "./filter";
 import type { ReadMeter } from "./meter";
-import { withPacked } from "./packed";
+import { Packer } from "./packed";
 import type { Document, Read, Result } from "./protocol";
 import { keyOf, rangesOf, scan } from "./range";
 
@@ -34,11 +34,13 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   return await collector.result(null);
 }
 
-/** Takes documents in scan order and keeps what a read asks for. */
+/** Takes documents in scan order and keeps of them what a read asks for. */
 class Collector {
   readonly #read: Read;
   readonly #matches: (document: Document) => boolean;
   readonly #documents: Document[] = [];
+  readonly #digests: Digest[] = [];
+  readonly #packer: Packer | undefined;
   #count = 0;
   #skipped = 0;
   #more = false;
@@ -46,6 +48,7 @@ class Collector {
   constructor(read: Read) {
     this.#read = read;
     this.#matches = predicate(read.filter);
+    this.#packer = read.pack && new Packer(read.pack);
   }
 
   /** Whether no further document can change the answer. */
@@ -65,18 +68,31 @@ class Collector {
       this.#more = true;
     } else {
       this.#count += 1;
-      if (!this.#read.count) this.#documents.push(document);
+      this.#keep(document);
     }
+  }
+
+  #keep(document: Document): void {
+    const { count, digest } = this.#read;
+    if (count) return;
+    if (this.#packer || digest) this.#digests.push(digestOf(document));
+    if (this.#packer) this.#packer.take(document);
+    else if (!digest) this.#documents.push(document);
   }
 
   async result(next: Result["next"]): Promise<Result> {
     const found = { count: this.#count, skipped: this.#skipped, more: this.#more, next };
-    const { pack, digest } = this.#read;
-    if (digest === "each") return { docs: [], ...found, digests: await digestEach(this.#documents) };
-    if (digest === "all") return { docs: [], ...found, digest: await digestAll(this.#documents) };
-    if (pack !== undefined) {
-      return { ...found, ...withPacked(this.#documents, pack), digests: await digestEach(this.#documents) };
+    if (this.#packer) {
+      const { docs, rounded } = this.#packer;
+      return { docs, ...found, rounded, digests: this.#digests };
     }
-    return { docs: this.#documents, ...found };
+    switch (this.#read.digest) {
+      case "each":
+        return { docs: [], ...found, digests: this.#digests };
+      case "all":
+        return { docs: [], ...found, digest: await digestAll(this.#digests) };
+      default:
+        return { docs: this.#documents, ...found };
+    }
   }
 }

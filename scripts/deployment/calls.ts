@@ -2,13 +2,12 @@
  * Runs one call of a function as Convex would answer it over HTTP, errors included.
  */
 import { randomBytes } from "node:crypto";
-import { convexTest } from "convex-test";
-import { makeFunctionReference } from "convex/server";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
+import { Backend, ConflictError, isConvexError } from "./backend";
 import { QueryCache } from "./cache";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
-import { CallError, exportValue, importArguments, requireResult, type Format } from "./values";
-import { passOverMissingVectors } from "./vectors";
+import { Tally } from "./metrics";
+import { CallError, exportValue, importArguments, type Format } from "./values";
 
 export interface Call {
   kind: FunctionKind;
@@ -26,25 +25,34 @@ export type Answer =
 const WORDS: Record<FunctionKind, string> = { query: "Query", mutation: "Mutation", action: "Action" };
 
 export class Host {
-  readonly queries = new QueryCache();
-  readonly #backend;
+  readonly metrics = new Tally();
+  readonly #queries = new QueryCache();
+  readonly #backend: Backend;
+  readonly #redact: boolean;
 
-  constructor(readonly functions: Functions) {
-    const { schema } = functions;
-    this.#backend = convexTest({
-      ...(schema === undefined ? {} : { schema }),
-      modules: functions.importers(),
-      transactionLimits: true,
+  /** `latency` and `userTime` are in milliseconds; with `redact` errors say no more than in production. */
+  constructor(
+    readonly functions: Functions,
+    { latency, userTime, redact = false }: { latency: number; userTime: number; redact?: boolean },
+  ) {
+    this.#redact = redact;
+    this.#backend = new Backend({
+      functions,
+      latency,
+      userTime,
+      metrics: this.metrics,
+      onWrite: () => this.#queries.invalidate(),
     });
-    if (schema !== undefined) passOverMissingVectors(schema);
   }
 
+  /** Throws ConflictError where a mutation was in conflict every time. */
   async answer(call: Call): Promise<Answer> {
     try {
       const value = await this.#run(call);
       return { status: "success", value: exportValue(value, call.format), logLines: [] };
     } catch (error) {
-      return failure(error, call.format);
+      if (error instanceof ConflictError) throw error;
+      return failure(error, call.format, this.#redact);
     }
   }
 
@@ -60,41 +68,21 @@ export class Host {
     if (kindOf(found) !== kind) {
       throw new CallError(`Trying to execute ${name} as ${WORDS[kind]}, but it is defined as ${WORDS[kindOf(found)]}.`);
     }
-    const values = importArguments(name, args);
-    const run = async (): Promise<Value> => {
-      const result = ((await this.#invoke(kind, name, values)) ?? null) as Value;
-      requireResult(name, result);
-      return result;
-    };
-    if (kind !== "query") return await run();
-    return await this.queries.answer(JSON.stringify([name, convexToJson(values)]), run);
-  }
-
-  async #invoke(kind: FunctionKind, name: string, args: Record<string, Value>): Promise<unknown> {
-    switch (kind) {
-      case "query":
-        return await this.#backend.query(makeFunctionReference<"query">(name), args);
-      case "mutation":
-        return await this.#backend.mutation(makeFunctionReference<"mutation">(name), args);
-      case "action":
-        return await this.#backend.action(makeFunctionReference<"action">(name), args);
-    }
+    const values = convexToJson(importArguments(name, args));
+    const run = () => this.#backend.call(kind, name, values);
+    return kind === "query" ? await this.#queries.answer(JSON.stringify([name, values]), run) : await run();
   }
 }
 
-function failure(error: unknown, format: Format): Answer {
+function failure(error: unknown, format: Format, redact: boolean): Answer {
   const words = error instanceof CallError ? error.message : `Uncaught ${nameOf(error)}: ${wordsOf(error)}`;
   const answer: Answer = {
     status: "error",
-    errorMessage: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${words}`,
+    errorMessage: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error${redact ? "" : `\n${words}`}`,
     logLines: [],
   };
   return isConvexError(error) ? { ...answer, errorData: exportValue(error.data, format) } : answer;
 }
-
-// By its mark: functions that Node loads as CommonJS have a class of their own.
-const isConvexError = (error: unknown): error is Error & { data: Value } =>
-  error instanceof Error && Symbol.for("ConvexError") in error;
 
 const nameOf = (error: unknown): string => (error instanceof Error ? error.name : "Error");
 const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -45,14 +45,6 @@ export class Functions {
     return new Functions(schema, modules);
   }
 
-  /** The modules as convex-test takes them: it finds the root of the paths by the folder `_generated`. */
-  importers(): Record<string, () => Promise<Module>> {
-    const importers = [...this.modules].map(
-      ([path, module]) => [`./${path}.ts`, () => Promise.resolve(module)] as const,
-    );
-    return Object.fromEntries([...importers, ["./_generated/api.js", () => Promise.resolve({})]]);
-  }
-
   /** The function at `folder/module:name`; undefined if there is none. */
   find(path: string): RegisteredFunction | undefined {
     const [module = "", name = "default"] = canonicalPath(path).split(":");

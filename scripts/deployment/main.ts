@@ -1,7 +1,12 @@
 /**
  * A Convex deployment on this machine, for tests and development:
  *
- *     npm run deployment -- [--port 3210] [--admin-key KEY] [--functions convex] [--exit-with-stdin]
+ *     npm run deployment -- [--port 3210] [--admin-key KEY] [--functions convex] [--latency 0] [--user-time 500] [--redact]
+ *         [--exit-with-stdin]
+ *
+ * `--latency` are the milliseconds between the run of a mutation and its commit, in which others may commit: with it mutations overlap, and
+ * conflict as they do on Convex. `--user-time` are those that one query or mutation may take apart from its system calls.
+ * With `--redact` an error says no more than in production: only the data of a ConvexError.
  *
  * Serves the functions of a directory on 127.0.0.1 from memory, and prints `ready URL` once it does. It ends on SIGTERM and SIGINT,
  * with `--exit-with-stdin` also when its standard input is closed.
@@ -13,9 +18,10 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Host } from "./calls";
 import { Functions } from "./functions";
-import { countTransactions } from "./metrics";
-import { serve } from "./server";
+import { serve } from "./http";
 
+// Half of what Convex gives a function.
+const DEFAULT_USER_TIME = 500;
 // For a deployment nobody else can reach; tests may give their own.
 const DEFAULT_ADMIN_KEY = "local|admin";
 
@@ -25,6 +31,9 @@ function options() {
       port: { type: "string", default: "3210" },
       "admin-key": { type: "string", default: DEFAULT_ADMIN_KEY },
       functions: { type: "string", default: "convex" },
+      latency: { type: "string", default: "0" },
+      "user-time": { type: "string", default: String(DEFAULT_USER_TIME) },
+      redact: { type: "boolean", default: false },
       "exit-with-stdin": { type: "boolean", default: false },
     },
   });
@@ -34,12 +43,21 @@ function options() {
     port,
     adminKey: values["admin-key"],
     directory: resolve(values.functions),
+    latency: milliseconds("--latency", values.latency),
+    userTime: milliseconds("--user-time", values["user-time"]),
+    redact: values.redact,
     exitWithStdin: values["exit-with-stdin"],
   };
 }
 
+function milliseconds(option: string, given: string): number {
+  const number = Number(given);
+  if (given.trim() === "" || !Number.isFinite(number) || number < 0) throw new Error(`${option} ${given} is no number of milliseconds`);
+  return number;
+}
+
 async function main(): Promise<void> {
-  const { port, adminKey, directory, exitWithStdin } = options();
+  const { port, adminKey, directory, latency, userTime, redact, exitWithStdin } = options();
   // Standard output is for the one line; what functions log goes to standard error.
   globalThis.console = new Console(process.stderr, process.stderr);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(0));
@@ -48,8 +66,7 @@ async function main(): Promise<void> {
   register("./packages.ts", import.meta.url);
   // What a function leaves behind unhandled is its own fault, and said; the host goes on.
   process.on("uncaughtException", (error) => console.error(error));
-  const host = new Host(await Functions.load(directory));
-  countTransactions(() => host.queries.invalidate());
+  const host = new Host(await Functions.load(directory), { latency, userTime, redact });
   const server = serve(host, adminKey);
   server.on("error", fail);
   server.listen(port, "127.0.0.1", () => {

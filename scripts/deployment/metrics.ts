@@ -1,10 +1,10 @@
 /**
- * Counts what Convex would bill: calls, bytes of their bodies, documents and bytes read and written.
+ * Counts what Convex would bill: calls, bytes of their bodies, documents and bytes read and written; and conflicts, by the table in
+ * which they were.
  *
- * convex-test keeps a tracker for each transaction. A nested transaction starts from the counts of its parent and hands them back, so
- * the outermost one has the total when it ends. Reads count whether it commits or rolls back, writes only when it commits.
+ * Reads count whether a transaction commits or rolls back, writes only when it commits. A mutation that is run again counts once.
  */
-import { TransactionMetricsTracker } from "convex-test/dist/transactionMetrics.js";
+import type { Usage } from "./meter";
 
 export interface Metrics {
   calls: number;
@@ -14,6 +14,7 @@ export interface Metrics {
   bytesRead: number;
   documentsWritten: number;
   bytesWritten: number;
+  conflicts: Record<string, number>;
 }
 
 const zero = (): Metrics => ({
@@ -24,53 +25,31 @@ const zero = (): Metrics => ({
   bytesRead: 0,
   documentsWritten: 0,
   bytesWritten: 0,
+  conflicts: {},
 });
 
-let counted = zero();
+export class Tally {
+  counts = zero();
 
-export const metrics = (): Metrics => ({ ...counted });
+  reset(): void {
+    this.counts = zero();
+  }
 
-export function resetMetrics(): void {
-  counted = zero();
-}
+  call(requestBytes: number, responseBytes: number): void {
+    this.counts.calls += 1;
+    this.counts.requestBytes += requestBytes;
+    this.counts.responseBytes += responseBytes;
+  }
 
-export function countCall(requestBytes: number, responseBytes: number): void {
-  counted.calls += 1;
-  counted.requestBytes += requestBytes;
-  counted.responseBytes += responseBytes;
-}
+  transaction(used: Usage, { committed }: { committed: boolean }): void {
+    this.counts.documentsRead += used.documentsRead;
+    this.counts.bytesRead += used.bytesRead;
+    if (!committed) return;
+    this.counts.documentsWritten += used.documentsWritten;
+    this.counts.bytesWritten += used.bytesWritten;
+  }
 
-/** Counts every transaction of this process from now on; calls `onWrite` when one has written something. */
-export function countTransactions(onWrite: () => void = () => undefined): void {
-  const depths = new WeakMap<TransactionMetricsTracker, number>();
-  const deepen = (tracker: TransactionMetricsTracker, by: number): number => {
-    const depth = (depths.get(tracker) ?? 0) + by;
-    depths.set(tracker, depth);
-    return depth;
-  };
-  const tracker = TransactionMetricsTracker.prototype;
-  const { startTransaction, commit, rollback } = tracker;
-  tracker.startTransaction = function (...limits) {
-    deepen(this, 1);
-    startTransaction.apply(this, limits);
-  };
-  tracker.commit = function () {
-    if (deepen(this, -1) === 0 && count(this, { committed: true })) onWrite();
-    commit.apply(this);
-  };
-  tracker.rollback = function () {
-    if (deepen(this, -1) === 0) count(this, { committed: false });
-    rollback.apply(this);
-  };
-}
-
-/** Counts a transaction that has ended; says whether it has written. */
-function count(tracker: TransactionMetricsTracker, { committed }: { committed: boolean }): boolean {
-  const { documentsRead, bytesRead, documentsWritten, bytesWritten } = tracker.getTransactionMetrics();
-  counted.documentsRead += documentsRead.used;
-  counted.bytesRead += bytesRead.used;
-  if (!committed) return false;
-  counted.documentsWritten += documentsWritten.used;
-  counted.bytesWritten += bytesWritten.used;
-  return documentsWritten.used > 0;
+  conflict(table: string): void {
+    this.counts.conflicts[table] = (this.counts.conflicts[table] ?? 0) + 1;
+  }
 }

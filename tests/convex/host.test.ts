@@ -195,6 +195,7 @@ describe("metrics", () => {
       bytesRead: 0,
       documentsWritten: 0,
       bytesWritten: 0,
+      conflicts: {},
     });
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     expect((await metrics()).calls).toBe(0);
@@ -310,6 +311,39 @@ describe("the process", () => {
   it("answers many calls at once over kept connections", async () => {
     const answers = await Promise.all(Array.from({ length: 50 }, (_, n) => call("action", "samples:twice", { n })));
     expect(answers.map((answer) => answer.value)).toEqual(Array.from({ length: 50 }, (_, n) => 2 * n));
+  });
+
+  it("answers 503 where a mutation was in conflict every time, and counts the conflicts", async () => {
+    const { process: started, url: own } = await start("--functions", "tests/convex/functions", "--latency", "40");
+    const contend = async () =>
+      await fetch(`${own}/api/mutation`, {
+        method: "POST",
+        body: JSON.stringify({ path: "samples:contended", args: {}, format: "json" }),
+      });
+    // Of so many at once, one at a time is committed: the last ones are in conflict too often.
+    const answers = await Promise.all(Array.from({ length: 12 }, contend));
+    const refused = answers.filter(({ status }) => status === 503);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(await refused[0]!.json()).toMatchObject({ code: "OptimisticConcurrencyControlFailure" });
+    const { conflicts } = (await (await fetch(`${own}/metrics`)).json()) as Metrics;
+    expect(conflicts["items"]).toBeGreaterThanOrEqual(5);
+    started.kill();
+  });
+
+  it("says no more of errors than production does, when told to", async () => {
+    const { process: started, url: own } = await start("--functions", "tests/convex/functions", "--redact", "--admin-key", KEY);
+    const failing = async (path: string, args: unknown, kind = "mutation") => {
+      const body = JSON.stringify({ path, args, format: "json" });
+      const response = await fetch(`${own}/api/${kind}`, { method: "POST", body, headers: { authorization: `Convex ${KEY}` } });
+      return (await response.json()) as Answer;
+    };
+    const bare = expect.stringMatching(/^\[Request ID: [0-9a-f]+\] Server Error$/);
+    expect(await failing("samples:fail", {})).toEqual({ status: "error", errorMessage: bare, logLines: [] });
+    expect(await failing("orm:read", { version: 0 }, "query")).toMatchObject({
+      errorMessage: bare,
+      errorData: { code: "Version", supported: 2 },
+    });
+    started.kill();
   });
 
   it("says its version", async () => {

@@ -1,6 +1,6 @@
 /** Arrays of numbers as bytes, and digests of documents. */
 import { describe, expect, it } from "vitest";
-import { digestEach } from "../../convex/orm/digest";
+import { digestOf } from "../../convex/orm/digest";
 import { deployment, is, refusal } from "./support";
 
 const floats = (bytes: unknown): number[] => Array.from(new Float32Array(bytes as ArrayBuffer));
@@ -68,7 +68,7 @@ describe("a digest", () => {
     await here.insert("items", { at: [1] }, { on: [1] }, {}, { at: [] }, { at: [1, 2] }, { at: [1], on: [2] }, { at: 1 });
     const { digests } = (await here.read({ ...read, digest: "each" }))[0]!;
     // Without what tells documents apart anyway.
-    const each = await digestEach((await here.read(read))[0]!.docs.map((one) => ({ ...one, _id: "", _creationTime: 0 })));
+    const each = (await here.read(read))[0]!.docs.map((one) => digestOf({ ...one, _id: "", _creationTime: 0 }));
     expect(digests).toHaveLength(7);
     expect(new Set(each.map(([, digest]) => digest)).size).toBe(7);
   });

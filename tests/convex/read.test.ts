@@ -321,6 +321,20 @@ describe("the budget of a call", () => {
     expect(new Set(found.map((doc) => doc._id)).size).toBe(60);
   });
 
+  it("ends after a million values in them, however few bytes they have", async () => {
+    const here = deployment();
+    const list = Array.from({ length: 8_000 }, (_, n) => n % 2 === 0);
+    for (let chunk = 0; chunk < 2; chunk++) await here.insert("items", ...upTo(70).map((place) => ({ place, list })));
+    const read: Read = { table: "items", index: "by_creation_time", digest: "each" };
+    const [first] = await here.read(read);
+    expect(first!.count).toBe(Math.ceil(2 ** 20 / (8_000 + 2 + 3 + 6)));
+    const [second] = await here.read({ ...read, after: first!.next! });
+    expect([first!.count + second!.count, second!.next]).toEqual([140, null]);
+    await here.insert("items", ...upTo(90).map((place) => ({ place, rank: 1, list: list.slice(2_000).map(() => ({})) })));
+    const [objects] = await here.read({ table: "items", index: "by_rank", eq: [is(1)], count: true });
+    expect(objects!.count).toBe(Math.ceil(2 ** 20 / (6 * 6_000 + 2 + 4 + 6)));
+  });
+
   it("ends a count after 8,000 documents; skip and limit less what was done go on", async () => {
     const here = deployment();
     for (let chunk = 0; chunk < 3; chunk++)

@@ -4,7 +4,7 @@ import { makeFunctionReference } from "convex/server";
 import { ConvexError, type Value } from "convex/values";
 import { expect } from "vitest";
 import type { Applied, Bound, Document, Read, Result, Write } from "../../convex/orm/protocol";
-import { countTransactions, metrics, resetMetrics } from "../../scripts/deployment/metrics";
+import { countTransactions, metrics, resetMetrics } from "./counting";
 import { assumptionsOf } from "./assumptions";
 import schema from "./functions/schema";
 

@@ -43,3 +43,25 @@ export const throwLater = actionGeneric({
     return Promise.resolve(null);
   },
 });
+
+/** Writes, and keeps the processor busy for so many milliseconds of its own time. */
+export const burn = mutationGeneric({
+  args: { milliseconds: v.number() },
+  handler: async ({ db }, { milliseconds }) => {
+    await db.insert("items", { rank: 1 });
+    const { user } = process.cpuUsage();
+    while (process.cpuUsage().user - user < milliseconds * 1_000);
+    return null;
+  },
+});
+
+/** Reads all items and adds one; what the test has put there happens meanwhile. */
+export const contended = mutationGeneric({
+  args: {},
+  handler: async ({ db }) => {
+    const items = await db.query("items").collect();
+    (globalThis as unknown as { meanwhile?: () => void }).meanwhile?.();
+    await db.insert("items", { rank: items.length });
+    return items.length;
+  },
+});

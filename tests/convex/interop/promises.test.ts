@@ -46,6 +46,7 @@ describe("access", () => {
       "orm:commit",
       "orm:read",
       "orm:search",
+      "orm:sweep",
     ]);
     expect(found.filter(({ isInternal }) => !isInternal)).toEqual([]);
   });

@@ -6,9 +6,9 @@
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { ConflictError } from "./backend";
 import type { Host } from "./calls";
 import type { FunctionKind } from "./functions";
-import { countCall, metrics, resetMetrics } from "./metrics";
 import { formatNamed } from "./values";
 
 // Arguments of 16 MiB as JSON, with room for the encoding.
@@ -78,10 +78,10 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
       case "GET /version":
         return { status: 200, type: "text/plain", body: "local" };
       case "GET /metrics":
-        return json(metrics());
+        return json(host.metrics.counts);
       case "POST /metrics/reset":
-        resetMetrics();
-        return json(metrics());
+        host.metrics.reset();
+        return json(host.metrics.counts);
     }
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
     if (kind === undefined) throw new HttpError(404, "NotFound", "There is nothing at this path.");
@@ -89,6 +89,9 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
     return await replyToCall(kind, request, host, adminKey);
   } catch (error) {
     if (error instanceof HttpError) return json({ code: error.code, message: error.message }, error.status);
+    if (error instanceof ConflictError) {
+      return json({ code: "OptimisticConcurrencyControlFailure", message: error.message }, 503);
+    }
     // Nobody waits for the answer to a request that was broken off.
     if (request.destroyed) return json({ code: "Aborted", message: "The body has no end." }, 400);
     console.error(error);
@@ -101,7 +104,7 @@ async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: H
   const isAdmin = authenticate(request.headers.authorization, adminKey);
   const { path, args, format } = parseCall(body);
   const reply = json(await host.answer({ kind, path, args, format, isAdmin }));
-  countCall(body.byteLength, Buffer.byteLength(reply.body));
+  host.metrics.call(body.byteLength, Buffer.byteLength(reply.body));
   return reply;
 }
 
