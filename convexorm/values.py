@@ -36,6 +36,7 @@ __all__ = [
     "check_field_name",
     "check_text",
     "check_value",
+    "comparable",
     "digest",
     "document_size",
     "dumps",
@@ -91,6 +92,27 @@ def canonical(value: Value | Missing) -> bytes:
     if encoder is None:
         raise ValidationError(f"{type(value).__name__} is not a Convex value")
     return encoder(value)
+
+
+def comparable(value: Value | Missing) -> bytes:
+    """`canonical`, also of what JSON text may hold and Convex not: a lone surrogate has its place among the code points."""
+    try:
+        return canonical(value)
+    except ValidationError:
+        return _comparable(value)
+
+
+def _comparable(value: Any) -> bytes:
+    if type(value) is str:
+        return b"\x10" + _escaped(value.encode(errors="surrogatepass"))
+    if type(value) is list:
+        return b"\x12" + b"".join(map(_comparable, value)) + b"\0"
+    if type(value) is dict:
+        named = sorted(
+            ((name.encode(errors="surrogatepass"), item) for name, item in value.items()), key=operator.itemgetter(0)
+        )
+        return b"\x15" + b"".join(_escaped(name) + _comparable(item) for name, item in named) + b"\0"
+    return canonical(value)
 
 
 def digest(value: Value | Missing) -> str:

@@ -33,6 +33,8 @@ from convexorm import (
     connect,
     field,
 )
+from convexorm.faces import finish
+from convexorm.requests import Commit, Insert
 from convexorm.schema import AnyOf, Object, Property, String
 from convexorm.types import ColumnType, column_type
 from convexorm.values import Value
@@ -564,6 +566,18 @@ def test_operands_of_another_sort_are_refused() -> None:
     ):
         with pytest.raises(ValidationError):
             ask()
+
+
+def test_json_text_with_a_lone_surrogate_is_compared_as_any_other(deployment: Deployment, unique: str) -> None:
+    document = {"id": unique, "title": unique, "body": "", "tags": [], "extra": '{"k":"\\ud800","l":["\\udfff"]}'}
+    finish(deployment.blocking.commit(Commit(unique, [Insert(Note.__mapper__.table, document)])))
+    conditions = [
+        *(Note.extra["k"] > "a", Note.extra["k"] == "a", Note.extra["k"] < "\ue000", Note.extra["k"].in_(["a", "b"])),
+        *(Note.extra["k"] != "a", Note.extra["l"] > ["\ud7ff"], Note.extra["l"] > ["\ue000"], Note.extra["l"] >= 1),
+    ]
+    with Session(deployment) as session:
+        found = [session.count(Note.query().by_index("by_title", title=unique).where(one)) for one in conditions]
+    assert found == [1, 0, 1, 0, 1, 1, 0, 1]
 
 
 def test_a_wrong_key_says_what_is_wrong() -> None:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.requests import Document
-from convexorm.values import MISSING, Missing, Value, canonical, same
+from convexorm.values import MISSING, Missing, Value, canonical, comparable, same
 
 __all__ = ["Predicate", "compile_filter"]
 
@@ -29,13 +29,13 @@ def _compile_comparison(condition: Comparison) -> Predicate:
     if condition.op == "ne":
         return lambda document: not same(get(document), expected)
     compare, bound = _ORDER[condition.op], canonical(expected)
-    return lambda document: compare(canonical(get(document)), bound)
+    return lambda document: compare(comparable(get(document)), bound)
 
 
 def _compile_membership(condition: Membership) -> Predicate:
     get = _getter(condition)
     expected = frozenset(map(canonical, condition.values))
-    return lambda document: canonical(get(document)) in expected
+    return lambda document: comparable(get(document)) in expected
 
 
 def _compile_combined(condition: Combined) -> Predicate:
