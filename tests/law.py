@@ -326,7 +326,8 @@ def kinds_of(scalar: Kind) -> list[Kind]:
         )
         if not (scalar.name == "None" and inner == "T | None")
     ]
-    return [*once, *sets(scalar), *twice]
+    strays = STRAYS.map(lambda value: (value, STRAY))
+    return [attrs.evolve(kind, tries=kind.tries | strays) for kind in (*once, *sets(scalar), *twice)]
 
 
 def loosely(value: Any, json: bool) -> Any:
@@ -338,8 +339,8 @@ def loosely(value: Any, json: bool) -> Any:
         return {key: loosely(one, json) for key, one in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [loosely(one, json) for one in value]
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     if json and isinstance(value, enum.Enum):
         return value.value
     return iso_timestamp(value) if json and isinstance(value, datetime) else value
