@@ -134,6 +134,7 @@ class Word(enum.StrEnum):
         (Part, Finer({}), "made.v: expected Part, got Finer"),
         (list[Part], [Finer({})], "made.v[0]: expected Part, got Finer"),
         (Point, (1, 2), "made.v: expected Point, got tuple"),
+        (tuple[int, int], Point(1, 2), "made.v: expected tuple[int, int], got Point"),
         (Colour, Other.RED, "made.v: expected Colour, got Other"),
         (Colour, "red", "made.v: expected Colour, got str"),
         (UUID, "not a uuid", "made.v: expected UUID, got a str that is none"),
