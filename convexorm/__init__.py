@@ -4,6 +4,7 @@ Declare entities once, query them through their indexes, and change them in a se
 mutation. The same code runs on a Convex deployment and, with no server, on an embedded one over SQLite.
 """
 
+from convexorm import func
 from convexorm.conditions import Condition, and_, not_, or_
 from convexorm.deployments import Deployment, connect
 from convexorm.errors import (
@@ -65,6 +66,7 @@ __all__ = [
     "compare",
     "connect",
     "field",
+    "func",
     "not_",
     "or_",
     "to_typescript",

@@ -16,7 +16,7 @@ import numpy as np
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value, is_finite, reach
+from convexorm.values import Missing, Value, canonical, is_finite, reach
 
 __all__ = [
     "DELETED_BY_RANGE",
@@ -49,6 +49,7 @@ __all__ = [
     "check_commit",
     "check_reads",
     "check_search",
+    "greater_stored",
     "index_key",
     "key_length",
     "version_digest",
@@ -246,18 +247,25 @@ class Insert:
 
 @attrs.define
 class Upsert:
-    """Replace the document under `at` whole, or insert it. Fields in `keep` stay as stored where they are stored."""
+    """Replace the document under `at` whole, or insert it.
+
+    Fields in `keep` stay as stored where they are stored, those in `greatest` where what is stored is greater.
+    """
 
     table: Table
     at: Key
     doc: Document = attrs.field(repr=False)
     keep: tuple[str, ...] = ()
+    greatest: tuple[str, ...] = ()
     returning: bool = False
 
 
 @attrs.define
 class Patch:
-    """Change some fields of a document; with `unique`, StaleDataError if another one holds that key after the commit."""
+    """Change some fields of a document; with `unique`, StaleDataError if another one holds that key after the commit.
+
+    Fields to set that are in `greatest` stay as stored where what is stored is greater.
+    """
 
     table: Table
     at: Target
@@ -266,6 +274,7 @@ class Patch:
     expect: Expect = attrs.field(factory=dict, repr=False)
     missing: Literal["fail", "skip"] = "fail"
     unique: Key | None = None
+    greatest: tuple[str, ...] = ()
 
 
 @attrs.define
@@ -346,6 +355,12 @@ class Search:
     vector: Sequence[float] = attrs.field(repr=False)
     limit: int
     filter: tuple[tuple[str, Value | Missing], ...] = attrs.field(default=(), repr=False)
+
+
+def greater_stored(stored: Document, given: Document, greatest: Sequence[str]) -> dict[str, Value]:
+    """Those of the fields in `greatest` of which more is stored than given, as they are stored."""
+    fields = [name for name in greatest if name in stored and name in given]
+    return {name: stored[name] for name in fields if canonical(stored[name]) > canonical(given[name])}
 
 
 def index_key(document: Document, range: Range) -> KeyValue:

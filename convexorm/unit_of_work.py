@@ -27,6 +27,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column
 from convexorm.faces import DONE
+from convexorm.func import Greatest
 from convexorm.hooks import call_hook
 from convexorm.identities import Identity, Instances, identity_of, key_of
 from convexorm.mapper import mapper_of
@@ -51,6 +52,7 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    greater_stored,
 )
 from convexorm.turns import exclusive
 from convexorm.validation import validate, validate_changes
@@ -193,10 +195,13 @@ class AsyncUnitOfWork(AsyncReading):
             self.add(instance, unique=unique, returning=returning)
         return DONE
 
-    def upsert(self, instance: Model, *, keep: Iterable[str] = (), returning: bool = True) -> Awaitable[None]:
+    def upsert(
+        self, instance: Model, *, keep: Iterable[str] = (), greatest: Iterable[str] = (), returning: bool = True
+    ) -> Awaitable[None]:
         """Insert the instance, or replace the document with its primary key whole, without reading it first.
 
-        Attributes in `keep` stay as stored where a document is replaced; the instance shows them after `refresh`.
+        Attributes in `keep` stay as stored where a document is replaced, those in `greatest` where what is stored is
+        greater; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
         self._turn.check()
@@ -204,11 +209,12 @@ class AsyncUnitOfWork(AsyncReading):
         model = type(instance)
         _check_keyed(model)
         kept = tuple(self._field(model, name) for name in keep)
+        rising = tuple(self._field(model, name) for name in greatest)
         self._adopt(instance)
 
         def write() -> Write:
             document = self._dumped(instance)
-            return Upsert(self._table(model), self._key(model, instance.primary_key), document, kept, returning)
+            return Upsert(self._table(model), self._key(model, instance.primary_key), document, kept, rising, returning)
 
         self._ask(_Operation(write, partial(self._inserted, instance), instance))
         return DONE
@@ -229,11 +235,14 @@ class AsyncUnitOfWork(AsyncReading):
         `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
         values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
         too, if it leaves more than one document of that query. Validators see what is set here, too; InvalidRequestError
-        if that of the class (`__validate__`) looks at other attributes.
+        if that of the class (`__validate__`) looks at other attributes. A value may be computed where the document is, such
+        as `func.greatest(Player.best, 70)`.
         """
         self._turn.check()
         table, at = self._table(model), self._target(model, key)
         columns = {name: self._column(model, name) for name in values}
+        greatest = tuple(columns[name].field for name, value in values.items() if isinstance(value, Greatest))
+        values = {name: _given(columns[name], value) for name, value in values.items()}
         validate_changes(model, values, _partial(model, values))
         set_: dict[str, Value] = {}
         unset: list[str] = []
@@ -248,7 +257,7 @@ class AsyncUnitOfWork(AsyncReading):
             table.check_size(set_)
         known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
         sole = _new_key(model, known, set_, unset) if unique is None else self._whole_key(unique)
-        patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole)
+        patch = Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole, greatest)
         self._ask(_Operation(lambda: patch, partial(self._updated, *self._identity(model, key))))
         return DONE
 
@@ -599,10 +608,12 @@ class AsyncUnitOfWork(AsyncReading):
             self._found_gone(instance)
             return
         assert isinstance(write, Patch)
-        document = {**self._document_of(instance), **write.set}
+        before = self._document_of(instance)
+        document = {**before, **write.set, **greater_stored(before, write.set, write.greatest)}
         for field in write.unset:
             document.pop(field, None)
         self._renew(instance, document)
+        instance._state.doubtful = bool(write.greatest)  # more may have been stored than was read
 
     def _deleted_key(self, model: type[Model], identity: Identity, applied: Applied, write: Write) -> None:
         instance = self._held(model, identity)
@@ -738,6 +749,15 @@ class AsyncUnitOfWork(AsyncReading):
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self._plan(query)
         return read.range, read.filter
+
+
+def _given(column: Column[Any], value: Any) -> Any:
+    """What is to be set. Raises InvalidRequestError for what is to be computed of another attribute."""
+    if not isinstance(value, Greatest):
+        return value
+    if value.field != column.field:
+        raise InvalidRequestError(f"func.greatest takes the attribute that it is set on, {column.name}")
+    return value.value
 
 
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:

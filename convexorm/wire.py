@@ -268,6 +268,8 @@ def _encode_upsert(write: Upsert) -> Json:
     _with_packed(encoded, write.table, "doc", write.doc)
     if write.keep:
         encoded["keep"] = list(write.keep)
+    if write.greatest:
+        encoded["greatest"] = list(write.greatest)
     if write.returning:
         encoded["returning"] = True
     return encoded
@@ -279,6 +281,8 @@ def _encode_patch(write: Patch) -> Json:
         encoded["unset"] = list(write.unset)
     if write.unique is not None:
         encoded["unique"] = _encode_key(write.table, write.unique)
+    if write.greatest:
+        encoded["greatest"] = list(write.greatest)
     return _with_packed(encoded, write.table, "set", write.set)
 
 

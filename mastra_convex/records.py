@@ -66,17 +66,18 @@ def merged(operation: str, argument: str, stored: object, update: Mapping[str, A
 async def put(session: AsyncSession, record: Any, *, keep: Iterable[str] = (), expect: Iterable[str] = ()) -> Any:
     """Let the next commit store a record whole, in place of the one with its key, whose `updated_at` it never sets back.
 
-    Answers the stored one, or None. What is decided by that holds when the commit is applied, or it is a StaleDataError: so
-    it is for `transact`: its `updated_at` is as it was read, and so are the attributes in `expect`. Attributes in `keep`
-    stay as stored. Forgets what is pending in the session.
+    Attributes in `keep` stay as stored. With attributes to `expect` it answers the stored one, or None, and these are as
+    they were read when the commit is applied, or it is a StaleDataError: so it is for `transact`, and forgets what is
+    pending in the session.
     """
+    if not expect:
+        session.upsert(record, keep=keep, greatest=("updated_at",), returning=False)
+        return None
     stored = await session.get(type(record), record.primary_key)
     session.expunge_all()
     if stored is None:
         session.add(record, returning=False)
     else:
-        record.updated_at = max(record.updated_at, stored.updated_at)
-        expected = {name: getattr(stored, name) for name in ("updated_at", *expect)}
-        session.update(type(record), record.primary_key, {}, expected=expected)
-        session.upsert(record, keep=keep, returning=False)
+        session.update(type(record), record.primary_key, {}, expected={name: getattr(stored, name) for name in expect})
+        session.upsert(record, keep=keep, greatest=("updated_at",), returning=False)
     return stored

@@ -18,9 +18,10 @@ from convexorm import (
     ValidationError,
     connect,
     field,
+    func,
 )
 from tests.conftest import Host
-from tests.models import Counter, Note, Task
+from tests.models import Anything, Counter, Note, Task
 
 
 @pytest.fixture
@@ -165,3 +166,58 @@ def test_an_update_may_ask_to_leave_one_document_of_a_query(deployment: Deployme
         session.update(Task, keys[1], {"done": False}, unique=sole)
         session.commit()
         assert [one.text for one in session.all(sole)] == ["second"]
+
+
+def test_the_greatest_of_what_is_stored_and_given_is_kept_without_reading(deployment: Deployment, unique: str) -> None:
+    def put(count: int) -> None:
+        with Session(deployment) as session:
+            session.update(Counter, unique, {"count": func.greatest(Counter.count, count)})
+            session.commit()
+
+    def stored() -> int:
+        with Session(deployment) as session:
+            return session.get_one(Counter, unique).count
+
+    with Session(deployment) as session:
+        held = Counter(name=unique, count=5)
+        session.add(held)
+        session.commit()
+        for count, expected in ((3, 5), (5, 5), (9, 9), (-1, 9)):
+            put(count)
+            assert stored() == expected
+        session.update(Counter, unique, {"count": func.greatest(Counter.count, 7)})
+        session.commit()
+        assert session.get_one(Counter, unique) is held
+        assert held.count == 9
+    with Session(deployment) as session:
+        session.upsert(Counter(name=unique, count=2), greatest=("count",))
+        session.commit()
+        assert stored() == 9
+        session.upsert(Counter(name=f"{unique}new", count=2), greatest=("count",))
+        session.upsert(Counter(name=unique, count=20), greatest=("count",))
+        session.commit()
+        assert stored() == 20
+        assert session.get_one(Counter, f"{unique}new").count == 2
+
+
+def test_the_greatest_is_by_the_order_of_convex_where_other_types_or_nothing_are_stored(
+    deployment: Deployment, unique: str
+) -> None:
+    with Session(deployment) as session:
+        for place, (old, new, kept) in enumerate([("text", 5, "text"), (5, "text", "text"), (None, 0, 0), ([1], {}, {})]):
+            key = f"{unique}{place}"
+            session.add(Anything(key=key, a=old, text="x"))
+            session.commit()
+            session.update(Anything, key, {"a": func.greatest(Anything.a, new), "b": func.greatest(Anything.b, 1)})
+            session.commit()
+            session.expunge_all()
+            found = session.get_one(Anything, key)
+            assert (found.a, found.b, found.text) == (kept, 1, "x")
+
+
+def test_the_greatest_is_of_the_attribute_it_is_set_on() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        with pytest.raises(InvalidRequestError, match="count"):
+            session.update(Counter, "a", {"count": func.greatest(Anything.a, 1)})
+        with pytest.raises(ValidationError):
+            session.update(Counter, "a", {"count": func.greatest(Counter.count, "1")})  # type: ignore[arg-type]

@@ -178,12 +178,21 @@ expectations = st.dictionaries(st.sampled_from(["a", "b", "key", "text"]), st.ju
 missing: st.SearchStrategy[Any] = st.sampled_from(["fail", "skip", "skip"])
 
 
+some_fields: st.SearchStrategy[Any] = st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2).map(tuple)
+
+
 @st.composite
 def patches(draw: st.DrawFn) -> Patch:
     set_ = draw(st.dictionaries(st.sampled_from(["a", "b"]), present, max_size=2))
     unset = draw(st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2))
     return Patch(
-        TABLE, draw(targets), set_, tuple(one for one in unset if one not in set_), draw(expectations), draw(missing)
+        TABLE,
+        draw(targets),
+        set_,
+        tuple(one for one in unset if one not in set_),
+        draw(expectations),
+        draw(missing),
+        greatest=draw(some_fields),
     )
 
 
@@ -195,7 +204,8 @@ writes = st.one_of(
         st.just(TABLE),
         unique_keys,
         documents,
-        st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2).map(tuple),
+        some_fields,
+        some_fields,
         st.booleans(),
     ),
     patches(),

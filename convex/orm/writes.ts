@@ -8,7 +8,7 @@ import { invalid, rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
 import { unpacked } from "./packed";
-import type { Applied, Document, Expectation, Key, Op, Write } from "./protocol";
+import type { Applied, Document, Expectation, Fields, Key, Op, Write } from "./protocol";
 import type { Transaction } from "./transaction";
 
 /** A commit under way, and what its deleteRanges have used of their budget. */
@@ -92,7 +92,7 @@ const handlers: { [O in Op]: Handler<O> } = {
     return applied;
   },
 
-  async upsert(commit, { table, at, doc, keep = [], returning }, position) {
+  async upsert(commit, { table, at, doc, keep = [], greatest = [], returning }, position) {
     const { transaction } = commit;
     const old = await transaction.first(table, at);
     if (old === null) {
@@ -102,20 +102,20 @@ const handlers: { [O in Op]: Handler<O> } = {
     }
     const kept = keep.filter((field) => !field.startsWith("_") && Object.hasOwn(old, field));
     const stored = Object.fromEntries(kept.map((field) => [field, old[field]!]));
-    await transaction.replace(position, table, old, { ...doc, ...stored });
+    await transaction.replace(position, table, old, { ...doc, ...stored, ...greaterStored(old, doc, greatest) });
     return [old._id, old._creationTime, false];
   },
 
   async patch(commit, write, position) {
     const { transaction } = commit;
-    const { table, set, unset = [], unique } = write;
+    const { table, set, unset = [], greatest = [], unique } = write;
     if (unset.some((field) => Object.hasOwn(set, field))) {
       throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
     }
     return await change(transaction, write, position, async (old) => {
       if (unique !== undefined) commit.unique.push({ position, table, key: unique });
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
-      await transaction.patch(position, table, old, { ...set, ...removed });
+      await transaction.patch(position, table, old, { ...set, ...greaterStored(old, set, greatest), ...removed });
     });
   },
 
@@ -173,6 +173,18 @@ async function change(
   if (fields.length > 0) throw stale(position, write.table, { reason: "changed", fields });
   await apply(old);
   return true;
+}
+
+/** Those of some fields of which more is stored than given, as they are stored. */
+function greaterStored(old: Document, given: Fields, greatest: string[]): Fields {
+  const greater = greatest.filter(
+    (field) =>
+      !field.startsWith("_") &&
+      Object.hasOwn(old, field) &&
+      Object.hasOwn(given, field) &&
+      compareValues(old[field], given[field]) > 0,
+  );
+  return Object.fromEntries(greater.map((field) => [field, old[field]!]));
 }
 
 /** The fields that are not what is expected of them. */

@@ -33,6 +33,7 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    greater_stored,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Value, dumps, same
@@ -146,6 +147,7 @@ class Writer:
             assert found is not None
         address, before = found
         kept = {name: before[name] for name in write.keep if name in before}
+        kept.update(greater_stored(before, write.doc, write.greatest))
         await self._put(write.table, address, before, {**write.doc, **kept})
         return Written(address.text, None, False)
 
@@ -176,7 +178,8 @@ class Writer:
         address, before = found
         if write.unique is not None:
             self._unique.append((place, write.table, write.unique))
-        after = {name: value for name, value in {**before, **write.set}.items() if name not in write.unset}
+        changed = {**before, **write.set, **greater_stored(before, write.set, write.greatest)}
+        after = {name: value for name, value in changed.items() if name not in write.unset}
         await self._put(write.table, address, before, after)
         return True
 
@@ -272,7 +275,7 @@ def _address(table: Table, document: Document) -> Address | None:
 
 def _is_blind(write: Write) -> bool:
     """Whether a write needs no look at what is there: the handler replaces vectors and documents whole by itself."""
-    if not isinstance(write, Upsert) or write.keep or write.table.name not in (VECTORS, DOCUMENTS):
+    if not isinstance(write, Upsert) or write.keep or write.greatest or write.table.name not in (VECTORS, DOCUMENTS):
         return False
     return keyed(write.table, write.at.index, write.at.key) == address_of(write.table, write.doc)
 

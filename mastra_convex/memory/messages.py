@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError
+from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError, func
 from mastra_convex.arguments import (
     DateRange,
     Include,
@@ -30,7 +30,7 @@ from mastra_convex.arguments import (
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument
-from mastra_convex.instants import later, now
+from mastra_convex.instants import now
 from mastra_convex.memory.owners import expect_owner, not_theirs
 from mastra_convex.records import merged, record_of
 
@@ -89,7 +89,7 @@ class AsyncMessages(AsyncDomain):
             if self._strict:
                 await _save_strictly(session, operation, records)
                 return
-            await _touch(session, (record.thread_id for record in records))
+            _touch(session, (record.thread_id for record in records))
             for record in latest.values():
                 session.upsert(record, returning=False)
 
@@ -200,7 +200,7 @@ class AsyncMessages(AsyncDomain):
                 touched = await _owned_threads(session, touched, resource_id)
             if self._strict or resource_id is not None:
                 await _keep_in_own_threads(session, operation, moved.values())
-            await _touch(session, touched)
+            _touch(session, touched)
             return list(stored.values())
 
         async with self._session() as session:
@@ -221,7 +221,7 @@ class AsyncMessages(AsyncDomain):
             for message in there:
                 session.delete_key(Message, message.id, expected=expected)
             threads = [message.thread_id for message in there]
-            await _touch(session, threads if resource_id is None else await _owned_threads(session, threads, resource_id))
+            _touch(session, threads if resource_id is None else await _owned_threads(session, threads, resource_id))
 
         async with self._session() as session:
             while ids:
@@ -458,7 +458,7 @@ async def _save_strictly(session: AsyncSession, operation: str, records: Sequenc
     for thread in await session.get_many(Thread, list(threads)):
         if thread is not None and thread.resource_id != threads[thread.id]:
             raise not_theirs(operation, "messages.thread_id", thread.id)
-    await _touch(session, threads)
+    _touch(session, threads)
     for id, owner in threads.items():
         expect_owner(session, Thread, id, str(owner))
     for record in messages.values():
@@ -474,8 +474,8 @@ async def _save_strictly(session: AsyncSession, operation: str, records: Sequenc
         raise
 
 
-async def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
+def _touch(session: AsyncSession, thread_ids: Iterable[str]) -> None:
     """Mark threads as updated now, those that there are; never earlier than they were."""
-    for thread in await session.get_many(Thread, list(dict.fromkeys(thread_ids))):
-        if thread is not None:
-            thread.updated_at = later(thread.updated_at)
+    moment = func.greatest(Thread.updated_at, now())
+    for id in dict.fromkeys(thread_ids):
+        session.update(Thread, id, {"updated_at": moment}, missing_ok=True)

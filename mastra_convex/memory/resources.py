@@ -28,8 +28,9 @@ class AsyncResources(AsyncDomain):
         return resource
 
     async def save_resource(self, *, resource: Resource | Mapping[str, Any]) -> Resource:
-        """Store the resource whole, in place of one with its id. Timestamps default to now; `updated_at` is never earlier
-        than it was."""
+        """Store the resource whole, in place of one with its id. Timestamps default to now; a later `updated_at` that is
+        stored stays, and what is answered is what was given.
+        """
         moment = now()
         record = record_of("SAVE_RESOURCE", "resource", Resource, resource, created_at=moment, updated_at=moment)
         if record.metadata is not None:

@@ -62,8 +62,8 @@ class AsyncThreads(AsyncDomain):
         return thread if thread is None or resource_id in (None, thread.resource_id) else None
 
     async def save_thread(self, *, thread: Thread | Mapping[str, Any]) -> Thread:
-        """Store the thread whole, in place of one with its id. Timestamps default to now, metadata to `{}`; `updated_at` is
-        never earlier than it was.
+        """Store the thread whole, in place of one with its id. Timestamps default to now, metadata to `{}`; a later
+        `updated_at` that is stored stays, and what is answered is what was given.
 
         With `owners="strict"` an id that another resource's thread has is an InvalidArgument.
         """

@@ -35,6 +35,7 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    greater_stored,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Value, canonical, same, size_of
@@ -123,7 +124,7 @@ class Transaction:
         whole = None if about is None else _whole_key(stored, about, write.doc, keys)
         if about is not None and whole is None:
             return None
-        if isinstance(write, Upsert) and (write.keep or whole is None or whole[1] != keys[whole[2]]):
+        if isinstance(write, Upsert) and (write.keep or write.greatest or whole is None or whole[1] != keys[whole[2]]):
             return None
         column = None if whole is None else whole[0]
         other = column is not None and self._pending_column not in (None, column)
@@ -253,6 +254,7 @@ class Transaction:
         if row is None:
             return self._add(stored, write.doc)
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
+        kept.update(greater_stored(row.fields, write.doc, write.greatest))
         document = {**write.doc, **kept}
         if kept:
             write.table.check_size(document)
@@ -271,7 +273,7 @@ class Transaction:
             return False
         if write.unique is not None:
             self._unique.append((position, write.table, write.unique))
-        fields = {**row.fields, **write.set}
+        fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
         write.table.check_size(fields)
