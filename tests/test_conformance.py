@@ -1410,13 +1410,23 @@ async def test_what_could_not_be_sent_can_be_mended(deployment: Deployment, open
     assert [one.id for one in await open_().all(Note.query().full_scan())] == ["right"]
 
 
+class Locked(Lossy):
+    """A port whose key is refused."""
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        raise AuthError("the key is refused")
+
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        raise AuthError("the key is refused")
+
+
 async def test_a_wrong_key_does_not_make_a_lost_answer_forgotten(deployment: Deployment, open_: Open) -> None:
     port = Lossy(deployment.asynchronous)
     session = AsyncSession(deployment, _port=port)
     await session.add(Task(text="once", owner_id="u"))
     with pytest.raises(DeploymentError):
         await session.commit()
-    session._port = Refusing(deployment.asynchronous, AuthError("the key is refused"))
+    session._port = Locked(deployment.asynchronous)
     with pytest.raises(AuthError):
         await session.commit()
     session._port = port
