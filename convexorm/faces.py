@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-__all__ = ["DONE", "blocking", "blocking_stream", "finish"]
+__all__ = ["DONE", "blocking", "blocking_stream", "finish", "named"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +36,14 @@ def finish(awaitable: Awaitable[T]) -> T:
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     raise RuntimeError("a blocking deployment suspended; its port must not await anything")
+
+
+def named(cls: type, name: str) -> None:
+    """Have Python's errors about the arguments of a class's methods call it by the name that users know."""
+    for base in cls.__mro__:
+        for attribute, member in vars(base).items():
+            if inspect.isfunction(member) and not attribute.startswith("_"):
+                member.__qualname__ = inspect.unwrap(member).__qualname__ = f"{name}.{attribute}"
 
 
 def blocking(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]:

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 
 from convexorm.deployments.base import Deployment, Port, check_deployment
 from convexorm.errors import InvalidRequestError, StaleDataError
-from convexorm.faces import blocking, blocking_stream, finish
+from convexorm.faces import blocking, blocking_stream, finish, named
 from convexorm.model import Model
 from convexorm.reading import Hit, Page
 from convexorm.turns import exclusive
@@ -91,6 +91,9 @@ class AsyncSession(AsyncUnitOfWork):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+named(AsyncSession, "Session")
 
 
 # -- the blocking face ---------------------------------------------------------------------------------------------

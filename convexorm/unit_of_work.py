@@ -272,6 +272,8 @@ class AsyncUnitOfWork(AsyncReading):
         columns, key_fields = mapper.columns, mapper.key_fields
         writes: list[Write] = []
         for row in rows:
+            if not isinstance(row, Mapping):
+                raise ValidationError(f"rows are attributes by name, got {type(row).__name__}", table=table.name)
             if not row.keys() <= columns.keys():
                 self._column(model, min(row.keys() - columns.keys()))
             document = dump(self._valid(model(**row))) if mapper.validated else mapper.document(row)

@@ -14,6 +14,7 @@ import attrs
 
 from convexorm import AsyncSession, Deployment
 from convexorm.deployments import Port
+from convexorm.faces import named
 
 __all__ = ["AsyncDomain", "Backend", "Domain", "Offload", "run_here"]
 
@@ -48,6 +49,9 @@ class Backend:
 
 class AsyncDomain:
     """One domain of the storage contract, awaited."""
+
+    def __init_subclass__(cls) -> None:
+        named(cls, cls.__name__.removeprefix("Async"))
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
