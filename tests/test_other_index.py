@@ -139,6 +139,7 @@ def test_a_search_that_uses_no_filter_assumes_none(deployment: Deployment) -> No
         session.delete_all(Chunk.query().full_scan())
         session.add(Chunk(text="x", kind="k", embedding=[1.0, 0.0, 0.0]))
         session.commit()
+    with Session(deployment) as session:
         assert [hit.item.text for hit in session.search(FilteredChunk.by_embedding, [1.0, 0.0, 0.0])] == ["x"]
 
 

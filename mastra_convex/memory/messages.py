@@ -194,6 +194,8 @@ class AsyncMessages(AsyncDomain):
                     touched.append(message.thread_id)
                     if before != (message.thread_id, message.resource_id):
                         moved[message.id] = message
+                    if self._strict and before[1] != message.resource_id:
+                        raise not_theirs(operation, "messages.id", message.id, "message")
             if resource_id is not None:
                 for message in stored.values():
                     expect_owner(session, Message, message.id, resource_id)
@@ -468,6 +470,7 @@ async def _save_strictly(session: AsyncSession, operation: str, records: Sequenc
         await session.commit()
     except StaleDataError as error:
         refused = error.instance  # a guard has no instance, a thread or a message that is written has one
+        session.expunge_all()  # what is stored is asked for now, not what was to be
         for message in await session.get_many(Message, list(messages)):
             if refused is None and message is not None and message.resource_id != messages[message.id].resource_id:
                 raise not_theirs(operation, "messages.id", message.id, "message") from error

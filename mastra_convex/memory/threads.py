@@ -268,8 +268,8 @@ class _Move:
 
     async def _step(self, session: AsyncSession) -> Thread | None:
         """Move some messages, or with the last of them the thread, which is the answer."""
-        thread = await own_thread(session, self._thread_id, self._source)
-        if thread is None:
+        thread = await session.get(Thread, self._thread_id)  # whose it is holds, since every step expects that
+        if thread is None or self._source not in (None, thread.resource_id):
             raise ThreadNotFound(self._thread_id, operation=self._operation)
         self._from = thread.resource_id
         left = (
@@ -291,6 +291,8 @@ class _Move:
         for generation in generations:
             generation.resource_id = self._resource_id
             generation.updated_at = later(generation.updated_at)
+        if thread.resource_id == self._resource_id:
+            expect_owner(session, Thread, thread.id, thread.resource_id)
         if self._owners or generations or thread.resource_id != self._resource_id:
             thread.resource_id = self._resource_id
             thread.updated_at = later(thread.updated_at)

@@ -90,12 +90,21 @@ async def test_ids_of_another_resource_are_refused(strict: AsyncMemory, unique: 
             await call()
         assert caught.value.id.endswith("_OTHER_RESOURCE")
     for update in ({"resource_id": ada}, {"resource_id": ada, "thread_id": bob}, {"resource_id": None}):
-        with pytest.raises(InvalidArgument, match=f"thread '{bob}'"):
+        with pytest.raises(InvalidArgument, match=f"message '{bob}0' belongs to another resource"):
             await strict.update_messages(messages=[{"id": f"{bob}1"}, {"id": f"{bob}0", **update}])
+    with pytest.raises(InvalidArgument, match=f"message '{bob}0'"):  # taken over into one's own thread
+        await strict.update_messages(messages=[{"id": f"{bob}0", "thread_id": ada, "resource_id": ada}])
     for second in (message(f"{unique}own", bob, ada), message(f"{unique}y", bob, ada)):
         with pytest.raises(InvalidArgument):
             await strict.save_messages(messages=[own, second])
     assert (await belongings(strict, ada), await belongings(strict, bob)) == before
+
+
+async def _spare(memory: AsyncMemory, unique: str, owner: str) -> str:
+    """Another thread of an owner, with a message."""
+    await memory.save_thread(thread=thread(f"{unique}spare", owner))
+    await memory.save_messages(messages=[message(f"{unique}spare", f"{unique}spare", owner)])
+    return f"{unique}spare"
 
 
 async def test_ids_of_ones_own_are_saved_under_as_ever(memory: AsyncMemory, unique: str) -> None:
@@ -104,6 +113,9 @@ async def test_ids_of_ones_own_are_saved_under_as_ever(memory: AsyncMemory, uniq
     await memory.save_thread(thread=thread(f"{ada}2", ada))
     await memory.save_messages(messages=[message(f"{ada}0", f"{ada}2", ada), message(f"{ada}9", f"{unique}no thread", ada)])
     await memory.update_messages(messages=[{"id": f"{ada}1", "thread_id": f"{ada}2"}])
+    await memory.update_thread_resource_id(
+        thread_id=(await _spare(memory, unique, ada)), resource_id=bob, source_resource_id=ada
+    )
     moved = await memory.list_messages(thread_id=f"{ada}2")
     assert sorted(ids(moved.messages)) == [f"{ada}0", f"{ada}1"]
     found = await memory.get_thread_by_id(thread_id=ada)
