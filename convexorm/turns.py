@@ -52,8 +52,8 @@ class Turn:
         self._held.clear()
 
     def _refuse(self, holder: Who, me: Who) -> None:
-        """Raise, unless the holder is a task that ended without giving its turn back, dropped with its event loop."""
-        if holder[1] is not None and holder[1].done():
+        """Raise, unless the holder is a task that ended without giving its turn back, or whose event loop is closed."""
+        if holder[1] is not None and (holder[1].done() or holder[1].get_loop().is_closed()):
             self._held.clear()
             return
         other = "task" if holder[0] == me[0] else "thread"

@@ -180,6 +180,18 @@ def test_a_folder_is_made_only_where_its_parent_is(
     assert sorted(path.name for path in project.iterdir()) == ["file", "folder"]
 
 
+@pytest.mark.parametrize("link", [False, True], ids=["a file", "a link to nowhere"])
+def test_nothing_is_written_where_a_part_cannot_be(project: Path, link: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "convex").mkdir()
+    if link:
+        (project / "convex" / "orm").symlink_to(project / "nowhere")
+    else:
+        (project / "convex" / "orm").write_text("mine")
+    assert main(["functions", "convex"]) == 1
+    assert "convex/orm is no folder" in capsys.readouterr().err
+    assert [path.name for path in (project / "convex").iterdir()] == ["orm"]
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, name = COMMANDS["schema"]
     assert main(arguments) == 0

@@ -208,6 +208,18 @@ async def test_a_cancelled_task_gives_its_turn_back() -> None:
         assert await session.count(MINE) == 1
 
 
+def test_a_task_whose_loop_is_closed_holds_no_turn() -> None:
+    with connect("memory:") as deployment:
+        arrived, stuck = asyncio.Event(), asyncio.Event()
+        session = AsyncSession(deployment, _port=Paused(deployment.asynchronous, arrived.set, stuck.wait))
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(session.count(MINE))
+        loop.run_until_complete(arrived.wait())
+        loop.close()
+        assert asyncio.run(session.count(MINE)) == 0
+        task.get_coro().close()
+
+
 def test_a_stream_leaves_the_session_to_others_between_its_steps() -> None:
     with connect("memory:") as deployment, Session(deployment) as session:
         session.add_all([Task(text=str(number), owner_id="u") for number in range(3)])

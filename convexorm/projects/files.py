@@ -41,6 +41,9 @@ def write_files(folder: Path, files: Mapping[str, str], *, force: bool = False) 
     _require_folder(folder)
     texts = {folder / name: text for name, text in files.items()}
     for path in texts:
+        for parent in path.parents[: len(path.parts) - len(folder.parts) - 1]:
+            if (parent.exists() or parent.is_symlink()) and not parent.is_dir():
+                raise InvalidRequestError(f"{parent} is no folder; nothing was written")
         if path.is_dir():
             raise InvalidRequestError(f"{path} is a folder; name a file")
     if not force:
@@ -56,7 +59,7 @@ def write_files(folder: Path, files: Mapping[str, str], *, force: bool = False) 
 
 def _require_folder(folder: Path) -> None:
     """Raise unless the folder is there, or its parent is."""
-    if folder.exists() and not folder.is_dir():
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise InvalidRequestError(f"{folder} is a file; name a folder")
     if not folder.exists() and not folder.parent.is_dir():
         raise InvalidRequestError(f"there is no folder {folder.parent}; make it first, or name another")

@@ -37,9 +37,9 @@ def location_of(url: str) -> Location:
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if name not in _OPTIONS:
-            raise DeploymentError(f"{name!r} is no option of a SQLite file; right are {right} (a ? in its path is %3F)")
+            raise DeploymentError(f"no such option of a SQLite file; right are {right} (a ? in its path is %3F)")
         if value not in _OPTIONS[name]:
-            raise DeploymentError(f"{value!r} is no value of the option {name!r} of a SQLite file; right are {right}")
+            raise DeploymentError(f"no such value of the option {name!r} of a SQLite file; right are {right}")
         if name in given:
             raise DeploymentError(f"the option {name!r} of a SQLite file is given twice")
         given[name] = value
