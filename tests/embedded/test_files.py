@@ -63,8 +63,9 @@ def test_a_file_of_another_application_is_refused_and_left_as_it_was(
     assert contents(tmp_path) == before
 
 
-def test_what_is_no_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "a.db").write_text("no database, " * 200)
+@pytest.mark.parametrize("content", ["no database, " * 200, "no database", "x"])
+def test_what_is_no_database_is_refused_and_left_as_it_was(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.db").write_text(content)
     before = contents(tmp_path)
     with pytest.raises(DeploymentError, match="not a database"):
         connect(f"sqlite:///{tmp_path / 'a.db'}")

@@ -261,6 +261,24 @@ def test_an_async_session_goes_on_in_a_child(tmp_path: Path) -> None:
     deployment.close()
 
 
+def test_what_is_dropped_while_another_thread_prepares_to_fork_is_closed_before_it_does(tmp_path: Path) -> None:
+    dropped: list[Any] = [connect(f"sqlite:///{tmp_path / 'a.db'}")]
+    add(dropped[0], "x")
+    number, (place,) = id(dropped[0]._engine._pool), dropped[0]._engine._pool._places
+    forks._gates.append(None)  # as another thread does that waits for those at work
+    try:
+        thread = threading.Thread(target=dropped.clear, daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert place.connection is None
+        assert number not in forks._pools
+    finally:
+        forks._gates.pop()
+    with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment:
+        assert names(deployment) == ["x"]
+
+
 def test_deployments_are_collected_although_forks_know_them(tmp_path: Path) -> None:
     gc.collect()
     before = len(forks.pools())

@@ -73,7 +73,7 @@ class Connection(sqlite3.Connection):
         """Close without a warning, which Python 3.13 would give whoever drops an open connection."""
         if not self.abandoned:
             with suppress(sqlite3.Error):  # one that could not be opened
-                forks.between_forks(lambda work: self.close())
+                forks.between_forks(lambda work: self.close(), closes=True)
 
 
 def _deny(*_: Any) -> int:
@@ -316,10 +316,12 @@ def _close_idle(places: Sequence[_Place]) -> None:
         for place in list(places):
             _close(place, work)
 
-    forks.between_forks(close)
+    forks.between_forks(close, closes=True)
 
 
 def _close_all(places: Sequence[_Place], number: int) -> None:
     """When a pool that was never closed is collected, or the interpreter ends."""
-    forks.strike(number)
-    _close_idle(places)
+    try:
+        _close_idle(places)
+    finally:
+        forks.strike(number)

@@ -74,7 +74,7 @@ def strike(number: int) -> None:
 
 
 def pools() -> list[Pooled]:
-    """All pools there are."""
+    """All pools there are. One that is gone is on the list until its connections are closed."""
     return [pool for one in list(_pools.values()) if (pool := one()) is not None]
 
 
@@ -114,13 +114,21 @@ def wait_for_forks(work: Work) -> None:
         time.sleep(0.0005)
 
 
-def between_forks(action: Callable[[Work], T], owner: object = None) -> T:
-    """What an action answers that no fork may come in the midst of, although it is no request."""
+def between_forks(action: Callable[[Work], T], owner: object = None, *, closes: bool = False) -> T:
+    """What an action answers that no fork may come in the midst of, although it is no request.
+
+    One that `closes` something goes on while others prepare to fork, who wait for it: it would be open in their children.
+    """
     work = Work(owner)
     work.outer = work_of(work.thread)
     while not begin(work):
         if work.outer is not None:  # whoever forks waits for this thread
             break
+        if closes:
+            _at_work[work.thread] = work
+            if not _ready:  # whoever is ready later looks again for those at work
+                break
+            end(work)
         wait_for_forks(work)
     try:
         return action(work)
@@ -136,7 +144,8 @@ def check_process() -> None:
 
 
 def _others_work(thread: int) -> bool:
-    return any(other != thread and other not in _waiting and work.under_way for other, work in list(_at_work.items()))
+    working = any(other != thread and other not in _waiting and work.under_way for other, work in list(_at_work.items()))
+    return working or any(one() is None for one in list(_pools.values()))
 
 
 def _come_to_rest() -> None:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _MAPPED = 1 << 32
 """Bytes of a file that SQLite may map instead of copying."""
+_LEAST = 100
+"""Bytes of the header that every SQLite file has."""
 _UNWRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 
@@ -160,6 +162,8 @@ class File:
 
     def _look(self) -> None:
         """Refuse a file that is not ours before anything about it changes."""
+        if (self._size() or 0) < _LEAST:  # SQLite takes a file of one byte for a new one
+            raise DeploymentError(f"SQLite at {self.name}: the file is not a database; it has been left as it was")
         try:
             found = self._looked("ro&immutable=1")
             if found is None and self._size("-wal"):  # all it holds may be there still
