@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
 from weakref import finalize
@@ -122,7 +123,8 @@ class Pool:
         self._writers = Turn()
         self._closed = False
         self._inherited = False
-        finalize(self, _close_all, self._places, forks.enroll(self))
+        rest = partial(_rest, self._places, self._memory)
+        finalize(self, _close_all, self._places, forks.enroll(self, rest))
         if self._memory:
             place = _Place()
             place.connection = forks.between_forks(lambda work: source.open())
@@ -271,12 +273,6 @@ class Pool:
         self._closed = True
         _close_idle(self._places)
 
-    def rest(self, work: Work) -> None:
-        """Close the connections to a file before a fork; all are idle, but for those the forking thread works with."""
-        if not self._memory:
-            for place in list(self._places):
-                _close(place, work)
-
     def abandon(self) -> None:
         """Start afresh in a child. Memory stays with the parent."""
         thread = get_ident()
@@ -308,6 +304,13 @@ def _close(place: _Place, work: Work) -> None:
     if connection is not None:
         connection.close()
     place.turn.give(work)
+
+
+def _rest(places: Sequence[_Place], memory: bool, work: Work) -> None:
+    """Close the connections to a file before a fork; all are idle, but for those the forking thread works with."""
+    if not memory:
+        for place in list(places):
+            _close(place, work)
 
 
 def _close_idle(places: Sequence[_Place]) -> None:

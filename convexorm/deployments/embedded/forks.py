@@ -38,9 +38,6 @@ T = TypeVar("T")
 
 
 class Pooled(Protocol):
-    def rest(self, work: Work) -> None:
-        """Close what is idle and must not cross a fork."""
-
     def abandon(self) -> None:
         """Start afresh in a child."""
 
@@ -48,7 +45,8 @@ class Pooled(Protocol):
         """Settle what requests that are over have left behind."""
 
 
-_pools: dict[int, ref[Pooled]] = {}
+_pools: dict[int, tuple[ref[Pooled], Callable[[Work], None]]] = {}
+"""All pools, and for each what closes its connections that must not cross a fork, even when the pool is gone."""
 _at_work: dict[int, Work] = {}
 """What each thread is about, by its id; what began in the midst of something else names that as its `outer`."""
 _gates: list[None] = []
@@ -62,9 +60,9 @@ _ready: set[int] = set()
 _process = [os.getpid()]
 
 
-def enroll(pool: Pooled) -> int:
-    """Have a pool told of forks for as long as it lives; the number to strike it out by."""
-    _pools[id(pool)] = ref(pool)
+def enroll(pool: Pooled, rest: Callable[[Work], None]) -> int:
+    """Have a pool told of forks, and `rest` called before them, until it is struck out by this number."""
+    _pools[id(pool)] = (ref(pool), rest)
     return id(pool)
 
 
@@ -74,8 +72,8 @@ def strike(number: int) -> None:
 
 
 def pools() -> list[Pooled]:
-    """All pools there are. One that is gone is on the list until its connections are closed."""
-    return [pool for one in list(_pools.values()) if (pool := one()) is not None]
+    """All pools there are."""
+    return [pool for one, _ in list(_pools.values()) if (pool := one()) is not None]
 
 
 def work_of(thread: int) -> Work | None:
@@ -144,8 +142,7 @@ def check_process() -> None:
 
 
 def _others_work(thread: int) -> bool:
-    working = any(other != thread and other not in _waiting and work.under_way for other, work in list(_at_work.items()))
-    return working or any(one() is None for one in list(_pools.values()))
+    return any(other != thread and other not in _waiting and work.under_way for other, work in list(_at_work.items()))
 
 
 def _come_to_rest() -> None:
@@ -156,8 +153,8 @@ def _come_to_rest() -> None:
     _wait_for_others(work.thread)
     _at_work[work.thread] = work
     if not _ready:  # else all is at rest
-        for pool in pools():
-            pool.rest(work)
+        for _, rest in list(_pools.values()):
+            rest(work)
     end(work)
     work.end()
     _ready.add(work.thread)
