@@ -55,21 +55,16 @@ class AsyncSession(AsyncUnitOfWork):
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
         `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
-        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. A commit
-        whose answer is lost is asked for, or withdrawn: after a DeploymentError nothing was applied, unless it says that
-        this failed as well. Then, as after a cancellation, the session finds it out before it writes anything else, and
-        raises InvalidRequestError if it was applied.
+        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
+        DeploymentError or a cancellation it may have been applied: look at what is stored before you run it again.
         """
         if self._operations or self.dirty:
             raise InvalidRequestError("commit or roll back what is pending before a transaction")
-        if self._unsettled is not None:
-            await self._settle(self._unsettled)
         taken: tuple[str, object] | None = None
         for attempt in range(attempts):
             self.expunge_all()
-            answers: list[T] = []
             try:
-                answers.append(await fn(self))
+                result = await fn(self)
                 await self.commit()
             except StaleDataError as error:
                 conflict = None if error.reason != "exists" else (error.table, getattr(error.instance, "primary_key", None))
@@ -78,13 +73,11 @@ class AsyncSession(AsyncUnitOfWork):
                     raise
                 taken = conflict
                 await self._port.pause(random.uniform(0, min(_BACKOFF * 2**attempt, _BACKOFF_MOST)))
-            except BaseException as error:
-                if isinstance(error, Exception) and answers and await self._was_applied():
-                    return answers[0]
-                self._let_go_of_transaction()
+            except BaseException:
+                self.expunge_all()
                 raise
             else:
-                return answers[0]
+                return result
         raise InvalidRequestError("transact needs at least one attempt")
 
     @exclusive

@@ -110,9 +110,6 @@ class _Unsettled:
     commit: Commit
     operations: list[_Operation | _Insertion]
     sent: Moment
-    applied: bool = False
-    let_go: bool = False
-    """Whether it was a transaction's, of which the session holds nothing any more."""
 
     def check_age(self) -> None:
         """Raise InvalidRequestError when the deployment may have forgotten what it answered."""
@@ -501,33 +498,9 @@ class AsyncUnitOfWork(AsyncReading):
         """
         sent.check_age()
         results = await self._port.withdraw(sent.commit)
-        sent.applied = results is not None
-        if results is not None and not sent.let_go:
+        if results is not None:
             self._take_over(sent, results)
         self._unsettled = None
-        if results is not None and sent.let_go:
-            raise InvalidRequestError(
-                "a transaction whose answer was lost has been applied: look at what is stored before you run it again"
-            )
-
-    async def _was_applied(self) -> bool:
-        """Whether a commit that has just failed was applied after all; False where it was not, or nobody can tell."""
-        sent = self._unsettled
-        if sent is None:
-            return False
-        try:
-            await self._settle(sent)
-        except Exception:
-            return False
-        return sent.applied
-
-    def _let_go_of_transaction(self) -> None:
-        """Forget everything but a commit of which it is not known whether it was applied."""
-        sent = self._unsettled
-        self.expunge_all()
-        if sent is not None:
-            sent.let_go = True
-            self._unsettled = sent
 
     def _take_over(self, sent: _Unsettled, results: Sequence[Applied]) -> None:
         """The commit was applied, whatever was asked for since."""

@@ -20,7 +20,7 @@ from convexorm.faces import finish
 from convexorm.requests import Applied, Commit
 from convexorm.session import AsyncSession
 from tests.conftest import Host
-from tests.models import Counter, Note, Task
+from tests.models import Note, Task
 from tests.test_conformance import Lossy
 
 
@@ -176,63 +176,6 @@ def test_what_is_still_under_way_and_is_asked_for_again_is_written_once(deployme
     port.deliver()
     assert session.count(Task.query().by_index("by_owner", owner_id=unique)) == 1
     session.refresh(task)
-
-
-@pytest.mark.parametrize("applied", [True, False], ids=["applied", "never arrived"])
-def test_a_transaction_whose_answer_is_lost_is_applied_once_or_not_at_all(
-    deployment: Deployment, unique: str, applied: bool
-) -> None:
-    with Session(deployment) as session:
-        session.add(Counter(name=unique, count=0))
-        session.commit()
-    session, port = lossy_session(deployment)
-    port.losses, port.applied = 1, applied
-
-    def count(session: Session) -> int:
-        counter = session.get_one(Counter, unique)
-        counter.count += 1
-        return counter.count
-
-    if applied:
-        assert session.transact(count) == 1
-    else:
-        with pytest.raises(DeploymentError):
-            session.transact(count)
-        assert session.transact(count) == 1
-    assert session.transact(count) == 2
-    with Session(deployment) as other:
-        assert other.get_one(Counter, unique).count == 2
-
-
-class Away(Lossy):
-    """A port that does not tell what became of a commit, while it is away."""
-
-    away = True
-
-    async def withdraw(self, commit: Commit) -> list[Applied] | None:
-        if self.away:
-            raise DeploymentError("timed out")
-        return await self.port.withdraw(commit)
-
-
-@pytest.mark.parametrize("applied", [True, False], ids=["applied", "never arrived"])
-def test_what_became_of_a_transaction_is_found_out_before_anything_else_is_written(applied: bool) -> None:
-    with connect("memory:") as deployment:
-        session, port = Session(deployment), Away(deployment.blocking, losses=1, applied=applied)
-        session._core = AsyncSession(deployment, _port=port)
-        with pytest.raises(DeploymentError):
-            session.transact(lambda session: session.add(Task(text="once", owner_id="u")))
-        assert session.new == []
-        for _ in range(2):
-            with pytest.raises(DeploymentError):
-                session.transact(lambda session: session.add(Task(text="again", owner_id="u")))
-        port.away = False
-        if applied:
-            with pytest.raises(InvalidRequestError, match="has been applied"):
-                session.transact(lambda session: session.add(Task(text="again", owner_id="u")))
-        session.transact(lambda session: session.add(Task(text="later", owner_id="u")))
-        found = sorted(one.text for one in session.all(Task.query().full_scan()))
-        assert found == (["later", "once"] if applied else ["later"])
 
 
 @pytest.mark.parametrize("clock", ["time", "monotonic"])

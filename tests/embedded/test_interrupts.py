@@ -246,4 +246,8 @@ def test_a_call_that_is_cancelled_where_it_waits_leaves_a_deployment_whole(tmp_p
 
     wanted: list[bool] = []
     asyncio.run(cancel())  # and have its threads come to their end
-    assert [name for name in os.listdir(tmp_path) if "copy" in name] == (["copy.db"] if wanted[0] else [])
+    left = [name for name in os.listdir(tmp_path) if "copy" in name]
+    assert left == ["copy.db"] if wanted[0] else left in ([], ["copy.db"])  # it may have been complete by then
+    if left:
+        with connect(f"sqlite:///{tmp_path / 'copy.db'}") as copied:
+            assert "first" in names(copied)

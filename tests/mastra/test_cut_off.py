@@ -47,6 +47,11 @@ class CutOff:
         self._check()
         return await self._port.read(reads)
 
+    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+        self._check()
+        applied: list[Applied] | None = await self._port.withdraw(commit)
+        return applied
+
     async def pause(self, seconds: float) -> None:
         self._check()
 

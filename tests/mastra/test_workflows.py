@@ -572,7 +572,7 @@ def test_what_the_operations_cost(fresh_host: Host) -> None:
         assert cost(lambda: workflows.load_workflow_snapshot(workflow_name="w", run_id="6")) == (1, 1, 0)
         assert (
             cost(lambda: workflows.persist_workflow_snapshot(workflow_name="w", run_id="7", snapshot={"context": {}}))[0]
-            == 2
+            == 1
         )
         assert (
             cost(lambda: workflows.update_workflow_results(workflow_name="w", run_id="8", step_id="s", result={}))[0] == 2
