@@ -59,8 +59,8 @@ MAX_INDEX_FIELDS = 16
 """Fields of one index, `_creationTime` not counted (Convex limit)."""
 VECTOR_DIMENSIONS = range(2, 4_097)
 """Dimensions of a vector index (Convex limit)."""
-MAX_VECTOR_NUMBER = float(np.finfo(np.float32).max)
-"""The largest number of a vector that an index can compare: it holds float32 (Convex limit)."""
+VECTOR_NUMBERS = (float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max))
+"""Between which the largest number of a vector lies that an index can compare: it holds float32 (Convex limit)."""
 SYSTEM_FIELDS = ("_id", "_creationTime")
 """Fields that Convex gives every document."""
 BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
@@ -460,7 +460,10 @@ class Table:
             problem = f"a vector of {len(value):,}, its index has {right} dimensions"
             raise ValidationError(problem, table=self.name, field=name)
         if lengths is not None and isinstance(value, list | np.ndarray) and not _fits_float32(value):
-            raise ValidationError("a vector index holds numbers of float32, got one beyond", table=self.name, field=name)
+            problem = (
+                "a vector index holds numbers of float32, got one beyond, or all of them too small to have a direction"
+            )
+            raise ValidationError(problem, table=self.name, field=name)
 
     def _mismatch(self, name: str, value: Value) -> ValidationError:
         path, validator, inner = _wrong(self.fields[name].validator, value)
@@ -509,8 +512,10 @@ def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
 
 
 def _fits_float32(numbers: Sequence[Any] | np.ndarray[Any, Any]) -> bool:
+    """Whether float32 holds the direction of a vector, to its precision."""
+    least, most = VECTOR_NUMBERS
     largest = np.abs(np.asarray(numbers, dtype=np.float64)).max(initial=0.0)
-    return bool(largest <= MAX_VECTOR_NUMBER)  # False for NaN, too
+    return bool(largest == 0 or least <= largest <= most)  # False for NaN, too
 
 
 def _kind(value: Value) -> str:

@@ -126,8 +126,8 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
         found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
         digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
-        return ReadResult((), len(digests), 0, False, digests={"": whole_digest(digests)})
-    return ReadResult((), len(digests), 0, False, digests=digests)
+        digests = {"": whole_digest(digests)}
+    return ReadResult((), 0, 0, False, digests=digests)
 
 
 # -- matrices ------------------------------------------------------------------------------------------------------
@@ -136,8 +136,7 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
 def _matrix(connection: Connection, stored: StoredTable, read: Read, span: Span, pack: Pack) -> ReadResult:
     """The packed field of a range, read without parsing the documents."""
     column = stored.vectors[pack.field]
-    wanted = _wanted(read)
-    size = _count(connection, stored, span, wanted if wanted < 0 else wanted + read.skip)
+    size = _count(connection, stored, span, -1 if read.limit is None else read.limit + read.skip)
     matrix = np.empty((max(size - read.skip, 0), pack.length), dtype=np.float32)
     found = LazyDocuments(stored.label)
     digests: dict[str, str] = {}
@@ -146,11 +145,8 @@ def _matrix(connection: Connection, stored: StoredTable, read: Read, span: Span,
     statement = select(stored, read, span, f"tick, id, body, {column}, seq")
     for rows in _batches(connection, f"{statement} LIMIT ? OFFSET ?", span.parameters, read.skip, size, batch):
         rounded = decoded(stored.label, _take, rows, pack.length, found, matrix, digests) or rounded
-    more = read.peek and read.limit is not None and len(found) > read.limit
-    if more:
-        digests.pop(found.pop())
     answered = Matrix(found.ids, matrix[: len(found)], rounded)
-    return ReadResult(found, len(found), read.skip, more, None, answered, digests)
+    return ReadResult(found, 0, 0, False, matrix=answered, digests=digests)
 
 
 def _take(rows: Sequence[tuple[Any, ...]], length: int, found: LazyDocuments, matrix: Any, digests: dict[str, str]) -> bool:
