@@ -1,7 +1,7 @@
 """The embedded deployment: the requests, answered in SQLite, with Convex's order, validation and atomicity.
 
 `engine` answers requests on the calling thread. Underneath: `sources` opens memory and files, whose `format` it checks;
-`connections` lends connections in `turns`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
+`connections` lends connections to `works`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
 Convex table lies in SQLite, `rows` how a document lies in a row, `keys` how an index key does. `reads`, `search` and
 `transaction` answer requests, `ledger` remembers commits, `backups` copies the whole, and `damage` says what is said of
 failures.
