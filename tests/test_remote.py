@@ -94,7 +94,7 @@ def test_a_call_is_a_post_of_convexs_http_api_with_the_admin_key(ask: Ask) -> No
 
 
 def test_the_functions_may_live_in_another_module() -> None:
-    with serve(lambda call: EMPTY) as server, connect(server.url + "/", KEY, functions="lib/store") as deployment:
+    with serve(lambda call: EMPTY) as server, connect(server.url + "/", KEY, module="lib/store") as deployment:
         count(deployment)
     assert server.calls[0][0] == "/api/query"
     assert json.loads(server.bodies[0])["path"] == "lib/store:read"
@@ -387,7 +387,7 @@ def test_without_the_key_the_functions_are_not_found(models_host: Host, function
 
 def test_functions_that_are_not_deployed_are_named_with_how_to_deploy_them(models_host: Host) -> None:
     with (
-        connect(models_host.url, models_host.key, functions="nowhere") as deployment,
+        connect(models_host.url, models_host.key, module="nowhere") as deployment,
         pytest.raises(DeploymentError, match=r"'nowhere:read'.*python -m convexorm functions"),
     ):
         count(deployment)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import attrs
 import h11
 
+from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote.bodies import TooLarge, Unreadable
 from convexorm.deployments.remote.connections import Attempt, ProxyRefused, Reply
 from convexorm.deployments.remote.deadlines import Deadline
@@ -43,7 +44,7 @@ from convexorm.wire import (
     encode_withdraw,
 )
 
-__all__ = ["ATTEMPTS", "Kind", "Limits", "RemotePort"]
+__all__ = ["ATTEMPTS", "Kind", "Limits", "RemotePort", "Target"]
 
 ATTEMPTS = 4
 """How often a call is sent before its failure is reported."""
@@ -51,8 +52,20 @@ _BACKOFF = 0.1
 """Seconds of the first pause between attempts; each is drawn evenly from zero to twice the one before."""
 
 Kind = Literal["query", "mutation", "action"]
-Post = Callable[[Kind, bytes, Attempt], Awaitable[Reply]]
+
+
+@attrs.frozen
+class Target:
+    """Where a call is posted, below `/api/`, and as whom: with a user's token, or with the admin key."""
+
+    endpoint: Literal["query", "mutation", "action", "function"]
+    token: str | None = attrs.field(default=None, repr=False)
+
+
+Post = Callable[[Target, bytes, Attempt], Awaitable[Reply]]
 Pause = Callable[[float], Awaitable[None]]
+Refused = Callable[[str, str, int, Mapping[str, Any]], ConvexORMError]
+"""The error of a refusal, from the deployment's name, the function's path, the status and the answer."""
 
 
 @attrs.frozen
@@ -72,11 +85,15 @@ class _Again(Exception):
 
 
 class _Call:
-    """One call as it goes: what is left of it, and what is known of the attempts so far."""
+    """One call as it goes: what is left of it, and what is known of the attempts so far.
 
-    def __init__(self, limits: Limits, attempts: int | None = None) -> None:
+    Without `resend` it is not sent again once it may be under way.
+    """
+
+    def __init__(self, limits: Limits, *, resend: bool = True) -> None:
+        self.resend = resend
         self.deadline = Deadline(limits.timeout)
-        self.most = limits.attempts if attempts is None else min(attempts, limits.attempts)
+        self.most = limits.attempts
         self.made = 0
         self.lost = False
         """An attempt has ended without an answer: what it sent may still be under way."""
@@ -86,15 +103,16 @@ class _Call:
     def failed(self, where: str, last: _Again) -> DeploymentError:
         late = "; timed out" if self.deadline.over and not isinstance(last.__cause__, TimeoutError) else ""
         made = f"{self.made} attempt{'' if self.made == 1 else 's'}"
-        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds")
+        open_ = "; it may have run, and is not sent again" if self.lost and not self.resend else ""
+        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds{open_}")
 
 
 class RemotePort:
     """One face of a deployment on Convex."""
 
-    def __init__(self, where: str, functions: str, limits: Limits, post: Post, pause: Pause) -> None:
+    def __init__(self, where: str, module: str, limits: Limits, post: Post, pause: Pause) -> None:
         self._where = where
-        self._functions = functions
+        self._module = module
         self._limits = limits
         self._post = post
         self._pause = pause
@@ -144,49 +162,58 @@ class RemotePort:
             ) from error
         return decode_withdraw(answer, commit.writes)
 
-    async def call(self, kind: Kind, path: str, arguments: Mapping[str, Any], *, attempts: int | None = None) -> Value:
-        """What any function of the deployment answers. `attempts`, fewer than the deployment's, is 1 for one that must not
-        run twice.
+    async def ask(self, call: FunctionCall, *, once: bool = False, refused: Refused = refusal) -> Value:
+        """What any function of the deployment answers. With `once` it is not sent again after it may have arrived.
 
         Raises FunctionNotFound, FunctionFailed, DeploymentError, AuthError, ValidationError and LimitExceeded.
         """
-        return await self._ask(_Call(self._limits, attempts), kind, path, arguments)
+        ours = _Call(self._limits, resend=not once)
+        if call.component is None:
+            target, body = Target(call.kind, call.token), _body(call.path, call.arguments)
+        else:  # the only way into a component
+            target = Target("function", call.token)
+            body = _body(call.path, call.arguments, componentPath=call.component)
+        return await self._asked(ours, target, call.path, body, refused)
 
     def _path(self, function: str) -> str:
-        return f"{self._functions}:{function}"
+        return f"{self._module}:{function}"
 
     async def _ask(self, call: _Call, kind: Kind, path: str, arguments: Mapping[str, Any]) -> Value:
+        return await self._asked(call, Target(kind), path, _body(path, arguments), refusal)
+
+    async def _asked(self, call: _Call, target: Target, path: str, body: bytes, refused: Refused) -> Value:
         """What a function answers, asked as often as the call allows."""
-        body = _body(path, arguments)
         while True:
             call.made += 1
             try:
-                return await self._answered(call, kind, path, body)
+                return await self._answered(call, target, path, body, refused)
             except _Again as again:
                 call.lost |= again.lost
                 failure = again
+            if call.lost and not call.resend:
+                raise call.failed(self._where, failure) from failure.__cause__
             if call.made < call.most:
                 await self._pause(call.deadline.within(random.uniform(0, _BACKOFF * 2**call.made)))
             if call.made >= call.most or call.deadline.over:
                 raise call.failed(self._where, failure) from failure.__cause__
 
-    async def _answered(self, call: _Call, kind: Kind, path: str, body: bytes) -> Value:
+    async def _answered(self, call: _Call, target: Target, path: str, body: bytes, refused: Refused) -> Value:
         """What a function answers to one attempt. Raises _Again for a failure that may pass."""
-        reply = await self._send(call, kind, body)
+        reply = await self._send(call, target, body)
         answer = _answer(reply)
         if answer.get("status") == "success":
             return answer.get("value")
         if passes(reply.status, answer):  # whoever says so need not be who has got the call
             raise _Again(f"HTTP {reply.status}, {str(answer.get('code') or 'busy')[:200]}", lost=True)
-        error = refusal(self._where, path, reply.status, answer)
+        error = refused(self._where, path, reply.status, answer)
         call.refused = refused_by_functions(answer) or isinstance(error, LimitExceeded)
         raise error
 
-    async def _send(self, call: _Call, kind: Kind, body: bytes) -> Reply:
+    async def _send(self, call: _Call, target: Target, body: bytes) -> Reply:
         """One attempt. Raises _Again, or DeploymentError for what does not pass."""
         attempt = Attempt(call.deadline)
         try:
-            return await self._post(kind, body, attempt)
+            return await self._post(target, body, attempt)
         except TimeoutError as error:
             raise _Again(f"timed out {attempt.stage.value}", lost=attempt.sent) from error
         except Unreadable as error:
@@ -203,9 +230,9 @@ class RemotePort:
             raise _Again(problem, lost=attempt.sent) from error
 
 
-def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
+def _body(path: str, arguments: Mapping[str, Any], **more: str) -> bytes:
     try:
-        body = dumps({"path": path, "args": arguments, "format": "convex_encoded_json"}).encode()
+        body = dumps({"path": path, "args": arguments, "format": "convex_encoded_json", **more}).encode()
     except UnicodeEncodeError:
         raise ValidationError("a string with a lone surrogate cannot be stored") from None
     if len(body) > MAX_ARGUMENTS:
