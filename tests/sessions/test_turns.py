@@ -280,7 +280,7 @@ def test_of_many_that_find_an_abandoned_session_one_at_a_time_has_it() -> None:
                 refused.append(error)
                 gate.set()
 
-        for error in walk(lambda: UNDER_WAY["commit"](session), PACKAGE / "turns.py", least=5):
+        for error in walk(lambda: UNDER_WAY["commit"](session), PACKAGE / "sessions" / "turns.py", least=5):
             start, gate = threading.Barrier(4), threading.Event()
             threads = [threading.Thread(target=enter) for _ in range(4)]
             for thread in threads:

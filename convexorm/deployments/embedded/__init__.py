@@ -21,6 +21,7 @@ from convexorm.deployments.base import Caller, Deployment, Port
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake, check_fakes
+from convexorm.deployments.embedded.paths import path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.errors import DeploymentError
@@ -36,7 +37,7 @@ class EmbeddedDeployment(Deployment):
     `synchronous="full"` a commit is on the disk when it is answered, with "normal" a power cut may take the latest.
     `functions` are Python functions that stand for those of the Convex project, by path.
 
-    Raises DeploymentError for a file of another application, or of a later version of this library.
+    Raises DeploymentError for a file of another application or of a later version of this library, and for no path.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class EmbeddedDeployment(Deployment):
         if synchronous not in ("normal", "full"):
             raise DeploymentError(f"synchronous is 'normal' or 'full', got {synchronous!r}")
         self._fakes = check_fakes(functions)
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(path_of(path))
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
         self._engine = Engine(source)
         self.blocking: Port = _BlockingPort(self._engine)

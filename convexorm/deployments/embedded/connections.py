@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import finalize
 
 from convexorm.deployments.embedded import forks
-from convexorm.deployments.embedded.damage import failure, is_busy
+from convexorm.deployments.embedded.damage import failure, has_room, is_busy
 from convexorm.deployments.embedded.works import Work
 from convexorm.errors import DeploymentError, InvalidRequestError
 from convexorm.locks import Lock
@@ -152,7 +152,9 @@ class Pool:
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
-            except (sqlite3.Error, UnicodeDecodeError) as error:  # raised below, where it is no longer the cause
+            except (sqlite3.Error, UnicodeDecodeError, RecursionError) as error:  # raised below, and no longer the cause
+                if isinstance(error, RecursionError) and not has_room():
+                    raise
                 failed = _inherited() if self._inherited else failure(self._source.name, error, _names(tables))
                 until = until or time.monotonic() + BUSY_TIMEOUT
                 again = is_busy(error) and time.monotonic() < until
