@@ -20,7 +20,7 @@ from convexorm.deployments.remote.bodies import TooLarge, Unreadable
 from convexorm.deployments.remote.connections import Attempt, ProxyRefused, Reply
 from convexorm.deployments.remote.deadlines import Deadline
 from convexorm.deployments.remote.refusals import MAX_ARGUMENTS, passes, refusal, refused_by_functions
-from convexorm.errors import ConvexORMError, DeploymentError, LimitExceeded, ValidationError
+from convexorm.errors import ConvexORMError, DeploymentError, LimitExceeded, Travelling, ValidationError
 from convexorm.requests import (
     Applied,
     Commit,
@@ -76,7 +76,7 @@ class Limits:
     attempts: int
 
 
-class _Again(Exception):
+class _Again(Travelling, Exception):
     """The attempt came to nothing, and the next may not. `lost` says that what it sent may still be under way."""
 
     def __init__(self, problem: str, *, lost: bool) -> None:
