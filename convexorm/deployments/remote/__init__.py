@@ -13,6 +13,7 @@ code around it than h11 for the same promises, and about twice the processor tim
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from convexorm.deployments.base import Deployment
@@ -41,7 +42,7 @@ class RemoteDeployment(Deployment):
         if not admin_key:
             raise AuthError(
                 "a Convex deployment needs its admin key (a deploy key from the dashboard's settings): pass it beside the "
-                "URL, or pass no URL and set CONVEX_URL and CONVEX_ADMIN_KEY"
+                "URL, or pass no URL and set CONVEX_URL and CONVEX_DEPLOY_KEY"
             )
         if not isinstance(admin_key, str):
             raise AuthError(f"the admin key given is not one: it is a string, got {type(admin_key).__name__}")
@@ -51,6 +52,10 @@ class RemoteDeployment(Deployment):
             raise InvalidRequestError("retry is how often a call is sent at most, a whole number from 1")
         if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
             raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
+        if re.match(r"project:|preview:[^:|]*:", admin_key):
+            raise AuthError(
+                "the admin key given is for a project, not for one deployment: make a deploy key in its settings"
+            )
         self._address = Address.parse(url)
         self._headers = [
             (b"Host", self._address.authority),
@@ -65,14 +70,14 @@ class RemoteDeployment(Deployment):
         self.blocking: RemotePort = RemotePort(where, functions, limits, self._post, _sleep)
         self.asynchronous: RemotePort = RemotePort(where, functions, limits, self._post_async, asyncio.sleep)
 
-    def _call(self, kind: Kind, body: bytes) -> Call:
-        return Call(f"{self._address.path}/api/{kind}", self._headers, body)
+    def _call(self, path: str, body: bytes | None) -> Call:
+        return Call(f"{self._address.path}{path}", self._headers, body)
 
-    async def _post(self, kind: Kind, body: bytes, attempt: Attempt) -> Reply:
-        return await self._connections.post(self._call(kind, body), attempt)
+    async def _post(self, path: str, body: bytes | None, attempt: Attempt) -> Reply:
+        return await self._connections.post(self._call(path, body), attempt)
 
-    async def _post_async(self, kind: Kind, body: bytes, attempt: Attempt) -> Reply:
-        return await self._connections.post_async(self._call(kind, body), attempt)
+    async def _post_async(self, path: str, body: bytes | None, attempt: Attempt) -> Reply:
+        return await self._connections.post_async(self._call(path, body), attempt)
 
     def close(self) -> None:
         """End all connections, of both faces and every event loop, also under calls. Any thread may."""
