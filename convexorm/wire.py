@@ -157,9 +157,13 @@ def encode_read(read: Read) -> Json:
     return encoded
 
 
-def encode_reads(reads: Sequence[Read]) -> Json:
-    """The arguments of `read`."""
-    return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
+def encode_reads(reads: Sequence[Read], share: int = 1) -> Json:
+    """The arguments of `read`; with a `share` the call ends that many times earlier."""
+    return {
+        "version": VERSION,
+        "reads": [encode_read(read) for read in reads],
+        **({"share": share} if share > 1 else {}),
+    }
 
 
 @contextmanager

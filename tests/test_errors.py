@@ -63,7 +63,7 @@ def _made_up(hint: Any) -> Any:
         return _made_up(parts[0])
     if origin is not None and issubclass(origin, Sequence):
         return ("a", "b")
-    return {str: "a text", int: 7, float: 0.5, bool: True}.get(hint, "anything")
+    return {str: "a text", int: 7, float: 0.5, bool: True, object: {"code": ["data"]}}.get(hint, "anything")
 
 
 CLASSES = error_classes()

@@ -180,7 +180,7 @@ async def test_what_a_function_throws_arrives_with_its_data(app: Host, face: str
         with pytest.raises(FunctionFailed) as invalid:
             await functions.query("messages:list", {"channel": 5})
         assert invalid.value.data is None
-        with pytest.raises(FunctionNotFound, match="no function 'messages:nowhere'"):
+        with pytest.raises(FunctionFailed, match="messages:nowhere failed"):  # production tells no more
             await functions.query("messages:nowhere")
 
 
@@ -248,6 +248,17 @@ def test_a_text_that_looks_like_another_failure_is_what_the_function_threw() -> 
         pytest.raises(AuthError, match="refused the admin key"),
     ):
         Functions(deployment).mutation("x:y")
+
+
+def test_a_function_that_is_not_there_is_said_to_be_missing_where_convex_says_so() -> None:
+    text = "[Request ID: 1] Server Error\nCould not find public function for 'x:y'. Did you forget to run `npx convex dev`?"
+    with (
+        serve(lambda call: refusal(text)) as server,
+        connect(server.url, "key") as deployment,
+        pytest.raises(FunctionNotFound, match="no function 'x:y'") as missing,
+    ):
+        Functions(deployment).query("x:y")
+    assert missing.value.function == "x:y"
 
 
 # -- fakes ---------------------------------------------------------------------------------------------------------

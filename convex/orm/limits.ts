@@ -38,6 +38,8 @@ export const READ_WORK = 1 << 20;
 export const ARRAY_WORK = 2;
 export const OBJECT_WORK = 6;
 export const READ_INDEX_RANGES = 4_000;
+// A call may be asked for a part of all this: of the most parts, one is a single document.
+export const READ_SHARES = 8_192;
 
 // Wire: one call of `commit`. One write fewer than Convex allows, for the ledger.
 export const WRITES = 15_999;

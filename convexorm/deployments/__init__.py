@@ -29,21 +29,24 @@ def connect(
 
     `https://…` and `http://…` are Convex and need the deployment's `admin_key`; `sqlite:///relative/path` and
     `sqlite:////absolute/path` are a SQLite file (`?mode=ro` only reads it, `?synchronous=full` holds a commit against a
-    power cut; a `?` of the path is `%3F`), `memory:` is a deployment that ends with the object. Without a URL,
-    `CONVEX_URL` and `CONVEX_ADMIN_KEY` of the environment are used.
+    power cut; a `?` of the path is `%3F`), `memory:` is a deployment that ends with the object. Without a URL, the
+    environment's `CONVEX_URL` is used, with `CONVEX_ADMIN_KEY` or `CONVEX_DEPLOY_KEY`, or else `CONVEX_SELF_HOSTED_URL`
+    with `CONVEX_SELF_HOSTED_ADMIN_KEY`.
 
     `module` is that of `read`, `commit` and `search` in the Convex project. `functions` are Python functions, by path, that
     stand for the project's own on an embedded deployment, for `convexorm.Functions`. `timeout` is the seconds one call may
-    take, all attempts at it included, and `retry` how often it is sent at most, 1 being once. Nothing is contacted or
-    created before the first request, but a SQLite file.
+    take, all attempts at it included, and `retry` how often it is sent at most, 1 being once; one that the deployment was
+    only too busy for is not counted. Nothing is contacted or created before the first request, but a SQLite file.
 
     Raises DeploymentError for a URL of another kind, and AuthError for a Convex URL without a key.
     """
     if url is None:
-        url = os.environ.get("CONVEX_URL")
-        if not url:
-            raise DeploymentError("no URL: pass one to connect(), or set CONVEX_URL")
-        admin_key = admin_key or os.environ.get("CONVEX_ADMIN_KEY")
+        for name, keys in _ENVIRONMENT.items():
+            if url := os.environ.get(name):
+                admin_key = admin_key or next(filter(None, map(os.environ.get, keys)), None)
+                break
+        else:
+            raise DeploymentError(f"no URL: pass one to connect(), or set {' or '.join(_ENVIRONMENT)}")
     if not isinstance(url, str):
         raise DeploymentError(f"a URL is a string, got {type(url).__name__}")
     if "\0" in url or "%00" in url:
@@ -62,6 +65,11 @@ def connect(
     raise DeploymentError(_WRONG)
 
 
+_ENVIRONMENT = {
+    "CONVEX_URL": ("CONVEX_ADMIN_KEY", "CONVEX_DEPLOY_KEY"),
+    "CONVEX_SELF_HOSTED_URL": ("CONVEX_SELF_HOSTED_ADMIN_KEY",),
+}
+"""Variables that name a deployment, the first first, and those that may hold its key."""
 _WRONG = "cannot connect to such a URL; https://, http://, sqlite:///path and memory: are right"
 """Nothing of it is repeated: what was given for a URL may be a key."""
 

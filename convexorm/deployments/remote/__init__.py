@@ -13,6 +13,7 @@ code around it than h11 for the same promises, and about twice the processor tim
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 from convexorm.deployments.base import Caller, Deployment
@@ -42,7 +43,7 @@ class RemoteDeployment(Deployment):
         if not admin_key:
             raise AuthError(
                 "a Convex deployment needs its admin key (a deploy key from the dashboard's settings): pass it beside the "
-                "URL, or pass no URL and set CONVEX_URL and CONVEX_ADMIN_KEY"
+                "URL, or pass no URL and set CONVEX_URL and CONVEX_DEPLOY_KEY"
             )
         if not isinstance(admin_key, str):
             raise AuthError(f"the admin key given is not one: it is a string, got {type(admin_key).__name__}")
@@ -52,6 +53,10 @@ class RemoteDeployment(Deployment):
             raise InvalidRequestError("retry is how often a call is sent at most, a whole number from 1")
         if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
             raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
+        if re.match(r"project:|preview:[^:|]*:", admin_key):
+            raise AuthError(
+                "the admin key given is for a project, not for one deployment: make a deploy key in its settings"
+            )
         self._address = Address.parse(url)
         self._headers = [
             (b"Host", self._address.authority),
@@ -74,17 +79,17 @@ class RemoteDeployment(Deployment):
     def asynchronous_caller(self) -> Caller:
         return RemoteCaller(self.asynchronous)
 
-    def _call(self, target: Target, body: bytes) -> Call:
+    def _call(self, target: Target, body: bytes | None) -> Call:
         headers = self._headers
         if target.token is not None:
             bearer = (b"Authorization", f"Bearer {target.token}".encode())
             headers = [bearer if name == b"Authorization" else (name, value) for name, value in headers]
-        return Call(f"{self._address.path}/api/{target.endpoint}", headers, body)
+        return Call(f"{self._address.path}{target.path}", headers, body)
 
-    async def _post(self, target: Target, body: bytes, attempt: Attempt) -> Reply:
+    async def _post(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
         return await self._connections.post(self._call(target, body), attempt)
 
-    async def _post_async(self, target: Target, body: bytes, attempt: Attempt) -> Reply:
+    async def _post_async(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
         return await self._connections.post_async(self._call(target, body), attempt)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from convexorm.deployments.base import FunctionCall
+from convexorm.deployments.remote.access import Kind
 from convexorm.deployments.remote.port import RemotePort
 from convexorm.deployments.remote.refusals import refusal
 from convexorm.errors import ConvexORMError, FunctionFailed, FunctionNotFound
@@ -36,7 +37,7 @@ class RemoteCaller:
         return await self.port.ask(call, once=call.kind != "query", refused=_refused)
 
 
-def _refused(where: str, path: str, status: int, answer: Mapping[str, Any]) -> ConvexORMError:
+def _refused(where: str, kind: Kind, path: str, status: int, answer: Mapping[str, Any]) -> ConvexORMError:
     text = str(answer.get("errorMessage") or "")
     if answer.get("code") == "FunctionPathNotFound" or ("errorData" not in answer and _NOT_FOUND.match(text)):
         return FunctionNotFound(
@@ -45,9 +46,11 @@ def _refused(where: str, path: str, status: int, answer: Mapping[str, Any]) -> C
             function=path,
         )
     if status not in _FUNCTION_ERRORS or answer.get("status") != "error":
-        return refusal(where, path, status, answer)
+        return refusal(where, kind, path, status, answer)
     if "errorData" in answer:
         problem = f"{where}: {path} threw a ConvexError; its data is the error's `data`"
         return FunctionFailed(problem, function=path, text=text, data=answer["errorData"])
-    summary = text.splitlines()[0][:200] if text else "no text"
-    return FunctionFailed(f"{where}: {path} failed: {summary}", function=path, text=text)
+    summary, _, more = text.partition("\n")
+    hidden = "" if more else "; production hides why, the deployment's log has it under this id"
+    said = more.partition("\n")[0] or summary
+    return FunctionFailed(f"{where}: {path} failed: {said[:200]}{hidden}", function=path, text=text)
