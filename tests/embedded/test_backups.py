@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from convexorm import Deployment, DeploymentError, InvalidRequestError, connect
 from convexorm.deployments import EmbeddedDeployment, RemoteDeployment
+from convexorm.deployments.embedded import backups
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeleteRange, Range
 from tests.embedded.support import ROWS, add, intact, names
@@ -93,6 +95,37 @@ def test_a_backup_that_the_disk_fails_is_a_typed_error_and_leaves_nothing(
     with pytest.raises(DeploymentError, match="cannot be written"):
         stored.backup(tmp_path / "b.db")
     assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["while it is written", "while it gets its name"])
+def test_a_backup_that_is_cancelled_is_not_there_or_answered(
+    stored: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    async def cancelled() -> bool:
+        arrived, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def paused(*arguments: Any) -> None:
+            loop.call_soon_threadsafe(arrived.set)
+            assert go_on.wait(20)
+            step(*arguments)
+
+        name = "_sync" if late else "_write"
+        step = getattr(backups, name)
+        monkeypatch.setattr(backups, name, paused)
+        task = asyncio.ensure_future(stored.abackup(tmp_path / "b.db"))
+        await arrived.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert task.done() is not late
+        go_on.set()
+        await asyncio.wait([task])
+        return not task.cancelled()
+
+    assert asyncio.run(cancelled()) is late
+    assert [name for name in os.listdir(tmp_path) if name.startswith("b.db")] == ["b.db"] * late
 
 
 def test_a_backup_has_whole_commits_only_while_others_write(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -78,12 +79,19 @@ class EmbeddedDeployment(Deployment):
         self._engine.backup(path, Decision())
 
     async def abackup(self, path: str | os.PathLike[str]) -> None:
+        """`backup`, for callers that await. Cancelled, it leaves no file; once the file gets its name, it is answered."""
         decision = Decision()
+        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision)
         try:
-            await asyncio.to_thread(self._engine.backup, path, decision)
+            await asyncio.shield(running)
         except asyncio.CancelledError:
-            decision.drop()
-            raise
+            if decision.drop():
+                running.cancel()  # if it has not begun
+                raise
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
+            running.result()
 
     def vacuum(self) -> None:
         self._engine.vacuum()
