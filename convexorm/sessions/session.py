@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
@@ -24,7 +25,15 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port, check_deployment
-from convexorm.errors import InvalidRequestError, MultipleResultsFound, NoResultFound, StaleDataError, ValidationError
+from convexorm.errors import (
+    ConvexORMError,
+    DeploymentError,
+    InvalidRequestError,
+    MultipleResultsFound,
+    NoResultFound,
+    StaleDataError,
+    ValidationError,
+)
 from convexorm.expressions import Column
 from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
@@ -537,8 +546,10 @@ class AsyncSession:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
         `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
-        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
-        DeploymentError or a cancellation it may have been applied: look at what is stored before you run it again.
+        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. Where the
+        answer to its commit is lost, the session asks what became of it: after a DeploymentError nothing is written, and
+        nothing will be, unless its `lost` is True, since that could not be found out. Then, and after a cancellation or an
+        interrupt, look at what is stored before you run it again.
         """
         if self._pending or self.dirty:
             raise InvalidRequestError("commit or roll back what is pending before a transaction")
@@ -547,7 +558,7 @@ class AsyncSession:
             self.expunge_all()
             try:
                 result = await fn(self)
-                await self.commit()
+                await self._commit_surely()
             except StaleDataError as error:
                 conflict = None if error.reason != "exists" else (error.table, getattr(error.instance, "primary_key", None))
                 self.expunge_all()
@@ -561,6 +572,18 @@ class AsyncSession:
             else:
                 return result
         raise InvalidRequestError("transact needs at least one attempt")
+
+    async def _commit_surely(self) -> None:
+        """Commit. Where the answer is lost, find out what became of the commit, and raise if it was not applied."""
+        await self._unit_of_work.settle()  # what was committed within the transaction
+        try:
+            await self.commit()
+        except DeploymentError as error:
+            with suppress(ConvexORMError):
+                if await self._unit_of_work.settle():
+                    return
+                error.lost = False
+            raise
 
     @exclusive
     async def close(self) -> None:
