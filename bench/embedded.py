@@ -1,7 +1,7 @@
 """The embedded deployment beside SQLAlchemy, peewee and a floor on SQLite: the same messages, indexes and durability.
 
-Every job is done by all sides in turn, in rounds of one run, and the medians are compared. `python -m bench.embedded ROUNDS`
-takes another number of rounds.
+Every job is done by all sides in turn, in rounds of one run, and the medians are compared. `python -m bench.embedded
+ROUNDS` takes another number of rounds.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
 import attrs
-import peewee
 import sqlalchemy as sa
 
 from bench.peers import THREADS, Alchemy, Floor, Ours, Peewee, Side, values
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> None:
             rows.append(_row(job, times))
         bench.close()
     print_table(
-        f"Embedded beside SQLAlchemy {sa.__version__}, peewee {peewee.__version__} and a floor of sqlite3 and msgspec; "
+        f"Embedded beside SQLAlchemy {sa.__version__}, peewee {version('peewee')} and a floor of sqlite3 and msgspec; "
         f"medians of {rounds} rounds",
         ("job", "ms", "x SQLAlchemy", "goal", "x peewee", "goal", "times the floor", "goal"),
         rows,

@@ -1,8 +1,8 @@
 """Who stores the same messages beside convexorm: SQLAlchemy, peewee, and a floor written by hand for this one table.
 
-Each is what an application would write: seven columns, and an index on `id`, `thread_id`, `thread_id` with `created_at`, and
-`resource_id`. All write to a file in WAL mode with synchronous=NORMAL and the same page cache, and commit where convexorm
-does. The ORMs open a session, or a connection of their pool, for each operation. The floor does the storage work that
+Each is what an application would write: seven columns, and an index on `id`, `thread_id`, `thread_id` with `created_at`,
+and `resource_id`. All write to a file in WAL mode with synchronous=NORMAL and the same page cache, and commit where
+convexorm does. The ORMs open a session, or a connection of their pool, for each operation. The floor does the storage work that
 documents need and nothing else: a JSON body by id, and an entry in a table for each index, through one connection.
 """
 
@@ -189,7 +189,7 @@ class Alchemy(Side):
 _database = peewee.DatabaseProxy()
 
 
-class PeeweeMessage(peewee.Model):  # type: ignore[misc]
+class PeeweeMessage(peewee.Model):
     id = peewee.CharField(primary_key=True)
     thread_id = peewee.CharField(index=True)
     content = peewee.TextField()

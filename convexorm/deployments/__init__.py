@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.base import ATTEMPTS, Deployment, Port
 from convexorm.deployments.embedded import EmbeddedDeployment
-from convexorm.deployments.remote import ATTEMPTS, RemoteDeployment
 from convexorm.errors import DeploymentError
+
+if TYPE_CHECKING:
+    from convexorm.deployments.remote import RemoteDeployment
 
 __all__ = ["Deployment", "EmbeddedDeployment", "Port", "RemoteDeployment", "connect"]
 
@@ -45,6 +48,8 @@ def connect(
     if url in ("memory:", "sqlite://", "sqlite:///:memory:"):
         return EmbeddedDeployment()
     if url.lower().startswith(("http://", "https://")):
+        from convexorm.deployments.remote import RemoteDeployment  # what speaks HTTP and TLS takes long to import
+
         return RemoteDeployment(url, admin_key, functions=functions, timeout=timeout, retry=retry)
     parts = _parts(url)
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
@@ -54,6 +59,15 @@ def connect(
 
 _WRONG = "cannot connect to such a URL; https://, http://, sqlite:///path and memory: are right"
 """Nothing of it is repeated: what was given for a URL may be a key."""
+
+
+def __getattr__(name: str) -> Any:
+    """`RemoteDeployment`, imported when it is first asked for."""
+    if name == "RemoteDeployment":
+        from convexorm.deployments.remote import RemoteDeployment
+
+        return RemoteDeployment
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _parts(url: str) -> SplitResult:

@@ -15,7 +15,10 @@ from typing import Protocol, Self
 from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
-__all__ = ["Deployment", "Port", "check_deployment"]
+__all__ = ["ATTEMPTS", "Deployment", "Port", "check_deployment"]
+
+ATTEMPTS = 4
+"""How often a call to a deployment over HTTP is sent at most, unless it is told otherwise."""
 
 
 class Port(Protocol):

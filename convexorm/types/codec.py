@@ -39,6 +39,10 @@ class ColumnType(Generic[T]):
     holds_none: bool = False
     ordered: bool = True
     as_is: type | None = None
+    stored_as_is_if: ClassVar[str | None] = None
+    """The condition, as Python says it of `{0}`, under which `dump` would answer the very value it is given: for functions
+    that are made of text, which then need not call it.
+    """
 
     @property
     def name(self) -> str:

@@ -15,15 +15,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-from convexorm.deployments.base import Deployment
+from convexorm.deployments.base import ATTEMPTS, Deployment
 from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
 from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
-from convexorm.deployments.remote.port import ATTEMPTS, Kind, Limits, RemotePort
+from convexorm.deployments.remote.port import Kind, Limits, RemotePort
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.values import is_finite, is_whole
 
-__all__ = ["ATTEMPTS", "Kind", "RemoteDeployment", "RemotePort"]
+__all__ = ["Kind", "RemoteDeployment", "RemotePort"]
 
 
 class RemoteDeployment(Deployment):

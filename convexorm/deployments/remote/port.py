@@ -43,10 +43,8 @@ from convexorm.wire import (
     encode_withdraw,
 )
 
-__all__ = ["ATTEMPTS", "Kind", "Limits", "RemotePort"]
+__all__ = ["Kind", "Limits", "RemotePort"]
 
-ATTEMPTS = 4
-"""How often a call is sent before its failure is reported."""
 _BACKOFF = 0.1
 """Seconds of the first pause between attempts; each is drawn evenly from zero to twice the one before."""
 
