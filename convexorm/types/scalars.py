@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.foreign import is_int64
-from convexorm.types.codec import ColumnType, refuse, total
+from convexorm.types.codec import ColumnType, Quick, refuse, total
 from convexorm.values import MAX_SAFE_INTEGER, Value, check_text
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class StrType(_Scalar[str]):
     name = "str"
     validator = schema.String()
     kind = as_is = str
-    stored_as_is_if = "type({0}) is str and {0}.isascii()"
+    quick = Quick("type({0}) is str and {0}.isascii()")
 
     def _meant(self, value: Any) -> str:
         return str.__str__(value) if isinstance(value, str) else refuse("str", value)
@@ -87,7 +87,7 @@ class BoolType(_Scalar[bool]):
     name = "bool"
     validator = schema.Boolean()
     kind = as_is = bool
-    stored_as_is_if = "type({0}) is bool"
+    quick = Quick("type({0}) is bool")
 
     def _meant(self, value: Any) -> bool:
         kind = type(value)
@@ -105,7 +105,7 @@ class BytesType(_Scalar[bytes]):
     name = "bytes"
     validator = schema.Bytes()
     kind = as_is = bytes
-    stored_as_is_if = "type({0}) is bytes"
+    quick = Quick("type({0}) is bytes")
 
     def _meant(self, value: Any) -> bytes:
         return bytes(memoryview(value)) if isinstance(value, bytes) else refuse("bytes", value)
@@ -157,7 +157,7 @@ class FloatType(_Scalar[float]):
     name = "float"
     validator = schema.Number()
     kind = as_is = float
-    stored_as_is_if = "type({0}) is float and {0} == {0}"
+    quick = Quick("type({0}) is float and {0} == {0}")
 
     def _meant(self, value: Any) -> float:
         return real(value)
@@ -179,7 +179,7 @@ class IntType(_Scalar[int]):
     name = "int"
     validator = schema.Number()
     kind = as_is = int
-    stored_as_is_if = f"type({{0}}) is int and -{MAX_SAFE_INTEGER} <= {{0}} <= {MAX_SAFE_INTEGER}"
+    quick = Quick(f"type({{0}}) is int and -{MAX_SAFE_INTEGER} <= {{0}} <= {MAX_SAFE_INTEGER}")
 
     def _meant(self, value: Any) -> int:
         return integer(value)
