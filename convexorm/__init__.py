@@ -27,7 +27,7 @@ from convexorm.expressions import Column, Mapped
 from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Count, Query
 from convexorm.schema import Schema, compare, to_typescript
-from convexorm.session import AsyncSession, Hit, Page, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [

@@ -1426,10 +1426,10 @@ async def test_a_wrong_key_does_not_make_a_lost_answer_forgotten(deployment: Dep
     await session.add(Task(text="once", owner_id="u"))
     with pytest.raises(DeploymentError):
         await session.commit()
-    session._port = Locked(deployment.asynchronous)
+    session._unit_of_work._port = Locked(deployment.asynchronous)
     with pytest.raises(AuthError):
         await session.commit()
-    session._port = port
+    session._unit_of_work._port = port
     await session.add(Task(text="more", owner_id="u"))
     await session.commit()
     assert sorted(one.text for one in await open_().all(ALL)) == ["more", "once"]
