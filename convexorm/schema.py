@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from convexorm.checks import vouching
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.foreign import is_array, is_int64
 from convexorm.values import (
@@ -330,6 +331,7 @@ class Table:
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
     vector_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
     _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
+    _vouches: Callable[[Mapping[str, Value]], bool] | None = attrs.field(init=False, default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not _IDENTIFIER.match(self.name):
@@ -404,6 +406,12 @@ class Table:
 
     def check(self, document: Mapping[str, Value]) -> None:
         """Raise ValidationError or LimitExceeded unless this table can hold `document` (without `_id`, `_creationTime`)."""
+        if self._vouches is None:
+            object.__setattr__(self, "_vouches", vouching(self.fields, _PLAIN, MAX_DOCUMENT_SIZE // 8))
+        if not self._vouches(document):  # type: ignore[misc]
+            self._check_each(document)
+
+    def _check_each(self, document: Mapping[str, Value]) -> None:
         acceptors = self._acceptors
         scalar = True
         size = 0
@@ -492,6 +500,17 @@ class Table:
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
+
+
+_TEXT = "type(value) is str and (value.isascii() or is_text(value))"
+_PLAIN: Mapping[type[Validator], str] = {
+    Null: "value is None",
+    Boolean: "type(value) is bool",
+    Number: "is_number(value)",
+    String: _TEXT,
+    Id: _TEXT,
+}
+"""Of which validators a value is known to be right by itself, whatever else the document holds, and by what."""
 
 
 def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
