@@ -196,10 +196,11 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         raise ValueError("a place to go on behind that is none of the index")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
+    counted = following is not None or (read.pack is None and read.digest is None)
     return ReadResult(
         docs,
-        int(one["count"]),
-        int(one["skipped"]),
+        int(one["count"]) if counted else 0,
+        int(one["skipped"]) if counted else 0,
         one["more"],
         following,
         matrix,

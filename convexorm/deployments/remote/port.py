@@ -42,6 +42,7 @@ from convexorm.errors import (
     FunctionFailed,
     FunctionNotFound,
     LimitExceeded,
+    Travelling,
     ValidationError,
 )
 from convexorm.requests import (
@@ -98,7 +99,7 @@ class Limits:
     attempts: int
 
 
-class _Again(Exception):
+class _Again(Travelling, Exception):
     """The attempt came to nothing, and the next may not. `lost` says that what it sent may still be under way, `busy` that
     the deployment has only too much to do, for `wait` seconds as it says.
     """
