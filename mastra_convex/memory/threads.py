@@ -28,6 +28,7 @@ from mastra_convex.entities import Message, ObservationalMemory, Thread
 from mastra_convex.errors import ThreadNotFound
 from mastra_convex.instants import later, now
 from mastra_convex.listing import slice_of
+from mastra_convex.memory.generations import generations_by_all, generations_of, hand_over, thread_key
 from mastra_convex.memory.owners import expect_owner, not_theirs, own_thread
 from mastra_convex.records import merged, put, record_of
 
@@ -214,10 +215,9 @@ class AsyncThreads(AsyncDomain):
         check_id("DELETE_THREAD", "thread_id", thread_id)
         check_optional_id("DELETE_THREAD", "resource_id", resource_id)
         messages = Message.query().by_index("by_thread", thread_id=thread_id)
-        generations = _generations(thread_id)
+        generations = _generations(thread_id, resource_id)
         if resource_id is not None:
             messages = messages.where(Message.resource_id == resource_id)
-            generations = generations.where(ObservationalMemory.resource_id == resource_id)
         expected = {} if resource_id is None else {"resource_id": resource_id}
         async with self._session() as session:
             try:
@@ -278,8 +278,11 @@ class _Move:
             .where(Message.resource_id != self._resource_id)
             .limit(self._at_once + 1)
         )
-        others = _generations(self._thread_id).where(ObservationalMemory.resource_id != self._resource_id)
-        messages, generations = await session.read(left, others)
+        key = thread_key(self._thread_id)
+        observed, known = generations_of(key, thread.resource_id), generations_of(key, self._resource_id).limit(1)
+        messages, generations, newest = await session.read(left, observed, known)
+        if thread.resource_id == self._resource_id:
+            generations = []
         for message in messages[: self._at_once]:
             self._owners[message.id] = message.resource_id
             message.resource_id = self._resource_id
@@ -288,9 +291,7 @@ class _Move:
             expected = {"resource_id": thread.resource_id, "updated_at": thread.updated_at}
             session.update(Thread, thread.id, {}, expected=expected)
             return None
-        for generation in generations:
-            generation.resource_id = self._resource_id
-            generation.updated_at = later(generation.updated_at)
+        hand_over(session, generations, self._resource_id, newest[0] if newest else None)
         if thread.resource_id == self._resource_id:
             expect_owner(session, Thread, thread.id, thread.resource_id)
         if self._owners or generations or thread.resource_id != self._resource_id:
@@ -324,9 +325,11 @@ class _Move:
         return True
 
 
-def _generations(thread_id: str) -> Query[ObservationalMemory]:
-    """What was observed in a thread."""
-    return ObservationalMemory.query().by_index("by_lookup_key", lookup_key=f"thread:{thread_id}")
+def _generations(thread_id: str, resource_id: str | None) -> Query[ObservationalMemory]:
+    """What was observed in a thread: by a resource, or by whomever."""
+    if resource_id is not None:
+        return generations_of(thread_key(thread_id), resource_id)
+    return generations_by_all(thread_key(thread_id))
 
 
 async def _page(session: AsyncSession, query: Query[Thread], paging: Paging, include_total: bool) -> ThreadPage:
