@@ -147,7 +147,8 @@ async def test_a_filter_narrows_before_the_search(vectors: AsyncConvexVector, in
 async def test_rows_without_metadata_match_no_filter(vectors: AsyncConvexVector, index: str) -> None:
     await vectors.upsert(index_name=index, vectors=[ROWS[3]], ids=["bare"])
     assert (await found(vectors, index, ROWS[3], top_k=2))[1] == "bare"
-    for filter in ({"number": {"$exists": False}}, {"metadata": {}}, {"$nor": []}):
+    opened: list[dict[str, Any]] = [{"number": {"$exists": False}}, {"metadata": {}}, {"$nor": []}]
+    for filter in opened:
         assert "bare" not in await found(vectors, index, ROWS[3], top_k=SIZE + 1, filter=filter)
 
 
