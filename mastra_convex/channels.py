@@ -113,8 +113,9 @@ class AsyncChannels(AsyncDomain):
         """Delete the installation; nothing happens where there is none, nor with an `agent_id` to another agent's."""
         operation = "DELETE_INSTALLATION"
         query = _by_id(check_id(operation, "id", id))
-        if check_optional_id(operation, "agent_id", agent_id) is not None:
-            query = query.where(ChannelInstallation.agent_id == agent_id)
+        agent = check_optional_id(operation, "agent_id", agent_id)
+        if agent is not None:
+            query = query.where(ChannelInstallation.agent_id == agent)
         async with self._session() as session:
             session.delete_range(query)
             await session.commit()
