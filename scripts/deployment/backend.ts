@@ -111,9 +111,9 @@ export class Backend {
   }
 
   async #runQuery(path: string, found: Invocable, args: JSONValue): Promise<Value> {
-    const { transaction, outcome } = await this.#inTurn(() => this.#run(path, found, args, false));
-    this.#count(transaction, { committed: false });
-    return outcome();
+    const ran = await this.#inTurn(() => this.#run(path, found, args, false));
+    this.#count(ran, { committed: false });
+    return ran.outcome();
   }
 
   async #runMutation(path: string, found: Invocable, args: JSONValue): Promise<Value> {
@@ -135,8 +135,9 @@ export class Backend {
     }
   }
 
-  #commit({ transaction, outcome, isRefused }: Ran): Value {
-    this.#count(transaction, { committed: !isRefused });
+  #commit(ran: Ran): Value {
+    const { transaction, outcome, isRefused } = ran;
+    this.#count(ran, { committed: !isRefused });
     if (isRefused) return outcome();
     const { changes } = transaction;
     if (changes.length > 0) {
@@ -155,8 +156,8 @@ export class Backend {
     return outcome();
   }
 
-  #count(transaction: Transaction, { committed }: { committed: boolean }): void {
-    this.options.metrics.transaction(transaction.meter.used, { committed });
+  #count({ transaction }: Ran, { committed }: { committed: boolean }): void {
+    this.options.metrics.transaction(transaction.meter.used, transaction.options.clock.used, { committed });
   }
 
   /** Runs a query or a mutation once, to its end. */
