@@ -6,6 +6,7 @@
  */
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { UserClock } from "./clock";
+import { Files } from "./files";
 import { WriteLog } from "./conflicts";
 import { flawOf, type ValidatorJSON } from "./documents";
 import { canonicalPath, kindOf, type FunctionKind, type Functions, type RegisteredFunction } from "./functions";
@@ -56,6 +57,7 @@ interface Invocable extends RegisteredFunction {
 export class Backend {
   readonly tables: Tables;
   readonly log = new WriteLog();
+  readonly files = new Files();
   #snapshot: Snapshot = new Map<string, Tree<Stored>>();
   #lastTick = 0;
   /** The function under way, after which the next one runs. */

@@ -373,6 +373,18 @@ describe("the process", () => {
     started.kill();
   });
 
+  it("takes a file at an upload URL of its own, and serves it", async () => {
+    const upload = (await call("mutation", "samples:uploadUrl", {})).value as string;
+    expect(upload.startsWith(`${url}/api/storage/upload?token=`)).toBe(true);
+    const posted = () => fetch(upload, { method: "POST", body: "hello", headers: { "content-type": "text/x-greeting" } });
+    const { storageId } = (await (await posted()).json()) as { storageId: string };
+    expect((await posted()).status).toBe(401); // once
+    const { url: at } = (await call("query", "samples:file", { storageId })).value as { url: string };
+    const found = await fetch(at);
+    expect([found.headers.get("content-type"), await found.text()]).toEqual(["text/x-greeting", "hello"]);
+    expect((await fetch(`${url}/api/storage/${storageId}`)).status).toBe(404);
+  });
+
   it("refuses a WebSocket at once", async () => {
     for (const path of ["/api/sync", "/api/1.48.0/sync"]) {
       const response = await fetch(url + path);
