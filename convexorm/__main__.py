@@ -19,6 +19,7 @@ from convexorm.errors import ConvexORMError, InvalidRequestError
 from convexorm.model import Model
 from convexorm.projects.files import read_file, stamped, write_files
 from convexorm.projects.functions import functions as functions_to_copy
+from convexorm.projects.packages import require_convex
 from convexorm.schema import Schema, Table, to_typescript
 
 __all__ = ["main", "models_of"]
@@ -80,8 +81,9 @@ def _renaming(text: str) -> tuple[str, str]:
 
 
 def _functions(arguments: argparse.Namespace) -> int:
+    found = require_convex(arguments.folder)
     _write(arguments.folder, functions_to_copy(), force=arguments.force)
-    sys.stdout.write("deploy with `npx convex deploy`\n")
+    sys.stdout.write(f"{found}\ndeploy with `npx convex deploy`\n")
     return 0
 
 

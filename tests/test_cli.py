@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -275,3 +276,43 @@ def test_it_runs_as_a_module_from_a_projects_folder(tmp_path: Path) -> None:
         [sys.executable, "-m", "convexorm", "schema", "my_models"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == SCHEMA.read_text(encoding="utf-8")
+
+
+# -- the project's packages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("1.31.7", "convex 1.31.7 is installed; the functions need 1.31.7"),
+        ("1.48.0", "convex 1.48.0 is installed"),
+        ("1.50.0-alpha.1", "convex 1.50.0-alpha.1 is installed"),
+        ("next", "convex next is installed"),
+        (None, "convex is not installed here yet; the functions need 1.31.7 or newer"),
+    ],
+)
+def test_functions_say_which_version_of_convex_they_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str | None, told: str
+) -> None:
+    installed(tmp_path, version)
+    assert main(["functions", str(tmp_path / "packages" / "convex")]) == 0
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", ["1.31.6", "1.28.0", "0.19.1"])
+def test_functions_are_not_copied_beside_a_convex_that_is_too_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    installed(tmp_path, version)
+    assert main(["functions", str(tmp_path / "packages" / "convex"), "--force"]) == 1
+    assert f"has convex {version}, and the functions need 1.31.7 or newer" in capsys.readouterr().err
+    assert not (tmp_path / "packages" / "convex").exists()
+
+
+def installed(project: Path, version: str | None) -> None:
+    """A project with a package in a folder of its own, and this version of convex, or none."""
+    (project / "packages").mkdir()
+    if version is not None:
+        folder = project / "node_modules" / "convex"
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text(json.dumps({"version": version}))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-
 from convexorm.requests import Document, Matrix, Pack, ReadResult
 from convexorm.values import canonical
 
@@ -24,6 +22,8 @@ def document_digest(document: Document) -> str:
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:
     """A complete result with one field as a matrix, and the documents without it."""
+    import numpy as np
+
     vectors: list[Any] = []
     kept: list[Document] = []
     for document in result.docs:

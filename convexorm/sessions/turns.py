@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from asyncio import Task, current_task
-from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from sys import modules
 from threading import get_ident
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 from weakref import ref
 
 from convexorm.errors import InvalidRequestError
 from convexorm.locks import Holder, Lock
+
+if TYPE_CHECKING:
+    from asyncio import Task
 
 __all__ = ["Turn", "exclusive"]
 
@@ -83,8 +85,13 @@ class Turn:
 
 
 def _me() -> Who:
-    loop = _get_running_loop()
-    return get_ident(), None if loop is None else current_task(loop)
+    running = getattr(modules.get("asyncio.events"), "_get_running_loop", None)  # not imported: there is no loop
+    loop = None if running is None else running()
+    if loop is None:
+        return get_ident(), None
+    from asyncio import current_task
+
+    return get_ident(), current_task(loop)
 
 
 def _not_yet() -> None:

@@ -9,12 +9,12 @@ failures.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import attrs
 
@@ -29,6 +29,9 @@ from convexorm.errors import DeploymentError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
 __all__ = ["EmbeddedDeployment"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class EmbeddedDeployment(Deployment):
@@ -80,6 +83,8 @@ class EmbeddedDeployment(Deployment):
 
     async def abackup(self, path: str | os.PathLike[str]) -> None:
         """`backup`, for callers that await. Cancelled, it leaves no file; once the file gets its name, it is answered."""
+        import asyncio  # whoever awaits this has imported it
+
         decision = Decision()
         running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision)
         try:
@@ -97,7 +102,7 @@ class EmbeddedDeployment(Deployment):
         self._engine.vacuum()
 
     async def avacuum(self) -> None:
-        await asyncio.to_thread(self._engine.vacuum)
+        await _in_a_thread(self._engine.vacuum)
 
     def __repr__(self) -> str:
         return f"<EmbeddedDeployment {self.path or 'memory'}>"
@@ -130,16 +135,25 @@ class _AsyncPort:
     engine: Engine
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
-        return await asyncio.to_thread(self.engine.read, reads)
+        return await _in_a_thread(self.engine.read, reads)
 
     async def commit(self, commit: Commit) -> list[Applied]:
-        return await asyncio.to_thread(self.engine.commit, commit)
+        return await _in_a_thread(self.engine.commit, commit)
 
     async def withdraw(self, commit: Commit) -> list[Applied] | None:
-        return await asyncio.to_thread(self.engine.withdraw, commit)
+        return await _in_a_thread(self.engine.withdraw, commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
-        return await asyncio.to_thread(self.engine.search, search)
+        return await _in_a_thread(self.engine.search, search)
 
     async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        from asyncio import sleep
+
+        await sleep(seconds)
+
+
+async def _in_a_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` answers on one of the event loop's worker threads."""
+    from asyncio import to_thread  # whoever awaits this has imported it
+
+    return await to_thread(work, *args, **kwargs)

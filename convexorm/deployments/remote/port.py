@@ -68,10 +68,8 @@ from convexorm.wire import (
     encode_withdraw,
 )
 
-__all__ = ["ATTEMPTS", "Kind", "Limits", "RemotePort", "Target"]
+__all__ = ["Kind", "Limits", "RemotePort", "Target"]
 
-ATTEMPTS = 4
-"""How often a call is sent before its failure is reported."""
 _BACKOFF = 0.1
 """Seconds of the first pause between attempts; each is drawn evenly from zero to twice the one before."""
 _LONGEST = 8.0
