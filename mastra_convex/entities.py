@@ -361,6 +361,7 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
 
     by_record_id = Index("id")
     by_lookup_key = Index("lookup_key", "generation_count")
+    by_lookup_owner = Index("lookup_key", "resource_id", "generation_count")
 
 
 class VectorIndex(Model, table="mastra_vector_indexes", primary_key="id"):
