@@ -16,15 +16,16 @@ import asyncio
 import re
 import time
 
-from convexorm.deployments.base import Deployment
+from convexorm.deployments.base import ATTEMPTS, Caller, Deployment
 from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
+from convexorm.deployments.remote.calls import RemoteCaller
 from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
-from convexorm.deployments.remote.port import ATTEMPTS, Kind, Limits, RemotePort
+from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.values import is_finite, is_whole
 
-__all__ = ["ATTEMPTS", "Kind", "RemoteDeployment", "RemotePort"]
+__all__ = ["RemoteDeployment", "RemotePort"]
 
 
 class RemoteDeployment(Deployment):
@@ -37,7 +38,7 @@ class RemoteDeployment(Deployment):
     """
 
     def __init__(
-        self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
+        self, url: str, admin_key: str | None, *, module: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
     ) -> None:
         if not admin_key:
             raise AuthError(
@@ -67,17 +68,29 @@ class RemoteDeployment(Deployment):
         ]
         self._connections = Connections(self._address)
         where, limits = str(self._address), Limits(timeout, retry)
-        self.blocking: RemotePort = RemotePort(where, functions, limits, self._post, _sleep)
-        self.asynchronous: RemotePort = RemotePort(where, functions, limits, self._post_async, asyncio.sleep)
+        self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep)
+        self.asynchronous: RemotePort = RemotePort(where, module, limits, self._post_async, asyncio.sleep)
 
-    def _call(self, path: str, body: bytes | None) -> Call:
-        return Call(f"{self._address.path}{path}", self._headers, body)
+    @property
+    def blocking_caller(self) -> Caller:
+        return RemoteCaller(self.blocking)
 
-    async def _post(self, path: str, body: bytes | None, attempt: Attempt) -> Reply:
-        return await self._connections.post(self._call(path, body), attempt)
+    @property
+    def asynchronous_caller(self) -> Caller:
+        return RemoteCaller(self.asynchronous)
 
-    async def _post_async(self, path: str, body: bytes | None, attempt: Attempt) -> Reply:
-        return await self._connections.post_async(self._call(path, body), attempt)
+    def _call(self, target: Target, body: bytes | None) -> Call:
+        headers = self._headers
+        if target.token is not None:
+            bearer = (b"Authorization", f"Bearer {target.token}".encode())
+            headers = [bearer if name == b"Authorization" else (name, value) for name, value in headers]
+        return Call(f"{self._address.path}{target.path}", headers, body)
+
+    async def _post(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
+        return await self._connections.post(self._call(target, body), attempt)
+
+    async def _post_async(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
+        return await self._connections.post_async(self._call(target, body), attempt)
 
     def close(self) -> None:
         """End all connections, of both faces and every event loop, also under calls. Any thread may."""

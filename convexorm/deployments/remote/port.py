@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 import h11
 
+from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote.access import Access, Kind
 from convexorm.deployments.remote.bodies import TooLarge, Unreadable
 from convexorm.deployments.remote.connections import Attempt, ProxyRefused, Reply
@@ -41,6 +42,7 @@ from convexorm.errors import (
     FunctionFailed,
     FunctionNotFound,
     LimitExceeded,
+    Travelling,
     ValidationError,
 )
 from convexorm.requests import (
@@ -66,18 +68,27 @@ from convexorm.wire import (
     encode_withdraw,
 )
 
-__all__ = ["ATTEMPTS", "Kind", "Limits", "RemotePort"]
+__all__ = ["Kind", "Limits", "RemotePort", "Target"]
 
-ATTEMPTS = 4
-"""How often a call is sent before its failure is reported."""
 _BACKOFF = 0.1
 """Seconds of the first pause between attempts; each is drawn evenly from zero to twice the one before."""
 _LONGEST = 8.0
 """Seconds of the longest pause that nobody has asked for."""
 
-Post = Callable[[str, bytes | None, Attempt], Awaitable[Reply]]
-"""Sends a body, or gets without one, at a path of the deployment."""
+
+@attrs.frozen
+class Target:
+    """A path of the deployment, and as whom it is asked: with a user's token, or with the admin key."""
+
+    path: str
+    token: str | None = attrs.field(default=None, repr=False)
+
+
+Post = Callable[[Target, bytes | None, Attempt], Awaitable[Reply]]
+"""Sends a body, or gets without one."""
 Pause = Callable[[float], Awaitable[None]]
+Refused = Callable[[str, Kind, str, int, Mapping[str, Any]], ConvexORMError]
+"""The error of a refusal, from the deployment's name, the function's kind and path, the status and the answer."""
 
 
 @attrs.frozen
@@ -88,7 +99,7 @@ class Limits:
     attempts: int
 
 
-class _Again(Exception):
+class _Again(Travelling, Exception):
     """The attempt came to nothing, and the next may not. `lost` says that what it sent may still be under way, `busy` that
     the deployment has only too much to do, for `wait` seconds as it says.
     """
@@ -101,12 +112,16 @@ class _Again(Exception):
 
 
 class _Call:
-    """One call as it goes: what is left of it, and what is known of the attempts so far."""
+    """One call as it goes: what is left of it, and what is known of the attempts so far.
 
-    def __init__(self, limits: Limits, attempts: int | None = None, deadline: Deadline | None = None) -> None:
+    Without `resend` it is not sent again once it may be under way.
+    """
+
+    def __init__(self, limits: Limits, *, deadline: Deadline | None = None, resend: bool = True) -> None:
         self.limits = limits
         self.deadline = deadline or Deadline(limits.timeout)
-        self.most = limits.attempts if attempts is None else min(attempts, limits.attempts)
+        self.resend = resend
+        self.most = limits.attempts
         self.made = 0
         self.failed = 0
         """Attempts that count against `most`."""
@@ -125,15 +140,16 @@ class _Call:
     def given_up(self, where: str, last: _Again) -> DeploymentError:
         late = "; timed out" if self.deadline.over and not isinstance(last.__cause__, TimeoutError) else ""
         made = f"{self.made} attempt{'' if self.made == 1 else 's'}"
-        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds")
+        open_ = "; it may have run, and is not sent again" if self.lost and not self.resend else ""
+        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds{open_}")
 
 
 class RemotePort:
     """One face of a deployment on Convex."""
 
-    def __init__(self, where: str, functions: str, limits: Limits, post: Post, pause: Pause) -> None:
+    def __init__(self, where: str, module: str, limits: Limits, post: Post, pause: Pause) -> None:
         self._where = where
-        self._functions = functions
+        self._module = module
         self._limits = limits
         self._post = post
         self._pause = pause
@@ -196,15 +212,20 @@ class RemotePort:
             ) from error
         return decode_withdraw(answer, commit.writes)
 
-    async def call(self, kind: Kind, path: str, arguments: Mapping[str, Any], *, attempts: int | None = None) -> Value:
-        """What any function of the deployment answers. `attempts`, fewer than the deployment's, is 1 for one that must not
-        run twice.
+    async def ask(self, call: FunctionCall, *, once: bool = False, refused: Refused = refusal) -> Value:
+        """What any function of the deployment answers. With `once` it is not sent again after it may have arrived.
 
         Raises FunctionNotFound, FunctionFailed, DeploymentError, AuthError, ValidationError and LimitExceeded.
         """
-        answer, error = await self._answer(_Call(self._limits, attempts), kind, path, arguments)
-        if error is not None:
-            raise error
+        ours = _Call(self._limits, resend=not once)
+        if call.component is None:
+            target, body = Target(f"/api/{call.kind}", call.token), _body(call.path, call.arguments)
+        else:  # the only way into a component
+            target = Target("/api/function", call.token)
+            body = _body(call.path, call.arguments, componentPath=call.component)
+        status, answer = await self._sent(ours, target, body)
+        if answer.get("status") != "success":
+            raise refused(self._where, call.kind, call.path, status, answer)
         return answer.get("value")
 
     async def access(self) -> Access | None:
@@ -212,7 +233,7 @@ class RemotePort:
         return await self._access(_Call(self._limits))
 
     def _path(self, function: str) -> str:
-        return f"{self._functions}:{function}"
+        return f"{self._module}:{function}"
 
     async def _ask(self, call: _Call, kind: Kind, path: str, arguments: Mapping[str, Any]) -> Value:
         """What a function of ours answers. A failure that carries no code of ours is looked into: in production it says
@@ -243,7 +264,7 @@ class RemotePort:
         return absent(self._where, kind, failure, access)
 
     async def _access(self, call: _Call) -> Access | None:
-        status, answer = await self._sent(call, "/api/check_admin_key", None)
+        status, answer = await self._sent(call, Target("/api/check_admin_key"), None)
         if status in (401, 403):
             raise refusal(self._where, "query", "check_admin_key", status, answer)
         return Access.told(answer)
@@ -252,22 +273,24 @@ class RemotePort:
         self, call: _Call, kind: Kind, path: str, arguments: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], ConvexORMError | None]:
         """What a function answers, and the error that it stands for."""
-        status, answer = await self._sent(call, f"/api/{kind}", _body(path, arguments))
+        status, answer = await self._sent(call, Target(f"/api/{kind}"), _body(path, arguments))
         if answer.get("status") == "success":
             return answer, None
         return answer, refusal(self._where, kind, path, status, answer)
 
-    async def _sent(self, call: _Call, path: str, body: bytes | None) -> tuple[int, Mapping[str, Any]]:
+    async def _sent(self, call: _Call, target: Target, body: bytes | None) -> tuple[int, Mapping[str, Any]]:
         """The status and the object of an answer, asked for as often as the call allows."""
         failure: _Again | None = None
         while True:
             call.made += 1
             try:
-                return await self._attempt(call, path, body)
+                return await self._attempt(call, target, body)
             except _Again as again:
                 call.lost |= again.lost
                 if failure is None or not (failure.busy and call.deadline.over):  # being busy has taken the time
                     failure = again
+            if call.lost and not call.resend:
+                raise call.given_up(self._where, failure) from failure.__cause__
             call.failed += not failure.busy or call.most == 1
             if call.failed >= call.most or failure.wait > call.deadline.within(failure.wait):
                 raise call.given_up(self._where, failure) from failure.__cause__
@@ -276,9 +299,9 @@ class RemotePort:
             if call.deadline.over:
                 raise call.given_up(self._where, failure) from failure.__cause__
 
-    async def _attempt(self, call: _Call, path: str, body: bytes | None) -> tuple[int, Mapping[str, Any]]:
+    async def _attempt(self, call: _Call, target: Target, body: bytes | None) -> tuple[int, Mapping[str, Any]]:
         """One attempt. Raises _Again for a failure that may pass."""
-        reply = await self._send(call, path, body)
+        reply = await self._send(call, target, body)
         answer = _parsed(reply)
         read = answer is not None and (body is None or answer.get("status") in ("success", "error"))
         if reply.status < 300 and not read:
@@ -294,11 +317,11 @@ class RemotePort:
             )
         return reply.status, answer
 
-    async def _send(self, call: _Call, path: str, body: bytes | None) -> Reply:
+    async def _send(self, call: _Call, target: Target, body: bytes | None) -> Reply:
         """One attempt. Raises _Again, or DeploymentError for what does not pass."""
         attempt = Attempt(call.deadline)
         try:
-            return await self._post(path, body, attempt)
+            return await self._post(target, body, attempt)
         except TimeoutError as error:
             raise _Again(f"timed out {attempt.stage.value}", lost=attempt.sent) from error
         except Unreadable as error:
@@ -315,9 +338,9 @@ class RemotePort:
             raise _Again(problem, lost=attempt.sent) from error
 
 
-def _body(path: str, arguments: Mapping[str, Any]) -> bytes:
+def _body(path: str, arguments: Mapping[str, Any], **more: str) -> bytes:
     try:
-        body = dumps({"path": path, "args": arguments, "format": "convex_encoded_json"}).encode()
+        body = dumps({"path": path, "args": arguments, "format": "convex_encoded_json", **more}).encode()
     except UnicodeEncodeError:
         raise ValidationError("a string with a lone surrogate cannot be stored") from None
     if len(body) > MAX_ARGUMENTS:
