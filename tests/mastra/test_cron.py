@@ -116,7 +116,7 @@ def test_around_a_change_of_the_clock_every_local_time_comes_when_it_should(zone
         for _ in range(25):
             minute, hour = some_field(chance, 0, 59), some_field(chance, 0, chance.choice([5, 23]))
             wanted = numbers(minute, 0, 59), numbers(hour, 0, 23)
-            comes = []
+            comes: list[datetime] = []
             for local, (one, two) in zip(minutes, stand_for, strict=True):
                 if local.minute in wanted[0] and local.hour in wanted[1]:
                     clock = {one, two} if one <= two else set()
