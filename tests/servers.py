@@ -14,6 +14,8 @@ from typing import Any
 
 import attrs
 
+from convexorm.wire import VERSION
+
 __all__ = ["Answer", "Server", "deployed", "is_probe", "received", "refusal", "scripted", "serve", "success"]
 
 
@@ -49,9 +51,17 @@ class Server:
         return [body for _, _, body in self.calls]
 
 
-VERSIONED = Answer(
-    b'{"status": "error", "errorMessage": "Server Error", "errorData": {"code": "Version", "message": "m", "supported": 2}}'
-)
+def success(value: Any) -> Answer:
+    return Answer(json.dumps({"status": "success", "value": value, "logLines": []}).encode())
+
+
+def refusal(text: str = "", /, *, status: int = 200, **data: Any) -> Answer:
+    """What a function that throws is answered with; `data` is a ConvexError's."""
+    answer = {"status": "error", "errorMessage": text, "logLines": [], **({"errorData": data} if data else {})}
+    return Answer(json.dumps(answer).encode(), status)
+
+
+VERSIONED = refusal("Server Error", code="Version", message="m", supported=VERSION)
 """What functions of ours answer to whoever only looks whether they are there."""
 
 
@@ -62,16 +72,6 @@ def is_probe(call: dict[str, Any]) -> bool:
 def deployed(handle: Handler) -> Handler:
     """A handler of a deployment that has our functions, whatever it answers to their calls."""
     return lambda call: VERSIONED if is_probe(call) else handle(call)
-
-
-def success(value: Any) -> Answer:
-    return Answer(json.dumps({"status": "success", "value": value, "logLines": []}).encode())
-
-
-def refusal(text: str = "", /, *, status: int = 200, **data: Any) -> Answer:
-    """What a function that throws is answered with; `data` is a ConvexError's."""
-    answer = {"status": "error", "errorMessage": text, "logLines": [], **({"errorData": data} if data else {})}
-    return Answer(json.dumps(answer).encode(), status)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ def connect(
     functions: Mapping[str, Callable[..., Any]] | None = None,
     timeout: float = 30.0,
     retry: int = ATTEMPTS,
+    echo: bool = False,
 ) -> Deployment:
     """A deployment by its URL.
 
@@ -38,10 +40,25 @@ def connect(
     `module` is that of `read`, `commit` and `search` in the Convex project. `functions` are Python functions, by path, that
     stand for the project's own on an embedded deployment, for `convexorm.Functions`. `timeout` is the seconds one call may
     take, all attempts at it included, and `retry` how often it is sent at most, 1 being once; one that the deployment was
-    only too busy for is not counted. Nothing is contacted or created before the first request, but a SQLite file.
+    only too busy for is not counted. With `echo` each request is a line on standard error. Nothing is contacted or created
+    before the first request, but a SQLite file.
 
     Raises DeploymentError for a URL of another kind, and AuthError for a Convex URL without a key.
     """
+    deployment = _opened(url, admin_key, module, functions, timeout, retry)
+    if echo:
+        deployment.on_request(lambda request: sys.stderr.write(f"{request}\n"))
+    return deployment
+
+
+def _opened(
+    url: str | None,
+    admin_key: str | None,
+    module: str,
+    functions: Mapping[str, Callable[..., Any]] | None,
+    timeout: float,
+    retry: int,
+) -> Deployment:
     if url is None:
         for name, keys in _ENVIRONMENT.items():
             if url := os.environ.get(name):
