@@ -75,8 +75,8 @@ def deployed(handle: Handler) -> Handler:
 
 
 @contextmanager
-def serve(handle: Handler) -> Iterator[Server]:
-    """A server for the length of a block. Calls are handled on threads of their own."""
+def serve(handle: Handler, get: Callable[[str], Answer] | None = None) -> Iterator[Server]:
+    """A server for the length of a block. Calls are handled on threads of their own; `get` answers what is got, by path."""
 
     class Requests(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -90,6 +90,12 @@ def serve(handle: Handler) -> Iterator[Server]:
             if answer is None:
                 self.close_connection = True
                 return
+            self.send(answer)
+
+        def do_GET(self) -> None:
+            self.send(Answer(b"", 501) if get is None else get(self.path))
+
+        def send(self, answer: Answer) -> None:
             self.send_response_only(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

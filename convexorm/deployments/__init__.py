@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -62,7 +62,7 @@ def _opened(
     if url is None:
         for name, keys in _ENVIRONMENT.items():
             if url := os.environ.get(name):
-                admin_key = admin_key or next(filter(None, map(os.environ.get, keys)), None)
+                admin_key = admin_key or _first(keys)
                 break
         else:
             raise DeploymentError(f"no URL: pass one to connect(), or set {' or '.join(_ENVIRONMENT)}")
@@ -84,6 +84,15 @@ def _opened(
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
         return EmbeddedDeployment.at(url, functions=functions)
     raise DeploymentError(_WRONG)
+
+
+def environment_key() -> str | None:
+    """The first key that the environment has, whichever URL it stands beside."""
+    return _first([name for names in _ENVIRONMENT.values() for name in names])
+
+
+def _first(names: Sequence[str]) -> str | None:
+    return next(filter(None, map(os.environ.get, names)), None)
 
 
 _ENVIRONMENT = {

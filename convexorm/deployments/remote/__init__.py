@@ -18,6 +18,7 @@ import time
 
 from convexorm.deployments.base import ATTEMPTS, Caller, Deployment
 from convexorm.deployments.observers import Observers
+from convexorm.deployments.remote.access import OPERATIONS, operation
 from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
 from convexorm.deployments.remote.calls import RemoteCaller
@@ -26,7 +27,7 @@ from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.values import is_finite, is_whole
 
-__all__ = ["RemoteDeployment", "RemotePort"]
+__all__ = ["OPERATIONS", "RemoteDeployment", "RemotePort", "operation"]
 
 
 class RemoteDeployment(Deployment):

@@ -12,6 +12,7 @@ import random
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -59,6 +60,7 @@ from convexorm.requests import (
 )
 from convexorm.values import Value, dumps, loads_printed
 from convexorm.wire import (
+    DEPLOY,
     decode_commit,
     decode_reads,
     decode_search,
@@ -90,6 +92,16 @@ Post = Callable[[Target, bytes | None, Attempt], Awaitable[Reply]]
 Pause = Callable[[float], Awaitable[None]]
 Refused = Callable[[str, Kind, str, int, Mapping[str, Any]], ConvexORMError]
 """The error of a refusal, from the deployment's name, the function's kind and path, the status and the answer."""
+
+
+@attrs.frozen
+class Greeting:
+    """What a deployment answers to anybody: its clock, where it tells it."""
+
+    date: datetime | None
+
+
+_KINDS: dict[str, Kind] = {"read": "query", "commit": "mutation", "search": "action"}
 
 
 @attrs.frozen
@@ -242,6 +254,28 @@ class RemotePort(ObservedPort):
         if answer.get("status") != "success":
             raise refused(self._where, call.kind, call.path, status, answer)
         return answer.get("value")
+
+    async def greet(self) -> Greeting:
+        """Whether the deployment is there, whatever the key. Raises DeploymentError."""
+        call = _Call(self._limits)
+        try:
+            reply = await self._send(call, Target("/version"), None)
+        except _Again as again:
+            call.made = 1
+            raise call.given_up(self._where, again) from again.__cause__
+        if reply.status >= 300:
+            raise DeploymentError(f"{self._where}: HTTP {reply.status} instead of a version; this is no Convex deployment")
+        return Greeting(reply.date())
+
+    async def deployed(self, function: str) -> int:
+        """The wire version of `read`, `commit` or `search` as it is deployed. Raises what calling it would raise."""
+        call, kind, path = _Call(self._limits), _KINDS[function], self._path(function)
+        answer, error = await self._answer(call, kind, path, {"version": 0})
+        if refused_by_functions(answer):
+            return int(answer["errorData"].get("supported") or 0)
+        if isinstance(error, FunctionFailed | FunctionNotFound):
+            error = await self._explained(call, kind, error)
+        raise error or DeploymentError(f"{self._where}: {path} is no function of this library; {DEPLOY}")
 
     async def access(self) -> Access | None:
         """What the key may do; None where the deployment does not tell. Raises AuthError and DeploymentError."""
