@@ -1,8 +1,8 @@
-"""The command line: `python -m convexorm schema MODULE …` and `python -m convexorm functions FOLDER`.
+"""The command line: `python -m convexorm schema MODULE …`, `… functions FOLDER` and `… doctor`.
 
 `schema` writes the tables of the models in some modules as TypeScript, or with `--check` fails where the file differs.
 `functions` copies the functions that a Convex deployment runs for this library into a Convex project. Both leave alone
-what they have not written.
+what they have not written. `doctor` says what stands between a program and its deployment, and writes nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from convexorm.deployments import connect, environment_key
 from convexorm.errors import ConvexORMError, InvalidRequestError
 from convexorm.model import Model
+from convexorm.projects.doctor import diagnose
 from convexorm.projects.files import read_file, stamped, write_files
 from convexorm.projects.functions import functions as functions_to_copy
 from convexorm.projects.packages import require_convex
@@ -44,8 +46,7 @@ def models_of(module_name: str) -> Iterator[type[Model]]:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    if "" not in sys.path:  # a console script looks for modules beside itself, `python -m` in the working directory
-        sys.path.insert(0, "")
+    _import_from_here()
     renames = dict(arguments.rename)
     tables: dict[type[Model], Table] = {}
     for module in arguments.modules:
@@ -73,6 +74,11 @@ def _schema(arguments: argparse.Namespace) -> int:
     return 1
 
 
+def _import_from_here() -> None:
+    if "" not in sys.path:  # a console script looks for modules beside itself, `python -m` in the working directory
+        sys.path.insert(0, "")
+
+
 def _renaming(text: str) -> tuple[str, str]:
     old, equals, new = text.partition("=")
     if not equals:
@@ -85,6 +91,20 @@ def _functions(arguments: argparse.Namespace) -> int:
     _write(arguments.folder, functions_to_copy(), force=arguments.force)
     sys.stdout.write(f"{found}\ndeploy with `npx convex deploy`\n")
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    _import_from_here()
+    models = [model for module in arguments.modules for model in models_of(module)]
+    tables = list({model.__mapper__.table.name: model.__mapper__.table for model in models}.values())
+    key = None if arguments.url is None else environment_key()
+    right = True
+    with connect(arguments.url, key, timeout=arguments.timeout) as deployment:
+        for finding in diagnose(deployment, tables):
+            sys.stdout.write(f"{finding}\n")
+            sys.stdout.flush()
+            right &= finding.right
+    return 0 if right else 1
 
 
 def _printable(path: Path) -> str:
@@ -120,6 +140,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     functions.add_argument("folder", type=Path, help="the project's folder of functions, usually convex")
     functions.add_argument("--force", action="store_true", help=_FORCE)
     functions.set_defaults(run=_functions)
+    doctor = commands.add_parser("doctor", help="say what stands between a program and its deployment")
+    doctor.add_argument("modules", nargs="*", metavar="MODULE", help="whose models to hold the deployment to")
+    doctor.add_argument("--url", help="the deployment; without it that of the environment, which has the key in any case")
+    doctor.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of each look, 10 if not said")
+    doctor.set_defaults(run=_doctor)
     arguments = parser.parse_args(argv)
     if arguments.run is _schema and arguments.check and arguments.out is None:
         schema.error("--check compares with the file that --out names")

@@ -26,6 +26,7 @@ from convexorm import (
 from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
 from convexorm.faces import finish
 from convexorm.requests import Commit, Delete, DeleteRange, Insert, Key, Patch, Range, Read, Upsert, Write
+from convexorm.wire import VERSION
 from mastra_convex import (
     AsyncConvexStore,
     ConvexServerCache,
@@ -80,7 +81,7 @@ def test_a_deployment_with_only_the_handler_is_noticed_once(caplog: pytest.LogCa
         store.close()
     assert called(server)[:5] == ["orm:read", "orm:read", *["mastra/storage:handle loadMany"] * 3]
     assert sum(one.startswith("orm:") for one in called(server)) == 2  # the second only looks whether it is there
-    (record,) = [one for one in caplog.records if one.name == "mastra_convex"]
+    (record,) = [one for one in caplog.records if one.name == "mastra_convex" and one.levelno == logging.WARNING]
     assert "mastra/storage:handle" in record.getMessage()
     assert server.url in record.getMessage()
     assert "secret" not in record.getMessage()
@@ -112,7 +113,7 @@ def test_a_first_write_notices_it(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(caplog: pytest.LogCaptureFixture) -> None:
     def ours(body: dict[str, Any]) -> Answer:
         result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-        return success({"version": 3, "results": [result for _ in body["args"]["reads"]]})
+        return success({"version": VERSION, "results": [result for _ in body["args"]["reads"]]})
 
     with serve(ours) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
         store.memory.get_thread_by_id(thread_id="t")
@@ -123,7 +124,7 @@ def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(
 
 def test_functions_that_go_missing_later_are_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
     result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    answers = [success({"version": 3, "results": [result]}), refusal(NO_FUNCTION), refusal(NO_FUNCTION)]
+    answers = [success({"version": VERSION, "results": [result]}), refusal(NO_FUNCTION), refusal(NO_FUNCTION)]
     with (
         serve(lambda _: answers.pop(0)) as server,
         ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
