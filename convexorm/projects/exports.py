@@ -68,9 +68,7 @@ def _table(told: Mapping[str, Any]) -> ExportedTable:
         staged.update(each["indexDescriptor"] for each in later)
         return [*(told.get(kind) or ()), *later]
 
-    indexes = tuple(
-        IndexDef(each["indexDescriptor"], tuple(each["fields"])) for each in both("indexes", "stagedDbIndexes")
-    )
+    indexes = tuple(IndexDef(each["indexDescriptor"], tuple(each["fields"])) for each in both("indexes", "stagedDbIndexes"))
     search = tuple(
         SearchIndexDef(each["indexDescriptor"], each["searchField"], tuple(each.get("filterFields") or ()))
         for each in both("searchIndexes", "stagedSearchIndexes")

@@ -35,15 +35,17 @@ class Project:
         if named is not None:
             functions = folder / named
             if not functions.is_dir():
-                raise InvalidRequestError(f"{folder / 'convex.json'} names {named!r} for the functions, and it is no folder")
+                raise InvalidRequestError(
+                    f"{folder / 'convex.json'} names {named!r} for the functions, and it is no folder"
+                )
             return cls(folder, functions)
         if (folder / _DEFAULT).is_dir():
             return cls(folder, folder / _DEFAULT)
         if folder.name == _DEFAULT and (folder.parent / "package.json").is_file():
             return cls(folder.parent, folder)
         raise InvalidRequestError(
-            f"{folder} is no Convex project: it has neither a folder {_DEFAULT!r}, nor a convex.json that names another, nor "
-            "a schema of its own"
+            f"{folder} is no Convex project: it has neither a folder {_DEFAULT!r}, nor a convex.json that names another, "
+            "nor a schema of its own"
         )
 
     @classmethod

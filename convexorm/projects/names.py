@@ -8,14 +8,14 @@ from collections.abc import Collection
 
 __all__ = ["attribute_name", "class_name", "singular", "unused"]
 
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+[0-9]*|[A-Z]+[0-9]*|[0-9]+")
 
 
 def attribute_name(name: str, taken: Collection[str]) -> str:
     """The attribute for a field or an argument: in snake case, with a trailing underscore where it means something else."""
     snake = "_".join(word.lower() for word in _WORDS.findall(name)) if name.isascii() else name
     if not snake.isidentifier():
-        snake = f"field_{snake}" if f"field_{snake}".isidentifier() else "field"
+        snake = f"field_{snake}" if snake and f"field_{snake}".isidentifier() else "field"
     while keyword.iskeyword(snake) or snake in taken:
         snake += "_"
     return snake

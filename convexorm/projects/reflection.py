@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +17,11 @@ from convexorm.types import column_type
 
 __all__ = ["module_of"]
 
+_NAMES = frozenset(dir(builtins)) | {
+    *("Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NoReturn", "NotRequired"),
+    *("SearchIndex", "TypedDict", "VectorIndex", "attrs", "field", "schema"),
+}
+"""Names that a module of models has for other things."""
 _RESERVED = frozenset(dir(Model)) | {"primary_key"}
 
 
@@ -26,13 +30,13 @@ def module_of(export: Export, title: str) -> str:
     tables = [table for table in export.tables if table.name != schema.LEDGER.name]
     names: dict[str, str] = {}
     for table in tables:
-        names[table.name] = unused(class_name(singular(table.name)), {*names.values(), *_names_of_typing()})
+        names[table.name] = unused(class_name(singular(table.name)), {*names.values(), *_NAMES})
 
     def reference(validator: Id) -> str:
         writer.use("convexorm", "Id")
         return f'Id["{names.get(validator.table, validator.table)}"]'
 
-    writer = Annotations(reference, {*names.values(), *_names_of_typing()})
+    writer = Annotations(reference, {*names.values(), *_NAMES})
     models = [_Model(table, names[table.name], writer).source() for table in tables]
     parts = [*writer.classes.values(), *models]
     head = [f'"""{title}"""', "", *_imports(writer.imports)]
@@ -67,8 +71,9 @@ class _Model:
             taken.add(attribute)
             self._attributes[field] = attribute
         columns = [line for field, prop in fields.items() for line in self._column(field, prop)]
-        indexes = [line for line in self._indexes(taken)]
-        body = "\n".join([*notes, *columns, *indexes]) or "    pass"
+        indexes = self._indexes(taken)
+        lines = [*columns, *indexes] or ["    pass"]
+        body = "\n".join([*notes, *lines])
         return f'class {self._name}(Model, table="{self._table.name}"):\n{body}'
 
     # -- columns ---------------------------------------------------------------------------------------------------
@@ -113,7 +118,11 @@ class _Model:
             options = [f'"{self._path(search.field)}"', *self._filters(search.filter_fields)]
             yield self._index(search.name, use("convexorm", "SearchIndex"), options, taken)
         for vector in table.vector_indexes:
-            options = [f'"{self._path(vector.field)}"', f"dimensions={vector.dimensions}", *self._filters(vector.filter_fields)]
+            options = [
+                f'"{self._path(vector.field)}"',
+                f"dimensions={vector.dimensions}",
+                *self._filters(vector.filter_fields),
+            ]
             yield self._index(vector.name, use("convexorm", "VectorIndex"), options, taken)
 
     def _index(self, name: str, kind: str, options: list[str], taken: set[str]) -> str:
@@ -255,9 +264,3 @@ def _imports(imports: Iterable[tuple[str, str]]) -> list[str]:
 
 def _sort_key(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[:1].isupper() else 2, name)
-
-
-def _names_of_typing() -> set[str]:
-    ours = {"Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NotRequired", "SearchIndex", "TypedDict"}
-    return ours | {"VectorIndex", "attrs", "field", "schema", "NoReturn"} | set(dir(builtins)) & set(dir(typing))
-
