@@ -51,6 +51,7 @@ __all__ = [
     "Validator",
     "VectorIndexDef",
     "compare",
+    "to_fragment",
     "to_typescript",
 ]
 
@@ -579,18 +580,26 @@ class Schema:
         return iter(self.tables.values())
 
 
-_HEADER = """\
-import { defineSchema, defineTable } from "convex/server";
-import { v } from "convex/values";
-
-export default defineSchema({
-"""
-
-
 def to_typescript(schema: Schema) -> str:
     """`convex/schema.ts` for these tables and the commit ledger."""
     tables = (*(table for table in schema if table.name != LEDGER.name), LEDGER)
-    return _HEADER + "".join(f"  {table.name}: {table.typescript()},\n" for table in tables) + "});\n"
+    return _IMPORTS.format("defineSchema, defineTable") + f"export default defineSchema({{\n{_members(tables)}}});\n"
+
+
+def to_fragment(schema: Schema, name: str) -> str:
+    """A module that exports these tables and no others as an object `name`, to spread into a schema."""
+    return _IMPORTS.format("defineTable") + f"export const {name} = {{\n{_members(schema)}}};\n"
+
+
+_IMPORTS = """\
+import {{ {} }} from "convex/server";
+import {{ v }} from "convex/values";
+
+"""
+
+
+def _members(tables: Iterable[Table]) -> str:
+    return "".join(f"  {table.name}: {table.typescript()},\n" for table in tables)
 
 
 def compare(old: Schema, new: Schema) -> list[str]:

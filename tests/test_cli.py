@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -209,7 +210,7 @@ def test_nothing_is_written_where_a_part_cannot_be(project: Path, link: bool, ca
 
 
 @pytest.mark.parametrize("command", ["schema", "functions", "check"])
-@pytest.mark.parametrize("there", ["circle", "pipe", "device", "folder", "link to nowhere", "NUL", "bytes"])
+@pytest.mark.parametrize("there", ["circle", "pipe", "socket", "folder", "link to nowhere", "NUL", "bytes"])
 def test_what_is_no_file_is_told_in_a_line_and_stays_as_it_is(
     project: Path, command: str, there: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,8 +223,9 @@ def test_what_is_no_file_is_told_in_a_line_and_stays_as_it_is(
         path.symlink_to(project / "no" / "such")
     elif there == "pipe":
         os.mkfifo(path)
-    elif there == "device":
-        path.symlink_to("/dev/null")
+    elif there == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:  # a name of a few characters: there is little room for one
+            bound.bind(os.path.relpath(path))
     elif there == "folder":
         path.mkdir()
     elif there == "bytes":
