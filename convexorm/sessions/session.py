@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
@@ -30,7 +30,7 @@ from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Count, Digest, Query
-from convexorm.requests import Delete, DeleteRange, Pack, Range, Read, ReadResult, index_key
+from convexorm.requests import Delete, DeleteRange, Key, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, at_most, check_query, root_of
@@ -89,7 +89,10 @@ class AsyncSession:
         self._pending = pending = Pending(compiler)
         self._identities = identities = IdentityMap(self, pending.about)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
-        self._bulk = Bulk(port, compiler, identities)
+
+    @cached_property
+    def _bulk(self) -> Bulk:
+        return Bulk(self._port, self._compiler, self._identities)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -100,14 +103,15 @@ class AsyncSession:
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
         so is one that was added and is not committed yet, and None where the next commit deletes the document.
         """
-        identity = self._compiler.identity(model, key)
+        at = self._compiler.key(model, key)
+        identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
         if pending is not MISSING:
             return cast("M | None", pending)
         known = self._identities.held(model, identity)
         if known is not None and not known._state.doubtful:
             return cast("M", known)
-        (found,) = await self._get_many(model, [key])
+        (found,) = await self._get_many(model, [at])
         return found
 
     @exclusive
@@ -124,9 +128,9 @@ class AsyncSession:
 
         What is added or deleted and not committed yet is seen, as by `get`.
         """
-        wanted = list(keys)
-        pending = [self._pending.at(model, self._compiler.identity(model, key)) for key in wanted]
-        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
+        wanted = [self._compiler.key(model, key) for key in keys]
+        pending = [self._pending.at(model, identity_of(at.key)) for at in wanted]
+        read = [at for at, one in zip(wanted, pending, strict=True) if one is MISSING]
         found = iter(await self._get_many(model, read))
         return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
 
@@ -267,8 +271,8 @@ class AsyncSession:
         """One step of a stream, which leaves the session to others between its steps."""
         return await self._reader.one(read)
 
-    async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
-        reads = [self._compiler.read_of_key(model, key) for key in keys]
+    async def _get_many(self, model: type[M], keys: Sequence[Key]) -> list[M | None]:
+        reads = [self._compiler.read_of_key(model, at) for at in keys]
         results = await self._reader.run(reads)
         instances: list[M | None] = []
         for read, result in zip(reads, results, strict=True):
