@@ -6,6 +6,8 @@ the same data as it travels to a Convex deployment, with the meaning of every fi
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -348,6 +350,11 @@ class Commit:
 
     id: str
     writes: Sequence[Write]
+
+    @classmethod
+    def new(cls, writes: Sequence[Write]) -> Commit:
+        """A commit with an id of its own, which begins with the time, so that ledgers are written where they were last."""
+        return cls(f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}", writes)
 
 
 @attrs.frozen

@@ -51,7 +51,7 @@ class Compiler:
         return self._renamed(self.mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
-        if table.name not in self._names:
+        if not self._names or table.name not in self._names:
             return table
         if table.name not in self._tables:
             self._tables[table.name] = table.renamed(self._names[table.name])

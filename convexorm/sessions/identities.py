@@ -212,7 +212,7 @@ class IdentityMap:
 
     def forget_changes(self) -> None:
         """Changed instances show their documents again."""
-        if self.touched or self._watched:
+        if self.touched or self._watched is not None:
             for instance in self.changeable():
                 self.reset(instance, instance._state.document)
             self.touched = {}

@@ -103,6 +103,9 @@ class AsyncSession:
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
         so is one that was added and is not committed yet, and None where the next commit deletes the document.
         """
+        return await self._get(model, key)
+
+    async def _get(self, model: type[M], key: Any) -> M | None:
         at = self._compiler.key(model, key)
         identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
@@ -111,13 +114,21 @@ class AsyncSession:
         known = self._identities.held(model, identity)
         if known is not None and not known._state.doubtful:
             return cast("M", known)
-        (found,) = await self._get_many(model, [at])
-        return found
+        return self._got(model, at, await self._reader.one(self._compiler.read_of_key(model, at)))
+
+    def _got(self, model: type[M], at: Key, result: ReadResult) -> M | None:
+        """The instance that was read by its key; None if there is none."""
+        if result.docs:
+            return self._identities.load(model, result.docs)[0]
+        gone = self._identities.held(model, identity_of(at.key))
+        if gone is not None:
+            self._identities.found_gone(gone)
+        return None
 
     @exclusive
     async def get_one(self, model: type[M], key: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
-        found = await self.get(model, key)
+        found = await self._get(model, key)
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
@@ -274,13 +285,7 @@ class AsyncSession:
     async def _get_many(self, model: type[M], keys: Sequence[Key]) -> list[M | None]:
         reads = [self._compiler.read_of_key(model, at) for at in keys]
         results = await self._reader.run(reads)
-        instances: list[M | None] = []
-        for read, result in zip(reads, results, strict=True):
-            loaded = self._identities.load(model, result.docs)
-            instances.append(loaded[0] if loaded else None)
-            if not loaded and (gone := self._identities.held(model, identity_of(read.range.eq))) is not None:
-                self._identities.found_gone(gone)
-        return instances
+        return [self._got(model, at, result) for at, result in zip(keys, results, strict=True)]
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -519,10 +524,14 @@ class AsyncSession:
 
     def expunge_all(self) -> Awaitable[None]:
         """Let go of every instance, and of what is pending."""
-        self.rollback()
+        self._turn.check()
+        self._let_all_go()
+        return DONE
+
+    def _let_all_go(self) -> None:
+        self._unit_of_work.rollback()
         self._identities.clear()
         self._compiler.forget_models()
-        return DONE
 
     @exclusive
     async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
@@ -557,7 +566,7 @@ class AsyncSession:
     @exclusive
     async def close(self) -> None:
         """Let go of everything; what was not committed is dropped. The deployment stays open."""
-        self.expunge_all()
+        self._let_all_go()
 
     async def __aenter__(self) -> Self:
         return self
