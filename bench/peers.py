@@ -2,8 +2,8 @@
 
 Each is what an application would write: seven columns, and an index on `id`, `thread_id`, `thread_id` with `created_at`,
 and `resource_id`. All write to a file in WAL mode with synchronous=NORMAL and the same page cache, and commit where
-convexorm does. The ORMs open a session, or a connection of their pool, for each operation. The floor does the storage work that
-documents need and nothing else: a JSON body by id, and an entry in a table for each index, through one connection.
+convexorm does. The ORMs open a session, or a connection of their pool, for each operation. The floor does the storage work
+that documents need and nothing else: a JSON body by id, and an entry in a table for each index, through one connection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether a table can hold a document, by a function made for the table: it vouches for ordinary documents at once, and what
+"""Whether a table can hold a document, by a function made for the table: it vouches for ordinary documents at once. What
 it does not vouch for is looked at value by value (`Table.check`), which finds out what is wrong, if anything is.
 """
 

@@ -1,4 +1,4 @@
-"""From attributes to documents and back, by functions that are made for each class: its columns written out as straight code.
+"""From attributes to documents and back, by functions made for each class: its columns written out as straight code.
 
 What a column's type says of itself (`ColumnType.quick`) stands in the text; all else is left to the column.
 """
@@ -19,8 +19,8 @@ Columns = Mapping[str, Column[Any]]
 
 
 def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[str, Value]]:
-    """The function from an instance to the fields of its document; or from a row of attributes by name, where those left out
-    take their defaults. It raises ValidationError for what cannot be stored.
+    """The function from an instance to the fields of its document; or from a row of attributes by name, where those left
+    out take their defaults. It raises ValidationError for what cannot be stored.
     """
     known: dict[str, Any] = {"MISSING": MISSING, "owned": owned}
     body = ["document = {}"]

@@ -159,8 +159,8 @@ class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
-    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). For these two,
-    `count` and `skipped` only say how far the call went.
+    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). These two count
+    nothing: `count` and `skipped` are 0, but where `next` is not None, and say how far the call went.
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)

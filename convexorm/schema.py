@@ -7,6 +7,7 @@ A `Schema` holds `Table`s, a `Table` holds validated fields and indexes. Models 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -59,8 +60,8 @@ MAX_INDEX_FIELDS = 16
 """Fields of one index, `_creationTime` not counted (Convex limit)."""
 VECTOR_DIMENSIONS = range(2, 4_097)
 """Dimensions of a vector index (Convex limit)."""
-MAX_VECTOR_NUMBER = float(2**128 - 2**104)
-"""The largest number of a vector that an index can compare: it holds float32 (Convex limit)."""
+VECTOR_NUMBERS = (2.0**-126, float(2**128 - 2**104))
+"""Between which the largest number of a vector lies that an index can compare: it holds float32 (Convex limit)."""
 SYSTEM_FIELDS = ("_id", "_creationTime")
 """Fields that Convex gives every document."""
 BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
@@ -472,7 +473,10 @@ class Table:
             problem = f"a vector of {len(value):,}, its index has {right} dimensions"
             raise ValidationError(problem, table=self.name, field=name)
         if not _fits_float32(value):
-            raise ValidationError("a vector index holds numbers of float32, got one beyond", table=self.name, field=name)
+            problem = (
+                "a vector index holds numbers of float32, got one beyond, or all of them too small to have a direction"
+            )
+            raise ValidationError(problem, table=self.name, field=name)
 
     def _mismatch(self, name: str, value: Value) -> ValidationError:
         path, validator, inner = _wrong(self.fields[name].validator, value)
@@ -532,9 +536,13 @@ def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
 
 
 def _fits_float32(numbers: Any) -> bool:
+    """Whether float32 holds the direction of a vector, to its precision."""
+    least, most = VECTOR_NUMBERS
     if is_array(numbers):
-        return bool((abs(numbers) <= MAX_VECTOR_NUMBER).all())
-    return bool(max(map(abs, numbers), default=0) <= MAX_VECTOR_NUMBER)
+        largest = abs(numbers).max(initial=0.0)  # NaN if one is
+    else:
+        largest = math.nan if any(map(math.isnan, numbers)) else max(map(abs, numbers), default=0.0)
+    return bool(largest == 0 or least <= largest <= most)  # False for NaN, too
 
 
 def _kind(value: Value) -> str:

@@ -160,9 +160,13 @@ def encode_read(read: Read) -> Json:
     return encoded
 
 
-def encode_reads(reads: Sequence[Read]) -> Json:
-    """The arguments of `read`."""
-    return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
+def encode_reads(reads: Sequence[Read], share: int = 1) -> Json:
+    """The arguments of `read`; with a `share` the call ends that many times earlier."""
+    return {
+        "version": VERSION,
+        "reads": [encode_read(read) for read in reads],
+        **({"share": share} if share > 1 else {}),
+    }
 
 
 @contextmanager
@@ -192,10 +196,11 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         raise ValueError("a place to go on behind that is none of the index")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
+    counted = following is not None or (read.pack is None and read.digest is None)
     return ReadResult(
         docs,
-        int(one["count"]),
-        int(one["skipped"]),
+        int(one["count"]) if counted else 0,
+        int(one["skipped"]) if counted else 0,
         one["more"],
         following,
         matrix,

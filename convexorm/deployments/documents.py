@@ -21,7 +21,7 @@ def document_digest(document: Document) -> str:
 
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:
-    """The result with one field as a matrix, and the documents without it."""
+    """A complete result with one field as a matrix, and the documents without it."""
     import numpy as np
 
     vectors: list[Any] = []
@@ -37,4 +37,4 @@ def packed(result: ReadResult, pack: Pack) -> ReadResult:
         rows = exact.astype(np.float32)
     matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact, equal_nan=True))
     digests = {document["_id"]: document_digest(document) for document in result.docs}
-    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)
+    return ReadResult(kept, 0, 0, False, None, matrix, digests)

@@ -28,7 +28,7 @@ C = TypeVar("C", bound="type[ColumnType[Any]]")
 
 @attrs.frozen
 class Quick:
-    """What `dump` does with the commonest values, in Python's words about `{0}`, for functions that are made of text and then
+    """What `dump` does with the commonest values, in Python's words about `{0}`, for functions that are made of text and
     need not call it: under this condition it answers this. `names` are those that the two use.
     """
 

@@ -251,7 +251,8 @@ class ConvexInt64Type(ColumnType["ConvexInt64"]):
         return self._copied(value)
 
     def load(self, value: Value) -> ConvexInt64:
-        return self._copied(value)
+        loaded: ConvexInt64 = self._copied(value)
+        return loaded
 
     def _copied(self, value: Any) -> Any:
         return self._kind(int(value.value)) if type(value) is self._kind else refuse("ConvexInt64", value)

@@ -12,7 +12,7 @@ from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.keys import Span
 from convexorm.deployments.embedded.packing import unpack
-from convexorm.deployments.embedded.reads import count_of, select, wanted_of
+from convexorm.deployments.embedded.reads import count_of, select
 from convexorm.deployments.embedded.rows import LazyDocuments
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.requests import Matrix, Pack, Read, ReadResult
@@ -28,8 +28,7 @@ _RELEASED = 16_000
 def matrix_of(connection: Connection, stored: StoredTable, read: Read, span: Span, pack: Pack) -> ReadResult:
     """The packed field of a range, read without parsing the documents."""
     column = stored.vectors[pack.field]
-    wanted = wanted_of(read)
-    size = count_of(connection, stored, span, wanted if wanted < 0 else wanted + read.skip)
+    size = count_of(connection, stored, span, -1 if read.limit is None else read.limit + read.skip)
     matrix = np.empty((max(size - read.skip, 0), pack.length), dtype=np.float32)
     found = LazyDocuments(stored.label)
     digests: dict[str, str] = {}
@@ -38,11 +37,8 @@ def matrix_of(connection: Connection, stored: StoredTable, read: Read, span: Spa
     statement = select(stored, read, span, f"tick, id, body, {column}, seq")
     for rows in _batches(connection, f"{statement} LIMIT ? OFFSET ?", span.parameters, read.skip, size, batch):
         rounded = decoded(stored.label, _take, rows, pack.length, found, matrix, digests) or rounded
-    more = read.peek and read.limit is not None and len(found) > read.limit
-    if more:
-        digests.pop(found.pop())
     answered = Matrix(found.ids, matrix[: len(found)], rounded)
-    return ReadResult(found, len(found), read.skip, more, None, answered, digests)
+    return ReadResult(found, 0, 0, False, matrix=answered, digests=digests)
 
 
 def _take(rows: Sequence[tuple[Any, ...]], length: int, found: LazyDocuments, matrix: Any, digests: dict[str, str]) -> bool:

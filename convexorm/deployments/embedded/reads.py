@@ -117,5 +117,5 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
         found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
         digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
-        return ReadResult((), len(digests), 0, False, digests={"": whole_digest(digests)})
-    return ReadResult((), len(digests), 0, False, digests=digests)
+        digests = {"": whole_digest(digests)}
+    return ReadResult((), 0, 0, False, digests=digests)

@@ -61,12 +61,6 @@ class LazyDocuments(Sequence[Document]):
         self._ticks += ticks
         self._bodies += bodies
 
-    def pop(self) -> str:
-        """Forget the last document, and answer its id."""
-        self._ticks.pop()
-        self._bodies.pop()
-        return self.ids.pop()
-
     def __len__(self) -> int:
         return len(self.ids)
 
