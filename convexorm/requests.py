@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
@@ -320,11 +321,11 @@ class DeleteRange:
 Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
 
 
-@attrs.frozen
-class Written:
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The answer to an insert or upsert. `created` is False where an upsert replaced a document.
 
-    `creation_time` is None where it was not asked for, or the commit is too large to read it back.
+    `creation_time` is None where it was not asked for, or the commit is too large to read it back. There may be thousands:
+    nothing in them refers to anything else.
     """
 
     id: str

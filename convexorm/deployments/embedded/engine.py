@@ -122,8 +122,8 @@ class Engine:
     def _read_one(self, reads: Sequence[Read], connection: Connection) -> list[ReadResult]:
         """The answer to a read that one statement answers; none if the tables have to be looked at first.
 
-        Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what this
-        connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
+        Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what
+        this connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
         """
         catalog, (read,) = self._catalog, reads
         if catalog is None or (connection.catalog is not catalog and not self._source.memory):

@@ -1,8 +1,8 @@
 """The ledger: what was answered to commits, and which of them have been withdrawn, by their ids, for an hour.
 
 Everything here happens in the transaction of whoever asks. The table is one tree, ordered by the ids; those that a session
-gives begin with the time, so that an entry is written where the last one was. What is older than an hour is found by looking
-at some entries beside every some commits, round and round.
+gives begin with the time, so that an entry is written where the last one was. Beside every few commits some entries are
+looked at, round and round, to forget those of more than an hour ago.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ parsing. A table with such fields also numbers its changes: the table's count of
 (`seq`) the last of them.
 
 Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`, so that who
-does not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business of the program that asks: two programs whose indexes of
-one name are over different fields each have their column.
+does not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
+of the program that asks: two programs whose indexes of one name are over different fields each have their column.
 """
 
 from __future__ import annotations

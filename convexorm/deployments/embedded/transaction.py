@@ -354,7 +354,10 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     if len(at.key) != len(fields):
         return None
     place = stored.places[at.index]
-    own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
+    if len(fields) == 1:
+        own = document.get(fields[0], MISSING) is at.key[0]
+    else:
+        own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
