@@ -6,8 +6,8 @@ on it, and for each field that is an array of numbers a column of packed floats 
 parsing. A table with such fields also numbers its changes: the table's count of commits that touched it, and in each row
 (`seq`) the last of them.
 
-Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`, so that who
-does not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
+Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`: who does
+not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
 of the program that asks: two programs whose indexes of one name are over different fields each have their column.
 """
 
@@ -93,9 +93,18 @@ class StoredTable:
             )
         return self._updates[found]
 
-    def keyed_by(self, fields: Collection[str]) -> list[int]:
+    def keyed_by(self, fields: Collection[str]) -> Sequence[int]:
         """The places of the key columns that change with these fields."""
-        return [place for place, form in enumerate(self.forms) if any(path.partition(".")[0] in fields for path in form)]
+        return sorted({place for field in fields for place in self._keyed.get(field, ())})
+
+    @cached_property
+    def _keyed(self) -> Mapping[str, Sequence[int]]:
+        """For each field the places of the key columns that it is in, or something in it."""
+        keyed: dict[str, list[int]] = {}
+        for place, form in enumerate(self.forms):
+            for field in {path.partition(".")[0] for path in form}:
+                keyed.setdefault(field, []).append(place)
+        return keyed
 
     def row(self, document: Document, keys: Sequence[bytes], seq: int, *, declared: bool = True) -> tuple[object, ...]:
         """What the columns behind tick and id hold for a document, the key columns among them those that are given.
