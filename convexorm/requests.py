@@ -6,11 +6,14 @@ the same data as it travels to a Convex deployment, with the meaning of every fi
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
@@ -318,11 +321,11 @@ class DeleteRange:
 Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
 
 
-@attrs.frozen
-class Written:
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The answer to an insert or upsert. `created` is False where an upsert replaced a document.
 
-    `creation_time` is None where it was not asked for, or the commit is too large to read it back.
+    `creation_time` is None where it was not asked for, or the commit is too large to read it back. There may be thousands:
+    nothing in them refers to anything else.
     """
 
     id: str
@@ -348,6 +351,11 @@ class Commit:
 
     id: str
     writes: Sequence[Write]
+
+    @classmethod
+    def new(cls, writes: Sequence[Write]) -> Commit:
+        """A commit with an id of its own, which begins with the time, so that ledgers are written where they were last."""
+        return cls(f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}", writes)
 
 
 @attrs.frozen

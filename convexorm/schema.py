@@ -455,7 +455,8 @@ class Table:
             raise self._unknown(name)
         if not accepts(value):
             raise self._mismatch(name, value)
-        self._check_value(name, value)
+        if type(value) is not str or not value.isascii():
+            self._check_value(name, value)
 
     def _check_value(self, name: str, value: Value) -> None:
         try:

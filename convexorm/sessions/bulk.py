@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import uuid4
 
 from convexorm.deployments.base import Port
 from convexorm.errors import ValidationError
@@ -53,7 +52,7 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document))
         if not writes:
             return
-        applied = await self._port.commit(Commit(uuid4().hex, writes))
+        applied = await self._port.commit(Commit.new(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -71,7 +70,7 @@ class Bulk:
         total = 0
         while left is None or left > 0:
             limit = MAX_DELETED_BY_RANGE if left is None else min(left, MAX_DELETED_BY_RANGE)
-            (applied,) = await self._port.commit(Commit(uuid4().hex, [DeleteRange(range_, filter_, limit)]))
+            (applied,) = await self._port.commit(Commit.new([DeleteRange(range_, filter_, limit)]))
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
             self._identities.doubt(lambda model: self._compiler.table(model).name == range_.table.name)

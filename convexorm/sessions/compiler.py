@@ -51,7 +51,7 @@ class Compiler:
         return self._renamed(self.mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
-        if table.name not in self._names:
+        if not self._names or table.name not in self._names:
             return table
         if table.name not in self._tables:
             self._tables[table.name] = table.renamed(self._names[table.name])
@@ -75,10 +75,9 @@ class Compiler:
             return attrs.evolve(self.read(one.query), digest="all")
         return self.read(one)
 
-    def read_of_key(self, model: type[Model], key: Any) -> Read:
+    def read_of_key(self, model: type[Model], at: Key) -> Read:
         """The read of the document with a primary key."""
-        table, mapper = self.table(model), model.__mapper__
-        return Read(Range(table, mapper.primary_index, self.key(model, key).key), filter=mapper.only, limit=1)
+        return Read(Range(self.table(model), at.index, at.key), filter=model.__mapper__.only, limit=1)
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -109,7 +108,9 @@ class Compiler:
             if not key.isascii():
                 raise ValidationError("an _id is ASCII", table=mapper.name, field="_id")
             return Key("by_id", (key,))
-        values = (key,) if len(names) == 1 else key
+        if len(names) == 1:
+            return Key(mapper.primary_index, (mapper.columns[names[0]].operand(key),))
+        values = key
         if not isinstance(values, tuple) or len(values) != len(names):
             raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=mapper.name)
         parts = zip(names, values, strict=True)

@@ -32,7 +32,7 @@ from convexorm.requests import (
 from convexorm.sessions.changes import new_key
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.instances import Identity
+from convexorm.sessions.instances import Identity, key_of
 from convexorm.validation import validate, validate_changes
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, owned
 
@@ -86,7 +86,7 @@ class Insertion:
         document = dump_valid(self.instance)
         key = self.unique if isinstance(self.unique, Key) else None
         if self.unique is True and model.__mapper__.key:
-            key = self.compiler.key(model, self.instance.primary_key)
+            key = _key_of_new(model, document)
         return Insert(self.compiler.table(model), document, key, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
@@ -108,7 +108,7 @@ class Upsertion:
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
         document = dump_valid(instance)
-        key = self.compiler.key(model, instance.primary_key)
+        key = _key_of_new(model, document)
         return Upsert(self.compiler.table(model), key, document, self.keep, self.greatest, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
@@ -273,6 +273,11 @@ def dump_valid(instance: Model) -> dict[str, Value]:
     """The document of an instance. Raises ValidationError if it is not valid."""
     validate(instance)
     return dump(instance)
+
+
+def _key_of_new(model: type[Model], document: Document) -> Key:
+    """The primary key that a new document will have."""
+    return Key(model.__mapper__.primary_index, tuple(key_of(model, document)))
 
 
 def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write) -> None:

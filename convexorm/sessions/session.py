@@ -16,7 +16,7 @@ import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import reduce
+from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
@@ -39,7 +39,7 @@ from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Count, Digest, Query
-from convexorm.requests import Delete, DeleteRange, Pack, Range, Read, ReadResult, index_key
+from convexorm.requests import Delete, DeleteRange, Key, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, at_most, check_query, root_of
@@ -98,7 +98,10 @@ class AsyncSession:
         self._pending = pending = Pending(compiler)
         self._identities = identities = IdentityMap(self, pending.about)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
-        self._bulk = Bulk(port, compiler, identities)
+
+    @cached_property
+    def _bulk(self) -> Bulk:
+        return Bulk(self._port, self._compiler, self._identities)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -109,20 +112,32 @@ class AsyncSession:
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
         so is one that was added and is not committed yet, and None where the next commit deletes the document.
         """
-        identity = self._compiler.identity(model, key)
+        return await self._get(model, key)
+
+    async def _get(self, model: type[M], key: Any) -> M | None:
+        at = self._compiler.key(model, key)
+        identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
         if pending is not MISSING:
             return cast("M | None", pending)
         known = self._identities.held(model, identity)
         if known is not None and not known._state.doubtful:
             return cast("M", known)
-        (found,) = await self._get_many(model, [key])
-        return found
+        return self._got(model, at, await self._reader.one(self._compiler.read_of_key(model, at)))
+
+    def _got(self, model: type[M], at: Key, result: ReadResult) -> M | None:
+        """The instance that was read by its key; None if there is none."""
+        if result.docs:
+            return self._identities.load(model, result.docs)[0]
+        gone = self._identities.held(model, identity_of(at.key))
+        if gone is not None:
+            self._identities.found_gone(gone)
+        return None
 
     @exclusive
     async def get_one(self, model: type[M], key: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
-        found = await self.get(model, key)
+        found = await self._get(model, key)
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
@@ -133,9 +148,9 @@ class AsyncSession:
 
         What is added or deleted and not committed yet is seen, as by `get`.
         """
-        wanted = list(keys)
-        pending = [self._pending.at(model, self._compiler.identity(model, key)) for key in wanted]
-        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
+        wanted = [self._compiler.key(model, key) for key in keys]
+        pending = [self._pending.at(model, identity_of(at.key)) for at in wanted]
+        read = [at for at, one in zip(wanted, pending, strict=True) if one is MISSING]
         found = iter(await self._get_many(model, read))
         return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
 
@@ -276,16 +291,10 @@ class AsyncSession:
         """One step of a stream, which leaves the session to others between its steps."""
         return await self._reader.one(read)
 
-    async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
-        reads = [self._compiler.read_of_key(model, key) for key in keys]
+    async def _get_many(self, model: type[M], keys: Sequence[Key]) -> list[M | None]:
+        reads = [self._compiler.read_of_key(model, at) for at in keys]
         results = await self._reader.run(reads)
-        instances: list[M | None] = []
-        for read, result in zip(reads, results, strict=True):
-            loaded = self._identities.load(model, result.docs)
-            instances.append(loaded[0] if loaded else None)
-            if not loaded and (gone := self._identities.held(model, identity_of(read.range.eq))) is not None:
-                self._identities.found_gone(gone)
-        return instances
+        return [self._got(model, at, result) for at, result in zip(keys, results, strict=True)]
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -536,10 +545,14 @@ class AsyncSession:
 
     def expunge_all(self) -> Awaitable[None]:
         """Let go of every instance, and of what is pending."""
-        self.rollback()
+        self._turn.check()
+        self._let_all_go()
+        return DONE
+
+    def _let_all_go(self) -> None:
+        self._unit_of_work.rollback()
         self._identities.clear()
         self._compiler.forget_models()
-        return DONE
 
     @exclusive
     async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
@@ -588,7 +601,7 @@ class AsyncSession:
     @exclusive
     async def close(self) -> None:
         """Let go of everything; what was not committed is dropped. The deployment stays open."""
-        self.expunge_all()
+        self._let_all_go()
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,7 +8,6 @@ it overwrites to be what they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import uuid4
 
 import attrs
 
@@ -84,7 +83,7 @@ class UnitOfWork:
         operations, writes = self._gathered()
         if not operations:
             return
-        commit = Commit(uuid4().hex, writes)
+        commit = Commit.new(writes)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment.now())
         touched = self._identities.touched

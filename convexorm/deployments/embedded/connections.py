@@ -42,6 +42,8 @@ class Connection(sqlite3.Connection):
     state: object = None
     """How the file was when this connection began to take it as unchanging."""
     abandoned = False
+    catalog: object = None
+    """The tables that this connection was last seen to lead to."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -172,14 +174,17 @@ class Pool:
         if work.outer is not None:
             self._check_outer(work)
         while True:
-            forks.wait_for_forks(work)
-            self._check_open()
+            if forks.gates:
+                forks.wait_for_forks(work)
+            if self._closed or self._inherited:
+                self._check_open()
             awaited = self._writers
             if self._memory or not work.writes or self._writers.take(work):
                 place = self._free_place(work)
                 if place is not None:
                     if forks.begin(work):
-                        self._check_open()  # here, because it may have been closed while this waited
+                        if self._closed or self._inherited:
+                            self._check_open()  # here, because it may have been closed while this waited
                         return place
                     place.turn.give(work)
                 elif self._places:
@@ -236,7 +241,9 @@ class Pool:
 
     def _end(self, work: Work, place: _Place | None) -> None:
         if place is not None:
-            self._settle(place)
+            connection = place.connection
+            if connection is not None and (connection.streams or connection.in_transaction or self._closed):
+                self._settle(place)
             place.turn.give(work)
             forks.end(work)
         if work.writes:

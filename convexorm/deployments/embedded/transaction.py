@@ -38,7 +38,7 @@ from convexorm.requests import (
     greater_stored,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Value, canonical, is_plain_text, same, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
 
 __all__ = ["Transaction"]
 
@@ -52,16 +52,25 @@ _MAX_RANGED_BYTES = 6 << 20
 
 @attrs.frozen
 class _Row:
-    """A stored document: its row, its `_id`, its fields without the system ones, and whether those are plain JSON."""
+    """A stored document: its row, its `_id`, its fields without the system ones, and the JSON of those that lie in it."""
 
     tick: int
     id: str
     fields: dict[str, Value]
-    plain: bool
+    body: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether JSON has words of its own for all that it holds."""
+        return is_plain_text(self.body)
+
+    def stays_small(self, given: Document) -> bool:
+        """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
+        return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
-    return None if row is None else _Row(row[0], row[1], stored.fields(row), is_plain_text(row[2]))
+    return None if row is None else _Row(row[0], row[1], stored.fields(row), row[2])
 
 
 class _Batch:
@@ -299,7 +308,8 @@ class Transaction:
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
-        write.table.check_size(fields)
+        if stored.vectors or not row.stays_small(write.set):
+            write.table.check_size(fields)
         self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
         return True
 
@@ -354,7 +364,10 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     if len(at.key) != len(fields):
         return None
     place = stored.places[at.index]
-    own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
+    if len(fields) == 1:
+        own = document.get(fields[0], MISSING) is at.key[0]
+    else:
+        own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
