@@ -79,6 +79,8 @@ def test_a_sqlite_url_has_three_slashes_and_then_the_path(tmp_path: Path, monkey
         "",
         "tasks",
         "sqlite:///",
+        "sqlite:a.db",
+        "sqlite:/a.db",
         "sqlite://host/path",
         "postgres://x",
         "http://",

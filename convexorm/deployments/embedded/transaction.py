@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from convexorm.deployments.embedded.connections import Connection
+from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import stream
@@ -42,6 +43,8 @@ from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_pl
 
 __all__ = ["Transaction"]
 
+_LATEST = 1 << 55
+"""A tick of the year 3111; an `_id` holds no greater one than twice that."""
 _CHUNK = 500
 """Parameters of one statement; SQLite allows 32,766."""
 _MAX_RANGED = 16_000
@@ -188,6 +191,8 @@ class Transaction:
                 f"SELECT {column}, tick, id FROM {stored.name} WHERE {column} IN ({marks}) ORDER BY tick", chunk
             )
             for key, tick, id_ in rows:
+                if type(tick) is not int or type(id_) is not str:
+                    raise damaged(stored.label)
                 held.setdefault(key, (tick, id_))
         return held
 
@@ -197,6 +202,8 @@ class Transaction:
         if last is None:
             last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
+            if last >= _LATEST:
+                raise damaged(stored.label)
         random = os.urandom(7 * count).hex()
         number = f"{stored.number:04x}"
         for start in range(0, len(random), 14):
@@ -341,7 +348,8 @@ class Transaction:
                 self._ranged_bytes += size_of(document)
                 if matches is None or matches(document):
                     tick = id_tick(document["_id"])
-                    assert tick is not None
+                    if tick is None or time_of(tick) != document["_creationTime"]:
+                        raise damaged(stored.label)
                     ticks.append((tick,))
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
