@@ -167,6 +167,7 @@ class AsyncCaching(AsyncDomain):
             counter = await self._continued(session, operation, counter_name, "counter", moment)
             head = await self._continued(session, operation, list_name, "list", moment)
             counter.partner, head.partner = list_name, counter_name
+            counter.expires_at = head.expires_at = _later(counter.expires_at, head.expires_at)
             index = int(counter.counter or 0) - 1
             if head.counter != 1:
                 index = max(index, await self._next_index(session, list_name))
@@ -230,6 +231,7 @@ class AsyncCaching(AsyncDomain):
             if entry.kind != kind:
                 raise WrongCacheKind(name.removeprefix(self._prefix), expected=kind, actual=entry.kind, operation=operation)
             entry.counter = (entry.counter or 0) + 1
+            expires_at = _later(entry.expires_at, expires_at)
             partner = None if entry.partner is None else await session.get(CacheEntry, (entry.partner, self._prefix))
             if partner is not None and partner.partner == name and _live(partner, moment):
                 partner.expires_at = expires_at
@@ -309,6 +311,11 @@ def _milliseconds() -> float:
 
 def _expiry(moment: float, ttl_ms: float) -> float | None:
     return moment + ttl_ms if ttl_ms > 0 else None
+
+
+def _later(one: float | None, other: float | None) -> float | None:
+    """The later of two ends of a life; None is none. What prolongs a life never shortens it, whatever the clocks are."""
+    return None if one is None or other is None else max(one, other)
 
 
 def _live(entry: CacheEntry, moment: float) -> bool:
