@@ -20,7 +20,7 @@ import attrs
 
 from convexorm import ValidationError
 from convexorm.values import is_finite, is_whole
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.errors import InvalidArgument, shown
 from mastra_convex.instants import in_milliseconds
 
 __all__ = [
@@ -163,7 +163,9 @@ def check_keys(operation: str, argument: str, value: object, known: Sequence[str
     mapping = check_mapping(operation, argument, value)
     for key in mapping:
         if key not in known:
-            raise InvalidArgument(f"no key {key!r}; there are {', '.join(known)}", operation=operation, argument=argument)
+            raise InvalidArgument(
+                f"no key {shown(str(key))}; there are {', '.join(known)}", operation=operation, argument=argument
+            )
     return mapping
 
 
@@ -307,24 +309,34 @@ def check_choice(operation: str, argument: str, value: object, choices: Sequence
 
 @contextmanager
 def naming(operation: str, argument: str) -> Iterator[None]:
-    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation."""
+    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation, or without
+    one as the argument that has the name of what is stored."""
     try:
         yield
     except InvalidArgument:
         raise
     except ValidationError as error:
-        place = f"{argument}.{error.field}" if error.field else argument
+        place = ".".join(filter(None, (argument, _attribute(error.field or ""))))
         raise InvalidArgument(error.problem, operation=operation, argument=place) from error
+
+
+def _attribute(field: str) -> str:
+    """The attribute of a field, with the rest of its path: `observed_message_ids[0]` of `observedMessageIds[0]`."""
+    return _FIELD.sub(lambda name: re.sub(r"(?<=[a-z])[A-Z]", lambda one: f"_{one[0].lower()}", name[0]), field, count=1)
+
+
+_FIELD = re.compile(r"\A\w+")
 
 
 def check_date_range(operation: str, value: object) -> DateRange:
     """A range of dates in UTC milliseconds, None for any; both `exclusive` keys are there, an end not given is not."""
     keys = ("start", "end", "start_exclusive", "end_exclusive")
     given = check_options(operation, "date_range", value, keys)
-    checked: DateRange = {
-        "start_exclusive": bool(given.get("start_exclusive")),
-        "end_exclusive": bool(given.get("end_exclusive")),
-    }
+    checked: DateRange = {"start_exclusive": False, "end_exclusive": False}
+    if given.get("start_exclusive") is not None:
+        checked["start_exclusive"] = check_flag(operation, "date_range.start_exclusive", given["start_exclusive"])
+    if given.get("end_exclusive") is not None:
+        checked["end_exclusive"] = check_flag(operation, "date_range.end_exclusive", given["end_exclusive"])
     # Between two milliseconds nothing is stored: what is from there on is what is after the first; so for what is before.
     if given.get("start") is not None:
         checked["start"] = check_instant(operation, "date_range.start", given["start"])

@@ -23,12 +23,21 @@ __all__ = [
     "WorkflowSnapshotInvalid",
     "WrongCacheKind",
     "error_id",
+    "shown",
 ]
 
 
 def error_id(operation: str, status: str) -> str:
     """The contract's id of an error: `MASTRA_STORAGE_CONVEX_LIST_THREADS_INVALID_PAGE`."""
     return f"MASTRA_STORAGE_CONVEX_{operation}_{status}".replace(".", "_").upper()
+
+
+def shown(id: str) -> str:
+    """An id as messages show it: a long one is cut off."""
+    return repr(id if len(id) <= _SHOWN else f"{id[:_SHOWN]}…")
+
+
+_SHOWN = 200
 
 
 class MastraError(ConvexORMError):
@@ -61,7 +70,7 @@ class ThreadNotFound(MastraError):
     status = "THREAD_NOT_FOUND"
 
     def __init__(self, thread_id: str, *, operation: str) -> None:
-        super().__init__(f"there is no thread {thread_id!r}", operation=operation)
+        super().__init__(f"there is no thread {shown(thread_id)}", operation=operation)
         self.thread_id = thread_id
 
 
@@ -71,7 +80,7 @@ class ThreadAlreadyExists(MastraError):
     status = "THREAD_EXISTS"
 
     def __init__(self, thread_id: str, *, operation: str) -> None:
-        super().__init__(f"a thread {thread_id!r} exists already", operation=operation)
+        super().__init__(f"a thread {shown(thread_id)} exists already", operation=operation)
         self.thread_id = thread_id
 
 
@@ -81,7 +90,7 @@ class ObservationalMemoryNotFound(MastraError):
     status = "NOT_FOUND"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"there is no observational memory {id!r}", operation=operation)
+        super().__init__(f"there is no observational memory {shown(id)}", operation=operation)
         self.record_id = id
 
 
@@ -91,7 +100,7 @@ class ObservationalMemoryReplaced(MastraError):
     status = "REPLACED"
 
     def __init__(self, id: str, successor_id: str, *, operation: str) -> None:
-        super().__init__(f"observational memory {id!r} was replaced by {successor_id!r}", operation=operation)
+        super().__init__(f"observational memory {shown(id)} was replaced by {shown(successor_id)}", operation=operation)
         self.record_id = id
         self.successor_id = successor_id
 
@@ -102,7 +111,7 @@ class ObservationsChanged(MastraError):
     status = "OBSERVATIONS_CHANGED"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"the active observations of {id!r} are not what was expected", operation=operation)
+        super().__init__(f"the active observations of {shown(id)} are not what was expected", operation=operation)
         self.record_id = id
 
 
@@ -112,7 +121,7 @@ class ObservationalMemoryInvalid(MastraError):
     status = "INVALID_CONFIG"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"the configuration of observational memory {id!r} is no object", operation=operation)
+        super().__init__(f"the configuration of observational memory {shown(id)} is no object", operation=operation)
         self.record_id = id
 
 
@@ -122,7 +131,7 @@ class NoBufferedReflection(MastraError):
     status = "NO_BUFFERED_REFLECTION"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"observational memory {id!r} has no buffered reflection to swap", operation=operation)
+        super().__init__(f"observational memory {shown(id)} has no buffered reflection to swap", operation=operation)
         self.record_id = id
 
 
@@ -132,7 +141,7 @@ class ScheduleNotFound(MastraError):
     status = "SCHEDULE_NOT_FOUND"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"there is no schedule {id!r}", operation=operation)
+        super().__init__(f"there is no schedule {shown(id)}", operation=operation)
         self.schedule_id = id
 
 
@@ -142,7 +151,7 @@ class ScheduleAlreadyExists(MastraError):
     status = "SCHEDULE_EXISTS"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"a schedule {id!r} exists already", operation=operation)
+        super().__init__(f"a schedule {shown(id)} exists already", operation=operation)
         self.schedule_id = id
 
 
@@ -152,7 +161,7 @@ class ScheduleTriggerAlreadyExists(MastraError):
     status = "TRIGGER_EXISTS"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"a trigger {id!r} exists already", operation=operation)
+        super().__init__(f"a trigger {shown(id)} exists already", operation=operation)
         self.trigger_id = id
 
 
@@ -162,7 +171,9 @@ class WorkflowSnapshotInvalid(MastraError):
     status = "INVALID_SNAPSHOT"
 
     def __init__(self, workflow_name: str, run_id: str, *, operation: str) -> None:
-        super().__init__(f"the snapshot of run {run_id!r} of {workflow_name!r} has no context", operation=operation)
+        super().__init__(
+            f"the snapshot of run {shown(run_id)} of {shown(workflow_name)} has no context", operation=operation
+        )
         self.workflow_name = workflow_name
         self.run_id = run_id
 
