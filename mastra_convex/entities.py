@@ -392,6 +392,7 @@ class Vector(Model, table="mastra_vectors", primary_key=("index_name", "id")):
 class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix")):
     """A value, a counter, or the head of a list in the server cache. `value` is JSON text, `expires_at` milliseconds.
 
+    `partner` is the key of the counter of a list's indexes, and the list's key with that counter.
     `key` begins with `key_prefix`, which is told from others by itself: "t" and "1x" make the key of "t1" and "x".
     """
 
@@ -400,6 +401,7 @@ class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix"))
     kind: Mapped[Literal["value", "list", "counter", "deleted"]]
     value: Mapped[Any | None] = field(type=_TEXT, default=None)
     counter: Mapped[float | None] = field(default=None)
+    partner: Mapped[str | None] = field(default=None)
     expires_at: Mapped[float | None] = field(name="expiresAt", none="null", default=None)
 
     by_key = Index("key")
