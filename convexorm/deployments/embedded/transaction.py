@@ -35,7 +35,9 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    claimed,
     greater_stored,
+    taken,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Value, canonical, same, size_of
@@ -86,7 +88,7 @@ class Transaction:
         self._pending: list[_Pending] = []
         self._pending_column: str | None = None
         self._random: list[str] = []
-        self._unique: list[tuple[int, Table, Key]] = []
+        self._contested: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
         self._deleted = 0
         self._ranged = 0
@@ -102,17 +104,37 @@ class Transaction:
             else:
                 self._pending.append(pending)
         self._flush()
-        for position, table, key in self._unique:
-            self._require_one(position, table, key)
+        for position, table, key in self._contested:
+            if self._holders(table, key) > 1:
+                raise taken(table, key, position)
         return self._results
 
-    def _require_one(self, position: int, table: Table, key: Key) -> None:
-        """Raise StaleDataError if several documents have a key that a write was to make a document's own."""
+    # keys that are to be one document's own
+
+    def _claim(
+        self,
+        position: int,
+        write: Insert | Upsert | Patch | Replace,
+        document: Document,
+        before: Document | None = None,
+    ) -> None:
+        """Note what is to hold of the keys that a write gives to a document, before it is stored.
+
+        A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held.
+        One that is held, maybe by a document that is to give it up, is looked at again after all writes.
+        """
+        for key, given in claimed(write.table, write.unique, document, before):
+            if self._holders(write.table, key):
+                if given and before is None:
+                    raise taken(write.table, key, position)
+                self._contested.append((position, write.table, key))
+
+    def _holders(self, table: Table, key: Key) -> int:
+        """How many documents hold a key: 0, 1, or 2 for more."""
         stored = self._stored(table)
         span = span_of(Range(table, key.index, key.key), stored.columns.get(key.index, ""))
         rows = self._connection.execute(f"SELECT 1 FROM {stored.name} WHERE {span.where} LIMIT 2", span.parameters)
-        if len(rows.fetchall()) > 1:
-            raise StaleDataError(table=table.name, reason="exists", write=position)
+        return len(rows.fetchall())
 
     # inserts and upserts, many at a time
 
@@ -120,12 +142,17 @@ class Transaction:
         """The write, if it may wait for others like it: they are all about one table, and name whole keys of one index."""
         stored = self._stored(write.table)
         keys = stored.keys(write.doc)
-        about = write.unique if isinstance(write, Insert) else write.at
-        whole = None if about is None else _whole_key(stored, about, write.doc, keys)
-        if about is not None and whole is None:
+        if len(write.unique) > isinstance(write, Insert):
             return None
-        if isinstance(write, Upsert) and (write.keep or write.greatest or whole is None or whole[1] != keys[whole[2]]):
-            return None
+        if isinstance(write, Upsert):
+            whole = _whole_key(stored, write.at, write.doc, keys)
+            if write.keep or write.greatest or write.identity or whole is None or whole[1] != keys[whole[2]]:
+                return None
+        else:
+            (about,) = write.unique or (None,)
+            whole = None if about is None or about.key is not None else _own_key(stored, about.index, keys)
+            if about is not None and whole is None:
+                return None
         column = None if whole is None else whole[0]
         other = column is not None and self._pending_column not in (None, column)
         if self._pending and (other or self._pending[0].write.table is not write.table):
@@ -148,14 +175,15 @@ class Transaction:
         for one in pending:
             row = held.get(one.key) if one.column is not None else None
             values = stored.row(one.write.doc, one.keys, seq)
-            if row is None:
+            if row is None or isinstance(one.write, Insert):
                 tick, id_ = self._next(stored)
                 inserts.append((tick, id_, *values))
                 self._results.append(Written(id_, time_of(tick)))
-                if place is not None:
+                if row is not None:
+                    ((key, _),) = claimed(one.write.table, one.write.unique, one.write.doc)
+                    self._contested.append((one.position, one.write.table, key))
+                elif place is not None:
                     held.setdefault(one.keys[place], (tick, id_))
-            elif isinstance(one.write, Insert):
-                raise StaleDataError(table=one.write.table.name, reason="exists", write=one.position)
             else:
                 updates.append((*values, row[0]))
                 self._results.append(Written(row[1], time_of(row[0]), False))
@@ -244,22 +272,25 @@ class Transaction:
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
-        if write.unique is not None and self._find(stored, write.table, write.unique) is not None:
-            raise StaleDataError(table=write.table.name, reason="exists", write=position)
+        self._claim(position, write, write.doc)
         return self._add(stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
+            self._claim(position, write, write.doc)
             return self._add(stored, write.doc)
+        identity = {name: row.fields[name] for name in write.identity if name in row.fields}
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         kept.update(greater_stored(row.fields, write.doc, write.greatest))
+        kept.update(identity)
         document = {**write.doc, **kept}
         if kept:
             write.table.check_size(document)
+        self._claim(position, write, document, row.fields)
         self._store(stored, row, document)
-        return Written(row.id, time_of(row.tick), False)
+        return Written(row.id, time_of(row.tick), False, identity)
 
     def _add(self, stored: StoredTable, document: Document) -> Written:
         tick, id_ = self._next(stored)
@@ -271,12 +302,11 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        if write.unique is not None:
-            self._unique.append((position, write.table, write.unique))
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
         write.table.check_size(fields)
+        self._claim(position, write, fields, row.fields)
         self._store(stored, row, fields)
         return True
 
@@ -284,6 +314,7 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        self._claim(position, write, write.doc, row.fields)
         self._store(stored, row, write.doc)
         return True
 
@@ -333,6 +364,14 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     place = stored.places[at.index]
     own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
+
+
+def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes, int] | None:
+    """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
+    place = stored.places.get(index)
+    if place is None or keys[place] == canonical(MISSING) * len(stored.indexes[index]):
+        return None
+    return stored.columns[index], keys[place], place
 
 
 _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
