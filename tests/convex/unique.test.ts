@@ -51,6 +51,7 @@ describe("a commit", () => {
   it.each<[string, Value, Value]>([
     ["zeros of both signs", 0, -0],
     ["a float and an integer", 1, 1n],
+    ["what is no number and infinity", NaN, Infinity],
     ["a text and its bytes", "a", new TextEncoder().encode("a").buffer],
     ["a text with a zero in it", "a\0", "a"],
     ["an array and its element", [1], 1],

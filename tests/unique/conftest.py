@@ -1,0 +1,67 @@
+"""Hosts of the models with unique indexes, and sessions on every kind of deployment, empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from convexorm import AsyncSession, Deployment, DeploymentError, Schema, Session, to_typescript
+from convexorm.projects.functions import functions
+from tests.conftest import ROOT, Host, serve_host
+from tests.faces import FACES, open_session
+from tests.unique.models import MODELS
+
+Open = Callable[..., AsyncSession]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of functions for the models, as the commands write it."""
+    folder = tmp_path_factory.mktemp("unique") / "convex"
+    texts = {**functions(), "schema.ts": to_typescript(Schema.of(model.__mapper__.table for model in MODELS))}
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (folder.parent / "node_modules").symlink_to(ROOT / "node_modules")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unique_host(project: Path) -> Iterator[Host]:
+    yield from serve_host(project)
+
+
+@pytest.fixture(scope="session")
+def slow_host(project: Path) -> Iterator[Host]:
+    """One whose mutations take a while, so that those sent together overlap."""
+    yield from serve_host(project, "--latency", "20")
+
+
+@pytest.fixture
+def host(unique_host: Host) -> Host:
+    return unique_host
+
+
+def emptied(deployment: Deployment) -> Deployment:
+    with Session(deployment) as session:
+        for model in MODELS:
+            try:
+                session.delete_all(model.query().full_scan())
+            except DeploymentError as error:
+                pytest.skip(f"deploy the schema of tests/unique/models.py for these tests: {error}")
+    return deployment
+
+
+@pytest.fixture
+def empty(deployment: Deployment) -> Deployment:
+    """Every kind of deployment in turn."""
+    return emptied(deployment)
+
+
+@pytest.fixture(params=list(FACES))
+def open_(request: pytest.FixtureRequest, empty: Deployment) -> Open:
+    """Opens sessions of one face."""
+    return lambda **options: open_session(request.param, empty, **options)
