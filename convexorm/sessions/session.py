@@ -289,16 +289,18 @@ class AsyncSession:
             return pending if isinstance(pending, model) else None
         read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
         found = self._identities.load(model, (await self._reader.one(read)).docs)
-        kept = [
-            one
-            for one in found
-            if self._pending.at(model, identity_of(key_of(model, self._identities.document_of(one)))) in (MISSING, one)
-        ]
+        kept = [one for one in found if self._stays(one)]
         if len(kept) > 1:
             raise MultipleResultsFound(
                 f"table {mapper.name!r}: index {at.index!r} is unique, and several documents have this key"
             )
         return kept[0] if kept else None
+
+    def _stays(self, instance: Model) -> bool:
+        """Whether nothing is pending that takes away or replaces a persistent instance's document."""
+        key = key_of(type(instance), self._identities.document_of(instance))
+        pending = self._pending.at(type(instance), identity_of(key))
+        return pending is MISSING or pending is instance
 
     async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
         reads = [self._compiler.read_of_key(model, key) for key in keys]
