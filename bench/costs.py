@@ -282,7 +282,18 @@ def main() -> int:
             rows.append([scenario.name, *cells, times, f"{cost.user_time:.0f}", str(cost.conflicts)])
     finally:
         stop_host(process)
-    heads = ["operation", "calls", "at most", "documents read", "at most", "bytes answered", "at most", "x the page", "user ms", "conflicts"]
+    heads = [
+        "operation",
+        "calls",
+        "at most",
+        "documents read",
+        "at most",
+        "bytes answered",
+        "at most",
+        "x the page",
+        "user ms",
+        "conflicts",
+    ]
     print_table("What operations cost on Convex, counted by the local host", heads, rows)
     for problem in over:
         print(f"over its limit: {problem}")
