@@ -49,7 +49,7 @@ export function uniqueIn<const Schema extends AnySchema, const Unique extends Un
   return async function keepUnique<Table extends keyof Unique & Tables<Schema>>(
     db: GenericDatabaseReader<DataModelFromSchemaDefinition<Schema>>,
     table: Table,
-    id: GenericId<Table>,
+    id: GenericId<NoInfer<Table>>,
   ): Promise<void> {
     const reader = readerOf(db as never);
     const document = await reader.get(table, id);

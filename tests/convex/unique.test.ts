@@ -185,14 +185,19 @@ describe("uniqueIn", () => {
   });
 
   it("is typed by the schema, and refuses what is no index of it", () => {
-    const people = defineSchema({ people: defineTable({ email: v.string() }).index("by_email", ["email"]), rooms: defineTable({}) });
-    const keep = uniqueIn(people, { people: ["by_email"] });
-    const types = (db: Parameters<typeof keep>[0], id: GenericId<"people">) => {
+    const email = { email: v.string() };
+    const people = defineSchema({
+      people: defineTable(email).index("by_email", ["email"]),
+      teams: defineTable(email).index("by_email", ["email"]),
+      rooms: defineTable({}),
+    });
+    const keep = uniqueIn(people, { people: ["by_email"], teams: ["by_email"] });
+    const types = (db: Parameters<typeof keep>[0], id: GenericId<"people">, room: GenericId<"rooms">) => {
       void keep(db, "people", id);
       // @ts-expect-error: an id of another table
-      void keep(db, "people", "r" as GenericId<"rooms">);
+      void keep(db, "teams", id);
       // @ts-expect-error: a table without a unique index
-      void keep(db, "rooms", "r" as GenericId<"rooms">);
+      void keep(db, "rooms", room);
     };
     expect(types).toBeTypeOf("function");
     // @ts-expect-error: no index of this name

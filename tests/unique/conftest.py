@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +19,11 @@ Open = Callable[..., AsyncSession]
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of functions for the models, as the commands write it."""
+    """A folder of functions for the models, as the commands write it, with the modules that `docs/unique.md` shows."""
     folder = tmp_path_factory.mktemp("unique") / "convex"
+    page = (ROOT / "docs" / "unique.md").read_text(encoding="utf-8")
     texts = {**functions(), "schema.ts": to_typescript(Schema.of(model.__mapper__.table for model in MODELS))}
+    texts |= dict(re.findall(r"^```ts\n// convex/(\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
