@@ -33,7 +33,7 @@ class Compiler:
         self._names = dict(names or {})
         self._tables: dict[str, Table] = {}
         self._mappers: dict[str, Mapper] = {}
-        self._claims: dict[IndexDef, Unique] = {}
+        self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
@@ -169,10 +169,16 @@ class Compiler:
 
         Without `primary` the primary key is left out, unless its index is declared unique.
         """
+        indexes = model.__mapper__.unique_indexes
+        known = self._claims.get(model)
+        if known is None or known[0] is not indexes:
+            known = self._claims[model] = indexes, tuple([Unique(one.name) for one in indexes])
+        if primary and fields is None:
+            return known[1]
         return tuple(
             [
-                self._claims.setdefault(one, Unique(one.name))
-                for one in model.__mapper__.unique_indexes
+                claim
+                for one, claim in zip(*known, strict=True)
                 if (primary or one.unique) and (fields is None or any(field in fields for field in one.fields))
             ]
         )

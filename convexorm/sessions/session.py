@@ -362,7 +362,8 @@ class AsyncSession:
 
         A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
         is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
-        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
+        in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
         document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
         of another session, or one deleted.

@@ -10,7 +10,7 @@ import pytest
 
 from convexorm import AsyncSession, Deployment, DeploymentError, Schema, Session, to_typescript
 from convexorm.projects.functions import functions
-from tests.conftest import ROOT, Host, serve_host
+from tests.conftest import KINDS, ROOT, Host, serve_host
 from tests.faces import FACES, open_session
 from tests.unique.models import MODELS
 
@@ -58,13 +58,24 @@ def emptied(deployment: Deployment) -> Deployment:
     return deployment
 
 
+PLACES = [("async", "memory"), ("blocking", "sqlite"), *((face, kind) for kind in KINDS[2:] for face in FACES)]
+"""Each kind of deployment and each face, and both faces wherever requests travel."""
+
+
+@pytest.fixture(params=PLACES, ids="-".join)
+def place(request: pytest.FixtureRequest, open_deployment: Callable[[str], Deployment]) -> tuple[str, Deployment]:
+    face, kind = request.param
+    return face, emptied(open_deployment(kind))
+
+
 @pytest.fixture
-def empty(deployment: Deployment) -> Deployment:
-    """Every kind of deployment in turn."""
-    return emptied(deployment)
+def empty(place: tuple[str, Deployment]) -> Deployment:
+    """The deployment that `open_` opens sessions on, empty."""
+    return place[1]
 
 
-@pytest.fixture(params=list(FACES))
-def open_(request: pytest.FixtureRequest, empty: Deployment) -> Open:
+@pytest.fixture
+def open_(place: tuple[str, Deployment]) -> Open:
     """Opens sessions of one face."""
-    return lambda **options: open_session(request.param, empty, **options)
+    face, deployment = place
+    return lambda **options: open_session(face, deployment, **options)
