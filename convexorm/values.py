@@ -22,6 +22,7 @@ import msgspec
 
 from convexorm.errors import LimitExceeded, ValidationError
 from convexorm.foreign import is_array, is_int64
+from convexorm.late import need
 
 if TYPE_CHECKING:
     from convex import ConvexInt64
@@ -353,6 +354,7 @@ def _default(value: object) -> object:
 
 
 def _to_json(value: Value) -> Any:
+    need("convex")
     from convex import convex_to_json
 
     return convex_to_json(value)
@@ -406,6 +408,7 @@ def loads_printed(text: str | bytes) -> Value:
 
 
 def _from_json(text: str | bytes) -> Value:
+    need("convex")
     from convex import json_to_convex
 
     return json_to_convex(json.loads(text, parse_int=float))
@@ -425,6 +428,7 @@ def _printed_int(digits: str) -> int | float:
 def __getattr__(name: str) -> Any:
     """`ConvexInt64`, imported when it is first asked for."""
     if name == "ConvexInt64":
+        need("convex")
         from convex import ConvexInt64
 
         return ConvexInt64

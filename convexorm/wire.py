@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.foreign import is_array
+from convexorm.late import need
 from convexorm.requests import (
     Applied,
     Bound,
@@ -211,6 +212,7 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
     """The documents without their packed field, and the field of all of them as a matrix."""
+    need("numpy")
     import numpy as np
 
     floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in docs]), dtype="<f4")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+from convexorm.late import need
 from convexorm.requests import Document, Matrix, Pack, ReadResult
 from convexorm.values import canonical
 
@@ -22,6 +23,7 @@ def document_digest(document: Document) -> str:
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:
     """A complete result with one field as a matrix, and the documents without it."""
+    need("numpy")
     import numpy as np
 
     vectors: list[Any] = []

@@ -23,6 +23,7 @@ from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
+from convexorm.late import need
 from convexorm.requests import (
     Applied,
     Commit,
@@ -162,6 +163,7 @@ class Engine:
 
     def _searches(self) -> Searcher:
         if self._searcher is None:
+            need("numpy")
             from convexorm.deployments.embedded.search import Searcher  # numpy takes long to import
 
             self._searcher = Searcher()

@@ -10,6 +10,7 @@ from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
+from convexorm.late import need
 from convexorm.requests import Document, Read, ReadResult, version_digest, whole_digest
 
 __all__ = ["answer", "select"]
@@ -30,6 +31,7 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     if read.digest is not None:
         return _digest(connection, stored, read, span)
     if read.pack is not None and read.filter is None and read.pack.field in stored.vectors:
+        need("numpy")
         from convexorm.deployments.embedded.matrices import matrix_of  # numpy takes long to import
 
         return matrix_of(connection, stored, read, span, read.pack)

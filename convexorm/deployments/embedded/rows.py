@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, overload
 
 from convexorm.deployments.embedded.damage import decoded
+from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
@@ -16,10 +17,11 @@ __all__ = ["LazyDocuments", "documents", "stream", "unpacked"]
 
 def unpacked(document: dict[str, Value], vectors: Iterable[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
     """A document with its packed arrays back as lists."""
-    from convexorm.deployments.embedded.packing import unpack  # numpy takes long to import
-
     for name, blob in zip(vectors, blobs, strict=True):
         if blob is not None:
+            need("numpy")
+            from convexorm.deployments.embedded.packing import unpack  # numpy takes long to import
+
             document[name] = unpack(blob).tolist()
     return document
 

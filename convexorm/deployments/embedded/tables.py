@@ -23,6 +23,7 @@ from convexorm.deployments.embedded.cells import body_maker, keys_maker
 from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
 from convexorm.deployments.embedded.rows import unpacked
+from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import dumps, loads
@@ -114,6 +115,7 @@ class StoredTable:
         dump = self._body if declared else dumps
         if not self.vectors:
             return (dump(document), *keys)
+        need("numpy")
         from convexorm.deployments.embedded.packing import pack  # numpy takes long to import
 
         blobs = {name: pack(document.get(name)) for name in self.vectors}
