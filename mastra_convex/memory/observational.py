@@ -548,7 +548,7 @@ class AsyncObservations(AsyncDomain):
     ) -> bool:
         """Take a claim or give it back, and set other attributes with it."""
         check_id(operation, "id", id)
-        check_flag(operation, flag, value)
+        check_flag(operation, "is_buffering" if flag.startswith("is_buffering") else flag, value)
         if owner is not None:
             check_id(operation, "owner", owner)
         check_amount(operation, "lease_ms", lease_ms)
