@@ -23,8 +23,11 @@ __all__ = [
     "WorkflowSnapshotInvalid",
     "WrongCacheKind",
     "error_id",
-    "shown",
+    "named",
 ]
+
+_SHOWN = 80
+"""Characters of an id in an error."""
 
 
 def error_id(operation: str, status: str) -> str:
@@ -32,12 +35,11 @@ def error_id(operation: str, status: str) -> str:
     return f"MASTRA_STORAGE_CONVEX_{operation}_{status}".replace(".", "_").upper()
 
 
-def shown(id: str) -> str:
-    """An id as messages show it: a long one is cut off."""
-    return repr(id if len(id) <= _SHOWN else f"{id[:_SHOWN]}…")
-
-
-_SHOWN = 200
+def named(name: object) -> str:
+    """An id or a key as errors show it: as Python writes it, a long one cut off; what is no text by its type."""
+    if not isinstance(name, str):
+        return f"of type {type(name).__name__}"
+    return repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}…"
 
 
 class MastraError(ConvexORMError):
@@ -70,7 +72,7 @@ class ThreadNotFound(MastraError):
     status = "THREAD_NOT_FOUND"
 
     def __init__(self, thread_id: str, *, operation: str) -> None:
-        super().__init__(f"there is no thread {shown(thread_id)}", operation=operation)
+        super().__init__(f"there is no thread {named(thread_id)}", operation=operation)
         self.thread_id = thread_id
 
 
@@ -80,7 +82,7 @@ class ThreadAlreadyExists(MastraError):
     status = "THREAD_EXISTS"
 
     def __init__(self, thread_id: str, *, operation: str) -> None:
-        super().__init__(f"a thread {shown(thread_id)} exists already", operation=operation)
+        super().__init__(f"a thread {named(thread_id)} exists already", operation=operation)
         self.thread_id = thread_id
 
 
@@ -90,7 +92,7 @@ class ObservationalMemoryNotFound(MastraError):
     status = "NOT_FOUND"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"there is no observational memory {shown(id)}", operation=operation)
+        super().__init__(f"there is no observational memory {named(id)}", operation=operation)
         self.record_id = id
 
 
@@ -100,7 +102,7 @@ class ObservationalMemoryReplaced(MastraError):
     status = "REPLACED"
 
     def __init__(self, id: str, successor_id: str, *, operation: str) -> None:
-        super().__init__(f"observational memory {shown(id)} was replaced by {shown(successor_id)}", operation=operation)
+        super().__init__(f"observational memory {named(id)} was replaced by {named(successor_id)}", operation=operation)
         self.record_id = id
         self.successor_id = successor_id
 
@@ -111,7 +113,7 @@ class ObservationsChanged(MastraError):
     status = "OBSERVATIONS_CHANGED"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"the active observations of {shown(id)} are not what was expected", operation=operation)
+        super().__init__(f"the active observations of {named(id)} are not what was expected", operation=operation)
         self.record_id = id
 
 
@@ -121,7 +123,7 @@ class ObservationalMemoryInvalid(MastraError):
     status = "INVALID_CONFIG"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"the configuration of observational memory {shown(id)} is no object", operation=operation)
+        super().__init__(f"the configuration of observational memory {named(id)} is no object", operation=operation)
         self.record_id = id
 
 
@@ -131,7 +133,7 @@ class NoBufferedReflection(MastraError):
     status = "NO_BUFFERED_REFLECTION"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"observational memory {shown(id)} has no buffered reflection to swap", operation=operation)
+        super().__init__(f"observational memory {named(id)} has no buffered reflection to swap", operation=operation)
         self.record_id = id
 
 
@@ -141,7 +143,7 @@ class ScheduleNotFound(MastraError):
     status = "SCHEDULE_NOT_FOUND"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"there is no schedule {shown(id)}", operation=operation)
+        super().__init__(f"there is no schedule {named(id)}", operation=operation)
         self.schedule_id = id
 
 
@@ -151,7 +153,7 @@ class ScheduleAlreadyExists(MastraError):
     status = "SCHEDULE_EXISTS"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"a schedule {shown(id)} exists already", operation=operation)
+        super().__init__(f"a schedule {named(id)} exists already", operation=operation)
         self.schedule_id = id
 
 
@@ -161,7 +163,7 @@ class ScheduleTriggerAlreadyExists(MastraError):
     status = "TRIGGER_EXISTS"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"a trigger {shown(id)} exists already", operation=operation)
+        super().__init__(f"a trigger {named(id)} exists already", operation=operation)
         self.trigger_id = id
 
 
@@ -172,7 +174,7 @@ class WorkflowSnapshotInvalid(MastraError):
 
     def __init__(self, workflow_name: str, run_id: str, *, operation: str) -> None:
         super().__init__(
-            f"the snapshot of run {shown(run_id)} of {shown(workflow_name)} has no context", operation=operation
+            f"the snapshot of run {named(run_id)} of {named(workflow_name)} has no context", operation=operation
         )
         self.workflow_name = workflow_name
         self.run_id = run_id

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from convexorm import AsyncSession, Model
 from convexorm.types import IsoDatetimeType
 from mastra_convex.arguments import check_id, check_instant, naming
-from mastra_convex.errors import InvalidArgument, shown
+from mastra_convex.errors import InvalidArgument, named
 
 __all__ = ["merged", "put", "record_of", "replace"]
 
@@ -38,9 +38,7 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     for name, value in values.items():
         if name not in columns:
             known = ", ".join(columns)
-            raise InvalidArgument(
-                f"no attribute {shown(str(name))}; there are {known}", operation=operation, argument=argument
-            )
+            raise InvalidArgument(f"no attribute {named(name)}; there are {known}", operation=operation, argument=argument)
         if value is not None and isinstance(columns[name].type, IsoDatetimeType):
             values[name] = check_instant(operation, f"{argument}.{name}", value)
     for key in model.__mapper__.key:

@@ -48,7 +48,7 @@ from mastra_convex.errors import (
     ObservationalMemoryNotFound,
     ObservationalMemoryReplaced,
     ObservationsChanged,
-    shown,
+    named,
 )
 from mastra_convex.instants import later, now
 from mastra_convex.memory.activation import ActivatedObservations, Activation, appended, reflected, summary
@@ -175,7 +175,7 @@ class AsyncObservations(AsyncDomain):
             new = _record(operation, "record", record)
             held = await session.get(ObservationalMemory, new.id)
             if held is not None and held.resource_id != new.resource_id:
-                raise _anothers(operation, f"observational memory {shown(held.id)}")
+                raise _anothers(operation, f"observational memory {named(held.id)}")
             newest, first = await _observing(session, operation, new.thread_id, str(new.resource_id), new.lookup_key)
             if held is not None:
                 new.updated_at = later(held.updated_at, new.updated_at)
@@ -629,7 +629,7 @@ async def _observing(
     if threads and threads[0].resource_id != resource_id:
         raise not_theirs(operation, "thread_id", thread_id)
     if not threads and all_ and all_[0].resource_id not in (resource_id, None):
-        raise _anothers(operation, f"the memory of thread {shown(thread_id)}")
+        raise _anothers(operation, f"the memory of thread {named(thread_id)}")
     expect_owner(session, Thread, thread_id, resource_id)
     return newest[0] if newest else None, own if threads or all_ else every
 

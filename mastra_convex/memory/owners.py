@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from convexorm import AsyncSession
 from mastra_convex.entities import Message, Thread
-from mastra_convex.errors import InvalidArgument, shown
+from mastra_convex.errors import InvalidArgument, named
 
 __all__ = ["expect_no_messages", "expect_owner", "not_theirs", "own_thread"]
 
@@ -44,7 +44,7 @@ async def own_thread(session: AsyncSession, id: str, resource_id: str | None) ->
 def not_theirs(operation: str, argument: str, id: str, kind: str = "thread") -> InvalidArgument:
     """The refusal of an id that another resource has."""
     return InvalidArgument(
-        f"the {kind} {shown(id)} belongs to another resource",
+        f"the {kind} {named(id)} belongs to another resource",
         operation=operation,
         argument=argument,
         status="OTHER_RESOURCE",

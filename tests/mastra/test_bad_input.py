@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -236,6 +237,8 @@ BAD_PAGES: list[dict[str, Any]] = [
     {"per_page": "all"},
     {"page": 2**53, "per_page": 2},
     {"per_page": 10**20},
+    {"per_page": 2**53 - 1},
+    {"page": 2**26, "per_page": 2**27 - 1},
     {"page": 10**20},
 ]
 BAD_ORDERS: list[Any] = [
@@ -344,10 +347,22 @@ async def test_messages_are_filtered_by_scalars_alone(memory: AsyncMemory, uniqu
     assert caught.value.id == "MASTRA_STORAGE_CONVEX_LIST_MESSAGES_INVALID_METADATA_VALUE"
 
 
-@pytest.mark.parametrize("wrong", [{1}, math.nan, "\ud800", at(0).replace(tzinfo=None)], ids=repr)
+@pytest.mark.parametrize("wrong", [2**70, "\ud800", Fraction(1, 3)], ids=repr)
+async def test_messages_are_filtered_by_what_convex_has_values_for(memory: AsyncMemory, unique: str, wrong: Any) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await memory.list_messages(thread_id=unique, filter={"metadata": {"a": wrong}})
+    assert caught.value.argument == "metadata"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{1}, math.nan, 2**70, [2**70], {1: 1}, "\ud800", at(0).replace(tzinfo=None), DEEP],
+    ids=lambda one: "deep" if one is DEEP else repr(one),
+)
 async def test_threads_are_filtered_by_json(memory: AsyncMemory, wrong: Any) -> None:
-    with pytest.raises(InvalidArgument):
+    with pytest.raises(InvalidArgument) as caught:
         await memory.list_threads(filter={"metadata": {"a": wrong}})
+    assert caught.value.argument == "metadata"
 
 
 @pytest.mark.parametrize(

@@ -538,11 +538,29 @@ class Tenant:
         return self.schedules.delete_schedule(id=self.own())
 
     def may_install(self, who: Any) -> Any:
-        one = {"id": self.own(), "platform": "p", "agent_id": who, "status": "active", "data": {"of": self.secret}}
-        return self.channels.save_installation(installation={**one, "webhook_id": self.id()})
+        status = self.chance.choice(["active", "active", "pending", "error"])
+        one = {"id": self.id(), "platform": "p", "agent_id": who, "status": status, "data": {"of": self.secret}}
+        return self.channels.save_installation(installation={**one, "webhook_id": self.chance.choice([None, self.id()])})
 
     def may_find_its_installation(self, who: Any) -> Any:
-        return self.channels.get_installation_by_agent(platform="p", agent_id=who)
+        of_agent = self.channels.get_installation_by_agent(platform="p", agent_id=who)
+        return of_agent, self.channels.get_installation(id=self.id(), agent_id=who)
+
+    def may_end_an_installation(self, who: Any) -> Any:
+        return self.channels.delete_installation(id=self.id(), agent_id=who)
+
+    def may_note_a_fire(self, who: Any) -> Any:
+        times = {"scheduled_fire_at": 1, "actual_fire_at": self.chance.randint(1, 9), "outcome": "published"}
+        assert who == self.name
+        return self.schedules.record_trigger(
+            trigger={**times, "schedule_id": self.own(), "run_id": self.id(), "metadata": {"of": self.secret}}
+        )
+
+    def may_look_at_fires(self, who: Any) -> Any:
+        of = self.own()
+        assert who == self.name
+        found = self.schedules.list_triggers(schedule_id=of)
+        return found, len(found), (entities.ScheduleTrigger, lambda one: one.schedule_id == of)
 
     def may_keep_a_document(self, who: Any) -> Any:
         record = {"id": self.id(), "of": self.secret}
@@ -593,6 +611,8 @@ class Tenant:
             lambda: cache.get(key=kind + key),
             lambda: cache.increment(key=f"counter{key}"),
             lambda: cache.list_push_indexed(list_key=f"list{key}", counter_key=f"counter{key}", value={"of": self.secret}),
+            lambda: cache.list_push(key=f"list{key}", value={"of": self.secret}),
+            lambda: cache.list_length(key=f"list{key}"),
             lambda: cache.list_from_to(key=kind + key, from_=-3),
             lambda: cache.delete(key=kind + key),
             lambda: cache.clear() if self.chance.random() < 0.2 else None,
@@ -619,7 +639,7 @@ def documents(owned: dict[tuple[str, Any], Any]) -> dict[tuple[str, Any], Any]:
     return {key: dict(one._state.document) for key, one in owned.items()}
 
 
-NOT_FROM_CLIENTS = ("store_vectors", "delete_vectors", "change_vectors", "cache")
+NOT_FROM_CLIENTS = ("store_vectors", "delete_vectors", "change_vectors", "cache", "note_a_fire", "look_at_fires")
 
 
 @pytest.mark.parametrize(("kind", "seed", "calls"), [("memory", 1, 700), ("memory", 2, 700), ("host", 3, 120)])
