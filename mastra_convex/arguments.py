@@ -317,15 +317,25 @@ def check_choice(operation: str, argument: str, value: object, choices: Sequence
 
 @contextmanager
 def naming(operation: str, argument: str) -> Iterator[None]:
-    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation."""
+    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation, or without
+    one as the argument that has the name of what is stored."""
     try:
         yield
     except InvalidArgument:
         raise
     except ValidationError as error:
-        within = error.field is not None and error.field.partition(".")[0] != argument
-        place = f"{argument}.{error.field}" if within else error.field or argument
+        attribute = _attribute(error.field or "")
+        within = bool(attribute) and re.split(r"[.\[]", attribute)[0] != argument
+        place = f"{argument}.{attribute}" if within else attribute or argument
         raise InvalidArgument(error.problem, operation=operation, argument=place) from error
+
+
+def _attribute(field: str) -> str:
+    """The attribute of a field, with the rest of its path: `observed_message_ids[0]` of `observedMessageIds[0]`."""
+    return _FIELD.sub(lambda name: re.sub(r"(?<=[a-z])[A-Z]", lambda one: f"_{one[0].lower()}", name[0]), field, count=1)
+
+
+_FIELD = re.compile(r"\A\w+")
 
 
 def check_json(operation: str, argument: str, value: object) -> Any:
@@ -340,10 +350,11 @@ def check_date_range(operation: str, value: object) -> DateRange:
     """A range of dates in UTC milliseconds, None for any; both `exclusive` keys are there, an end not given is not."""
     keys = ("start", "end", "start_exclusive", "end_exclusive")
     given = check_options(operation, "date_range", value, keys)
-    checked: DateRange = {
-        "start_exclusive": bool(given.get("start_exclusive")),
-        "end_exclusive": bool(given.get("end_exclusive")),
-    }
+    checked: DateRange = {"start_exclusive": False, "end_exclusive": False}
+    if given.get("start_exclusive") is not None:
+        checked["start_exclusive"] = check_flag(operation, "date_range.start_exclusive", given["start_exclusive"])
+    if given.get("end_exclusive") is not None:
+        checked["end_exclusive"] = check_flag(operation, "date_range.end_exclusive", given["end_exclusive"])
     # Between two milliseconds nothing is stored: what is from there on is what is after the first; so for what is before.
     if given.get("start") is not None:
         checked["start"] = check_instant(operation, "date_range.start", given["start"])
