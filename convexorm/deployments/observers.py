@@ -107,6 +107,11 @@ def _places(write: Write) -> Iterator[tuple[str, str | None]]:
             yield write.table.name, target.index
 
 
+def _found(result: ReadResult) -> int:
+    """Documents that a read has answered, counted, or answered digests of."""
+    return result.count or len(result.docs) or len(result.digests.keys() - {""})
+
+
 def _written(applied: Applied) -> int:
     """Documents that a write has written."""
     if isinstance(applied, DeletedRange):
@@ -185,7 +190,7 @@ class ObservedPort(ABC):
                 return await self._read(reads, None)
             request.of_reads(reads)
             results = await self._read(reads, request)
-            request.documents = sum(result.count for result in results)
+            request.documents = sum(map(_found, results))
             return results
 
     async def commit(self, commit: Commit) -> list[Applied]:

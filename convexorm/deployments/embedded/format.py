@@ -12,17 +12,18 @@ import sqlite3
 from collections.abc import Callable
 
 from convexorm.deployments.embedded.damage import decoded
+from convexorm.deployments.embedded.tables import index_changes
 from convexorm.errors import DeploymentError
 
 __all__ = ["APPLICATION_ID", "FORMAT", "create", "format_of", "migrate"]
 
 APPLICATION_ID = 0x43764F52
 """`CvOR`."""
-FORMAT = 1
+FORMAT = 2
 """The format that is written.
 
 0 had no stamp, and its catalog gave each index the key column of its place: `{name: fields}`. In 1 a key column is known by
-its fields: `[fields, …]`.
+its fields: `[fields, …]`. In 2 there is an index on the numbers of changes, and deletions are noted under theirs.
 """
 _TABLES = """
 CREATE TABLE convexorm_tables (
@@ -30,6 +31,8 @@ CREATE TABLE convexorm_tables (
     changes INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE convexorm_commits (id TEXT PRIMARY KEY, at REAL NOT NULL, answer TEXT NOT NULL);
 CREATE INDEX convexorm_commits_at ON convexorm_commits (at);
+CREATE TABLE convexorm_deletions (
+    number INTEGER NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (number, seq, id)) WITHOUT ROWID
 """
 _CATALOG = ["number", "name", "indexes", "vectors", "changes"]
 _OURS = re.compile(r"convexorm_(tables|commits|commits_at)|sqlite_.*|t(\d+)|i(\d+)_k\d+")
@@ -90,5 +93,12 @@ def _know_key_columns_by_fields(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE convexorm_tables SET indexes = ? WHERE number = ?", (json.dumps(fields), number))
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_know_key_columns_by_fields,)
+def _number_deletions(connection: sqlite3.Connection) -> None:
+    connection.execute(_TABLES.split(";")[-1])
+    for number, vectors in connection.execute("SELECT number, vectors FROM convexorm_tables").fetchall():
+        if vectors != "[]":
+            index_changes(connection, number)
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_know_key_columns_by_fields, _number_deletions)
 """From each format to the next."""
