@@ -81,7 +81,7 @@ def _opened(
 
         return RemoteDeployment(url, admin_key, module=module, timeout=timeout, retry=retry)
     parts = _parts(url)
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
+    if parts.scheme == "sqlite" and url[6:].startswith(":///") and len(parts.path) > 1:
         return EmbeddedDeployment.at(url, functions=functions)
     raise DeploymentError(_WRONG)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import uuid4
 
 from convexorm.deployments.base import Port
 from convexorm.errors import ValidationError
@@ -42,6 +41,7 @@ class Bulk:
         check_keyed(model)
         mapper, table = model.__mapper__, self._compiler.table(model)
         columns, key_fields = mapper.columns, mapper.key_fields
+        unique = tuple(one for one in self._compiler.unique(model) if one.index != mapper.primary_index)
         writes: list[Write] = []
         for row in rows:
             if not isinstance(row, Mapping):
@@ -50,10 +50,10 @@ class Bulk:
                 self._compiler.column(model, min(row.keys() - columns.keys()))
             document = dump_valid(model(**row)) if mapper.validated else mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
-            writes.append(Upsert(table, Key(mapper.primary_index, key), document))
+            writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._port.commit(Commit(uuid4().hex, writes))
+        applied = await self._port.commit(Commit.new(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -71,7 +71,7 @@ class Bulk:
         total = 0
         while left is None or left > 0:
             limit = MAX_DELETED_BY_RANGE if left is None else min(left, MAX_DELETED_BY_RANGE)
-            (applied,) = await self._port.commit(Commit(uuid4().hex, [DeleteRange(range_, filter_, limit)]))
+            (applied,) = await self._port.commit(Commit.new([DeleteRange(range_, filter_, limit)]))
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
             self._identities.doubt(lambda model: self._compiler.table(model).name == range_.table.name)

@@ -163,7 +163,9 @@ class _Call:
         late = "; timed out" if self.deadline.over and not isinstance(last.__cause__, TimeoutError) else ""
         made = f"{self.made} attempt{'' if self.made == 1 else 's'}"
         open_ = "; it may have run, and is not sent again" if self.lost and not self.resend else ""
-        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds{open_}")
+        error = DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds{open_}")
+        error.lost = self.lost
+        return error
 
 
 class RemotePort(ObservedPort):
@@ -209,14 +211,16 @@ class RemotePort(ObservedPort):
         call = _Call(self._limits, request)
         try:
             answer = await self._ask(call, "mutation", self._path("commit"), encode_commit(commit))
-        except ConvexORMError:
+        except ConvexORMError as error:
             if not (call.refused and call.lost):
+                if isinstance(error, DeploymentError):
+                    error.lost |= call.lost
                 raise
             applied = await self._withdraw(call, commit)
             if applied is None:
                 raise
             return applied
-        return decode_commit(answer, commit.writes)
+        return _decoded(answer, commit)
 
     async def _withdrawn(self, commit: Commit, request: Request | None) -> list[Applied] | None:
         return await self._withdraw(_Call(self._limits, request), commit)
@@ -228,10 +232,12 @@ class RemotePort(ObservedPort):
         except ConvexORMError as error:
             if not before:
                 raise
-            raise DeploymentError(
+            unsettled = DeploymentError(
                 "the commit was refused, but an earlier copy of it may have been applied or be under way, "
                 f"and it could not be withdrawn: {error}"
-            ) from error
+            )
+            unsettled.lost = True
+            raise unsettled from error
         return decode_withdraw(answer, commit.writes)
 
     async def ask(self, call: FunctionCall, *, once: bool = False, refused: Refused = refusal) -> Value:
@@ -383,7 +389,9 @@ class RemotePort(ObservedPort):
         except Unreadable as error:
             raise _Again("the answer is cut, or encoded as was not asked for", lost=True) from error
         except TooLarge as error:
-            raise DeploymentError(f"{self._where}: an answer larger than any of Convex") from error
+            large = DeploymentError(f"{self._where}: an answer larger than any of Convex")
+            large.lost = True
+            raise large from error
         except ssl.SSLCertVerificationError as error:
             raise DeploymentError(f"{self._where}: its certificate is not valid here: {error.verify_message}") from error
         except ProxyRefused as error:
@@ -392,6 +400,14 @@ class RemotePort(ObservedPort):
             problem = "broke off the connection" if attempt.sent else "unreachable"
             problem = "the TLS handshake failed" if isinstance(error, ssl.SSLError) and not attempt.sent else problem
             raise _Again(problem, lost=attempt.sent) from error
+
+
+def _decoded(answer: Value, commit: Commit) -> list[Applied]:
+    try:
+        return decode_commit(answer, commit.writes)
+    except DeploymentError as error:
+        error.lost = True
+        raise
 
 
 def _body(path: str, arguments: Mapping[str, Any], **more: str) -> bytes:
