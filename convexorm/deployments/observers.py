@@ -25,6 +25,7 @@ from convexorm.requests import (
     Read,
     ReadResult,
     Search,
+    Unique,
     Write,
     Written,
 )
@@ -102,8 +103,8 @@ def _places(write: Write) -> Iterator[tuple[str, str | None]]:
         yield write.range.table.name, write.range.index
         return
     yield write.table.name, None
-    for target in (getattr(write, "at", None), getattr(write, "unique", None)):
-        if isinstance(target, Key):
+    for target in (getattr(write, "at", None), *getattr(write, "unique", ())):
+        if isinstance(target, Key | Unique):
             yield write.table.name, target.index
 
 
