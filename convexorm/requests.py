@@ -62,6 +62,7 @@ __all__ = [
     "key_length",
     "taken",
     "version_digest",
+    "version_of",
     "vouches",
     "whole_digest",
 ]
@@ -145,6 +146,9 @@ class Read:
     `digest` asks for digests instead of documents: "all" for one of the whole answer, "each" for one of each document. A
     digest that is the same says that the documents are; one that is not may be so for a change beside them. A read has one
     of `count`, `pack` and `digest`, and `peek` only with the first of these.
+
+    `since`, of a whole range with the digest of "each", is a digest of "all" of it that was found before: a deployment that
+    keeps count of changes answers only what has changed since, and says so (`gone`); any other answers all.
     """
 
     range: Range
@@ -157,6 +161,7 @@ class Read:
     count: bool = False
     pack: Pack | None = None
     digest: Literal["all", "each"] | None = None
+    since: str | None = None
 
 
 @attrs.frozen
@@ -175,6 +180,10 @@ class ReadResult:
     next: KeyValue | None = attrs.field(default=None, repr=False)
     matrix: Matrix | None = None
     digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    gone: frozenset[str] | None = attrs.field(default=None, repr=False)
+    """Ids that are not in the range any more, of a read of what has changed `since`; `digests` are then those of changed
+    documents alone.
+    """
 
     def joined(self, later: ReadResult) -> ReadResult:
         """What this call and the one that went on behind it found together."""
@@ -207,6 +216,11 @@ def whole_digest(digests: Mapping[str, str]) -> str:
 def version_digest(version: str) -> str:
     """The digest of everything a table holds at a version that it never has again."""
     return f"{_VERSIONED}{version}"
+
+
+def version_of(digest: str) -> str | None:
+    """The version that a digest of everything stands for; None for one of contents."""
+    return digest.removeprefix(_VERSIONED) if digest.startswith(_VERSIONED) else None
 
 
 def vouches(digest: str, digests: Mapping[str, str]) -> bool:
@@ -443,6 +457,9 @@ def check_reads(reads: Sequence[Read]) -> None:
         if (read.pack or read.digest) and (read.count or read.peek or (read.pack and read.digest)):
             problem = "a read counts, packs or digests, and peeks only without the last two"
             raise ValidationError(problem, table=read.range.table.name)
+        whole = read.filter is None and read.limit is None and not read.skip
+        if read.since is not None and not (whole and read.digest == "each"):
+            raise ValidationError("changes since are read of a whole range, as digests", table=read.range.table.name)
         if read.after and len(read.after) != key_length(read.range):
             raise IndexRangeError(
                 "the key to resume behind has another length", table=read.range.table.name, index=read.range.index

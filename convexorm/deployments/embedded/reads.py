@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from convexorm.deployments.documents import document_digest, packed
+from convexorm.deployments.embedded.changes import changes_since
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.rows import documents, stream
@@ -110,6 +111,10 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
     if read.digest == "all" and stored.counts_changes:
         version = f"{stored.name}:{stored.changes(connection)}"
         return ReadResult((), 0, 0, False, digests={"": version_digest(version)})
+    if read.since is not None and read.after is None and stored.counts_changes:
+        changed = changes_since(connection, stored, read.since, span)
+        if changed is not None:
+            return changed
     if stored.counts_changes and read.filter is None:
         rows = connection.execute(
             f"{select(stored, read, span, 'id, seq')} LIMIT ? OFFSET ?", (*span.parameters, wanted_of(read), read.skip)

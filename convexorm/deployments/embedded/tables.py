@@ -4,7 +4,7 @@ Each Convex table is a SQLite table `t<number>`: the *tick* (see `keys`) as row 
 (`body`), for each list of fields that an index of some program is over a column of key bytes (`k0`, …) with a SQLite index
 on it, and for each field that is an array of numbers a column of packed floats (`v0`, …), so that vectors are read without
 parsing. A table with such fields also numbers its changes: the table's count of commits that touched it, and in each row
-(`seq`) the last of them.
+(`seq`, with an index) the last of them.
 
 Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`: who does
 not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
@@ -28,7 +28,7 @@ from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import dumps, loads
 
-__all__ = ["StoredTable", "ensure_table"]
+__all__ = ["StoredTable", "ensure_table", "index_changes"]
 
 _STEP = 500
 """Rows that are written again at a time when a table is widened."""
@@ -182,6 +182,8 @@ def _create(
     )
     for place in range(len(forms)):
         _index(connection, stored, place)
+    if stored.counts_changes:
+        index_changes(connection, number, stored.name)
     return stored
 
 
@@ -192,6 +194,7 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN k{place} BLOB")
     if stored.counts_changes and not before.counts_changes:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN seq INTEGER")
+        index_changes(connection, stored.number, stored.name)
     for name in list(stored.vectors)[len(before.vectors) :]:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN {stored.vectors[name]} BLOB")
     if len(stored.vectors) > len(before.vectors):
@@ -224,6 +227,11 @@ def _rewrite(
     ).fetchall():
         connection.executemany(statement, [(*values(before.fields(row)), row[0]) for row in rows])
         last = rows[-1][0]
+
+
+def index_changes(connection: sqlite3.Connection, number: int, name: str) -> None:
+    """Let the changes of a table, of this name in SQLite, be found by their numbers."""
+    connection.execute(f"CREATE INDEX i{number}_seq ON {name} (seq)")
 
 
 def _index(connection: sqlite3.Connection, stored: StoredTable, place: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
@@ -363,9 +364,14 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        self._change(stored)
         self._connection.execute(stored.delete, (row.tick,))
+        self._gone(stored, [row.id])
         return True
+
+    def _gone(self, stored: StoredTable, ids: Sequence[str]) -> None:
+        """Count the deletion of documents as a change, where changes are counted."""
+        if stored.counts_changes:
+            note_deletions(self._connection, stored, self._change(stored), ids)
 
     def delete_range(self, position: int, write: DeleteRange) -> Applied:
         stored = self._stored(write.table)
@@ -373,6 +379,7 @@ class Transaction:
         matches = compile_filter(write.filter) if write.filter is not None else None
         cursor = self._connection.stream(select(stored, Read(write.range), span), span.parameters)
         ticks: list[tuple[int]] = []
+        ids: list[str] = []
         more = self._ranges_spent
         if not more:
             for document in stream(cursor, stored.vectors, stored.label):
@@ -383,6 +390,7 @@ class Transaction:
                     if tick is None or time_of(tick) != document["_creationTime"]:
                         raise damaged(stored.label)
                     ticks.append((tick,))
+                    ids.append(document["_id"])
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
                 if more:
@@ -390,8 +398,8 @@ class Transaction:
         cursor.close()
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
-        self._change(stored)
         self._connection.executemany(stored.delete, ticks)
+        self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
 
 
