@@ -124,6 +124,7 @@ def _loaded(name: str) -> int:
     """The bytes that a process grows by when it loads many messages and reads one column of each, in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         program = (sys.executable, "-m", "bench.loaded", name, str(LOADED), f"{folder}/messages.db")
+        subprocess.run((*program, "fill"), check=True)
         return int(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
 
 

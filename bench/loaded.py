@@ -1,7 +1,6 @@
 """How much a process grows when it loads messages: `python -m bench.loaded SIDE ROWS PATH` prints bytes.
 
-The messages are stored by another process's worth of work first, in commits of some thousands, so that what storing them
-takes is there before the measurement begins.
+With `fill` behind them it stores the messages instead, so that another process has none of what that takes.
 """
 
 from __future__ import annotations
@@ -28,9 +27,12 @@ def _fill(side: Side, rows: int) -> None:
         side.insert([values(number, str(uuid4())) for number in range(first, min(first + _BATCH, rows))])
 
 
-def main(name: str, rows: int, path: Path) -> None:
+def main(name: str, rows: int, path: Path, *, fill: bool) -> None:
     side = SIDES[name](path)
-    _fill(side, rows)
+    if fill:
+        _fill(side, rows)
+        side.close()
+        return
     side.get(side.last("thread-0")[0].id)
     gc.collect()
     before = _resident()
@@ -44,4 +46,4 @@ def main(name: str, rows: int, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), fill="fill" in sys.argv[4:])

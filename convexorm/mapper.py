@@ -149,8 +149,8 @@ class Mapper:
     # -- values --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def fill(self) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
-        """Adds to an instance's attributes those that its document holds as they are."""
+    def fill(self) -> Callable[[Model, Mapping[str, Value]], None]:
+        """Gives an instance those of its attributes that its document holds as they are."""
         return fill_function(self.columns)
 
     @cached_property
@@ -582,9 +582,12 @@ def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
 
 
 def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    session = instance._state.session
-    if session is not None:
-        session.changing(instance)
+    state = instance._state
+    if not state.looked_at and state.document is not None:  # before anything that was set could be taken for what is stored
+        state.looked_at = True
+        instance.__mapper__.fill(instance, state.document)
+    if state.session is not None:
+        state.session.changing(instance)
     return value
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import attrs
 
 from convexorm.deployments.documents import document_digest, packed
@@ -43,13 +46,31 @@ def _plain(connection: Connection, stored: StoredTable, read: Read, span: Span) 
         return _filtered(connection, stored, read, span, compile_filter(read.filter))
     if read.count:
         return _counted(connection, stored, read, span)
-    rows = connection.execute(
-        f"{select(stored, read, span)} LIMIT ? OFFSET ?", (*span.parameters, wanted_of(read), read.skip)
-    ).fetchall()
-    more = read.peek and read.limit is not None and len(rows) > read.limit
-    skipped = read.skip if rows or not read.skip else _passed(connection, stored, read, span)
-    found = documents(rows[:-1] if more else rows, stored.vectors, stored.label)
+    statement, wanted = f"{select(stored, read, span)} LIMIT ? OFFSET ?", wanted_of(read)
+    found = _fetched(connection, stored, statement, (*span.parameters, wanted, read.skip), whole=0 <= wanted <= _AT_ONCE)
+    more = read.peek and read.limit is not None and len(found) > read.limit
+    skipped = read.skip if found or not read.skip else _passed(connection, stored, read, span)
+    if more:
+        found.pop()
     return ReadResult(found, len(found), skipped, more)
+
+
+def _fetched(
+    connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any], *, whole: bool
+) -> list[Document]:
+    """The documents of a statement's rows: all at once, or some at a time, so that not all rows are there beside them."""
+    if whole:
+        return documents(connection.execute(statement, parameters).fetchall(), stored.vectors, stored.label)
+    cursor = connection.stream(statement, parameters)
+    found: list[Document] = []
+    while rows := cursor.fetchmany(_AT_ONCE):
+        found += documents(rows, stored.vectors, stored.label)
+    cursor.close()
+    return found
+
+
+_AT_ONCE = 1_000
+"""Rows that are read before documents are made of them."""
 
 
 def wanted_of(read: Read) -> int:

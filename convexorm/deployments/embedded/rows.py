@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, overload
 
@@ -14,8 +14,10 @@ from convexorm.values import Value, loads
 __all__ = ["LazyDocuments", "documents", "stream", "unpacked"]
 
 
-def unpacked(document: dict[str, Value], vectors: Iterable[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
+def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
     """A document with its packed arrays back as lists."""
+    if not vectors:
+        return document
     from convexorm.deployments.embedded.packing import unpack  # numpy takes long to import
 
     for name, blob in zip(vectors, blobs, strict=True):
@@ -35,14 +37,15 @@ def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table
 def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
     if not rows:
         return []
-    "".join([row[1] for row in rows])  # raises for an id that is no text
-    found: list[Any] = loads(f"[{','.join([row[2] for row in rows])}]")
+    ticks, ids, bodies, *_ = zip(*rows, strict=True)
+    "".join(ids)  # raises for an id that is no text
+    found: list[Any] = loads(f"[{','.join(bodies)}]")
     if vectors:
         for document, row in zip(found, rows, strict=True):
             unpacked(document, vectors, row[3:])
-    for document, row in zip(found, rows, strict=True):
-        document["_id"] = row[1]
-        document["_creationTime"] = row[0] / 1000
+    for document, tick, id_ in zip(found, ticks, ids, strict=True):
+        document["_id"] = id_
+        document["_creationTime"] = tick / 1000
     return found
 
 
