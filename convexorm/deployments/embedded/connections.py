@@ -150,7 +150,9 @@ class Pool:
             again = True
             try:
                 place = self._admit(work)
-                connection = self._connected(place)
+                connection = place.connection
+                if connection is None or connection.streams or connection.in_transaction or connection.state is not None:
+                    connection = self._connected(place)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
@@ -213,7 +215,7 @@ class Pool:
     def _free_place(self, work: Work) -> _Place | None:
         """A place whose turn is this work's now; None where it has to wait."""
         for place in self._places:
-            if place.turn.free and place.turn.take(work):
+            if place.turn.take_free(work):
                 return place
         for place in self._places:
             if place.turn.take(work):  # of a holder that is over

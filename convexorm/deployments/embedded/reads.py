@@ -9,11 +9,12 @@ import attrs
 
 from convexorm.deployments.documents import document_digest, packed
 from convexorm.deployments.embedded.connections import Connection
-from convexorm.deployments.embedded.keys import Span, span_of
+from convexorm.deployments.embedded.keys import BEHIND, Span, span_of
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.requests import Document, Read, ReadResult, version_digest, whole_digest
+from convexorm.values import canonical
 
 __all__ = ["answer", "select"]
 
@@ -27,6 +28,8 @@ def select(stored: StoredTable, read: Read, span: Span, columns: str | None = No
 
 def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
+    if _is_plain_prefix(read):
+        return _of_prefix(connection, stored, read)
     if read.limit == 0 and not read.peek and read.pack is None and read.digest is None:
         return ReadResult((), 0, 0, False)
     span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
@@ -39,6 +42,41 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     if read.pack is not None:
         return packed(_plain(connection, stored, attrs.evolve(read, pack=None), span), read.pack)
     return _plain(connection, stored, read, span)
+
+
+def _is_plain_prefix(read: Read) -> bool:
+    """Whether a read is of the commonest kind: the first so many documents of those whose keys begin with some values."""
+    bounds = read.range
+    return (
+        read.filter is None
+        and read.limit is not None
+        and 0 < read.limit <= _AT_ONCE
+        and bounds.lower is None
+        and bounds.upper is None
+        and read.after is None
+        and not (read.peek or read.skip or read.count)
+        and read.pack is None
+        and read.digest is None
+    )
+
+
+def _of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
+    """The answer to such a read, whose statement is the same for all values."""
+    eq = read.range.eq
+    shape = (read.range.index, len(eq), read.order)
+    statement = stored.prefixes.get(shape)
+    if statement is None:
+        span = span_of(read.range, stored.columns.get(read.range.index, ""))
+        statement = f"{select(stored, read, span)} LIMIT ?"
+        if 0 < len(eq) <= len(stored.indexes.get(read.range.index, ())):
+            stored.prefixes[shape] = statement
+        parameters: Sequence[object] = span.parameters
+    else:
+        key = b"".join(map(canonical, eq))
+        parameters = (key,) if len(eq) == len(stored.indexes[read.range.index]) else (key, key + BEHIND)
+    rows = connection.execute(statement, (*parameters, read.limit)).fetchall()
+    found = documents(rows, stored.vectors, stored.label)
+    return ReadResult(found, len(found), 0, False)
 
 
 def _plain(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
