@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
-from convexorm.conditions import Comparison, Condition, Membership
+from convexorm.conditions import Comparison, Membership
 from convexorm.conversions import dump_function, fill_function
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.hooks import hooks_of
+from convexorm.requests import Expect, OneOf
 from convexorm.schema import AnyOf, Array, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound
@@ -233,7 +234,7 @@ class Mapper:
         return self.parent is not None or bool(self.children)
 
     @cached_property
-    def only(self) -> Condition | None:
+    def only(self) -> Comparison | Membership | None:
         """What the documents of this class and its subclasses fulfil in their table; None where all do."""
         if self.parent is None:
             return None
@@ -242,9 +243,12 @@ class Mapper:
         return Comparison(name, "eq", values[0]) if len(values) == 1 else Membership(name, values)
 
     @property
-    def expected(self) -> dict[str, Value]:
-        """What a write to a document of this class that has not been read expects of it."""
-        return {self.discriminator_field: self.discriminator} if isinstance(self.only, Comparison) else {}
+    def expected(self) -> Expect:
+        """What a write to a document of this class, or of its subclasses, that has not been read expects of it."""
+        only = self.only
+        if only is None:
+            return {}
+        return {self.discriminator_field: OneOf(only.values) if isinstance(only, Membership) else self.discriminator}
 
     def class_of(self, document: Mapping[str, Value]) -> type[Model]:
         """The class a document is loaded as. ValidationError for one that no class is declared for."""

@@ -18,7 +18,7 @@ import msgspec
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value, canonical, is_finite, reach
+from convexorm.values import Missing, Value, canonical, is_finite, reach, same
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,7 @@ __all__ = [
     "Key",
     "KeyValue",
     "Matrix",
+    "OneOf",
     "Pack",
     "Patch",
     "Range",
@@ -57,6 +58,7 @@ __all__ = [
     "greater_stored",
     "index_key",
     "key_length",
+    "meets",
     "version_digest",
     "vouches",
     "whole_digest",
@@ -235,8 +237,22 @@ class Key:
 
 Target: TypeAlias = str | Key
 """Which document: an `_id`, or a key."""
-Expect: TypeAlias = Mapping[str, Value | Missing]
+
+
+@attrs.frozen
+class OneOf:
+    """An expectation that several values meet."""
+
+    values: tuple[Value, ...] = attrs.field(repr=False)
+
+
+Expect: TypeAlias = Mapping[str, Value | Missing | OneOf]
 """What a write expects the document's fields to be. Large values travel as digests."""
+
+
+def meets(value: Value | Missing, expected: Value | Missing | OneOf) -> bool:
+    """Whether a field holds what is expected of it."""
+    return any(same(value, one) for one in expected.values) if isinstance(expected, OneOf) else same(value, expected)
 
 
 @attrs.define

@@ -240,6 +240,8 @@ def test_a_write_to_another_kind_is_refused(animals: Deployment) -> None:
     writes: list[Callable[[Session], object]] = [
         lambda session: session.update(Cat, "rex", {"lives": 1}),
         lambda session: session.delete_key(Cat, "rex"),
+        lambda session: session.update(Dog, "tom", {"loud": True}),  # it has subclasses itself
+        lambda session: session.delete_key(Dog, "tom"),
     ]
     for write in writes:
         with Session(animals) as session:

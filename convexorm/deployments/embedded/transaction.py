@@ -36,9 +36,10 @@ from convexorm.requests import (
     Write,
     Written,
     greater_stored,
+    meets,
 )
 from convexorm.schema import Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, size_of
 
 __all__ = ["Transaction"]
 
@@ -383,4 +384,4 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 
 def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects, in alphabetical order."""
-    return sorted(name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value))
+    return sorted(name for name, value in expect.items() if not meets(row.fields.get(name, MISSING), value))
