@@ -1,25 +1,21 @@
-"""How much a process grows when it loads messages: `python -m bench.loaded SIDE ROWS PATH` prints bytes.
+"""The memory of loaded messages: `python -m bench.loaded SIDE ROWS PATH` prints the bytes of all that Python holds for them.
 
-With `fill` behind them it stores the messages instead, so that another process has none of what that takes.
+What SQLite keeps of the file is not counted, since it is not the instances'. With `fill` behind them it stores the messages
+instead, so that another process has none of what that takes.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+import tracemalloc
 from pathlib import Path
 from uuid import uuid4
 
 from bench.peers import Alchemy, Ours, Side, values
 
 SIDES: dict[str, type[Side]] = {"ours": Ours, "alchemy": Alchemy}
-_PAGE = 4096
 _BATCH = 2_000
-
-
-def _resident() -> int:
-    """Bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
 
 
 def _fill(side: Side, rows: int) -> None:
@@ -35,14 +31,13 @@ def main(name: str, rows: int, path: Path, *, fill: bool) -> None:
         return
     side.get(side.last("thread-0")[0].id)
     gc.collect()
-    before = _resident()
+    tracemalloc.start()
     loaded = side.all()
-    texts = [one.role for one in loaded]
+    assert len([one.role for one in loaded]) == rows
     gc.collect()
-    grown = _resident() - before
-    assert len(texts) == rows
+    held, _ = tracemalloc.get_traced_memory()
     side.close()
-    print(grown)
+    print(held)
 
 
 if __name__ == "__main__":

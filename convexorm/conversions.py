@@ -49,13 +49,13 @@ def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[
     yield f"    {kept}{'owned(value)' if column.type.mutable else 'value'}"
 
 
-def fill_function(columns: Columns) -> Callable[[Any, Mapping[str, Value]], None]:
-    """The function that gives an instance those of its attributes that its document holds as they are."""
-    known: dict[str, Any] = {"install": object.__setattr__}
+def fill_function(columns: Columns) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
+    """The function that adds to an instance's attributes those that its document holds as they are."""
+    known: dict[str, Any] = {}
     body = ["get = document.get"]
     for place, (name, column) in enumerate(columns.items()):
         if column.type.as_is is not None:
             known[f"kind_{place}"] = column.type.as_is
             body.append(f"if type(value := get({column.field!r})) is kind_{place}:")
-            body.append(f"    install(instance, {name!r}, value)")
-    return function("fill", "instance, document", body, known)
+            body.append(f"    attributes[{name!r}] = value")
+    return function("fill", "attributes, document", body, known)

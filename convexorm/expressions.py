@@ -259,15 +259,18 @@ class Column(_Operand[T]):
         document = state.document
         if document is None:
             raise AttributeError(f"{owner.__name__}.{self.name} is not set")
+        attributes, name = instance.__dict__, self.name
         if not state.looked_at:  # the first look takes along what needs no conversion
             state.looked_at = True
-            owner.__mapper__.fill(instance, document)
+            owner.__mapper__.fill(attributes, document)
+            if name in attributes:
+                return attributes[name]  # type: ignore[no-any-return]
         value = document.get(self.field, MISSING)
         if builtins.type(value) is not self._as_is:
             value = self.load(value)
             if self.type.mutable:
                 state.touch(instance)
-        _install(instance, self.name, value)  # its __dict__ would come to be if it were looked at
+        attributes[name] = value
         return value  # type: ignore[no-any-return]
 
     def dump(self, value: object) -> Value | Missing:
@@ -351,7 +354,6 @@ class Column(_Operand[T]):
     __hash__ = object.__hash__
 
 
-_install = object.__setattr__
 _EITHER_NONE: dict[Operator, Operator] = {
     "eq": "lte",
     "lte": "lte",

@@ -150,8 +150,8 @@ class Mapper:
     # -- values --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def fill(self) -> Callable[[Model, Mapping[str, Value]], None]:
-        """Gives an instance those of its attributes that its document holds as they are."""
+    def fill(self) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
+        """Adds to an instance's attributes those that its document holds as they are."""
         return fill_function(self.columns)
 
     @cached_property
@@ -589,7 +589,7 @@ def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
     state = instance._state
     if not state.looked_at and state.document is not None:  # before anything that was set could be taken for what is stored
         state.looked_at = True
-        instance.__mapper__.fill(instance, state.document)
+        instance.__mapper__.fill(instance.__dict__, state.document)
     if state.session is not None:
         state.session.changing(instance)
     return value

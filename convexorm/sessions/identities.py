@@ -53,8 +53,7 @@ class IdentityMap:
         for document in documents:
             id_ = document["_id"]
             held = known(id_)
-            instance = None if held is None else held()
-            if instance is None:
+            if held is None or (instance := held()) is None:
                 instance = create(mapper.class_of(document) if polymorphic else model)
                 install(instance, "_state", InstanceState(document, owner))
                 refs[id_] = ref(instance)

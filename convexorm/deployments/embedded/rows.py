@@ -27,7 +27,7 @@ def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterab
 
 
 def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table: str) -> list[Document]:
-    """The documents of rows of (tick, id, body, packed arrays…), system fields included. JSON is parsed in one go.
+    """The documents of rows of (tick, id, body, packed arrays…), system fields included.
 
     Raises DeploymentError that names `table` for rows that are not what was written.
     """
@@ -35,17 +35,18 @@ def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table
 
 
 def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
-    if not rows:
-        return []
-    ticks, ids, bodies, *_ = zip(*rows, strict=True)
-    "".join(ids)  # raises for an id that is no text
-    found: list[Any] = loads(f"[{','.join(bodies)}]")
-    if vectors:
-        for document, row in zip(found, rows, strict=True):
-            unpacked(document, vectors, row[3:])
-    for document, tick, id_ in zip(found, ticks, ids, strict=True):
+    "".join([row[1] for row in rows])  # raises for an id that is no text
+    found: list[Any] = []
+    for tick, id_, body, *blobs in rows if vectors else ():
+        document: Any = unpacked(loads(body), vectors, blobs)
         document["_id"] = id_
         document["_creationTime"] = tick / 1000
+        found.append(document)
+    for tick, id_, body in () if vectors else rows:
+        document = loads(body)
+        document["_id"] = id_
+        document["_creationTime"] = tick / 1000
+        found.append(document)
     return found
 
 
