@@ -51,6 +51,7 @@ __all__ = [
     "Validator",
     "VectorIndexDef",
     "compare",
+    "to_fragment",
     "to_typescript",
 ]
 
@@ -71,6 +72,8 @@ JAVASCRIPT_NAMES = frozenset(
     ("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf")
 )
 """What every object of JavaScript has, so that a field of this name never seems to be missing there."""
+
+_UNIQUE = "// unique: kept by convexorm, and by functions that use uniqueIn of ./orm/unique"
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
@@ -291,13 +294,25 @@ class AnyOf(Validator):
 
 @attrs.frozen
 class IndexDef:
-    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`."""
+    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`.
+
+    Convex knows no `unique`: writers keep it, who see in each commit to it that no two documents hold one key.
+    """
 
     name: str
     fields: tuple[str, ...]
+    unique: bool = False
 
     def typescript(self) -> str:
         return f".index({json.dumps(self.name)}, {json.dumps(list(self.fields))})"
+
+    @property
+    def comment(self) -> str:
+        """What `schema.ts` says of it to people."""
+        return f"{_UNIQUE}\n    " if self.unique else ""
+
+    def __str__(self) -> str:
+        return self.typescript() + (" unique" if self.unique else "")
 
 
 @attrs.frozen
@@ -501,7 +516,7 @@ class Table:
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
         fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
-        ordinary = [f"\n    {index.typescript()}" for index in self.indexes]
+        ordinary = [f"\n    {index.comment}{index.typescript()}" for index in self.indexes]
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
@@ -580,18 +595,26 @@ class Schema:
         return iter(self.tables.values())
 
 
-_HEADER = """\
-import { defineSchema, defineTable } from "convex/server";
-import { v } from "convex/values";
-
-export default defineSchema({
-"""
-
-
 def to_typescript(schema: Schema) -> str:
     """`convex/schema.ts` for these tables and the commit ledger."""
     tables = (*(table for table in schema if table.name != LEDGER.name), LEDGER)
-    return _HEADER + "".join(f"  {table.name}: {table.typescript()},\n" for table in tables) + "});\n"
+    return _IMPORTS.format("defineSchema, defineTable") + f"export default defineSchema({{\n{_members(tables)}}});\n"
+
+
+def to_fragment(schema: Schema, name: str) -> str:
+    """A module that exports these tables and no others as an object `name`, to spread into a schema."""
+    return _IMPORTS.format("defineTable") + f"export const {name} = {{\n{_members(schema)}}};\n"
+
+
+_IMPORTS = """\
+import {{ {} }} from "convex/server";
+import {{ v }} from "convex/values";
+
+"""
+
+
+def _members(tables: Iterable[Table]) -> str:
+    return "".join(f"  {table.name}: {table.typescript()},\n" for table in tables)
 
 
 def compare(old: Schema, new: Schema) -> list[str]:
@@ -621,6 +644,6 @@ def compare(old: Schema, new: Schema) -> list[str]:
                 f"{name} index ",
                 {index.name: index for index in mine},
                 {index.name: index for index in theirs},
-                lambda index: index.typescript(),
+                lambda index: str(index) if isinstance(index, IndexDef) else index.typescript(),
             )
     return lines

@@ -41,6 +41,8 @@ class Connection(sqlite3.Connection):
 
     state: object = None
     """How the file was when this connection began to take it as unchanging."""
+    file: tuple[int, int] | None = None
+    """Which file it leads to, whatever has its name by now; None for memory."""
     abandoned = False
     catalog: object = None
     """The tables that this connection was last seen to lead to."""
@@ -97,8 +99,15 @@ class Source(Protocol):
     """As errors show it."""
     memory: bool
 
+    file: tuple[int, int] | None
+    """Which file had the name when it was last looked at."""
+
     def open(self) -> Connection:
         """A further connection."""
+        ...
+
+    def look_again(self) -> None:
+        """See which file has the name."""
         ...
 
     def unchanged(self, connection: Connection) -> bool:
@@ -150,9 +159,7 @@ class Pool:
             again = True
             try:
                 place = self._admit(work)
-                connection = place.connection
-                if connection is None or connection.streams or connection.in_transaction or connection.state is not None:
-                    connection = self._connected(place)
+                connection = self._connected(place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
@@ -227,11 +234,16 @@ class Pool:
         self._places.append(place)
         return place
 
-    def _connected(self, place: _Place) -> Connection:
+    def _connected(self, place: _Place, work: Work) -> Connection:
         connection = place.connection
         if connection is not None and (connection.streams or connection.in_transaction):
             connection.settle()
-        if connection is not None and connection.state is not None and not self._source.unchanged(connection):
+        if work.writes:  # what is written to a file that was deleted or replaced is lost
+            self._source.look_again()
+        if connection is not None and (
+            connection.file != self._source.file
+            or (connection.state is not None and not self._source.unchanged(connection))
+        ):
             place.connection = None
             connection.close()
             connection = None

@@ -17,6 +17,7 @@ from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.keys import id_tick, time_of
 from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, DeletedRange, Written
+from convexorm.values import dumps, loads
 
 __all__ = ["COMMIT_RETENTION", "Ledger"]
 
@@ -79,16 +80,14 @@ def _entry(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 def _dumps(results: Sequence[Applied]) -> str:
     """The answers as JSON; of a new document its `_id`, which begins with its time."""
-    return msgspec.json.encode(
-        [
-            (one.id if one.created else [one.id, one.creation_time, False])
-            if isinstance(one, Written)
-            else [one.deleted, one.more]
-            if isinstance(one, DeletedRange)
-            else one
-            for one in results
-        ]
-    ).decode()
+    return msgspec.json.encode([one.id if type(one) is Written and one.created else _told(one) for one in results]).decode()
+
+
+def _told(one: Applied) -> object:
+    if isinstance(one, Written):
+        identity = [dumps(dict(one.identity))] if one.identity else []
+        return [one.id, one.creation_time, False, *identity]
+    return [one.deleted, one.more] if isinstance(one, DeletedRange) else one
 
 
 def _loads(answer: str) -> list[Applied]:
@@ -104,4 +103,7 @@ def _result(one: object) -> Applied:
             raise ValueError
         return Written(one, time_of(tick))
     assert isinstance(one, list)
-    return Written(*one) if len(one) == 3 else DeletedRange(*one)
+    if len(one) == 2:
+        return DeletedRange(*one)
+    id_, time_, created, *identity = one
+    return Written(id_, time_, created, *map(loads, identity))
