@@ -1,4 +1,4 @@
-"""The memory of loaded messages: `python -m bench.loaded SIDE ROWS PATH` prints the bytes of all that Python holds for them.
+"""The memory of loaded messages: `python -m bench.loaded SIDE ROWS PATH` prints the bytes that Python holds for them.
 
 What SQLite keeps of the file is not counted, since it is not the instances'. With `fill` behind them it stores the messages
 instead, so that another process has none of what that takes.

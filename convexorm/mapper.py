@@ -265,7 +265,7 @@ class Mapper:
             return found.model
         if said is not MISSING and said is not None and self.discriminator_field not in self.root._own_fields:
             raise ValidationError(
-                "no class is declared for what this document is; import the module that has it",
+                f"no class is declared for what document {document.get('_id')} is; import the module that has it",
                 table=self.name,
                 field=self.discriminator_field,
             )

@@ -384,7 +384,7 @@ def _listed(value: Value) -> Value:
 
 def loads(text: str | bytes) -> Value:
     """The value of Convex's own JSON. Plain JSON (the common case) is parsed at C speed."""
-    if ("$" in text if type(text) is str else b"$" in text) and not is_plain_text(text):  # type: ignore[operator]
+    if ("$" in text if type(text) is str else b"$" in text) and not is_plain_text(text):
         return _from_json(text)
     try:
         return _parse(text)

@@ -13,7 +13,7 @@ import pytest
 from convexorm import Deployment, LimitExceeded, connect
 from convexorm.deployments.embedded.format import APPLICATION_ID
 from convexorm.faces import finish
-from convexorm.requests import Commit, Document, Insert, Key, Patch, Range, Read, Upsert, Write, Written
+from convexorm.requests import Commit, Document, Insert, Key, Patch, Range, Read, Unique, Upsert, Write, Written
 from convexorm.schema import Array, Bytes, IndexDef, Int64, Number, Object, Property, Record, String, Table
 from convexorm.values import ConvexInt64, Value, same
 
@@ -138,11 +138,11 @@ def test_a_file_of_format_1_is_migrated_with_what_it_remembers(tmp_path: Path) -
         INSERT INTO convexorm_commits VALUES ('c', strftime('%s'), '{json.dumps([answer])}');
         """)
     connection.close()
-    again = Commit("c", [Insert(rows, {"name": "x"}, Key("by_name", ("x",)))])
+    again = Commit("c", [Insert(rows, {"name": "x"}, (Unique("by_name"),))])
     with connect(f"sqlite:///{path}") as deployment:
         assert read(deployment, rows, "by_name", "x") == [{"name": "x"}]
         assert finish(deployment.blocking.commit(again)) == [Written(*answer)]
-        assert len(commit(deployment, Insert(rows, {"name": "y"}, Key("by_name", ("y",))))) == 1
+        assert len(commit(deployment, Insert(rows, {"name": "y"}, (Unique("by_name"),)))) == 1
     connection = sqlite3.connect(path)
     assert "convexorm_commits_at" not in [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
     connection.close()
