@@ -118,9 +118,9 @@ GET = Message.query().by_index("by_record_id", id="message-0").limit(1)
 LAST = Message.query().by_index("by_thread_created", thread_id="thread-1").order("desc").limit(20)
 
 
-def _read(deployment: Deployment, query: Any) -> None:
+def _read(deployment: Deployment, query: Any) -> list[Any]:
     with Session(deployment) as session:
-        session.all(query)
+        return list(session.all(query))
 
 
 async def _read_async(deployment: Deployment, query: Any) -> None:
@@ -140,7 +140,7 @@ async def _insert_async(deployment: Deployment) -> None:
         await session.commit()
 
 
-OPERATIONS: list[tuple[str, str, Callable[[Deployment], None], Callable[[Deployment], Awaitable[None]]]] = [
+OPERATIONS: list[tuple[str, str, Callable[[Deployment], object], Callable[[Deployment], Awaitable[None]]]] = [
     ("get by id", "query", lambda to: _read(to, GET), lambda to: _read_async(to, GET)),
     ("last 20 of a thread", "query", lambda to: _read(to, LAST), lambda to: _read_async(to, LAST)),
     ("insert one, commit", "mutation", _insert, _insert_async),
@@ -227,7 +227,7 @@ def _page(url: str, deployment: Deployment) -> tuple[str, ...]:
         body = client.get(f"{url}/last").content
         times = interleaved(
             {
-                "ours": lambda: seconds(lambda: [_read(deployment, query) for _ in range(10)]),
+                "ours": lambda: seconds(lambda: [len(_read(deployment, query)) for _ in range(10)]),
                 "bare": lambda: seconds(
                     lambda: [decode(client.post(f"{url}/api/query", content=body).content) for _ in range(10)]
                 ),
