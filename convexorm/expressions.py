@@ -181,6 +181,7 @@ class Column(_Operand[T]):
     _dump: Callable[[Any], Value]
     _load: Callable[[Value], Any]
     _is_text: bool
+    _as_is: builtins.type | None
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class Column(_Operand[T]):
 
     def __getattr__(self, name: str) -> Any:
         """What is not there before the annotation is compiled. ValidationError for a name in it that is not there."""
-        if name not in ("type", "nullable", "_dump", "_load", "_is_text"):
+        if name not in ("type", "nullable", "_dump", "_load", "_is_text", "_as_is"):
             raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
         try:
             self.compile()
@@ -219,7 +220,8 @@ class Column(_Operand[T]):
         except ValidationError as error:
             raise ValidationError(error.problem, table=self.table, field=self.name, path=error.path) from None
         self._dump, self._load = dumper(self.type), loader(self.type)
-        self._is_text = type(self.type) is StrType
+        self._is_text = builtins.type(self.type) is StrType
+        self._as_is = self.type.as_is
 
     @builtins.property
     def has_default(self) -> bool:
@@ -253,18 +255,23 @@ class Column(_Operand[T]):
     def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
-        document = instance._state.document
+        state = instance._state
+        document = state.document
         if document is None:
             raise AttributeError(f"{owner.__name__}.{self.name} is not set")
         attributes, name = instance.__dict__, self.name
-        if len(attributes) == 1:  # only `_state`: the first look takes along what needs no conversion
+        if not state.looked_at:  # the first look takes along what needs no conversion
+            state.looked_at = True
             owner.__mapper__.fill(attributes, document)
             if name in attributes:
                 return attributes[name]  # type: ignore[no-any-return]
-        value = attributes[name] = self.load(document.get(self.field, MISSING))
-        if self.type.mutable:
-            instance._state.touch(instance)
-        return value
+        value = document.get(self.field, MISSING)
+        if builtins.type(value) is not self._as_is:
+            value = self.load(value)
+            if self.type.mutable:
+                state.touch(instance)
+        attributes[name] = value
+        return value  # type: ignore[no-any-return]
 
     def dump(self, value: object) -> Value | Missing:
         """What a document holds for an attribute's value. ValidationError, with field and path, if nothing can."""

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 
-from convexorm.conditions import Comparison, Condition, Membership
+from convexorm.conditions import Comparison, Membership
 from convexorm.conversions import dump_function, fill_function
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.hooks import hooks_of
+from convexorm.requests import Expect, OneOf
 from convexorm.schema import AnyOf, Array, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound
@@ -240,7 +241,7 @@ class Mapper:
         return self.parent is not None or bool(self.children)
 
     @cached_property
-    def only(self) -> Condition | None:
+    def only(self) -> Comparison | Membership | None:
         """What the documents of this class and its subclasses fulfil in their table; None where all do."""
         if self.parent is None:
             return None
@@ -249,9 +250,12 @@ class Mapper:
         return Comparison(name, "eq", values[0]) if len(values) == 1 else Membership(name, values)
 
     @property
-    def expected(self) -> dict[str, Value]:
-        """What a write to a document of this class that has not been read expects of it."""
-        return {self.discriminator_field: self.discriminator} if isinstance(self.only, Comparison) else {}
+    def expected(self) -> Expect:
+        """What a write to a document of this class, or of its subclasses, that has not been read expects of it."""
+        only = self.only
+        if only is None:
+            return {}
+        return {self.discriminator_field: OneOf(only.values) if isinstance(only, Membership) else self.discriminator}
 
     def class_of(self, document: Mapping[str, Value]) -> type[Model]:
         """The class a document is loaded as. ValidationError for one that no class is declared for."""
@@ -261,7 +265,7 @@ class Mapper:
             return found.model
         if said is not MISSING and said is not None and self.discriminator_field not in self.root._own_fields:
             raise ValidationError(
-                "no class is declared for what this document is; import the module that has it",
+                f"no class is declared for what document {document.get('_id')} is; import the module that has it",
                 table=self.name,
                 field=self.discriminator_field,
             )
@@ -598,9 +602,12 @@ def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
 
 
 def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    session = instance._state.session
-    if session is not None:
-        session.changing(instance)
+    state = instance._state
+    if not state.looked_at and state.document is not None:  # before anything that was set could be taken for what is stored
+        state.looked_at = True
+        instance.__mapper__.fill(instance.__dict__, state.document)
+    if state.session is not None:
+        state.session.changing(instance)
     return value
 
 

@@ -47,17 +47,19 @@ class InstanceState(msgspec.Struct, eq=False):
 
     `document` is what the database held when the instance was last loaded or written, system fields included; None before
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
-    `doubtful` says that the document may have changed or gone since, by the session's own doing.
+    `looked_at` says that attributes stand in the instance beside what its document holds, all of those at least that it
+    holds as they are. `doubtful` says that the document may have changed or gone since, by the session's own doing.
     """
 
     document: Mapping[str, Value] | None = None
     session: Watcher | None = None
+    looked_at: bool = False
     deleted: bool = False
     doubtful: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
-        return InstanceState, (self.document, None, self.deleted)
+        return InstanceState, (self.document, None, self.looked_at, self.deleted)
 
     def __repr__(self) -> str:
         return f"<InstanceState {self.name}>"
@@ -134,7 +136,7 @@ class Model:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
-        self.__dict__["_state"] = InstanceState()
+        self.__dict__["_state"] = InstanceState(looked_at=True)
         try:
             self.__attrs_init__(**values)  # type: ignore[attr-defined]
         except (TypeError, ValueError) as error:
@@ -162,14 +164,14 @@ class Model:
     def __copy__(self) -> Self:
         """A new transient instance with the same values, which `session.add` makes a document of its own."""
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self._values(), _state=InstanceState())
+        twin.__dict__.update(self._values(), _state=InstanceState(looked_at=True))
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState())
+        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState(looked_at=True))
         return twin
 
     def _values(self) -> dict[str, Any]:

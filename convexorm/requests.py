@@ -41,6 +41,7 @@ __all__ = [
     "Key",
     "KeyValue",
     "Matrix",
+    "OneOf",
     "Pack",
     "Patch",
     "Range",
@@ -60,6 +61,7 @@ __all__ = [
     "greater_stored",
     "index_key",
     "key_length",
+    "meets",
     "taken",
     "version_digest",
     "version_of",
@@ -265,8 +267,22 @@ class Unique:
 
 Target: TypeAlias = str | Key
 """Which document: an `_id`, or a key."""
-Expect: TypeAlias = Mapping[str, Value | Missing]
+
+
+@attrs.frozen
+class OneOf:
+    """An expectation that several values meet."""
+
+    values: tuple[Value, ...] = attrs.field(repr=False)
+
+
+Expect: TypeAlias = Mapping[str, Value | Missing | OneOf]
 """What a write expects the document's fields to be. Large values travel as digests."""
+
+
+def meets(value: Value | Missing, expected: Value | Missing | OneOf) -> bool:
+    """Whether a field holds what is expected of it."""
+    return any(same(value, one) for one in expected.values) if isinstance(expected, OneOf) else same(value, expected)
 
 
 @attrs.define

@@ -136,7 +136,7 @@ def _escaped(data: bytes) -> bytes:
 
 def _canonical_str(value: str) -> bytes:
     try:
-        return b"\x10" + _escaped(value.encode())
+        return f"\x10{value}\0".encode() if "\0" not in value else b"\x10" + _escaped(value.encode())
     except UnicodeEncodeError:
         raise ValidationError("a string with a lone surrogate cannot be stored") from None
 
@@ -386,7 +386,7 @@ def _listed(value: Value) -> Value:
 
 def loads(text: str | bytes) -> Value:
     """The value of Convex's own JSON. Plain JSON (the common case) is parsed at C speed."""
-    if not is_plain_text(text):
+    if ("$" in text if type(text) is str else b"$" in text) and not is_plain_text(text):
         return _from_json(text)
     try:
         return _parse(text)

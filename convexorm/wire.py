@@ -25,6 +25,7 @@ from convexorm.requests import (
     Key,
     KeyValue,
     Matrix,
+    OneOf,
     Pack,
     Patch,
     Range,
@@ -246,10 +247,13 @@ def _encode_target(table: Table, at: Target) -> Json:
 
 
 def _encode_expect(expect: Expect) -> Json:
-    return {
-        name: {"is": _bound(value)} if size_of(value) < _LARGE else {"sha256": digest(value)}
-        for name, value in expect.items()
-    }
+    return {name: _expectation(value) for name, value in expect.items()}
+
+
+def _expectation(value: Value | Missing | OneOf) -> Json:
+    if isinstance(value, OneOf):
+        return {"in": [_bound(one) for one in value.values]}
+    return {"is": _bound(value)} if size_of(value) < _LARGE else {"sha256": digest(value)}
 
 
 def _encode_guarded(op: str, write: Patch | Replace | Delete, **rest: Any) -> Json:

@@ -67,6 +67,8 @@ class StoredTable:
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
         self._updates: dict[tuple[int, ...], str] = {}
+        self.prefixes: dict[tuple[str, int, str], str] = {}
+        """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order."""
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
 
     @cached_property

@@ -39,10 +39,11 @@ from convexorm.requests import (
     Written,
     claimed,
     greater_stored,
+    meets,
     taken,
 )
 from convexorm.schema import Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, size_of
 
 __all__ = ["Transaction"]
 
@@ -439,4 +440,4 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 
 def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects, in alphabetical order."""
-    return sorted(name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value))
+    return sorted(name for name, value in expect.items() if not meets(row.fields.get(name, MISSING), value))
