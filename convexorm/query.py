@@ -7,15 +7,16 @@ index covers must say `full_scan()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import attrs
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
-from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
-from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
+from convexorm.querying.planning import Access, Conditions, conjuncts
+from convexorm.requests import Document, Range, Read, index_key
+from convexorm.schema import SYSTEM_FIELDS, Table
 from convexorm.values import MISSING, Missing, Value, dumps, is_whole
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ class Query(Generic[M]):
         for condition in conditions:
             self._check(condition, "by_index")
             comparisons += _comparisons(condition, table, name, fields)
-        fitted = _fit(fields, self._led(fields, comparisons))
-        if fitted.rest:
+        if _surplus(fields, self._led(fields, comparisons)):
             given = ", ".join(f"{one.field} {_SYMBOLS[one.op]}" for one in comparisons)
             raise IndexRangeError(
                 f"not a range: {given}. Give equalities on the first fields, in index order, then at most one lower and "
@@ -152,22 +152,14 @@ class Query(Generic[M]):
     def plan(self) -> Read:
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
         table = self.model.__mapper__.table
-        only = self.model.__mapper__.only
-        conditions = [*_flat(self._where), *(() if only is None else (only,))]
-        simple = [one for one in conditions if isinstance(one, Comparison) and not one.path]
-        if self._index is not None:
-            fields = table.key_fields(self._index)
-            index, fit = self._index, _fit(fields, (*self._led(fields, self._range), *simple))
-        else:
-            index, fit = _best(table, simple)
-            if not fit.used and not self._full_scan:
-                raise FullTableScanError(
-                    table=table.name,
-                    conditions=tuple(dict.fromkeys(name for one in conditions for name in one.fields())),
-                    indexes=tuple(one.name for one in table.indexes),
-                )
-        rest = [one for one in (*self._range, *conditions) if not any(one is used for used in fit.used)]
-        range_ = Range(table, index, fit.eq, fit.lower, fit.upper)
+        access = self._access()
+        if not access.covers and self._index is None and not self._full_scan:
+            raise FullTableScanError(
+                table=table.name,
+                conditions=tuple(dict.fromkeys(name for one in self._conditions() for name in one.fields())),
+                indexes=tuple(one.name for one in table.indexes),
+            )
+        range_, rest = access.range(table), access.rest
         return Read(
             range_,
             order=self._order,
@@ -177,6 +169,15 @@ class Query(Generic[M]):
             limit=self._limit,
         )
 
+    def _conditions(self) -> list[Condition]:
+        only = self.model.__mapper__.only
+        return [*self._range, *conjuncts(self._where), *(() if only is None else (only,))]
+
+    def _access(self) -> Access:
+        """The index that serves it, and its ranges."""
+        conditions = Conditions(self.model.__mapper__.table, self._conditions())
+        return conditions.best() if self._index is None else conditions.through(self._index)
+
     def explain(self) -> str:
         """What executing it will do: table, index, range, filter, order and limit, a line each."""
         try:
@@ -185,16 +186,14 @@ class Query(Generic[M]):
             return f"table   {self.model.__mapper__.name}\nrefused {error}"
         range_, table = read.range, read.range.table
         fields = table.key_fields(range_.index)
-        parts = [f"{name} = {_shown(value)}" for name, value in zip(fields, range_.eq, strict=False)]
-        for bound, symbol in ((range_.lower, ">"), (range_.upper, "<")):
-            if bound is not None:
-                sign = symbol + ("=" if bound.inclusive else "")
-                parts.append(f"{fields[len(range_.eq)]} {sign} {_shown(bound.value)}")
         whole = "the whole table" if self._index is None and range_.index == "by_creation_time" else "the whole index"
+        shown = [_described_range(part, fields) or whole for part in range_.parts[:_SHOWN_RANGES]]
+        if len(range_.parts) > len(shown):
+            shown.append(f"and {len(range_.parts) - len(shown)} more")
         lines = [
             f"table   {table.name}",
             f"index   {range_.index} ({', '.join(fields)})",
-            f"range   {' and '.join(parts) or whole}",
+            *(f"range   {one}" for one in shown or ["none: the conditions exclude each other"]),
             f"filter  {_described(read.filter) if read.filter is not None else 'none'}",
             f"order   {read.order}",
             f"limit   {'none' if read.limit is None else read.limit}",
@@ -221,65 +220,26 @@ class Digest:
 # -- planning ------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class _Fit:
-    """How far comparisons go as a range: what they become, which were used, which are left."""
-
-    eq: KeyValue
-    lower: Bound | None
-    upper: Bound | None
-    used: Sequence[Comparison]
-    rest: Sequence[Comparison]
-
-
-def _fit(fields: Sequence[str], comparisons: Sequence[Comparison]) -> _Fit:
+def _surplus(fields: Sequence[str], comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those of some comparisons that are left over by a range: equalities, then one lower and one upper bound."""
     rest = list(comparisons)
-    used: list[Comparison] = []
-    eq: list[Value | Missing] = []
 
-    def take(field: str, *ops: str) -> Comparison | None:
-        for position, one in enumerate(rest):
-            if one.field == field and one.op in ops:
-                used.append(one)
-                return rest.pop(position)
-        return None
+    def take(field: str, *ops: str) -> bool:
+        place = next((place for place, one in enumerate(rest) if one.field == field and one.op in ops), None)
+        if place is not None:
+            rest.pop(place)
+        return place is not None
 
     for field in fields:
-        equality = take(field, "eq")
-        if equality is not None:
-            eq.append(equality.value)
-            continue
-        lower, upper = take(field, "gt", "gte"), take(field, "lt", "lte")
-        return _Fit(
-            tuple(eq),
-            None if lower is None else Bound(lower.value, lower.op == "gte"),
-            None if upper is None else Bound(upper.value, upper.op == "lte"),
-            used,
-            rest,
-        )
-    return _Fit(tuple(eq), None, None, used, rest)
-
-
-def _best(table: Table, comparisons: Sequence[Comparison]) -> tuple[str, _Fit]:
-    """The index that covers most comparisons, equalities before bounds; by_creation_time where none covers any."""
-    best = ("by_creation_time", _fit(BUILT_IN_INDEXES["by_creation_time"], comparisons))
-    for name in (*(index.name for index in table.indexes), "by_id"):
-        fit = _fit(table.key_fields(name), comparisons)
-        if (len(fit.used), len(fit.eq)) > (len(best[1].used), len(best[1].eq)):
-            best = (name, fit)
-    return best
-
-
-def _flat(conditions: Iterable[Condition]) -> Iterator[Condition]:
-    for condition in conditions:
-        if isinstance(condition, Combined) and condition.op == "and":
-            yield from _flat(condition.args)
-        else:
-            yield condition
+        if not take(field, "eq"):
+            take(field, "gt", "gte")
+            take(field, "lt", "lte")
+            break
+    return rest
 
 
 def _comparisons(condition: Condition, table: Table, index: str, fields: Sequence[str]) -> Iterator[Comparison]:
-    for one in _flat((condition,)):
+    for one in conjuncts((condition,)):
         if not isinstance(one, Comparison) or one.path or one.op == "ne":
             raise IndexRangeError(
                 f"{_outline(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
@@ -297,6 +257,18 @@ def _outline(condition: Condition) -> str:
 
 
 # -- explaining ----------------------------------------------------------------------------------------------------
+
+_SHOWN_RANGES = 8
+"""Ranges of a union that are told one by one."""
+
+
+def _described_range(range_: Range, fields: Sequence[str]) -> str:
+    parts = [f"{name} = {_shown(value)}" for name, value in zip(fields, range_.eq, strict=False)]
+    for bound, symbol in ((range_.lower, ">"), (range_.upper, "<")):
+        if bound is not None:
+            sign = symbol + ("=" if bound.inclusive else "")
+            parts.append(f"{fields[len(range_.eq)]} {sign} {_shown(bound.value)}")
+    return " and ".join(parts)
 
 
 def _shown(value: Value | Missing) -> str:

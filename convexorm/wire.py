@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.requests import (
@@ -20,6 +21,7 @@ from convexorm.requests import (
     DeleteRange,
     Document,
     Expect,
+    Fold,
     Insert,
     Key,
     KeyValue,
@@ -38,7 +40,7 @@ from convexorm.requests import (
     key_length,
 )
 from convexorm.schema import BUILT_IN_INDEXES, Table
-from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, digest, size_of
+from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, canonical, digest, size_of
 
 __all__ = [
     "DEPLOY",
@@ -55,7 +57,7 @@ __all__ = [
     "encode_withdraw",
 ]
 
-VERSION = 2
+VERSION = 3
 DEPLOY = (
     "copy this library's functions into the Convex project with `python -m convexorm functions convex`, then deploy them "
     "with `npx convex deploy`"
@@ -121,6 +123,13 @@ def _encode_index(table: Table, index: str) -> Json:
 
 def _encode_range(range: Range) -> Json:
     encoded: Json = {"table": range.table.name, **_encode_index(range.table, range.index)}
+    if range.union is None:
+        return encoded | _encode_interval(range)
+    return encoded | {"ranges": [_encode_interval(part) for part in range.union]}
+
+
+def _encode_interval(range: Range) -> Json:
+    encoded: Json = {}
     if range.eq:
         encoded["eq"] = _bounds(range.eq)
     for name, bound in (("lower", range.lower), ("upper", range.upper)):
@@ -154,7 +163,20 @@ def encode_read(read: Read) -> Json:
         encoded["pack"] = {"field": read.pack.field, "length": read.pack.length}
     if read.digest is not None:
         encoded["digest"] = read.digest
+    if read.select is not None:
+        encoded["select"] = list(read.select)
+    if read.fold is not None:
+        encoded["fold"] = _encode_fold(read.fold)
+    if read.merge is not None:
+        encoded["merge"] = read.merge
+    if read.distinct is not None:
+        encoded["distinct"] = read.distinct
     return encoded
+
+
+def _encode_fold(fold: Fold) -> Json:
+    of = [{"op": term.op} if term.field is None else {"op": term.op, "field": term.field} for term in fold.of]
+    return {"by": list(fold.by), "of": of}
 
 
 def encode_reads(reads: Sequence[Read]) -> Json:
@@ -180,12 +202,12 @@ def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
 
 def _decode_result(read: Read, one: Json) -> ReadResult:
     docs, matrix = one["docs"], None
-    if not all(isinstance(doc["_id"], str) and "_creationTime" in doc for doc in docs):
+    if read.select is None and not all(isinstance(doc["_id"], str) and "_creationTime" in doc for doc in docs):
         raise ValueError("documents lack what Convex gives each")
     if one["more"] and read.peek and read.limit and not one["count"]:
         raise ValueError("more documents, behind none")
-    following = None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"])
-    if following and len(following) != key_length(read.range):
+    following = None if one["next"] is None else _decode_bounds(one["next"])
+    if following and len(following) not in (key_length(read.range), read.distinct):
         raise ValueError("a place to go on behind that is none of the index")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
@@ -197,7 +219,36 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         following,
         matrix,
         {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
+        _decode_bounds(one["last"]) if "last" in one else None,
+        {} if read.fold is None else _decode_groups(read.fold, one["groups"]),
     )
+
+
+def _decode_bounds(bounds: Iterable[Sequence[Value]]) -> KeyValue:
+    return tuple(bound[0] if bound else MISSING for bound in bounds)
+
+
+def _decode_groups(fold: Fold, groups: Iterable[tuple[Any, Any]]) -> Groups:
+    decoded = {}
+    for bounds, partials in groups:
+        key = _decode_bounds(bounds)
+        of = tuple(_PARTIALS[term.op](partial) for term, partial in zip(fold.of, partials, strict=True))
+        decoded[b"".join(map(canonical, key))] = Group(key, of)
+    return decoded
+
+
+def _decode_sum(partial: Json) -> Sum:
+    digits, exponent = partial.get("exact", ("0", LEAST))
+    bits = int(digits, 16) << (int(exponent) - LEAST)
+    return Sum(int(partial["n"]), bits, int(partial.get("int64", "0")), float(partial.get("odd", 0)))
+
+
+_PARTIALS: dict[str, Callable[[Any], Partial]] = {
+    "count": lambda partial: Tally(int(partial)),
+    "sum": _decode_sum,
+    "min": lambda partial: Extreme(-1, partial[0] if partial else MISSING),
+    "max": lambda partial: Extreme(1, partial[0] if partial else MISSING),
+}
 
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:

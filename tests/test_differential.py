@@ -20,8 +20,10 @@ from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, connect
+from convexorm.aggregates import Extreme, Partial
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.faces import finish
+from convexorm.querying.planning import joined
 from convexorm.requests import (
     Applied,
     Bound,
@@ -30,6 +32,7 @@ from convexorm.requests import (
     DeletedRange,
     DeleteRange,
     Document,
+    Fold,
     Insert,
     Key,
     KeyValue,
@@ -42,6 +45,7 @@ from convexorm.requests import (
     Replace,
     Search,
     Target,
+    Term,
     Upsert,
     Write,
     Written,
@@ -149,21 +153,50 @@ def ranges(draw: st.DrawFn) -> Range:
     return Range(TABLE, index, eq, draw(edge), draw(edge))
 
 
+@st.composite
+def unions(draw: st.DrawFn) -> Range:
+    """Several ranges of one index, as queries join them."""
+    index, declared = draw(st.sampled_from([("by_key", 1), ("by_a", 1), ("by_a_and_b", 2), ("by_a_and_b", 2)]))
+    length = draw(st.integers(0, declared))
+    value = keys if index == "by_key" else values
+    alike = draw(st.booleans())  # as merged ranges have to be
+    parts = []
+    for _ in range(draw(st.integers(0, 4))):
+        eq = tuple(draw(value) for _ in range(length if alike else draw(st.integers(0, declared))))
+        edge = st.none() | bounds if len(eq) < declared else st.none()
+        parts.append(Range(TABLE, index, eq, draw(edge), draw(edge)))
+    return Range(TABLE, index, union=tuple(joined(parts)))
+
+
 packs = st.builds(Pack, st.sampled_from(["a", "b"]), st.sampled_from([0, 1, 2]))
+terms = st.builds(Term, st.sampled_from(["count", "sum", "min", "max"]), st.sampled_from(["a", "b", "key"]))
+folds = st.builds(
+    Fold,
+    st.sampled_from([(), ("key",), ("a",), ("a", "b"), ("text",)]),
+    st.lists(terms, min_size=1, max_size=3).map(tuple),
+)
 afters: st.SearchStrategy[Any] = st.none() | st.none() | st.just(()) | numbers.map(Behind)
 kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(  # of answers
     st.fixed_dictionaries({"peek": st.booleans()}),
     st.fixed_dictionaries({"peek": st.booleans(), "count": st.just(True)}),
     st.fixed_dictionaries({"pack": packs}),
     st.fixed_dictionaries({"digest": st.sampled_from(["each", "all"])}),
+    st.fixed_dictionaries({"peek": st.booleans(), "select": st.sampled_from([("a",), ("b", "key"), ("_id", "a")])}),
+    st.fixed_dictionaries({"fold": folds}),
 )
 
 
 @st.composite
 def any_reads(draw: st.DrawFn) -> Read:
     whole = Range(TABLE, "by_creation_time")
+    range_ = draw(ranges() | unions() | st.just(whole))
+    lengths = {len(part.eq) for part in range_.parts}
+    fields = len(TABLE.key_fields(range_.index))
+    manner = draw(st.sampled_from(["", "", "merge", "distinct"]))
     return Read(
-        draw(ranges() | st.just(whole)),
+        range_,
+        merge=lengths.pop() if manner == "merge" and len(lengths) == 1 else None,
+        distinct=draw(st.integers(1, fields)) if manner == "distinct" else None,
         order=draw(st.sampled_from(["asc", "desc"])),
         after=draw(afters),
         filter=draw(st.none() | filters),
@@ -211,7 +244,7 @@ writes = st.one_of(
     patches(),
     st.builds(Replace, st.just(TABLE), targets, documents, expectations, missing),
     st.builds(Delete, st.just(TABLE), targets, expectations, missing),
-    st.builds(DeleteRange, ranges(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
+    st.builds(DeleteRange, ranges() | unions(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
 )
 beginnings = st.lists(st.builds(Insert, st.just(TABLE), documents), min_size=2, max_size=8)
 """Documents that are there before a history, so that there is something to read."""
@@ -253,6 +286,8 @@ class Side:
         return None if bound is None else Bound(self.nth(bound.value), bound.inclusive)
 
     def range(self, range: Range) -> Range:
+        if range.union is not None:
+            return range
         return attrs.evolve(range, lower=self.bound(range.lower), upper=self.bound(range.upper))
 
     def filter(self, condition: Condition) -> Condition:
@@ -308,6 +343,8 @@ class Side:
     # and back
 
     def named(self, document: Document) -> dict[str, Value]:
+        if "_creationTime" not in document:  # only some fields were asked for
+            return {**document, **({"_id": self.number(document["_id"])} if "_id" in document else {})}
         number = self.number(document["_id"])
         assert document["_creationTime"] == self.seen[number]["_creationTime"]
         return {**document, "_id": number, "_creationTime": number}
@@ -343,9 +380,16 @@ class Side:
                 *(result.more, result.next),
                 self.rows(result.matrix),
                 [self.number(id_) if id_ else "" for id_ in result.digests],
+                [self.own(value) for value in result.last or ()],
+                sorted((name, list(map(_told, group.partials))) for name, group in result.groups.items()),
             )
             for read, result in zip(mine, results, strict=True)
         ]
+
+    def own(self, value: Value | Missing) -> object:
+        """A value of a key, without what only this deployment has."""
+        names = {one[name]: number for number, one in enumerate(self.seen) for name in ("_id", "_creationTime")}
+        return names.get(value) if isinstance(value, str | float | int) and value in names else canonical(value)
 
     def remember(self, result: ReadResult) -> None:
         """Digests of documents tell their versions apart."""
@@ -376,11 +420,22 @@ class Side:
             return "refused", type(error)
 
 
+def _told(partial: Partial) -> object:
+    return canonical(partial.value) if isinstance(partial, Extreme) else partial
+
+
 def _is_at(document: Document, at: Target) -> bool:
     if isinstance(at, str):
         return bool(document["_id"] == at)
     names = TABLE.key_fields(at.index)
     return all(same(reach(document, name), value) for name, value in zip(names, at.key, strict=False))
+
+
+def _difference(a: Any, b: Any) -> tuple[object, object]:
+    """The first parts of two answers that differ."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return next(_difference(one, other) for one, other in zip(a, b, strict=True) if not equal(one, other))
+    return a, b
 
 
 def equal(a: object, b: object) -> bool:
@@ -414,7 +469,7 @@ def test_both_deployments_answer_the_same(
         mine, theirs = (side.answer(requests) for side in (embedded, convex))
         if isinstance(requests, list):
             assert equal(embedded.look(), convex.look()), "the documents differ"
-        assert equal(mine, theirs), (mine, theirs)
+        assert equal(mine, theirs), _difference(mine, theirs)
 
 
 # -- searches: vectors of any length and direction ------------------------------------------------------------------

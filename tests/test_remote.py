@@ -45,7 +45,7 @@ KEY = "prod:secret-admin-key|0123456789abcdef"
 def result(**changes: Any) -> Answer:
     """The answer to one read that found nothing, with changes."""
     nothing = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    return success({"version": 2, "results": [{**nothing, **changes}]})
+    return success({"version": 3, "results": [{**nothing, **changes}]})
 
 
 EMPTY = result()
@@ -88,7 +88,7 @@ def test_a_call_is_a_post_of_convexs_http_api_with_the_admin_key(ask: Ask) -> No
     assert headers["authorization"] == f"Convex {KEY}"
     assert json.loads(body) == {
         "path": "orm:read",
-        "args": {"version": 2, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
+        "args": {"version": 3, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
         "format": "convex_encoded_json",
     }
 
@@ -136,7 +136,7 @@ def test_a_failure_that_passes_is_retried_with_the_same_body(ask: Ask, name: str
 
 def test_a_commit_is_retried_under_one_id_and_a_new_one_has_another() -> None:
     def answer(call: dict[str, Any]) -> Answer | None:
-        return None if len(server.calls) % 2 else success({"version": 2, "results": [[["id", 1.0]]]})
+        return None if len(server.calls) % 2 else success({"version": 3, "results": [[["id", 1.0]]]})
 
     with serve(answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         for _ in range(2):
@@ -185,7 +185,7 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "an unauthenticated call": (Answer(b'{"code":"Unauthenticated"}', 401), AuthError, "refused the admin key"),
     "403 with HTML": (Answer(b"<html>", 403, "text/html"), AuthError, "refused the admin key"),
     "no functions": (refusal("Could not find public function for 'orm:read'"), FunctionNotFound, "npx convex deploy"),
-    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 2"),
+    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 3"),
     "an unknown table": (refusal(code="UnknownTable", message="m", table="t"), DeploymentError, "no table 't'"),
     "an unknown index": (
         refusal(code="UnknownIndex", message="m", table="t", index="i"),
@@ -206,16 +206,16 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a limit of Convex": (refusal("Too many bytes read in a single function execution"), LimitExceeded, "Convex"),
     "404": (Answer(b"not found", 404, "text/plain"), DeploymentError, "404"),
     "a redirect": (Answer(b"", 302), DeploymentError, "302"),
-    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 2"),
-    "an answer of another version": (success({"version": 2, "results": []}), DeploymentError, "wire version 2"),
-    "too few results": (success({"version": 2, "results": []}), DeploymentError, "wire version 2"),
-    "results of another shape": (success({"version": 2, "results": [{"docs": []}]}), DeploymentError, "wire version 2"),
-    "results that are none": (success({"version": 2, "results": ["x"]}), DeploymentError, "wire version 2"),
-    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 2"),
-    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 2"),
-    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 2"),
-    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 2"),
-    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 2"),
+    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 3"),
+    "an answer of another version": (success({"version": 3, "results": []}), DeploymentError, "wire version 3"),
+    "too few results": (success({"version": 3, "results": []}), DeploymentError, "wire version 3"),
+    "results of another shape": (success({"version": 3, "results": [{"docs": []}]}), DeploymentError, "wire version 3"),
+    "results that are none": (success({"version": 3, "results": ["x"]}), DeploymentError, "wire version 3"),
+    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 3"),
+    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 3"),
+    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 3"),
+    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 3"),
+    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 3"),
     "a refusal of another shape": (refusal(code=["Stale"]), DeploymentError, "no JSON answer"),
     "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "x"),
 }
@@ -236,7 +236,7 @@ def test_a_refusal_is_one_typed_error_and_is_not_sent_again(ask: Ask, name: str)
 
 @pytest.mark.parametrize("results", [[], [[]], [[True]], [[["id"]]], ["x"], [[["id", 1.0], ["id", 2.0]]], [None]])
 def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -> None:
-    answer = success({"version": 2, "results": results})
+    answer = success({"version": 3, "results": results})
     with serve(lambda call: answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         session.add(Task(text="x", owner_id="u"))
         with pytest.raises(DeploymentError):
@@ -245,7 +245,7 @@ def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -
 
 
 def test_a_searchs_answer_of_another_shape_is_a_deployment_error() -> None:
-    answer = success({"version": 2, "hits": [["x"]]})
+    answer = success({"version": 3, "hits": [["x"]]})
     with (
         serve(lambda call: answer) as server,
         connect(server.url, KEY) as deployment,
@@ -379,7 +379,7 @@ def test_the_host_refuses_a_wrong_key(ask: Ask, models_host: Host) -> None:
 @pytest.mark.parametrize("function", ["read", "commit", "search"])
 def test_without_the_key_the_functions_are_not_found(models_host: Host, function: str) -> None:
     kind = {"read": "query", "commit": "mutation", "search": "action"}[function]
-    body = {"path": f"orm:{function}", "args": {"version": 2}, "format": "convex_encoded_json"}
+    body = {"path": f"orm:{function}", "args": {"version": 3}, "format": "convex_encoded_json"}
     answer = httpx2.post(f"{models_host.url}/api/{kind}", json=body).json()
     assert answer["status"] == "error"
     assert "Could not find public function" in answer["errorMessage"]

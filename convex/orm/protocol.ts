@@ -156,12 +156,18 @@ const edge = shape({ value: bound, inclusive: flag });
 /** One end of a range. */
 export type Edge = Parsed<typeof edge>;
 
-const range = { eq: optional(list(bound)), lower: optional(edge), upper: optional(edge) };
+const simpleRange = { eq: optional(list(bound)), lower: optional(edge), upper: optional(edge) };
+
+/** A range, or in its place several that are in order and have nothing in common. */
+const range = { ...simpleRange, ranges: optional(list(shape(simpleRange))) };
 
 /** The declared fields that a request takes an index to have. */
 const indexFields = optional(list(text));
 
 const pack = shape({ field: text, length: whole });
+
+const term = shape({ op: oneOf("count", "sum", "min", "max"), field: optional(text) });
+const fold = shape({ by: list(text), of: list(term) });
 
 const anyRead = shape({
   table: text,
@@ -177,16 +183,26 @@ const anyRead = shape({
   count: optional(flag),
   pack: optional(pack),
   digest: optional(oneOf("each", "all")),
+  merge: optional(whole),
+  select: optional(list(text)),
+  distinct: optional(whole),
+  fold: optional(fold),
 });
 
 /** A read, whose kinds of answers exclude each other. */
 const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
   const parsed = anyRead(value, at);
-  if ((parsed.pack || parsed.digest) && (parsed.count || parsed.peek || (parsed.pack && parsed.digest))) {
-    throw invalid(at, "a read with one of count, pack and digest, and with peek only without these two");
+  const { count, pack, digest, select, fold, peek, merge, distinct } = parsed;
+  const kinds = [count, pack, digest, select, fold].filter(Boolean).length;
+  if (kinds > 1 || (peek && (pack || digest || fold))) {
+    throw invalid(at, "a read with one of count, pack, digest, select and fold, and with peek only without pack, digest and fold");
   }
+  if (merge && distinct) throw invalid(at, "a read with one of merge and distinct");
   return parsed;
 };
+
+export type Term = Parsed<typeof term>;
+export type Fold = Parsed<typeof fold>;
 
 /** A field, an array of so many numbers. */
 export type Pack = Parsed<typeof pack>;
@@ -201,7 +217,13 @@ export type Result = {
   rounded?: boolean;
   digests?: [string, string][];
   digest?: string;
+  last?: Bound[];
+  groups?: [Bound[], Partial[]][];
 };
+
+/** What a fold has made of some documents: a number of them, a sum, or the least or greatest of some values. */
+export type Partial = number | Sum | Bound;
+export type Sum = { n: number; exact?: [string, number]; int64?: string; odd?: number };
 
 // --- commit
 

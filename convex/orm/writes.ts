@@ -131,7 +131,7 @@ const handlers: { [O in Op]: Handler<O> } = {
     });
   },
 
-  async deleteRange(commit, { table, index, eq, lower, upper, filter, limit }, position) {
+  async deleteRange(commit, { table, index, eq, lower, upper, ranges: union, filter, limit }, position) {
     const { transaction, ranges } = commit;
     const matches = predicate(filter);
     let deleted = 0;
@@ -140,7 +140,7 @@ const handlers: { [O in Op]: Handler<O> } = {
       if (limit === undefined) throw rangeTooLarge(position, table);
       return [deleted, true];
     };
-    const request = { table, index, eq, lower, upper };
+    const request = { table, index, eq, lower, upper, ranges: union };
     transaction.requireFits(request);
     if (isDone()) return stopped();
     for await (const document of transaction.scan(request)) {

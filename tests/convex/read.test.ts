@@ -349,17 +349,17 @@ describe("the budget of a call", () => {
 
 describe("a read is refused", () => {
   const read = (more: Record<string, unknown>) => ({
-    version: 2,
+    version: 3,
     reads: [{ table: "items", index: "by_rank", fields: ["rank"], ...more }],
   });
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
-    ["in another version", { version: 1, reads: [] }, { code: "Version", supported: 2 }],
+    ["in another version", { version: 1, reads: [] }, { code: "Version", supported: 3 }],
     ["without a version", { reads: [] }, { code: "Invalid" }],
-    ["when it reads nothing", { version: 2, reads: [] }, { code: "Invalid" }],
+    ["when it reads nothing", { version: 3, reads: [] }, { code: "Invalid" }],
     [
       "over 1,024 reads",
-      { version: 2, reads: upTo(1_025) },
+      { version: 3, reads: upTo(1_025) },
       { code: "Limit", limit: "reads", maximum: 1_024, actual: 1_025 },
     ],
     ["with a field it does not know", read({ colour: "red" }), { code: "Invalid" }],

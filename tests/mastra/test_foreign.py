@@ -108,7 +108,7 @@ def test_a_first_write_notices_it(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(caplog: pytest.LogCaptureFixture) -> None:
     def ours(body: dict[str, Any]) -> Answer:
         result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-        return success({"version": 2, "results": [result for _ in body["args"]["reads"]]})
+        return success({"version": 3, "results": [result for _ in body["args"]["reads"]]})
 
     with serve(ours) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
         store.memory.get_thread_by_id(thread_id="t")
@@ -119,7 +119,7 @@ def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(
 
 def test_functions_that_go_missing_later_are_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
     result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    answers = [success({"version": 2, "results": [result]}), refusal(NO_FUNCTION)]
+    answers = [success({"version": 3, "results": [result]}), refusal(NO_FUNCTION)]
     with (
         serve(lambda _: answers.pop(0)) as server,
         ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,

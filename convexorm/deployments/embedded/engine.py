@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from convexorm.deployments.documents import packed
+from convexorm.deployments.documents import answered, derived
 from convexorm.deployments.embedded import ledger
 from convexorm.deployments.embedded.backups import Decision, back_up
 from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
-from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.search import Searcher
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
+from convexorm.deployments.embedded.walks import answer
 from convexorm.errors import DeploymentError, IndexRangeError
 from convexorm.requests import (
     Applied,
@@ -32,7 +32,6 @@ from convexorm.requests import (
     check_commit,
     check_reads,
     check_search,
-    whole_digest,
 )
 from convexorm.schema import Table
 
@@ -203,9 +202,4 @@ def _with_index(stored: StoredTable, index: str) -> StoredTable:
 
 def _nothing(read: Read) -> ReadResult:
     """What a read of a table that is not there answers."""
-    nothing = ReadResult((), 0, 0, False)
-    if read.pack is not None:
-        return packed(nothing, read.pack)
-    if read.digest == "all":
-        return ReadResult((), 0, 0, False, digests={"": whole_digest({})})
-    return nothing
+    return derived(read, answered(read, ()))

@@ -297,12 +297,12 @@ class Transaction:
 
     def delete_range(self, position: int, write: DeleteRange) -> Applied:
         stored = self._stored(write.table)
-        span = span_of(write.range, stored.columns.get(write.range.index, ""))
         matches = compile_filter(write.filter) if write.filter is not None else None
-        cursor = self._connection.stream(select(stored, Read(write.range), span), span.parameters)
         ticks: list[tuple[int]] = []
         more = self._ranges_spent
-        if not more:
+        for part in () if more else write.range.parts:
+            span = span_of(part, stored.columns.get(part.index, ""))
+            cursor = self._connection.stream(select(stored, Read(part), span), span.parameters)
             for document in stream(cursor, stored.vectors, stored.label):
                 self._ranged += 1
                 self._ranged_bytes += size_of(document)
@@ -314,7 +314,9 @@ class Transaction:
                 more = len(ticks) == write.limit or self._ranges_spent
                 if more:
                     break
-        cursor.close()
+            cursor.close()
+            if more:
+                break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
         self._change(stored)
