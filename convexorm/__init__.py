@@ -24,13 +24,15 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column, Mapped
+from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Count, Query
 from convexorm.schema import Schema, compare, to_typescript
-from convexorm.session import AsyncSession, Hit, Page, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
+    "AsyncFunctions",
     "AsyncSession",
     "AuthError",
     "Column",
@@ -42,6 +44,7 @@ __all__ = [
     "FullTableScanError",
     "FunctionFailed",
     "FunctionNotFound",
+    "Functions",
     "Hit",
     "Index",
     "IndexRangeError",

@@ -156,11 +156,15 @@ class DeploymentError(ConvexORMError):
 
 
 class FunctionFailed(DeploymentError):
-    """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing."""
+    """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing.
 
-    def __init__(self, problem: str, *, function: str, text: str) -> None:
+    `data` is that of a `ConvexError`, which is always told; None for any other error.
+    """
+
+    def __init__(self, problem: str, *, function: str, text: str = "", data: object = None) -> None:
         self.function = function
         self.text = text
+        self.data = data
         super().__init__(problem)
 
 

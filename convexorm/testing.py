@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.expressions import Column
 from convexorm.model import Model
-from convexorm.session import AsyncSession, Session
+from convexorm.sessions import AsyncSession, Session
 
 __all__ = ["Factory", "fake_async_session", "fake_session"]
 

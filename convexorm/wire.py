@@ -179,9 +179,13 @@ def _encode_fold(fold: Fold) -> Json:
     return {"by": list(fold.by), "of": of}
 
 
-def encode_reads(reads: Sequence[Read]) -> Json:
-    """The arguments of `read`."""
-    return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
+def encode_reads(reads: Sequence[Read], share: int = 1) -> Json:
+    """The arguments of `read`; with a `share` the call ends that many times earlier."""
+    return {
+        "version": VERSION,
+        "reads": [encode_read(read) for read in reads],
+        **({"share": share} if share > 1 else {}),
+    }
 
 
 @contextmanager

@@ -1426,10 +1426,10 @@ async def test_a_wrong_key_does_not_make_a_lost_answer_forgotten(deployment: Dep
     await session.add(Task(text="once", owner_id="u"))
     with pytest.raises(DeploymentError):
         await session.commit()
-    session._port = Locked(deployment.asynchronous)
+    session._unit_of_work._port = Locked(deployment.asynchronous)
     with pytest.raises(AuthError):
         await session.commit()
-    session._port = port
+    session._unit_of_work._port = port
     await session.add(Task(text="more", owner_id="u"))
     await session.commit()
     assert sorted(one.text for one in await open_().all(ALL)) == ["more", "once"]
@@ -1655,7 +1655,7 @@ async def test_a_search_the_index_cannot_answer_is_refused(
 
 
 def test_the_functions_may_be_in_another_module(models_host: Host) -> None:
-    with connect(models_host.url, models_host.key, functions="lib/store") as deployment, Session(deployment) as session:
+    with connect(models_host.url, models_host.key, module="lib/store") as deployment, Session(deployment) as session:
         session.delete_all(Chunk.query().full_scan())
         session.add(Chunk(text="x", kind="x", embedding=[1.0, 0.0, 0.0]))
         session.commit()

@@ -62,7 +62,7 @@ def _made_up(hint: Any) -> Any:
         return _made_up(parts[0])
     if origin is not None and issubclass(origin, Sequence):
         return ("a", "b")
-    return {str: "a text", int: 7, float: 0.5}[hint]
+    return {str: "a text", int: 7, float: 0.5, object: {"code": ["data"]}}[hint]
 
 
 CLASSES = error_classes()

@@ -31,8 +31,8 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const read = internalQueryGeneric({
     handler: async ({ db }, request: Record<string, unknown>) => {
-      const reads = parseReads(request);
-      const meter = new ReadMeter();
+      const { reads, share } = parseReads(request);
+      const meter = new ReadMeter(share);
       const results: Result[] = [];
       for (const each of reads) catalog.requireAssumed(each.table, each.index, each.fields);
       for (const each of reads) results.push(await answer(readerOf(db), catalog, meter, each));

@@ -42,6 +42,8 @@ export const READ_INDEX_RANGES = 4_000;
 // as up to 17 of Convex's where it goes on behind a key.
 export const UNION_RANGES = 3_000;
 export const MERGED_RANGES = 200;
+// A call may be asked for a part of all this: of the most parts, one is a single document.
+export const READ_SHARES = 8_192;
 
 // Wire: one call of `commit`. One write fewer than Convex allows, for the ledger.
 export const WRITES = 15_999;

@@ -6,7 +6,7 @@ A family a module: `scalars`, `times`, `texts`, `choices`, `anything` (without a
 `field(type=...)`, or to any place of an annotation with `Annotated[T, a_column_type]`.
 """
 
-from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled
+from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled, result_type
 from convexorm.types.anything import JSON_MARK, AnyType, JsonTextType, JsonType, MarkedJsonType, json_text
 from convexorm.types.codec import ColumnType, dumper, loader
 from convexorm.types.names import Names, annotations_of, bindings
@@ -36,4 +36,5 @@ __all__ = [
     "iso_timestamp",
     "json_text",
     "loader",
+    "result_type",
 ]

@@ -1,15 +1,16 @@
 /**
- * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /version`, and two routes of its own,
- * `GET /metrics` and `POST /metrics/reset`, that need no key.
+ * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /api/check_admin_key`, `GET /version`, and two
+ * routes of its own, `GET /metrics` and `POST /metrics/reset`, that need no key.
  *
  * Whatever a client sends, it gets an answer or its connection is closed, and the host goes on.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { NotPermitted } from "./access";
 import { ConflictError } from "./backend";
 import type { Host } from "./calls";
 import type { FunctionKind } from "./functions";
-import { formatNamed } from "./values";
+import { formatNamed, printed } from "./values";
 
 // Arguments of 16 MiB as JSON, with room for the encoding.
 const MAXIMUM_BODY = 64 * (1 << 20);
@@ -19,6 +20,9 @@ const KINDS: Record<string, FunctionKind> = {
   "/api/mutation": "mutation",
   "/api/action": "action",
 };
+
+/** Where the WebSocket clients connect. */
+const SYNC = /^\/api\/([^/]+\/)?sync$/;
 
 /** A request that is refused before a function is looked for. */
 class HttpError extends Error {
@@ -82,6 +86,12 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
       case "POST /metrics/reset":
         host.metrics.reset();
         return json(host.metrics.counts);
+      case "GET /api/check_admin_key":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
+        return json({ success: true, allowedOps: host.allowed ?? [], isReadOnly: false });
+    }
+    if (SYNC.test(pathname)) {
+      throw new HttpError(501, "WebSocketNotServed", "This host serves HTTP alone, no WebSocket: subscriptions need a deployment.");
     }
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
     if (kind === undefined) throw new HttpError(404, "NotFound", "There is nothing at this path.");
@@ -92,6 +102,7 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
     if (error instanceof ConflictError) {
       return json({ code: "OptimisticConcurrencyControlFailure", message: error.message }, 503);
     }
+    if (error instanceof NotPermitted) return json({ code: "OperationNotPermitted", message: error.message }, 403);
     // Nobody waits for the answer to a request that was broken off.
     if (request.destroyed) return json({ code: "Aborted", message: "The body has no end." }, 400);
     console.error(error);
@@ -103,7 +114,11 @@ async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: H
   const body = await bodyOf(request);
   const isAdmin = authenticate(request.headers.authorization, adminKey);
   const { path, args, format } = parseCall(body);
-  const reply = json(await host.answer({ kind, path, args, format, isAdmin }));
+  const reply: Reply = {
+    status: 200,
+    type: "application/json",
+    body: printed(await host.answer({ kind, path, args, format, isAdmin })),
+  };
   host.metrics.call(body.byteLength, Buffer.byteLength(reply.body));
   return reply;
 }
@@ -115,16 +130,17 @@ function authenticate(authorization: string | undefined, adminKey: string): bool
   if (scheme !== "Convex") {
     throw new HttpError(401, "Unauthenticated", "This deployment knows no identity providers, only the admin key.");
   }
-  if (!timingSafeEqual(digest(key), digest(adminKey))) {
-    throw new HttpError(
-      403,
-      "BadDeployKey",
-      "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
-        "generated for matches the desired deployment.",
-    );
-  }
+  if (!timingSafeEqual(digest(key), digest(adminKey))) throw badKey();
   return true;
 }
+
+const badKey = (): HttpError =>
+  new HttpError(
+    403,
+    "BadDeployKey",
+    "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
+      "generated for matches the desired deployment.",
+  );
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 

@@ -69,6 +69,12 @@ describe("values", () => {
     expect(await echo(value)).toEqual({ status: "success", value: convexToJson(value), logLines: [] });
   });
 
+  it("that are floats have a point, also where they are whole", async () => {
+    const body = { path: "samples:echo", args: { value: [1, 2.5, -3, 1e21, 0, "4"] }, format: "json" };
+    const text = await (await post("query", body, `Convex ${KEY}`)).text();
+    expect(text).toContain('"value":[1.0,2.5,-3.0,1e+21,0.0,"4"]');
+  });
+
   it("are plain as json", async () => {
     const plain = { n: "7", f: 1.5, nan: "NaN", inf: "-Infinity", b: "AQI=", l: [null, true, "s"] };
     expect(await echo(value, "json")).toEqual({ status: "success", value: plain, logLines: [] });
@@ -344,6 +350,31 @@ describe("the process", () => {
       errorData: { code: "Version", supported: 3 },
     });
     started.kill();
+  });
+
+  it("lets a key run what it has the operation for, and says which it has", async () => {
+    const { process: started, url: own } = await start(
+      ...["--functions", "tests/convex/functions", "--admin-key", KEY, "--allow", "RunInternalQueries", "--allow", "RunInternalActions"],
+    );
+    const headers = { authorization: `Convex ${KEY}` };
+    const allowed = await fetch(`${own}/api/check_admin_key`, { headers });
+    expect(await allowed.json()).toEqual({ success: true, allowedOps: ["RunInternalQueries", "RunInternalActions"], isReadOnly: false });
+    expect((await fetch(`${own}/api/check_admin_key`)).status).toBe(403);
+    const calling = async (kind: string, path: string) =>
+      await fetch(`${own}/api/${kind}`, { method: "POST", body: JSON.stringify({ path, args: {}, format: "json" }), headers });
+    expect(await (await calling("query", "orm:read")).json()).toMatchObject({ errorData: { code: "Invalid" } });
+    const refused = await calling("mutation", "orm:commit");
+    expect(refused.status).toBe(403);
+    expect(await refused.json()).toMatchObject({ code: "OperationNotPermitted" });
+    started.kill();
+  });
+
+  it("refuses a WebSocket at once", async () => {
+    for (const path of ["/api/sync", "/api/1.48.0/sync"]) {
+      const response = await fetch(url + path);
+      expect(response.status).toBe(501);
+      expect(await response.json()).toMatchObject({ code: "WebSocketNotServed" });
+    }
   });
 
   it("says its version", async () => {

@@ -157,7 +157,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mastra_convex.memory.threads._BROUGHT_BACK_AT_ONCE", AT_ONCE)
     monkeypatch.setattr("mastra_convex.vector.upserts._TAKEN_BACK_AT_ONCE", AT_ONCE)
     monkeypatch.setattr("mastra_convex.vector.exact._UPSERTED_AT_ONCE", AT_ONCE)
-    for place in ("convexorm.deployments.embedded.transaction", "convexorm.unit_of_work", "mastra_convex.cache"):
+    for place in (
+        "convexorm.deployments.embedded.transaction",
+        "convexorm.sessions.bulk",
+        "mastra_convex.cache",
+    ):
         monkeypatch.setattr(f"{place}.MAX_DELETED_BY_RANGE", AT_ONCE)
 
 

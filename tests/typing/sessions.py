@@ -21,7 +21,7 @@ from convexorm import (
     connect,
     field,
 )
-from convexorm.session import Hit
+from convexorm.sessions import Hit
 
 
 class Task(Model, table="typed_tasks"):

@@ -12,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.base import Caller, Deployment, Port
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
+from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake, check_fakes
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.errors import DeploymentError
@@ -33,15 +34,22 @@ class EmbeddedDeployment(Deployment):
 
     A file that is opened `read_only` is not changed; one that cannot be written can be read all the same. With
     `synchronous="full"` a commit is on the disk when it is answered, with "normal" a power cut may take the latest.
+    `functions` are Python functions that stand for those of the Convex project, by path.
 
     Raises DeploymentError for a file of another application, or of a later version of this library.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, read_only: bool = False, synchronous: str = "normal"
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        read_only: bool = False,
+        synchronous: str = "normal",
+        functions: Mapping[str, Fake] | None = None,
     ) -> None:
         if synchronous not in ("normal", "full"):
             raise DeploymentError(f"synchronous is 'normal' or 'full', got {synchronous!r}")
+        self._fakes = check_fakes(functions)
         self.path = None if path is None else Path(path)
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
         self._engine = Engine(source)
@@ -49,10 +57,18 @@ class EmbeddedDeployment(Deployment):
         self.asynchronous: Port = _AsyncPort(self._engine)
 
     @classmethod
-    def at(cls, url: str) -> EmbeddedDeployment:
+    def at(cls, url: str, *, functions: Mapping[str, Fake] | None = None) -> EmbeddedDeployment:
         """The deployment of a URL `sqlite:///path?option=value`. Raises DeploymentError for options that there are not."""
         location = location_of(url)
-        return cls(location.path, read_only=location.read_only, synchronous=location.synchronous)
+        return cls(location.path, read_only=location.read_only, synchronous=location.synchronous, functions=functions)
+
+    @property
+    def blocking_caller(self) -> Caller:
+        return BlockingFakes(self._fakes)
+
+    @property
+    def asynchronous_caller(self) -> Caller:
+        return AsyncFakes(self._fakes)
 
     def close(self) -> None:
         self._engine.close()

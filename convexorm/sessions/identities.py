@@ -1,0 +1,243 @@
+"""`IdentityMap`: a session's one instance of each document, and which of these may differ from their documents.
+
+Documents become instances here: the one the session holds already, as it is, or a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary, ref
+
+from convexorm.errors import InvalidRequestError
+from convexorm.hooks import call_hook
+from convexorm.model import InstanceState, Model, Watcher
+from convexorm.requests import Document
+from convexorm.sessions.changes import changed_fields, holds_mutable
+from convexorm.sessions.compiler import root_of
+from convexorm.sessions.instances import Identity, Instances
+
+__all__ = ["IdentityMap", "state_of"]
+
+M = TypeVar("M", bound=Model)
+
+
+class IdentityMap:
+    """The instances of one session, `owner`. `doomed` tells whether an instance is to be deleted by the next commit.
+
+    `touched` are those touched since the last commit, by id.
+    """
+
+    def __init__(self, owner: Watcher, doomed: Callable[[Model], bool]) -> None:
+        self._owner = owner
+        self._doomed = doomed
+        self._instances: dict[type[Model], Instances] = {}
+        self.touched: dict[int, Model] = {}
+        self._watched: WeakValueDictionary[int, Model] = WeakValueDictionary()  # by id: a model may have an __eq__
+
+    def __contains__(self, instance: Model) -> bool:
+        return instance._state.session is self._owner
+
+    # -- one instance of each document -----------------------------------------------------------------------------
+
+    def load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
+        """The instances of documents: the ones the session holds already, unchanged, or new ones."""
+        mapper = model.__mapper__
+        polymorphic, owner = mapper.polymorphic, self._owner
+        instances = self._of(mapper.root.model)
+        refs = instances.refs
+        known = refs.get
+        create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
+        loaded: list[Any] = []
+        told: list[Model] | None = [] if mapper.watches_loads else None
+        for document in documents:
+            id_ = document["_id"]
+            held = known(id_)
+            instance = None if held is None else held()
+            if instance is None:
+                instance = create(mapper.class_of(document) if polymorphic else model)
+                install(instance, "_state", InstanceState(document, owner))
+                refs[id_] = ref(instance)
+            elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
+                instance._state.document = document
+                instance._state.doubtful = False
+            elif instance._state.doubtful:
+                self.renew(instance, document)
+            if told is not None and len(instance.__dict__) == 1:
+                told.append(instance)
+            loaded.append(instance)
+        instances.loaded(loaded)
+        for instance in told or ():
+            call_hook("after_load", instance)
+        return loaded
+
+    def held(self, model: type[Model], identity: Identity) -> Model | None:
+        """The instance whose document has this primary key, or this `_id` for a model without one."""
+        instances = self._instances.get(model.__mapper__.root.model)
+        held = None if instances is None else instances.by_key(identity)
+        return held if isinstance(held, model) else None
+
+    def knows(self, model: type[Model]) -> bool:
+        """Whether there may be instances of a model."""
+        return root_of(model) in self._instances
+
+    def adopt(self, instance: Model) -> None:
+        """Take in a transient instance. Raises InvalidRequestError for any other."""
+        state = instance._state
+        if state.deleted:
+            raise InvalidRequestError(f"{instance!r} is deleted")
+        if state.session is not None:
+            raise InvalidRequestError(f"{instance!r} is in a session already")
+        if state.document is not None:
+            raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
+        state.session = self._owner
+
+    def attach(self, instance: M) -> M:
+        """The session's instance of a detached instance's document: the one it holds already, or else this one."""
+        state = instance._state
+        if state.document is None or state.deleted or (state.session is not None and instance not in self):
+            raise InvalidRequestError(f"{instance!r} is {state.name}; only a detached instance can be attached")
+        instances, id_ = self._of(root_of(type(instance))), state.document["_id"]
+        assert isinstance(id_, str)
+        if instances.get(id_) is not None:
+            (held,) = self.load(type(instance), [state.document])
+            return held
+        state.session = self._owner
+        instances.put(id_, instance)
+        if len(instance.__dict__) > 1:  # it may have been changed
+            self.touch(instance)
+        return instance
+
+    def inserted(self, instance: Model, document: Document) -> None:
+        """A new instance has become this document. One that had it before is let go: of a document there is one."""
+        instance._state.document = document
+        id_ = document["_id"]
+        assert isinstance(id_, str)
+        instances = self._of(root_of(type(instance)))
+        other = instances.get(id_)
+        if other is not None and other is not instance:
+            self.let_go(other)
+        instances.put(id_, instance)
+
+    def document_of(self, instance: Model) -> Document:
+        """The document of an instance that is persistent here. Raises InvalidRequestError for any other."""
+        document = state_of(instance).document
+        if document is None or instance not in self:
+            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+        return document
+
+    def check_held(self, instance: Model) -> None:
+        """Raise InvalidRequestError for what is no instance of this session."""
+        if state_of(instance).session is not self._owner:
+            raise InvalidRequestError(f"{instance!r} is not in this session")
+
+    def renew(self, instance: Model, document: Document) -> None:
+        """The instance has this document now. Attributes that were changed stay changed."""
+        changed = changed_fields(instance)
+        for name, column in instance.__mapper__.columns.items():
+            if column.field not in changed:
+                instance.__dict__.pop(name, None)
+        instance._state.document = document
+        instance._state.doubtful = False
+        call_hook("after_load", instance)
+        self._of(root_of(type(instance))).loaded((instance,))
+
+    def reset(self, instance: Model, document: Document | None) -> None:
+        """The instance has this document now, and no changes."""
+        state = instance._state
+        state.document = document
+        instance.__dict__.clear()
+        instance.__dict__["_state"] = state
+        self._forget(instance)
+
+    def let_go(self, instance: Model) -> None:
+        """Forget an instance, which is detached then, and its changes."""
+        state = instance._state
+        instances = self._instances.get(root_of(type(instance)))
+        if instances is not None and state.document is not None:
+            id_ = state.document["_id"]
+            assert isinstance(id_, str)
+            if instances.get(id_) is instance:
+                instances.discard(id_)
+        self._forget(instance)
+        state.session = None
+
+    def removed(self, instance: Model) -> None:
+        """The document of an instance was deleted."""
+        self.let_go(instance)
+        instance._state.deleted = True
+
+    def found_gone(self, instance: Model) -> None:
+        """The document of an instance was asked for, and is not there.
+
+        Where something is pending about the instance, the commit is to say so.
+        """
+        if not self._doomed(instance) and not changed_fields(instance):
+            self.removed(instance)
+
+    def doubt(self, models: Callable[[type[Model]], bool]) -> None:
+        """Some documents of these models were deleted: `get` is to look again before it answers one of the instances."""
+        for model, instances in self._instances.items():
+            if models(model):
+                for instance in instances:
+                    instance._state.doubtful = True
+
+    def clear(self) -> None:
+        """Let go of every instance."""
+        for instances in self._instances.values():
+            for instance in instances:
+                instance._state.session = None
+        self._instances = {}
+
+    def _of(self, root: type[Model]) -> Instances:
+        instances = self._instances.get(root)
+        if instances is None:
+            instances = self._instances[root] = Instances(root)
+        return instances
+
+    # -- which may differ ------------------------------------------------------------------------------------------
+
+    def touch(self, instance: Model) -> None:
+        """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
+        self.touched[id(instance)] = instance
+
+    def changeable(self) -> list[Model]:
+        """The persistent instances that may differ from their documents.
+
+        Those touched since the last commit are kept; those whose mutable values were handed out before it only as long as
+        somebody else keeps them.
+        """
+        touched = list(self.touched.values())
+        if self._watched:
+            watched = list(self._watched.values())
+            touched += [one for one in watched if id(one) not in self.touched and one in self]
+        return touched
+
+    def watch(self, instances: Iterable[Model]) -> None:
+        """These were written: look at those on whose mutable values were handed out, as long as somebody keeps them."""
+        for instance in instances:
+            if holds_mutable(instance):
+                self._watched[id(instance)] = instance
+
+    def drop_deleted(self) -> None:
+        """Keep no instance any longer that was deleted."""
+        self.touched = {key: one for key, one in self.touched.items() if not one._state.deleted}
+
+    def forget_changes(self) -> None:
+        """Changed instances show their documents again."""
+        for instance in self.changeable():
+            self.reset(instance, instance._state.document)
+        self.touched = {}
+        self._watched.clear()
+
+    def _forget(self, instance: Model) -> None:
+        self.touched.pop(id(instance), None)
+        self._watched.pop(id(instance), None)
+
+
+def state_of(instance: Model) -> InstanceState:
+    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model."""
+    if not isinstance(instance, Model):
+        given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
+        raise InvalidRequestError(f"an instance of a model is needed, got {given}")
+    return instance._state

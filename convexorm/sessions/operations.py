@@ -1,0 +1,298 @@
+"""Operations: what was asked of a session and is not written yet; each knows how to write it and what becomes of instances.
+
+`gone` is the document that an operation deletes, if it is one that is known by its primary key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import attrs
+
+from convexorm.errors import InvalidRequestError
+from convexorm.expressions import Column
+from convexorm.func import Greatest
+from convexorm.mapper import mapper_of
+from convexorm.model import InstanceState, Model, dump
+from convexorm.query import Query
+from convexorm.requests import (
+    Applied,
+    Delete,
+    DeleteRange,
+    Document,
+    Insert,
+    Key,
+    Patch,
+    Upsert,
+    Write,
+    Written,
+    greater_stored,
+)
+from convexorm.sessions.changes import new_key
+from convexorm.sessions.compiler import Compiler, root_of
+from convexorm.sessions.identities import IdentityMap
+from convexorm.sessions.instances import Identity
+from convexorm.validation import validate, validate_changes
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, owned
+
+__all__ = [
+    "Change",
+    "ChangeByKey",
+    "Deletion",
+    "DeletionByKey",
+    "DeletionOfRange",
+    "Insertion",
+    "Operation",
+    "Retraction",
+    "Upsertion",
+    "check_keyed",
+    "dump_valid",
+    "patch_by_key",
+]
+
+
+class Operation(Protocol):
+    """One thing asked of a session."""
+
+    @property
+    def instance(self) -> Model | None:
+        """The instance it is about, if it is about one."""
+
+    @property
+    def gone(self) -> tuple[type[Model], Identity] | None:
+        """The document that it deletes."""
+
+    def write(self) -> Write:
+        """The write, as things are now. Raises ValidationError."""
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        """It was written: show the instances."""
+
+
+@attrs.define(eq=False)
+class Insertion:
+    """An added instance is to be inserted."""
+
+    compiler: Compiler
+    identities: IdentityMap
+    instance: Model
+    unique: bool | Key
+    returning: bool
+    gone: None = None
+
+    def write(self) -> Write:
+        model = type(self.instance)
+        document = dump_valid(self.instance)
+        key = self.unique if isinstance(self.unique, Key) else None
+        if self.unique is True and model.__mapper__.key:
+            key = self.compiler.key(model, self.instance.primary_key)
+        return Insert(self.compiler.table(model), document, key, self.returning)
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        _inserted(self.identities, self.instance, applied, write)
+
+
+@attrs.define(eq=False)
+class Upsertion:
+    """An instance is to be inserted, or to replace the document with its key."""
+
+    compiler: Compiler
+    identities: IdentityMap
+    instance: Model
+    keep: tuple[str, ...]
+    greatest: tuple[str, ...]
+    returning: bool
+    gone: None = None
+
+    def write(self) -> Write:
+        instance, model = self.instance, type(self.instance)
+        document = dump_valid(instance)
+        key = self.compiler.key(model, instance.primary_key)
+        return Upsert(self.compiler.table(model), key, document, self.keep, self.greatest, self.returning)
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        _inserted(self.identities, self.instance, applied, write)
+
+
+@attrs.define(eq=False)
+class Change:
+    """A persistent instance has changed."""
+
+    identities: IdentityMap
+    instance: Model
+    patch: Patch
+    gone: None = None
+
+    def write(self) -> Write:
+        return self.patch
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        document = {**self.identities.document_of(self.instance), **self.patch.set}
+        for field in self.patch.unset:
+            document.pop(field, None)
+        self.instance._state.document = document
+
+
+@attrs.define(eq=False)
+class ChangeByKey:
+    """Attributes are to be set on a document that was not read."""
+
+    identities: IdentityMap
+    model: type[Model]
+    identity: Identity
+    patch: Patch
+    instance: None = None
+    gone: None = None
+
+    def write(self) -> Write:
+        return self.patch
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        """Show the instance, if there is one, what was written past it."""
+        instance = self.identities.held(root_of(self.model), self.identity)
+        if instance is None:
+            return
+        if not applied:
+            self.identities.found_gone(instance)
+            return
+        patch = self.patch
+        before = self.identities.document_of(instance)
+        document = {**before, **patch.set, **greater_stored(before, patch.set, patch.greatest)}
+        for field in patch.unset:
+            document.pop(field, None)
+        self.identities.renew(instance, document)
+        instance._state.doubtful = bool(patch.greatest)  # more may have been stored than was read
+
+
+@attrs.define(eq=False)
+class Deletion:
+    """A persistent instance is to be deleted."""
+
+    identities: IdentityMap
+    instance: Model
+    delete: Delete
+    gone: tuple[type[Model], Identity]
+
+    def write(self) -> Write:
+        return self.delete
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        self.identities.removed(self.instance)
+
+
+@attrs.define(eq=False)
+class DeletionByKey:
+    """A document that was not read is to be deleted."""
+
+    identities: IdentityMap
+    delete: Delete
+    gone: tuple[type[Model], Identity]
+    instance: None = None
+
+    def write(self) -> Write:
+        return self.delete
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        instance = self.identities.held(*self.gone)
+        if instance is not None:
+            self.identities.removed(instance)
+
+
+@attrs.define(eq=False)
+class DeletionOfRange:
+    """The documents of a range are to be deleted."""
+
+    compiler: Compiler
+    identities: IdentityMap
+    delete: DeleteRange
+    instance: None = None
+    gone: None = None
+
+    def write(self) -> Write:
+        return self.delete
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        self.identities.doubt(lambda model: self.compiler.table(model).name == self.delete.table.name)
+
+
+@attrs.define(eq=False)
+class Retraction:
+    """A document that a commit inserted whose answer was lost, and whose instance was withdrawn before it was known."""
+
+    delete: Delete
+    instance: None = None
+    gone: None = None
+
+    def write(self) -> Write:
+        return self.delete
+
+    def applied(self, applied: Applied, write: Write) -> None:
+        pass
+
+
+def patch_by_key(
+    compiler: Compiler,
+    model: type[Model],
+    key: Any,
+    values: Mapping[str, Any],
+    *,
+    expected: Mapping[str, Any] | None,
+    missing_ok: bool,
+    unique: Query[Any] | None,
+) -> Patch:
+    """The write of `session.update`."""
+    table, at = compiler.table(model), compiler.target(model, key)
+    columns = {name: compiler.column(model, name) for name in values}
+    greatest = tuple(columns[name].field for name, value in values.items() if isinstance(value, Greatest))
+    values = {name: _given(columns[name], value) for name, value in values.items()}
+    validate_changes(model, values, _partial(model, values))
+    set_: dict[str, Value] = {}
+    unset: list[str] = []
+    for name, value in values.items():
+        dumped = columns[name].dump(value)
+        if dumped is MISSING:
+            unset.append(columns[name].field)
+        else:
+            set_[columns[name].field] = owned(dumped)
+    expect = compiler.expected(model, expected)
+    if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
+        table.check_size(set_)
+    known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
+    sole = new_key(model, known, set_, unset) if unique is None else compiler.whole_key(unique)
+    return Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole, greatest)
+
+
+def check_keyed(model: type[Model]) -> None:
+    """Raise InvalidRequestError for a model without a primary key."""
+    if not mapper_of(model).key:
+        raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
+
+
+def dump_valid(instance: Model) -> dict[str, Value]:
+    """The document of an instance. Raises ValidationError if it is not valid."""
+    validate(instance)
+    return dump(instance)
+
+
+def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write) -> None:
+    assert isinstance(written, Written)
+    assert isinstance(write, Insert | Upsert)
+    document: Document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
+    identities.inserted(instance, document)
+
+
+def _given(column: Column[Any], value: Any) -> Any:
+    """What is to be set. Raises InvalidRequestError for what is to be computed of another attribute."""
+    if not isinstance(value, Greatest):
+        return value
+    if value.field != column.field:
+        raise InvalidRequestError(f"func.greatest takes the attribute that it is set on, {column.name}")
+    return value.value
+
+
+def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """An instance with these attributes and no others."""
+    instance = model.__new__(model)
+    instance.__dict__.update(values, _state=InstanceState())
+    return instance

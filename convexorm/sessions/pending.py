@@ -1,0 +1,91 @@
+"""`Pending`: what was asked of a session since its last commit, in order, and what it makes of primary keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from convexorm.model import Model
+from convexorm.sessions.changes import is_new
+from convexorm.sessions.compiler import Compiler, root_of
+from convexorm.sessions.instances import Identity
+from convexorm.sessions.operations import Operation
+from convexorm.values import MISSING, Missing
+
+__all__ = ["Pending"]
+
+
+class Pending:
+    """Operations that are not written yet. What they do to primary keys is found out when it is first asked for."""
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._operations: list[Operation] = []
+        self._ahead: dict[tuple[type[Model], Identity], Model | None] | None = None
+        self._rekeyed: list[Model] = []
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._operations)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def ask(self, operation: Operation) -> None:
+        """Something is to be written by the next commit."""
+        self._operations.append(operation)
+        if self._ahead is not None:
+            self._look_ahead(operation)
+
+    def ask_first(self, operations: Sequence[Operation]) -> None:
+        """These are to be written before all others."""
+        self._operations = [*operations, *self._operations]
+        self._ahead = None
+
+    def withdraw(self, instance: Model) -> None:
+        """Nothing is to be done about an instance any more."""
+        self._operations = [one for one in self._operations if one.instance is not instance]
+        self._ahead = None
+
+    def done(self, operations: Iterable[Operation]) -> None:
+        """These are written; what was asked for since is pending still."""
+        written = set(map(id, operations))
+        self._operations = [one for one in self._operations if id(one) not in written]
+        self._ahead = None
+
+    def clear(self) -> list[Operation]:
+        """Forget everything, and say what it was."""
+        operations, self._operations, self._ahead = self._operations, [], None
+        return operations
+
+    def about(self, instance: Model) -> bool:
+        """Whether an operation is about this instance: a new one is to be inserted, a persistent one to be deleted."""
+        return any(one.instance is instance for one in self._operations)
+
+    def touched(self, instance: Model) -> None:
+        """An attribute was set: a new instance may have another primary key."""
+        if self._ahead is not None and is_new(instance):
+            self._rekeyed.append(instance)
+
+    def at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
+        """What is to have this primary key after the next commit: an instance, None, or MISSING if that decides nothing."""
+        if not self._operations:
+            return MISSING
+        if self._ahead is None:
+            self._ahead, self._rekeyed = {}, []
+            for operation in self._operations:
+                self._look_ahead(operation)
+        while self._rekeyed:
+            instance = self._rekeyed.pop()
+            if is_new(instance) and (now := self._compiler.new_identity(instance)) is not None:
+                self._ahead[root_of(type(instance)), now] = instance
+        found = self._ahead.get((root_of(model), identity), MISSING)
+        if isinstance(found, Model) and self._compiler.new_identity(found) != identity:
+            return MISSING  # it has another key by now
+        return found
+
+    def _look_ahead(self, operation: Operation) -> None:
+        assert self._ahead is not None
+        instance = operation.instance
+        if operation.gone is not None:
+            self._ahead[operation.gone] = None
+        elif instance is not None and (identity := self._compiler.new_identity(instance)) is not None:
+            self._ahead[root_of(type(instance)), identity] = instance

@@ -1,0 +1,62 @@
+"""`Reader`: answers to reads in as few calls as they take; what one call cannot answer goes on in further ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from convexorm.deployments.base import Port
+from convexorm.requests import MAX_READS, Document, Read, ReadResult, Search
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Reads through one port."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    async def one(self, read: Read) -> ReadResult:
+        """The whole answer to one read."""
+        (result,) = await self.run([read])
+        return result
+
+    async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
+        """All answers to all reads."""
+        if not reads:
+            return []
+        if len(reads) == 1:
+            (result,) = await self._port.read(reads)
+            if result.next is None:
+                return [result]
+            reads = [_rest(reads[0], result)]
+            answers = {0: result}
+        else:
+            answers = {}
+        pending = list(enumerate(reads))
+        while pending:
+            chunk, pending = pending[:MAX_READS], pending[MAX_READS:]
+            results = await self._port.read([read for _, read in chunk])
+            unfinished = []
+            for (position, read), result in zip(chunk, results, strict=True):
+                answers[position] = answers[position].joined(result) if position in answers else result
+                if result.next is not None:
+                    unfinished.append((position, _rest(read, result)))
+            pending = unfinished + pending
+        return [answers[position] for position in range(len(answers))]
+
+    async def search(self, search: Search) -> list[tuple[float, Document]]:
+        """The nearest documents with their cosine similarity, best first."""
+        return await self._port.search(search)
+
+
+def _rest(read: Read, result: ReadResult) -> Read:
+    """The read that goes on where a call stopped."""
+    return attrs.evolve(
+        read,
+        after=result.next or read.after,
+        skip=read.skip - result.skipped,
+        limit=None if read.limit is None else read.limit - result.count,
+    )

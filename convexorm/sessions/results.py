@@ -1,0 +1,28 @@
+"""`Page` and `Hit`: what reads answer that is more than instances."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import attrs
+
+__all__ = ["Hit", "Page"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Page(Generic[T]):
+    """Some of a query's documents. `cursor` is for the next page, None when there is none."""
+
+    items: list[T]
+    cursor: str | None
+    has_more: bool
+
+
+@attrs.frozen
+class Hit(Generic[T]):
+    """A document that a vector search found, with its cosine similarity (-1 to 1)."""
+
+    item: T
+    score: float

@@ -1,0 +1,579 @@
+"""`AsyncSession`: identity map, unit of work, and commits that are one atomic mutation.
+
+A session reads from a deployment (`reader`) and keeps at most one instance of each document (`identities`). It gathers what
+is added, changed and deleted (`pending`), and `commit()` sends all of it as one commit (`unit_of_work`): applied whole or
+not at all, and once, however often it has to be sent. A change carries what the overwritten fields held when they were
+loaded; if another writer has changed one of them since, the commit is refused with StaleDataError. `transact` runs a
+function again when that happens.
+
+Nothing is written before `commit()`, so reads do not see what is pending. A session is for one task or thread at a time;
+the deployment below may be shared.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast, overload
+
+import attrs
+
+from convexorm.conditions import Condition
+from convexorm.cursors import decode_cursor, encode_cursor
+from convexorm.deployments.base import Deployment, Port, check_deployment
+from convexorm.errors import InvalidRequestError, MultipleResultsFound, NoResultFound, StaleDataError, ValidationError
+from convexorm.expressions import Column
+from convexorm.faces import DONE, named
+from convexorm.hooks import call_hook
+from convexorm.model import Model, VectorIndex
+from convexorm.query import Count, Digest, Query
+from convexorm.requests import Delete, DeleteRange, Pack, Range, Read, ReadResult, index_key
+from convexorm.sessions.bulk import Bulk
+from convexorm.sessions.changes import is_new
+from convexorm.sessions.compiler import Compiler, at_most, check_query, root_of
+from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.instances import identity_of, key_of
+from convexorm.sessions.operations import (
+    ChangeByKey,
+    Deletion,
+    DeletionByKey,
+    DeletionOfRange,
+    Insertion,
+    Upsertion,
+    check_keyed,
+    patch_by_key,
+)
+from convexorm.sessions.pending import Pending
+from convexorm.sessions.reader import Reader
+from convexorm.sessions.results import Hit, Page
+from convexorm.sessions.turns import Turn, exclusive
+from convexorm.sessions.unit_of_work import UnitOfWork
+from convexorm.values import MISSING, is_whole
+
+__all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]
+
+M = TypeVar("M", bound=Model)
+M2 = TypeVar("M2", bound=Model)
+M3 = TypeVar("M3", bound=Model)
+T = TypeVar("T")
+
+_STREAM_BATCH = 1_000
+"""Documents one call of `stream` asks for."""
+
+TRANSACT_ATTEMPTS = 100
+"""How often `transact` tries by default. Of the writers that collide one always wins, so n of them need at most n tries."""
+_BACKOFF = 0.004
+"""Seconds of the first pause between tries; each is drawn evenly from zero to twice the one before."""
+_BACKOFF_MOST = 0.25
+
+
+class AsyncSession:
+    """A session whose reads and commits are awaited. `Session` is the same, blocking.
+
+    `tables` renames tables for this session: `{"mastra_scorers": "mastra_scores"}`. Raises InvalidRequestError for what is
+    no deployment, such as its URL. Errors are those of `convexorm.errors`; every method that reads or commits may raise
+    DeploymentError and AuthError.
+    """
+
+    def __init__(
+        self, deployment: Deployment, *, tables: Mapping[str, str] | None = None, _port: Port | None = None
+    ) -> None:
+        port = _port or check_deployment(deployment).asynchronous
+        self._turn = Turn()
+        self._port = port
+        self._compiler = compiler = Compiler(tables)
+        self._reader = Reader(port)
+        self._pending = pending = Pending(compiler)
+        self._identities = identities = IdentityMap(self, pending.about)
+        self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
+        self._bulk = Bulk(port, compiler, identities)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @exclusive
+    async def get(self, model: type[M], key: Any) -> M | None:
+        """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
+
+        The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
+        so is one that was added and is not committed yet, and None where the next commit deletes the document.
+        """
+        identity = self._compiler.identity(model, key)
+        pending = self._pending.at(model, identity)
+        if pending is not MISSING:
+            return cast("M | None", pending)
+        known = self._identities.held(model, identity)
+        if known is not None and not known._state.doubtful:
+            return cast("M", known)
+        (found,) = await self._get_many(model, [key])
+        return found
+
+    @exclusive
+    async def get_one(self, model: type[M], key: Any) -> M:
+        """`get`, where there has to be one. Raises NoResultFound if there is none."""
+        found = await self.get(model, key)
+        if found is None:
+            raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
+        return found
+
+    @exclusive
+    async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
+        """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys.
+
+        What is added or deleted and not committed yet is seen, as by `get`.
+        """
+        wanted = list(keys)
+        pending = [self._pending.at(model, self._compiler.identity(model, key)) for key in wanted]
+        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
+        found = iter(await self._get_many(model, read))
+        return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
+
+    @exclusive
+    async def all(self, query: Query[M]) -> list[M]:
+        """All documents of the query."""
+        result = await self._reader.one(self._compiler.read(query))
+        return self._identities.load(query.model, result.docs)
+
+    @exclusive
+    async def first(self, query: Query[M]) -> M | None:
+        """The first document of the query, or None."""
+        return next(iter(await self.all(at_most(query, 1))), None)
+
+    @exclusive
+    async def one_or_none(self, query: Query[M]) -> M | None:
+        """The only document of the query, or None. Raises MultipleResultsFound if there are more."""
+        found = await self.all(at_most(query, 2))
+        if len(found) > 1:
+            raise MultipleResultsFound(f"table {query.model.__mapper__.name!r}: one document expected, more found")
+        return found[0] if found else None
+
+    @exclusive
+    async def one(self, query: Query[M]) -> M:
+        """The only document of the query. Raises NoResultFound if there is none, MultipleResultsFound if more."""
+        found = await self.one_or_none(query)
+        if found is None:
+            raise NoResultFound(f"table {query.model.__mapper__.name!r}: one document expected, none found")
+        return found
+
+    @exclusive
+    async def page(self, query: Query[M], size: int, cursor: str | None = None) -> Page[M]:
+        """`size` documents of the query, from its beginning or behind `cursor`.
+
+        A cursor stays valid after writes elsewhere: pages neither repeat nor skip a document that keeps its place.
+        Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1 or a query with
+        a limit.
+        """
+        table = check_query(query).model.__mapper__.name
+        if not is_whole(size) or size < 1:
+            raise ValidationError("a page has at least 1 document, and fewer than 2**53", table=table)
+        if query._limit is not None or query._offset or query._after is not None:
+            raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
+        read = self._compiler.read(query)
+        after = None if cursor is None else decode_cursor(read, cursor)
+        result = await self._reader.one(attrs.evolve(read, after=after, limit=size, peek=True))
+        following = encode_cursor(read, index_key(result.docs[-1], read.range)) if result.more else None
+        return Page(self._identities.load(query.model, result.docs), following, result.more)
+
+    async def stream(self, query: Query[M]) -> AsyncIterator[M]:
+        """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory."""
+        read = self._compiler.read(query)
+        left = read.limit
+        while left is None or left > 0:
+            size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
+            result = await self._batch(attrs.evolve(read, limit=size, peek=True))
+            last = index_key(result.docs[-1], read.range) if result.docs else None
+            for document in result.docs:
+                yield self._identities.load(query.model, (document,))[0]
+            if not result.more:
+                return
+            read = attrs.evolve(read, after=last, skip=0)
+            left = None if left is None else left - size
+
+    @exclusive
+    async def count(self, query: Query[Any]) -> int:
+        """How many documents the query has. Convex has no stored counts: each counted document is read there."""
+        result = await self._reader.one(attrs.evolve(self._compiler.read(query), count=True))
+        return result.count
+
+    @overload
+    async def read(self, one: Query[M], /) -> tuple[list[M]]: ...
+    @overload
+    async def read(self, one: Query[M], two: Query[M2], /) -> tuple[list[M], list[M2]]: ...
+    @overload
+    async def read(self, one: Query[M], two: Count, /) -> tuple[list[M], int]: ...
+    @overload
+    async def read(self, one: Query[M], two: Query[M2], three: Query[M3], /) -> tuple[list[M], list[M2], list[M3]]: ...
+    @overload
+    async def read(self, one: Query[M], two: Digest, /) -> tuple[list[M], str]: ...
+    @overload
+    async def read(self, *queries: Query[Any] | Count | Digest) -> tuple[Any, ...]: ...
+    async def read(self, *queries: Any) -> Any:
+        """Several queries, counts and digests of queries, in one call and from one snapshot: a list, an int or a text for
+        each.
+
+        What is too large for one call (8 MiB or 8,000 documents, on Convex) goes on in further ones.
+        """
+        return await self._read(queries)
+
+    @exclusive
+    async def digests(self, query: Query[Any]) -> Mapping[str, str]:
+        """A digest of each document of the query by its `_id`: the same as long as the document is."""
+        result = await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each"))
+        return result.digests
+
+    @exclusive
+    async def matrix(self, vector: Column[Any], length: int, *queries: Query[Any]) -> ReadResult:
+        """One attribute of all documents of the queries, an array of `length` numbers, as a matrix with a row for each.
+
+        The result's `matrix` has the rows and the ids, `docs` the documents without that attribute as they are stored,
+        `digests` a digest of each. Documents whose attribute is something else are left out. Nothing enters the identity
+        map.
+        """
+        pack = Pack(vector.field, length)
+        reads = [attrs.evolve(self._compiler.read(query), pack=pack) for query in queries]
+        first, *rest = await self._reader.run(reads)
+        return reduce(ReadResult.joined, rest, first)
+
+    @exclusive
+    async def search(
+        self, index: VectorIndex[M], vector: Sequence[float], limit: int = 10, where: Condition | None = None
+    ) -> list[Hit[M]]:
+        """The `limit` (1 to 256) documents nearest to `vector` in a vector index, by cosine similarity, best first.
+
+        `where` is an equality on a filter field of the index, or several joined by `|`. Convex searches approximately,
+        an embedded deployment exactly. Raises IndexRangeError for any other condition, ValidationError for a vector of
+        another length or with what is no finite number, LimitExceeded for another limit or more than 64 equalities, and
+        InvalidRequestError for what is no vector index.
+        """
+        found = await self._reader.search(self._compiler.search(index, vector, limit, where))
+        assert index.model is not None
+        items = self._identities.load(index.model, [document for _, document in found])
+        return [Hit(item, score) for item, (score, _) in zip(items, found, strict=True)]
+
+    @exclusive
+    async def _read(self, queries: Sequence[Any]) -> tuple[Any, ...]:
+        results = await self._reader.run([self._compiler.statement(one) for one in queries])
+        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+
+    def _answer(self, one: Query[Any] | Count | Digest, result: ReadResult) -> Any:
+        if isinstance(one, Count):
+            return result.count
+        return result.digests[""] if isinstance(one, Digest) else self._identities.load(one.model, result.docs)
+
+    @exclusive
+    async def _batch(self, read: Read) -> ReadResult:
+        """One step of a stream, which leaves the session to others between its steps."""
+        return await self._reader.one(read)
+
+    async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
+        reads = [self._compiler.read_of_key(model, key) for key in keys]
+        results = await self._reader.run(reads)
+        instances: list[M | None] = []
+        for read, result in zip(reads, results, strict=True):
+            loaded = self._identities.load(model, result.docs)
+            instances.append(loaded[0] if loaded else None)
+            if not loaded and (gone := self._identities.held(model, identity_of(read.range.eq))) is not None:
+                self._identities.found_gone(gone)
+        return instances
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    @exclusive
+    async def refresh(self, instance: Model) -> None:
+        """Load the instance's document again, dropping changes not committed. StaleDataError if it is gone."""
+        document = self._identities.document_of(instance)
+        table = self._compiler.table(type(instance))
+        result = await self._reader.one(Read(Range(table, "by_id", (document["_id"],)), limit=1))
+        if not result.docs:
+            raise StaleDataError(table=table.name, reason="missing")
+        self._identities.reset(instance, result.docs[0])
+        call_hook("after_load", instance)
+
+    @property
+    def new(self) -> list[Model]:
+        """Instances added and not yet committed."""
+        self._turn.check()
+        return self._unit_of_work.new()
+
+    @property
+    def dirty(self) -> list[Model]:
+        """Persistent instances whose attributes differ from their documents."""
+        self._turn.check()
+        return self._unit_of_work.dirty()
+
+    @property
+    def deleted(self) -> list[Model]:
+        """Instances marked for deletion and not yet committed."""
+        self._turn.check()
+        return self._unit_of_work.deleted()
+
+    def __contains__(self, instance: Model) -> bool:
+        return instance in self._identities
+
+    def touched(self, instance: Model) -> None:
+        """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
+        self._identities.touch(instance)
+        self._pending.touched(instance)
+
+    def changing(self, instance: Model) -> None:
+        """An attribute is about to be set. Raises InvalidRequestError while the session is in use by somebody else."""
+        self._turn.check()
+        self.touched(instance)
+
+    def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
+        """Put a new instance into the session; the next commit inserts it.
+
+        A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
+        is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
+        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
+        document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
+        of another session, or one deleted.
+        """
+        self._turn.check()
+        if state_of(instance).session is self:
+            return DONE
+        key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
+        self._identities.adopt(instance)
+        self._pending.ask(Insertion(self._compiler, self._identities, instance, key, returning))
+        return DONE
+
+    def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
+        """`add` each of them."""
+        for instance in instances:
+            self.add(instance, unique=unique, returning=returning)
+        return DONE
+
+    def upsert(
+        self, instance: Model, *, keep: Iterable[str] = (), greatest: Iterable[str] = (), returning: bool = True
+    ) -> Awaitable[None]:
+        """Insert the instance, or replace the document with its primary key whole, without reading it first.
+
+        Attributes in `keep` stay as stored where a document is replaced, those in `greatest` where what is stored is
+        greater; the instance shows them after `refresh`.
+        Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
+        """
+        self._turn.check()
+        state_of(instance)
+        model = type(instance)
+        check_keyed(model)
+        kept = tuple(self._compiler.column(model, name).field for name in keep)
+        rising = tuple(self._compiler.column(model, name).field for name in greatest)
+        self._identities.adopt(instance)
+        self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning))
+        return DONE
+
+    def update(
+        self,
+        model: type[Model],
+        key: Any,
+        values: Mapping[str, Any],
+        *,
+        expected: Mapping[str, Any] | None = None,
+        missing_ok: bool = False,
+        unique: Query[Any] | None = None,
+    ) -> Awaitable[None]:
+        """Set some attributes of the document with this key, without reading it first; other writers' changes to them
+        are overwritten. With `missing_ok` a document that is gone is passed over, else the commit is refused.
+
+        `expected` makes it a compare-and-set: the commit is refused with StaleDataError unless these attributes hold these
+        values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
+        too, if it leaves more than one document of that query. Validators see what is set here, too; InvalidRequestError
+        if that of the class (`__validate__`) looks at other attributes. A value may be computed where the document is, such
+        as `func.greatest(Player.best, 70)`.
+        """
+        self._turn.check()
+        patch = patch_by_key(self._compiler, model, key, values, expected=expected, missing_ok=missing_ok, unique=unique)
+        identity = self._compiler.identity(model, key)
+        self._pending.ask(ChangeByKey(self._identities, root_of(model), identity, patch))
+        return DONE
+
+    @exclusive
+    async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Insert or replace documents by their primary keys at once, in one commit and without instances.
+
+        `rows` are attributes by name; those left out take their defaults. What is pending in the session stays pending.
+        """
+        await self._bulk.upsert(model, rows)
+
+    def delete(self, instance: Model) -> Awaitable[None]:
+        """Mark the instance for deletion; the next commit deletes its document.
+
+        StaleDataError on commit if it is gone already. Raises InvalidRequestError for an instance this session does not
+        hold.
+        """
+        self._turn.check()
+        self._identities.check_held(instance)
+        if is_new(instance):
+            self._pending.withdraw(instance)
+            instance._state.session = None
+            return DONE
+        if self._pending.about(instance):
+            return DONE
+        document = self._identities.document_of(instance)
+        model = type(instance)
+        delete = Delete(self._compiler.table(model), document["_id"])
+        gone = root_of(model), identity_of(key_of(model, document))
+        self._pending.ask(Deletion(self._identities, instance, delete, gone))
+        return DONE
+
+    def delete_key(
+        self, model: type[Model], key: Any, *, expected: Mapping[str, Any] | None = None, missing_ok: bool = True
+    ) -> Awaitable[None]:
+        """Delete the document with this key in the next commit, without reading it first.
+
+        The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
+        """
+        self._turn.check()
+        expect, at = self._compiler.expected(model, expected), self._compiler.target(model, key)
+        delete = Delete(self._compiler.table(model), at, expect, "skip" if missing_ok else "fail")
+        gone = root_of(model), self._compiler.identity(model, key)
+        self._pending.ask(DeletionByKey(self._identities, delete, gone))
+        return DONE
+
+    def delete_range(self, query: Query[Any]) -> Awaitable[None]:
+        """Delete all documents of the query in the next commit, atomically with the rest of it.
+
+        The commit is refused with LimitExceeded if there are more than one commit can delete (4,000 documents, 6 MiB). A
+        query with a limit deletes up to that many, and fewer where more would be too many.
+        """
+        self._turn.check()
+        range_, filter_ = self._compiler.deletable(query)
+        if query._limit != 0:
+            delete = DeleteRange(range_, filter_, query._limit)
+            self._pending.ask(DeletionOfRange(self._compiler, self._identities, delete))
+        return DONE
+
+    @exclusive
+    async def delete_all(self, query: Query[Any]) -> int:
+        """Delete all documents of the query at once, in as many commits as it takes, and say how many there were.
+
+        Each commit is atomic, all together are not. What is pending in the session stays pending.
+        """
+        return await self._bulk.delete(query)
+
+    @exclusive
+    async def commit(self) -> None:
+        """Write everything pending as one atomic commit.
+
+        Changed attributes are written field by field; a field that another writer has changed since it was loaded is
+        refused (StaleDataError, nothing written). ValidationError and LimitExceeded are raised before anything is sent.
+        After an error everything is still pending: mend it and commit again, or `rollback()`. After a DeploymentError, a
+        cancellation or an interrupt the outcome may be unknown; committing again is safe for 50 minutes: it is first found
+        out whether what was sent has been applied, and if not it never will be, so that everything is written once. After
+        that time `commit` raises InvalidRequestError until `rollback()`.
+        """
+        await self._unit_of_work.commit()
+
+    def rollback(self) -> Awaitable[None]:
+        """Forget everything pending: new instances leave the session, changed ones show their documents again."""
+        self._turn.check()
+        self._unit_of_work.rollback()
+        return DONE
+
+    def expunge(self, instance: Model) -> Awaitable[None]:
+        """Let go of an instance and of what is pending about it; it is detached then, or transient again if it was new.
+
+        Raises InvalidRequestError for an instance this session does not hold.
+        """
+        self._turn.check()
+        self._identities.check_held(instance)
+        self._pending.withdraw(instance)
+        self._identities.let_go(instance)
+        return DONE
+
+    def expire(self, instance: Model) -> Awaitable[None]:
+        """Drop an instance's changes, and trust what it shows no more: the next read of its document shows it anew.
+
+        Nothing is read by looking at an attribute, so until then it shows what was read last; `refresh` reads at once.
+        """
+        self._turn.check()
+        self._identities.reset(instance, self._identities.document_of(instance))
+        instance._state.doubtful = True
+        return DONE
+
+    def attach(self, instance: M) -> M:
+        """Take in a detached instance with its document and its changes, without reading.
+
+        Answers the session's own instance of that document, as it is, where there is one.
+
+        Raises InvalidRequestError for an instance that is new, deleted, or of another session.
+        """
+        self._turn.check()
+        state_of(instance)
+        self._compiler.mapper(type(instance))
+        return self._identities.attach(instance)
+
+    @exclusive
+    async def merge(self, instance: M) -> M:
+        """The session's own instance of the document with this primary key (or `_id`), given the values of `instance`.
+
+        It is found as by `get`; if there is none, a copy is added. `instance` itself stays as it is, in whatever session.
+        """
+        state, model = state_of(instance), type(instance)
+        if state.session is self:
+            return instance
+        known = model.__mapper__.key or state.document is not None
+        mine = await self.get(model, instance.primary_key) if known else None
+        given = copy.deepcopy(instance)
+        if mine is None:
+            self.add(given)
+            return given
+        for name in model.__mapper__.columns:
+            setattr(mine, name, getattr(given, name))
+        return mine
+
+    def expunge_all(self) -> Awaitable[None]:
+        """Let go of every instance, and of what is pending."""
+        self.rollback()
+        self._identities.clear()
+        self._compiler.forget_models()
+        return DONE
+
+    @exclusive
+    async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
+        """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
+
+        `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
+        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
+        DeploymentError or a cancellation it may have been applied: look at what is stored before you run it again.
+        """
+        if self._pending or self.dirty:
+            raise InvalidRequestError("commit or roll back what is pending before a transaction")
+        taken: tuple[str, object] | None = None
+        for attempt in range(attempts):
+            self.expunge_all()
+            try:
+                result = await fn(self)
+                await self.commit()
+            except StaleDataError as error:
+                conflict = None if error.reason != "exists" else (error.table, getattr(error.instance, "primary_key", None))
+                self.expunge_all()
+                if attempt + 1 >= attempts or (conflict is not None and conflict == taken):
+                    raise
+                taken = conflict
+                await self._port.pause(random.uniform(0, min(_BACKOFF * 2**attempt, _BACKOFF_MOST)))
+            except BaseException:
+                self.expunge_all()
+                raise
+            else:
+                return result
+        raise InvalidRequestError("transact needs at least one attempt")
+
+    @exclusive
+    async def close(self) -> None:
+        """Let go of everything; what was not committed is dropped. The deployment stays open."""
+        self.expunge_all()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+named(AsyncSession, "Session")

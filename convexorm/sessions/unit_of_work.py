@@ -1,0 +1,177 @@
+"""`UnitOfWork`: how everything that is pending becomes one commit, and what becomes of a commit without an answer.
+
+What is added, changed and deleted is gathered; a changed instance is found by comparing it with the document it was loaded
+from. Everything is sent as one atomic commit, in the order it was asked for, changes first; each change expects the fields
+it overwrites to be what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+import attrs
+
+from convexorm.deployments.base import Port
+from convexorm.errors import (
+    IndexRangeError,
+    InvalidRequestError,
+    LimitExceeded,
+    StaleDataError,
+    ValidationError,
+)
+from convexorm.hooks import call_hook
+from convexorm.model import Model
+from convexorm.moments import Moment
+from convexorm.requests import Applied, Commit, Delete, Write, Written
+from convexorm.sessions.changes import changes_of, is_new, patch_of
+from convexorm.sessions.compiler import Compiler
+from convexorm.sessions.identities import IdentityMap
+from convexorm.sessions.operations import Change, Operation, Retraction
+from convexorm.sessions.pending import Pending
+
+__all__ = ["SETTLED_WITHIN", "UnitOfWork"]
+
+SETTLED_WITHIN = 3_000.0
+"""Seconds within which a commit without an answer may be sent again: deployments keep answers for an hour, and what is sent
+may be under way for a while.
+"""
+
+
+@attrs.define(eq=False)
+class _Unsettled:
+    """A commit that may have been applied or not: it was sent, and its answer is not there."""
+
+    commit: Commit
+    operations: list[Operation]
+    sent: Moment
+
+    def check_age(self) -> None:
+        """Raise InvalidRequestError when the deployment may have forgotten what it answered."""
+        if self.sent.seconds_ago() > SETTLED_WITHIN:
+            raise InvalidRequestError(
+                f"a commit sent more than {SETTLED_WITHIN // 60:.0f} minutes ago had no answer, and it can no longer be "
+                "told whether it was applied: sent again, it might be applied twice. Call rollback(), look at what is "
+                "stored, and ask for what is missing"
+            )
+
+
+class UnitOfWork:
+    """Writes what is pending in a session, and what has changed of its instances, through a port."""
+
+    def __init__(self, port: Port, compiler: Compiler, identities: IdentityMap, pending: Pending) -> None:
+        self._port = port
+        self._compiler = compiler
+        self._identities = identities
+        self._pending = pending
+        self._unsettled: _Unsettled | None = None
+
+    def new(self) -> list[Model]:
+        """Instances added and not yet committed."""
+        return [one.instance for one in self._pending if one.instance is not None and is_new(one.instance)]
+
+    def dirty(self) -> list[Model]:
+        """Persistent instances whose attributes differ from their documents."""
+        return [instance for instance in self._identities.changeable() if changes_of(instance)]
+
+    def deleted(self) -> list[Model]:
+        """Instances marked for deletion and not yet committed."""
+        return [one.instance for one in self._pending if one.instance is not None and not is_new(one.instance)]
+
+    async def commit(self) -> None:
+        """Write everything; `AsyncSession.commit` says what holds."""
+        if self._unsettled is not None:
+            await self._settle(self._unsettled)
+        operations, writes = self._gathered()
+        if not operations:
+            return
+        commit = Commit(uuid4().hex, writes)
+        # Before it is sent: from here on an interrupt at any point leaves it to be settled.
+        self._unsettled = _Unsettled(commit, operations, Moment.now())
+        touched = self._identities.touched
+        try:
+            self._identities.touched = {}
+            results = await self._port.commit(commit)
+            for operation, write, applied in zip(operations, writes, results, strict=True):
+                operation.applied(applied, write)
+            self._pending.done(operations)
+            instances = [one.instance for one in operations if one.instance is not None]
+            self._identities.watch(touched.values())
+            self._identities.watch(instances)
+            self._unsettled = None
+            written = [one for one in instances if not one._state.deleted]
+        except BaseException as error:
+            self._identities.touched = {**touched, **self._identities.touched}
+            if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
+                self._unsettled = None  # refused, and for good
+            if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
+                error.instance = operations[error.write].instance
+            raise
+        for instance in written:
+            call_hook("after_commit", instance)
+
+    def rollback(self) -> None:
+        """Forget everything pending: new instances leave the session, changed ones show their documents again."""
+        self._unsettled = None
+        for operation in self._pending.clear():
+            if operation.instance is not None and is_new(operation.instance):
+                operation.instance._state.session = None
+        self._identities.forget_changes()
+
+    # -- gathering -------------------------------------------------------------------------------------------------
+
+    def _gathered(self) -> tuple[list[Operation], list[Write]]:
+        """Everything there is to write, changes first."""
+        self._call_hooks()
+        operations: list[Operation] = [*self._changes(), *self._pending]
+        return operations, [operation.write() for operation in operations]
+
+    def _call_hooks(self) -> None:
+        """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
+        for operation in list(self._pending):
+            if operation.instance is not None:
+                call_hook("before_insert" if is_new(operation.instance) else "before_delete", operation.instance)
+        doomed = {id(one.instance) for one in self._pending}
+        for instance in self._identities.changeable():
+            if "before_update" in instance.__mapper__.hooks and id(instance) not in doomed and changes_of(instance):
+                call_hook("before_update", instance)
+
+    def _changes(self) -> list[Operation]:
+        """The changes of persistent instances that are not to be deleted."""
+        doomed = {id(one.instance) for one in self._pending}
+        found: list[Operation] = []
+        for instance in self._identities.changeable():
+            changes = {} if id(instance) in doomed else changes_of(instance)
+            if changes:
+                document = self._identities.document_of(instance)
+                patch = patch_of(instance, changes, document, self._compiler.table(type(instance)))
+                found.append(Change(self._identities, instance, patch))
+        return found
+
+    # -- a commit without an answer --------------------------------------------------------------------------------
+
+    async def _settle(self, sent: _Unsettled) -> None:
+        """Find out what became of a commit whose answer was lost: it was applied, or else it never will be.
+
+        What it was to write is pending still where it was not applied.
+        """
+        sent.check_age()
+        results = await self._port.withdraw(sent.commit)
+        if results is not None:
+            self._take_over(sent, results)
+        self._unsettled = None
+
+    def _take_over(self, sent: _Unsettled, results: Sequence[Applied]) -> None:
+        """The commit was applied, whatever was asked for since."""
+        retracted: list[Operation] = []
+        for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
+            instance = operation.instance
+            if instance is None or instance in self._identities:
+                operation.applied(applied, write)
+                if instance is not None:
+                    self._identities.touch(instance)
+            elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
+                retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
+        self._identities.drop_deleted()
+        self._pending.done(sent.operations)
+        self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
