@@ -6,7 +6,7 @@ the same data as it travels to a Convex deployment, with the meaning of every fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +17,7 @@ from convexorm.aggregates import Groups, joined_groups
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value, canonical, is_finite, reach
+from convexorm.values import MISSING, Missing, Value, canonical, is_finite, reach
 
 __all__ = [
     "DELETED_BY_RANGE",
@@ -39,6 +39,7 @@ __all__ = [
     "Key",
     "KeyValue",
     "Matrix",
+    "Ordering",
     "Pack",
     "Patch",
     "Range",
@@ -55,6 +56,7 @@ __all__ = [
     "check_reads",
     "check_search",
     "greater_stored",
+    "in_order",
     "index_key",
     "key_length",
     "version_digest",
@@ -178,6 +180,14 @@ class Matrix:
 
 
 @attrs.frozen
+class Ordering:
+    """A field by which documents are ordered, in Convex's order of values."""
+
+    field: str
+    order: Literal["asc", "desc"] = "asc"
+
+
+@attrs.frozen
 class Fold:
     """Answer aggregates in place of documents: `of` for each group of documents that have the same values in `by`."""
 
@@ -204,7 +214,8 @@ class Read:
 
     `merge` is the number of equalities that each range of a union has: the order is that of the fields behind them.
     `distinct` is a number of leading fields of the index: of documents that are the same in these, one is answered. Where
-    such a read goes on, `after` may be the values of these fields alone.
+    such a read goes on, `after` may be the values of these fields alone. With `sort` all documents are read, and the first
+    `limit` in the order of these fields are answered; a read that goes on in another call asks for as many again.
     """
 
     range: Range
@@ -221,6 +232,7 @@ class Read:
     fold: Fold | None = None
     merge: int | None = None
     distinct: int | None = None
+    sort: tuple[Ordering, ...] | None = None
 
 
 @attrs.frozen
@@ -474,6 +486,17 @@ def _check_kind(read: Read) -> None:
         raise ValidationError(problem, table=table)
     if read.distinct is not None and (read.merge is not None or read.distinct > key_length(read.range)):
         raise ValidationError("distinct by more fields than the index has, or of ranges that are merged", table=table)
+
+    if read.sort is not None and (kinds > bool(read.select) or read.peek or read.skip or read.distinct is not None):
+        raise ValidationError("only documents are sorted, all that match or the first", table=table)
+
+
+def in_order(documents: Iterable[Document], sort: Sequence[Ordering]) -> list[Document]:
+    """The documents sorted by these fields; those that are the same in all of them stay as they were."""
+    found = list(documents)
+    for one in reversed(sort):
+        found.sort(key=lambda document: canonical(document.get(one.field, MISSING)), reverse=one.order == "desc")
+    return found
 
 
 def _check_merge(read: Read) -> None:

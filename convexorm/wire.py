@@ -171,6 +171,8 @@ def encode_read(read: Read) -> Json:
         encoded["merge"] = read.merge
     if read.distinct is not None:
         encoded["distinct"] = read.distinct
+    if read.sort is not None:
+        encoded["sort"] = [{"field": one.field, "order": one.order} for one in read.sort]
     return encoded
 
 

@@ -37,6 +37,7 @@ from convexorm.requests import (
     Key,
     KeyValue,
     Matrix,
+    Ordering,
     Pack,
     Patch,
     Range,
@@ -175,6 +176,9 @@ folds = st.builds(
     st.sampled_from([(), ("key",), ("a",), ("a", "b"), ("text",)]),
     st.lists(terms, min_size=1, max_size=3).map(tuple),
 )
+sorts = st.lists(
+    st.builds(Ordering, st.sampled_from(["a", "b", "key"]), st.sampled_from(["asc", "desc"])), min_size=1, max_size=2
+).map(tuple)
 afters: st.SearchStrategy[Any] = st.none() | st.none() | st.just(()) | numbers.map(Behind)
 kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(  # of answers
     st.fixed_dictionaries({"peek": st.booleans()}),
@@ -183,6 +187,7 @@ kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(  # of answers
     st.fixed_dictionaries({"digest": st.sampled_from(["each", "all"])}),
     st.fixed_dictionaries({"peek": st.booleans(), "select": st.sampled_from([("a",), ("b", "key"), ("_id", "a")])}),
     st.fixed_dictionaries({"fold": folds}),
+    st.fixed_dictionaries({"sort": sorts, "select": st.none() | st.just(("a",)), "skip": st.just(0)}),
 )
 
 
@@ -192,7 +197,8 @@ def any_reads(draw: st.DrawFn) -> Read:
     range_ = draw(ranges() | unions() | st.just(whole))
     lengths = {len(part.eq) for part in range_.parts}
     fields = len(TABLE.key_fields(range_.index))
-    manner = draw(st.sampled_from(["", "", "merge", "distinct"]))
+    kind = draw(kinds)
+    manner = draw(st.sampled_from(["", "", "merge", "" if "sort" in kind else "distinct"]))
     return Read(
         range_,
         merge=lengths.pop() if manner == "merge" and len(lengths) == 1 else None,
@@ -200,9 +206,8 @@ def any_reads(draw: st.DrawFn) -> Read:
         order=draw(st.sampled_from(["asc", "desc"])),
         after=draw(afters),
         filter=draw(st.none() | filters),
-        skip=draw(st.sampled_from([0, 0, 0, 1, 2, 9])),
         limit=draw(st.sampled_from([None, None, 0, 1, 1, 2, 5])),
-        **draw(kinds),
+        **({"skip": draw(st.sampled_from([0, 0, 0, 1, 2, 9]))} | kind),
     )
 
 

@@ -27,7 +27,7 @@ export class Folding {
   }
 }
 
-const fieldOf = (document: Document, field: string): Bound =>
+export const fieldOf = (document: Document, field: string): Bound =>
   Object.hasOwn(document, field) ? [document[field]!] : [];
 
 const nameOf = (value: Value | undefined): string => (typeof value === "string" ? `"${JSON.stringify(value)}` : hex(canonical(value)));

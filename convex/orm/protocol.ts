@@ -187,6 +187,7 @@ const anyRead = shape({
   select: optional(list(text)),
   distinct: optional(whole),
   fold: optional(fold),
+  sort: optional(list(shape({ field: text, order: oneOf("asc", "desc") }))),
 });
 
 /** A read, whose kinds of answers exclude each other. */
@@ -197,7 +198,10 @@ const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
   if (kinds > 1 || (peek && (pack || digest || fold))) {
     throw invalid(at, "a read with one of count, pack, digest, select and fold, and with peek only without pack, digest and fold");
   }
-  if (merge && distinct) throw invalid(at, "a read with one of merge and distinct");
+  if (parsed.sort && (kinds > (select ? 1 : 0) || peek || parsed.skip || distinct !== undefined)) {
+    throw invalid(at, "a read that sorts documents, all that match or the first");
+  }
+  if (merge !== undefined && distinct !== undefined) throw invalid(at, "a read with one of merge and distinct");
   return parsed;
 };
 

@@ -8,10 +8,11 @@ import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
 import { predicate } from "./filter";
-import { Folding } from "./fold";
+import { fieldOf, Folding } from "./fold";
 import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
 import type { Bound, Document, Read, Result } from "./protocol";
+import { compareBounds } from "./range";
 import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
@@ -21,7 +22,7 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   for await (const document of walk.documents()) {
     const { count } = collector;
     if (collector.take(document)) walk.take();
-    if (read.select && collector.count > count) collector.last = walk.place;
+    if (read.select && !read.sort && collector.count > count) collector.last = walk.place;
     if (collector.isDone) return await collector.result(null);
   }
   return await collector.result(walk.next);
@@ -50,11 +51,12 @@ class Collector {
 
   /** Whether no further document can change the answer. */
   get isDone(): boolean {
+    if (this.#read.sort) return this.#read.limit === 0;
     return this.#more || (this.#isFull && !this.#read.peek);
   }
 
   get #isFull(): boolean {
-    return this.#read.limit !== undefined && this.#count >= this.#read.limit;
+    return this.#read.limit !== undefined && !this.#read.sort && this.#count >= this.#read.limit;
   }
 
   /** How many matches are part of the answer. */
@@ -77,16 +79,22 @@ class Collector {
   }
 
   #keep(document: Document): void {
-    const { count, digest, select } = this.#read;
+    const { count, digest, select, sort } = this.#read;
     if (count) return;
     if (this.#folding) return this.#folding.take(document);
-    if (select) return void this.#documents.push(selected(document, select));
+    if (select && !sort) return void this.#documents.push(selected(document, select));
     if (this.#packer || digest) this.#digests.push(digestOf(document));
     if (this.#packer) this.#packer.take(document);
     else if (!digest) this.#documents.push(document);
   }
 
   async result(next: Result["next"]): Promise<Result> {
+    const { sort, select, limit } = this.#read;
+    if (sort) {
+      const first = this.#documents.sort((one, other) => compareBy(one, other, sort)).slice(0, limit);
+      const docs = select ? first.map((document) => selected(document, select)) : first;
+      return { docs, count: docs.length, skipped: 0, more: false, next };
+    }
     const found = { count: this.#count, skipped: this.#skipped, more: this.#more, next };
     if (this.#packer) {
       const { docs, rounded } = this.#packer;
@@ -102,6 +110,14 @@ class Collector {
         return { docs: this.#documents, ...found, ...(this.last && { last: this.last }) };
     }
   }
+}
+
+function compareBy(one: Document, other: Document, sort: NonNullable<Read["sort"]>): number {
+  for (const { field, order } of sort) {
+    const difference = compareBounds(fieldOf(one, field), fieldOf(other, field));
+    if (difference !== 0) return order === "asc" ? difference : -difference;
+  }
+  return 0;
 }
 
 /** The document with no other fields than these. */

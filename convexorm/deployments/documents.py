@@ -12,7 +12,7 @@ import numpy as np
 
 from convexorm.aggregates import Groups
 from convexorm.deployments.folds import folded
-from convexorm.requests import Document, Matrix, Pack, Read, ReadResult, index_key, whole_digest
+from convexorm.requests import Document, Matrix, Pack, Read, ReadResult, in_order, index_key, whole_digest
 from convexorm.values import canonical
 
 __all__ = ["answered", "derived", "document_digest", "packed", "plain"]
@@ -47,13 +47,17 @@ def answered(read: Read, matches: Iterable[Document]) -> ReadResult:
 
 def plain(read: Read) -> Read:
     """The read of the documents of which `derived` makes the answer to `read`."""
-    return attrs.evolve(read, pack=None, digest=None, select=None)
+    limit = None if read.sort is not None else read.limit
+    return attrs.evolve(read, pack=None, digest=None, select=None, sort=None, limit=limit)
 
 
 def derived(read: Read, result: ReadResult) -> ReadResult:
     """What a read answers whose documents are these: a matrix, digests, some fields, or the documents."""
     if read.pack is not None:
         return packed(result, read.pack)
+    if read.sort is not None:
+        first = in_order(result.docs, read.sort)[: read.limit]
+        result = attrs.evolve(result, docs=first, count=len(first))
     if read.select is not None:
         return _selected(read, read.select, result)
     if read.digest is None:
@@ -66,7 +70,7 @@ def derived(read: Read, result: ReadResult) -> ReadResult:
 
 def _selected(read: Read, fields: Sequence[str], result: ReadResult) -> ReadResult:
     docs = [{name: document[name] for name in fields if name in document} for document in result.docs]
-    last = index_key(result.docs[-1], read.range)[: read.distinct] if result.docs else None
+    last = index_key(result.docs[-1], read.range)[: read.distinct] if result.docs and read.sort is None else None
     return attrs.evolve(result, docs=docs, last=last)
 
 

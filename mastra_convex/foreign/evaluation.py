@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from convexorm.deployments.documents import answered, derived
+from convexorm.deployments.documents import answered, derived, plain
 from convexorm.deployments.filters import compile_filter
 from convexorm.requests import Bound, Document, Expect, Range, Read, ReadResult, index_key
 from convexorm.schema import Table
@@ -21,7 +21,7 @@ _Key = tuple[bytes, ...]
 
 def evaluated(read: Read, documents: Iterable[Document]) -> ReadResult:
     """The whole answer to a read whose documents are all among these."""
-    return derived(read, answered(read, _matches(read, documents)))
+    return derived(read, answered(plain(read), _matches(read, documents)))
 
 
 def _matches(read: Read, documents: Iterable[Document]) -> list[Document]:

@@ -23,10 +23,10 @@ __all__ = ["answer"]
 def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
     if read.merge is not None or read.distinct is not None or read.fold is not None:
-        return derived(read, answered(read, _Walk(connection, stored, read).documents()))
+        return derived(read, answered(plain(read), _Walk(connection, stored, read).documents()))
     if read.range.union is not None:
         return derived(read, _union(connection, stored, plain(read)))
-    if read.select is not None:
+    if read.select is not None or read.sort is not None:
         return derived(read, reads.answer(connection, stored, plain(read)))
     return reads.answer(connection, stored, read)
 
