@@ -26,12 +26,14 @@ from convexorm.errors import (
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, VectorIndex, field
-from convexorm.query import Count, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Aggregate, Count
 from convexorm.schema import Schema, compare, to_typescript
 from convexorm.sessions import AsyncSession, Hit, Page, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
+    "Aggregate",
     "AsyncFunctions",
     "AsyncSession",
     "AuthError",

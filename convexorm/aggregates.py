@@ -56,6 +56,11 @@ class Sum:
         return _rounded(Fraction(self.bits, 1 << -LEAST) + self.int64)
 
     @property
+    def whole(self) -> int:
+        """The sum of whole numbers, exactly."""
+        return (self.bits >> -LEAST) + self.int64
+
+    @property
     def average(self) -> float | None:
         """The sum divided by how many there are, rounded once; None of nothing."""
         if self.n == 0:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated, Operator
 from convexorm.errors import ValidationError
+from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import ColumnType, JsonType, dumper, loader
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
@@ -297,6 +298,14 @@ class Column(_Operand[T]):
         return ValidationError(problem, table=self.table, field=self.field, path=error.path)
 
     # the operand of a class
+
+    def asc(self) -> Ordering:
+        """Ascending, for `order_by`."""
+        return Ordering(self.field, "asc")
+
+    def desc(self) -> Ordering:
+        """Descending, for `order_by`."""
+        return Ordering(self.field, "desc")
 
     def __getitem__(self, step: str | int) -> Path:
         return Path(self, (step,))

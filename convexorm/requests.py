@@ -114,6 +114,11 @@ class Range:
         """The ranges it consists of, in the index's order."""
         return (self,) if self.union is None else self.union
 
+    def of(self, table: Table) -> Range:
+        """The same range of another table that has this index."""
+        union = None if self.union is None else tuple(part.of(table) for part in self.union)
+        return attrs.evolve(self, table=table, union=union)
+
     def edges(self) -> tuple[bytes, bytes]:
         """The bytes from which on, and those before which, the canonical forms of its documents' keys lie."""
         common = b"".join(map(canonical, self.eq))

@@ -89,9 +89,10 @@ class Conditions:
             (*min((use.score for use in uses), default=(_MAX_BOXES, 0)), -len(ranges)),
         )
 
-    def best(self) -> Access:
-        """How the index answers them that leaves out most, equalities before bounds; by_creation_time where none does."""
-        return max(map(self.through, _indexes(self._table)), key=lambda one: one.score[:2] if not one.covers else one.score)
+    def accesses(self) -> list[Access]:
+        """How all indexes answer them, that first which leaves out most, equalities before bounds."""
+        found = map(self.through, _indexes(self._table))
+        return sorted(found, key=lambda one: one.score if one.covers else (*one.score[:2], 0), reverse=True)
 
     def _decide(self, part: _Part, uses: Sequence[_Use]) -> bool:
         """Whether the ranges of each box decide all that a part says of its documents."""

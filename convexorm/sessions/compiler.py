@@ -12,15 +12,17 @@ from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationErr
 from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
-from convexorm.query import Count, Digest, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Rows, Statement
 from convexorm.requests import Expect, Key, Range, Read, Search
 from convexorm.schema import Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import Missing, Value
 
-__all__ = ["Compiler", "at_most", "check_query", "root_of"]
+__all__ = ["Compiler", "check_query", "check_rows", "root_of"]
 
 M = TypeVar("M", bound=Model)
+R = TypeVar("R")
 
 
 class Compiler:
@@ -61,19 +63,15 @@ class Compiler:
 
     def read(self, query: Query[Any]) -> Read:
         """The read of a query's documents."""
-        self.mapper(check_query(query).model)
-        read = query.plan()
-        if not self._names:
-            return read
-        return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
+        return self.statement(check_query(query))
 
-    def statement(self, one: Query[Any] | Count | Digest) -> Read:
-        """The read of a query, a count or a digest."""
-        if isinstance(one, Count):
-            return attrs.evolve(self.read(one.query), count=True)
-        if isinstance(one, Digest):
-            return attrs.evolve(self.read(one.query), digest="all")
-        return self.read(one)
+    def statement(self, one: Statement[Any]) -> Read:
+        """The read of a query, or of what is asked of one."""
+        if not isinstance(one, Statement):
+            check_query(one)
+        self.mapper(one.root.model)
+        read = one.plan()
+        return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table))) if self._names else read
 
     def read_of_key(self, model: type[Model], key: Any) -> Read:
         """The read of the document with a primary key."""
@@ -176,10 +174,11 @@ def check_query(query: Query[M]) -> Query[M]:
     return query
 
 
-def at_most(query: Query[M], limit: int) -> Query[M]:
-    """The query, limited to so many documents if it is not to fewer."""
-    query = check_query(query)
-    return query if query._limit is not None and query._limit < limit else query.limit(limit)
+def check_rows(rows: Rows[R]) -> Rows[R]:
+    """The query, or what answers several things as one does. Raises InvalidRequestError for anything else."""
+    if not isinstance(rows, Rows):
+        check_query(rows)
+    return rows
 
 
 def _any_of(where: Condition | None, table: Table, index: str) -> tuple[tuple[str, Value | Missing], ...]:
