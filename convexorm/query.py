@@ -18,7 +18,7 @@ from convexorm.expressions import Column
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
 from convexorm.querying.planning import Access, Conditions, conjuncts
-from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, Rows, Select
+from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, OfSome, Rows, Select
 from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
 from convexorm.values import is_whole
@@ -198,36 +198,24 @@ class Query(Rows[M]):
         """
         return Aggregate(self, "sum", (self._own(column),))
 
-    @overload
-    def min(self, column: Column[T | None]) -> Aggregate[T | None]: ...
-    @overload
-    def min(self, column: Column[T]) -> Aggregate[T | None]: ...
-    def min(self, column: Column[Any]) -> Any:
+    def min(self, column: Column[T]) -> OfSome[T]:
         """The least value of an attribute that is neither missing nor null, in Convex's order; None if there is none.
 
         Where an index is ordered by the attribute, one document is read.
         """
-        return Aggregate(self, "min", (self._own(column),))
+        return OfSome(self, "min", (self._own(column),))
 
-    @overload
-    def max(self, column: Column[T | None]) -> Aggregate[T | None]: ...
-    @overload
-    def max(self, column: Column[T]) -> Aggregate[T | None]: ...
-    def max(self, column: Column[Any]) -> Any:
+    def max(self, column: Column[T]) -> OfSome[T]:
         """The greatest value, likewise."""
-        return Aggregate(self, "max", (self._own(column),))
+        return OfSome(self, "max", (self._own(column),))
 
     @overload
-    def avg(
-        self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]
-    ) -> Aggregate[float | None]: ...
+    def avg(self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]) -> OfSome[float]: ...
     @overload
-    def avg(self, column: Column[T | None]) -> Aggregate[T | None]: ...
-    @overload
-    def avg(self, column: Column[T]) -> Aggregate[T | None]: ...
+    def avg(self, column: Column[T]) -> OfSome[T]: ...
     def avg(self, column: Column[Any]) -> Any:
         """The average of an attribute; what is missing or null is left out. None of nothing."""
-        return Aggregate(self, "avg", (self._own(column),))
+        return OfSome(self, "avg", (self._own(column),))
 
     @overload
     def select(self, one: Column[T1], /) -> Select[tuple[T1]]: ...

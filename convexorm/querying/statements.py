@@ -28,7 +28,19 @@ from convexorm.values import MISSING, ConvexInt64, same
 if TYPE_CHECKING:
     from convexorm.query import Query
 
-__all__ = ["Aggregate", "Count", "Digest", "Distinct", "Exists", "Grouping", "Groups", "Rows", "Select", "Statement"]
+__all__ = [
+    "Aggregate",
+    "Count",
+    "Digest",
+    "Distinct",
+    "Exists",
+    "Grouping",
+    "Groups",
+    "OfSome",
+    "Rows",
+    "Select",
+    "Statement",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -312,6 +324,10 @@ class Aggregate(Statement[T]):
         return answered  # type: ignore[no-any-return]
 
 
+class OfSome(Aggregate[T | None], Generic[T]):
+    """An aggregate that is None where there is nothing."""
+
+
 def _term(op: str, column: Column[Any] | None = None) -> Term:
     known: Any = {"avg": "sum"}.get(op, op)
     return Term(known, None if column is None else column.field)
@@ -425,19 +441,11 @@ class Grouping(Generic[*Ts]):
         """The sum of an attribute; what is missing or null is left out. Raises ValidationError for what is no number."""
         return Groups(self._query, self._columns, "sum", (column,))
 
-    @overload
-    def min(self, column: Column[T | None]) -> Groups[tuple[*Ts, T | None]]: ...
-    @overload
-    def min(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]: ...
-    def min(self, column: Column[Any]) -> Any:
+    def min(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]:
         """The least value of an attribute that is neither missing nor null; None if there is none."""
         return Groups(self._query, self._columns, "min", (column,))
 
-    @overload
-    def max(self, column: Column[T | None]) -> Groups[tuple[*Ts, T | None]]: ...
-    @overload
-    def max(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]: ...
-    def max(self, column: Column[Any]) -> Any:
+    def max(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]:
         """The greatest value of an attribute that is neither missing nor null; None if there is none."""
         return Groups(self._query, self._columns, "max", (column,))
 

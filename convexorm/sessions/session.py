@@ -230,28 +230,20 @@ class AsyncSession:
         """
         return await self._of(check_query(query).sum(column))
 
-    @overload
-    async def min(self, query: Query[Any], column: Column[T | None]) -> T | None: ...
-    @overload
-    async def min(self, query: Query[Any], column: Column[T]) -> T | None: ...
-    async def min(self, query: Query[Any], column: Column[Any]) -> Any:
+    async def min(self, query: Query[Any], column: Column[T]) -> T | None:
         """The least value of an attribute that is neither missing nor null, or None; of an index, one document is read."""
-        return await self._of(check_query(query).min(column))
+        statement = check_query(query).min(column)
+        return await self._of(statement)
 
-    @overload
-    async def max(self, query: Query[Any], column: Column[T | None]) -> T | None: ...
-    @overload
-    async def max(self, query: Query[Any], column: Column[T]) -> T | None: ...
-    async def max(self, query: Query[Any], column: Column[Any]) -> Any:
+    async def max(self, query: Query[Any], column: Column[T]) -> T | None:
         """The greatest value of an attribute that is neither missing nor null, or None; likewise."""
-        return await self._of(check_query(query).max(column))
+        statement = check_query(query).max(column)
+        return await self._of(statement)
 
     @overload
     async def avg(
         self, query: Query[Any], column: Column[int] | Column[float] | Column[int | None] | Column[float | None]
     ) -> float | None: ...
-    @overload
-    async def avg(self, query: Query[Any], column: Column[T | None]) -> T | None: ...
     @overload
     async def avg(self, query: Query[Any], column: Column[T]) -> T | None: ...
     async def avg(self, query: Query[Any], column: Column[Any]) -> Any:

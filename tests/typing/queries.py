@@ -23,7 +23,7 @@ assert_type(query.order_by(Order.placed_at.desc(), Order.total), Query[Order])
 assert_type(query.sum(Order.total), Aggregate[float])
 assert_type(query.sum(Order.discount), Aggregate[float])
 query.order_by("total")  # type: ignore[arg-type]
-query.select("total")  # type: ignore[arg-type]
+query.select("total")  # type: ignore[call-overload]
 
 
 def selections(session: Session) -> None:
@@ -49,12 +49,13 @@ def aggregates(session: Session, column: Column[int]) -> None:
     assert_type(session.avg(query, Order.pieces), float | None)
     assert_type(session.avg(query, Order.discount), float | None)
     assert_type(session.exists(query), bool)
+    least = query.min(Order.pieces)  # apart: inside the call, mypy answers tuple[Any, ...]
     assert_type(
-        session.read(query, query.sum(Order.discount), query.exists(), query.min(Order.pieces)),
+        session.read(query, query.sum(Order.discount), query.exists(), least),
         tuple[list[Order], float, bool, int | None],
     )
     assert_type(session.sum(query, column), int)
-    session.sum(query, "total")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    session.sum(query, "total")  # type: ignore[call-overload]
 
 
 async def groups(session: AsyncSession) -> None:
