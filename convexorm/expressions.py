@@ -11,11 +11,14 @@ import builtins
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
 
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated, Operator
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
 from convexorm.errors import ValidationError
 from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import ColumnType, JsonType, dumper, loader
+from convexorm.types.anything import AnyType
+from convexorm.types.containers import ListType, SetType
+from convexorm.types.scalars import StrType
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
 
 if TYPE_CHECKING:
@@ -98,6 +101,46 @@ class _Operand(Generic[T]):
             raise ValidationError(f"startswith() takes a str, got {type(prefix).__name__}")
         return Combined("and", (self._compare("gte", prefix), self._bounded("lt", _following(prefix))))
 
+    def _contained(self, op: Literal["contains", "endswith", "like"], value: Value) -> Condition:
+        raise NotImplementedError
+
+    def _element(self, value: object) -> Value:
+        """What documents hold for something that is contained."""
+        raise NotImplementedError
+
+    def contains(self, value: Any) -> Condition:
+        """A text that contains this one, case and all, or an array with an element that is equal to it."""
+        return self._contained("contains", self._element(value))
+
+    def endswith(self, suffix: str) -> Condition:
+        """A string that ends with `suffix`. Raises ValidationError for what is no string."""
+        if not isinstance(suffix, str):
+            raise ValidationError(f"endswith() takes a str, got {type(suffix).__name__}")
+        return self._contained("endswith", suffix)
+
+    def like(self, pattern: str) -> Condition:
+        """A string that fits `pattern`, in which each `%` stands for any characters or none; case matters.
+
+        What is before the first `%` is a range, so an index can serve it. Raises ValidationError for what is no string.
+        """
+        if not isinstance(pattern, str):
+            raise ValidationError(f"like() takes a str, got {type(pattern).__name__}")
+        if "%" not in pattern:
+            return self._bounded("eq", pattern)
+        prefix, _, rest = pattern.partition("%")
+        fits = self._contained("like", pattern)
+        if not prefix:
+            return fits
+        return self.startswith(prefix) if not rest.strip("%") else Combined("and", (self.startswith(prefix), fits))
+
+    def is_missing(self) -> Condition:
+        """No such field."""
+        return self._bounded("eq", MISSING)
+
+    def is_null(self) -> Condition:
+        """A field that holds null."""
+        return self._bounded("eq", None)
+
 
 def _following(prefix: str) -> Value:
     """The least value behind every string that begins with `prefix`: the empty bytes, where no string is."""
@@ -140,6 +183,12 @@ class Path(_Operand[Any]):
 
     def _member(self, values: Iterable[object]) -> Condition:
         return Membership(self._column.field, tuple(map(self._dumped, values)), self._steps, self._column.table)
+
+    def _contained(self, op: Literal["contains", "endswith", "like"], value: Value) -> Condition:
+        return Containment(self._column.field, op, value, self._steps, self._column.table)
+
+    def _element(self, value: object) -> Value:
+        return self._dumped(value)
 
     def _dumped(self, value: object) -> Value | Missing:
         if value is MISSING:
@@ -324,6 +373,32 @@ class Column(_Operand[T]):
         condition = Membership(self.field, held, (), self.table)
         none = any(value is None for value in values)
         return Combined("or", (condition, self._compare("eq", None))) if none else condition
+
+    def _contained(self, op: Literal["contains", "endswith", "like"], value: Value) -> Condition:
+        plain = (StrType, AnyType) if op != "contains" else (StrType, AnyType, ListType, SetType)
+        if not isinstance(self.type, plain):
+            problem = (
+                f"{op}() asks in texts{' and arrays' if op == 'contains' else ''}, and a {self.type.name} is stored as none"
+            )
+            raise ValidationError(problem, table=self.table, field=self.field)
+        if isinstance(value, str):
+            self._checked(value)
+        return Containment(self.field, op, value, (), self.table)
+
+    def _element(self, value: object) -> Value:
+        kind = self.type
+        try:
+            dumped = kind.item.dump(value) if isinstance(kind, ListType | SetType) else kind.dump(value)
+        except ValidationError as error:
+            raise self._placed(error, error.problem) from error.__cause__
+        self._checked(dumped)
+        return dumped
+
+    def _checked(self, value: Value) -> None:
+        try:
+            check_value(value)
+        except ValidationError as error:
+            raise self._placed(error, error.problem) from None
 
     def operand(self, value: object, op: Operator = "eq") -> Value | Missing:
         """What documents hold for a value that the column is compared with by `op`. ValidationError, if nothing can."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.requests import (
     Applied,
@@ -86,7 +86,7 @@ def _encode_filter(condition: Condition) -> Json:
     return _FILTERS[type(condition)](condition)
 
 
-def _place(condition: Comparison | Membership) -> Json:
+def _place(condition: Comparison | Membership | Containment) -> Json:
     return {"field": condition.field, **({"path": list(condition.path)} if condition.path else {})}
 
 
@@ -104,6 +104,7 @@ _FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
     Membership: lambda one: _parted(
         "or", [{"op": "in", **_place(one), "values": values} for values in _parts(_bounds(one.values))]
     ),
+    Containment: lambda one: {"op": one.op, **_place(one), "value": _bound(one.value)},
     Combined: lambda one: _parted(
         one.op, [{"op": one.op, "args": args} for args in _parts([_encode_filter(arg) for arg in one.args])]
     ),

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, connect
 from convexorm.aggregates import Extreme, Partial
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.faces import finish
 from convexorm.querying.planning import joined
 from convexorm.requests import (
@@ -129,8 +129,15 @@ comparisons = st.builds(Comparison, fields, operators, values, paths) | st.build
     Comparison, st.just("_creationTime"), operators, times
 )
 memberships = st.builds(Membership, fields, st.lists(values, max_size=4).map(tuple), paths)
+containments = st.builds(Containment, fields, st.just("contains"), values, paths) | st.builds(
+    Containment,
+    fields,
+    st.sampled_from(["endswith", "like"]),
+    st.sampled_from(["", "a", "%", "k%", "%1", "%a%", "a%a"]),
+    paths,
+)
 filters: st.SearchStrategy[Condition] = st.recursive(
-    comparisons | memberships,
+    comparisons | memberships | containments,
     lambda inner: (
         st.builds(Combined, st.sampled_from(["and", "or"]), st.lists(inner, max_size=3).map(tuple))
         | st.builds(Negated, inner)

@@ -118,10 +118,13 @@ const COMPARISONS = ["eq", "ne", "lt", "lte", "gt", "gte"] as const;
 
 export type Step = string | number;
 export type Comparison = (typeof COMPARISONS)[number];
+const CONTAINMENTS = ["contains", "endswith", "like"] as const;
+export type Containment = (typeof CONTAINMENTS)[number];
 export type Filter =
   | { op: "and" | "or"; args: Filter[] }
   | { op: "not"; arg: Filter }
   | { op: Comparison; field: string; path?: Step[] | undefined; value: Bound }
+  | { op: Containment; field: string; path?: Step[] | undefined; value: Bound }
   | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] };
 
 const step: Parser<Step> = (value, at) => {
@@ -132,7 +135,7 @@ const step: Parser<Step> = (value, at) => {
 // Called through a function so that filters can hold filters.
 const filter: Parser<Filter> = (value, at) => anyFilter(value, at);
 
-function comparison<Op extends Comparison>(op: Op) {
+function comparison<Op extends Comparison | Containment>(op: Op) {
   return shape({ op: oneOf(op), field: text, path: optional(list(step)), value: bound });
 }
 
@@ -146,6 +149,9 @@ const anyFilter: Parser<Filter> = tagged({
   lte: comparison("lte"),
   gt: comparison("gt"),
   gte: comparison("gte"),
+  contains: comparison("contains"),
+  endswith: comparison("endswith"),
+  like: comparison("like"),
   in: shape({ op: oneOf("in"), field: text, path: optional(list(step)), values: list(bound) }),
 });
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.requests import Fold, Range, Read
 from convexorm.values import MISSING, Missing, Value, dumps
 
@@ -80,6 +80,8 @@ def outline(condition: Condition) -> str:
         return f"{shown_place(condition)} {SYMBOLS[condition.op]}"
     if isinstance(condition, Membership):
         return f"{shown_place(condition)} in"
+    if isinstance(condition, Containment):
+        return f"{shown_place(condition)} {condition.op}"
     return "not(...)" if isinstance(condition, Negated) else "or_(...)"
 
 
@@ -87,7 +89,7 @@ def _shown(value: Value | Missing) -> str:
     return "missing" if value is MISSING else dumps(value)
 
 
-def shown_place(condition: Comparison | Membership) -> str:
+def shown_place(condition: Comparison | Membership | Containment) -> str:
     """The field, and the path inside it."""
     return condition.field + "".join(f"[{dumps(step)}]" for step in condition.path)
 
@@ -105,6 +107,7 @@ _OF_NONE = {"and": "true", "or": "false"}
 _DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
     Comparison: lambda one: f"{shown_place(one)} {SYMBOLS[one.op]} {_shown(one.value)}",
     Membership: lambda one: f"{shown_place(one)} in [{', '.join(map(_shown, one.values))}]",
+    Containment: lambda one: f"{shown_place(one)} {one.op} {_shown(one.value)}",
     Negated: lambda one: f"not ({_described(one.arg)})",
     Combined: _described_combined,
 }
