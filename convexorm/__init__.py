@@ -29,7 +29,7 @@ from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
 from convexorm.schema import Schema, compare, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "MultipleResultsFound",
     "NoResultFound",
     "Page",
+    "Progress",
     "Query",
     "Schema",
     "Session",

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
+from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
 from convexorm.errors import ValidationError
 from convexorm.requests import Ordering
@@ -18,7 +19,7 @@ from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import ColumnType, JsonType, dumper, loader
 from convexorm.types.anything import AnyType
 from convexorm.types.containers import ListType, SetType
-from convexorm.types.scalars import StrType
+from convexorm.types.scalars import FloatType, Int64Type, IntType, StrType
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
+    "Computed",
     "Mapped",
     "NoneForm",
     "Path",
+    "operand_of",
 ]
 
 T = TypeVar("T")
@@ -217,7 +220,79 @@ def _several(values: Iterable[T]) -> Iterable[T]:
     return values
 
 
-class Column(_Operand[T]):
+class _Number(Generic[T]):
+    """The operators by which changes are computed where documents are."""
+
+    def __add__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("add", self, other)
+
+    def __radd__(self, other: T) -> Computed[T]:
+        return _arithmetic("add", self, other, swapped=True)
+
+    def __sub__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("sub", self, other)
+
+    def __rsub__(self, other: T) -> Computed[T]:
+        return _arithmetic("sub", self, other, swapped=True)
+
+    def __mul__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("mul", self, other)
+
+    def __rmul__(self, other: T) -> Computed[T]:
+        return _arithmetic("mul", self, other, swapped=True)
+
+    def __truediv__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("div", self, other)
+
+    def __rtruediv__(self, other: T) -> Computed[T]:
+        return _arithmetic("div", self, other, swapped=True)
+
+
+class Computed(_Number[T]):
+    """What an attribute is to hold, computed where the document is: `Account.coins + 1`, or made by `convexorm.func`."""
+
+    def __init__(self, operand: Operand, column: Column[Any]) -> None:
+        self.operand = operand
+        self.column = (column,)
+        """The column whose type it has; in a tuple, as a column is a descriptor."""
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("what is computed where the document is has no truth value in Python")
+
+    def __repr__(self) -> str:
+        return f"<Computed of {self.column[0].table}.{self.column[0].field}>"
+
+
+def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *, swapped: bool = False) -> Computed[Any]:
+    column: Column[Any] = one if isinstance(one, Column) else one.column[0]
+    whole = isinstance(column.type, IntType)
+    if not isinstance(column.type, IntType | Int64Type | FloatType | AnyType):
+        problem = f"a {column.type.name} is not computed with; int, float and Int64 are"
+        raise ValidationError(problem, table=column.table, field=column.field)
+    if op == "div" and isinstance(column.type, IntType | Int64Type):
+        raise ValidationError("an int is not divided, it would be none any more", table=column.table, field=column.field)
+    left, right = operand_of(one, column), operand_of(other, column)
+    if swapped:
+        left, right = right, left
+    return Computed(Arithmetic(op, left, right, whole), column)
+
+
+def operand_of(value: object, column: Column[Any]) -> Operand:
+    """What a change is computed of: a column of the same kind and table, something computed, or a value of the column's."""
+    other = value if isinstance(value, Column) else value.column[0] if isinstance(value, Computed) else None
+    if other is None:
+        dumped = column.dump(value)
+        if dumped is MISSING or dumped is None:
+            raise ValidationError("computed with a value, got None", table=column.table, field=column.field)
+        check_value(dumped)
+        return Constant(dumped)
+    if other.table != column.table or type(other.type) is not type(column.type):
+        problem = f"computed with an attribute of another {'model' if other.table != column.table else 'type'}"
+        raise ValidationError(problem, table=column.table, field=column.field)
+    return value.operand if isinstance(value, Computed) else other.stored()
+
+
+class Column(_Operand[T], _Number[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
     `name` is the attribute's, `field` the Convex field's. On a persistent instance the value is converted from the loaded
@@ -355,6 +430,12 @@ class Column(_Operand[T]):
     def desc(self) -> Ordering:
         """Descending, for `order_by`."""
         return Ordering(self.field, "desc")
+
+    def stored(self) -> Stored:
+        """What a document holds of it, for a change that is computed there; its default where that is missing or null."""
+        default = self._default() if self._default is not None else None
+        dumped = None if default is None else self.dump(default)
+        return Stored(self.field, MISSING if dumped is None else dumped)
 
     def __getitem__(self, step: str | int) -> Path:
         return Path(self, (step,))

@@ -350,6 +350,11 @@ class Query(Rows[M]):
             limit=self._limit,
         )
 
+    def condition(self) -> Condition | None:
+        """What holds for each of its documents, if there are conditions."""
+        conditions = self._conditions()
+        return Combined("and", tuple(conditions)) if conditions else None
+
     def _conditions(self) -> list[Condition]:
         only = self.model.__mapper__.only
         return [*self._range, *conjuncts(self._where), *(() if only is None else (only,))]

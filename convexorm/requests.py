@@ -14,6 +14,7 @@ import attrs
 import numpy as np
 
 from convexorm.aggregates import Groups, joined_groups
+from convexorm.computed import Operand
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
@@ -359,7 +360,8 @@ class Upsert:
 class Patch:
     """Change some fields of a document; with `unique`, StaleDataError if another one holds that key after the commit.
 
-    Fields to set that are in `greatest` stay as stored where what is stored is greater.
+    Fields to set that are in `greatest` stay as stored where what is stored is greater; those in `compute` are computed of
+    what is stored. With `where` a document for which it does not hold is left as it is, as if it were not there.
     """
 
     table: Table
@@ -370,6 +372,8 @@ class Patch:
     missing: Literal["fail", "skip"] = "fail"
     unique: Key | None = None
     greatest: tuple[str, ...] = ()
+    compute: Mapping[str, Operand] = attrs.field(factory=dict)
+    where: Condition | None = None
 
 
 @attrs.define
@@ -577,6 +581,9 @@ def _check_patch(write: Patch) -> None:
         write.table.check_unset(name)
         if name in write.set:
             raise ValidationError("set and removed by the same write", table=write.table.name, field=name)
+    for name in write.compute:
+        if name in write.set or name in write.unset or name not in write.table.fields:
+            raise ValidationError("computed, and something else by the same write", table=write.table.name, field=name)
 
 
 def _check_replace(write: Replace) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from convexorm import computed
 from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
+from convexorm.computed import Arithmetic, Constant, Listed, Now, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.requests import (
@@ -341,7 +343,29 @@ def _encode_patch(write: Patch) -> Json:
         encoded["unique"] = _encode_key(write.table, write.unique)
     if write.greatest:
         encoded["greatest"] = list(write.greatest)
+    if write.compute:
+        encoded["compute"] = {name: _encode_operand(operand) for name, operand in write.compute.items()}
+    if write.where is not None:
+        encoded["where"] = _encode_filter(write.where)
     return _with_packed(encoded, write.table, "set", write.set)
+
+
+def _encode_operand(operand: Operand) -> Json:
+    return _OPERANDS[type(operand)](operand)
+
+
+def _encode_both(one: Arithmetic | computed.Extreme) -> Json:
+    return {"op": one.op, "left": _encode_operand(one.left), "right": _encode_operand(one.right)}
+
+
+_OPERANDS: dict[type, Callable[[Any], Json]] = {
+    Constant: lambda one: {"op": "value", "value": [one.value]},
+    Stored: lambda one: {"op": "field", "field": one.field, "default": _bound(one.default)},
+    Arithmetic: lambda one: _encode_both(one) | ({"whole": True} if one.whole else {}),
+    computed.Extreme: _encode_both,
+    Listed: lambda one: {"op": one.op, "field": one.field, "value": [one.value]},
+    Now: lambda one: {"op": "now", "form": one.form},
+}
 
 
 def _encode_delete_range(write: DeleteRange) -> Json:

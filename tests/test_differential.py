@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
-from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, connect
-from convexorm.aggregates import Extreme, Partial
+from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, aggregates, connect
+from convexorm.aggregates import Partial
+from convexorm.computed import Arithmetic, Constant, Extreme, Listed, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.faces import finish
 from convexorm.querying.planning import joined
@@ -226,10 +227,23 @@ missing: st.SearchStrategy[Any] = st.sampled_from(["fail", "skip", "skip"])
 some_fields: st.SearchStrategy[Any] = st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2).map(tuple)
 
 
+operands: st.SearchStrategy[Any] = st.recursive(
+    st.builds(Constant, st.sampled_from([1.0, 0.5, -2.0, 1e308, ConvexInt64(2**62), ConvexInt64(-3), "a", [1.0], True]))
+    | st.builds(Stored, st.sampled_from(["a", "b", "text"]), st.sampled_from([MISSING, 0.0, ConvexInt64(1)])),
+    lambda inner: (
+        st.builds(Arithmetic, st.sampled_from(["add", "sub", "mul", "div"]), inner, inner, st.booleans())
+        | st.builds(Extreme, st.sampled_from(["least", "greatest"]), inner, inner)
+    ),
+    max_leaves=3,
+) | st.builds(Listed, st.sampled_from(["append", "remove"]), st.sampled_from(["a", "b"]), present)
+
+
 @st.composite
 def patches(draw: st.DrawFn) -> Patch:
     set_ = draw(st.dictionaries(st.sampled_from(["a", "b"]), present, max_size=2))
     unset = draw(st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2))
+    compute = draw(st.dictionaries(st.sampled_from(["a", "b"]), operands, max_size=2))
+    compute = {name: one for name, one in compute.items() if name not in set_ and name not in unset}
     return Patch(
         TABLE,
         draw(targets),
@@ -238,6 +252,8 @@ def patches(draw: st.DrawFn) -> Patch:
         draw(expectations),
         draw(missing),
         greatest=draw(some_fields),
+        compute=compute,
+        where=draw(st.none() | st.none() | filters),
     )
 
 
@@ -347,6 +363,8 @@ class Side:
                 return attrs.evolve(write, at=self.key(write.at))
             case Patch() | Replace() | Delete():
                 at = self.target(write.at)
+                if isinstance(write, Patch):
+                    write = attrs.evolve(write, where=self.optional(write.where))
                 return attrs.evolve(write, at=at, expect=self.expect(at, write.expect))
             case DeleteRange():
                 return attrs.evolve(write, range=self.range(write.range), filter=self.optional(write.filter))
@@ -433,7 +451,7 @@ class Side:
 
 
 def _told(partial: Partial) -> object:
-    return canonical(partial.value) if isinstance(partial, Extreme) else partial
+    return canonical(partial.value) if isinstance(partial, aggregates.Extreme) else partial
 
 
 def _is_at(document: Document, at: Target) -> bool:

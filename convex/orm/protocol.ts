@@ -253,6 +253,40 @@ export type Expectation = Parsed<typeof is> | Parsed<typeof hash>;
 const expectation: Parser<Expectation> = (value, at) =>
   isObject(value) && "sha256" in value ? hash(value, at) : is(value, at);
 
+/** What a field is to hold, to be computed of what the document holds. */
+export type Operand =
+  | { op: "value"; value: Bound }
+  | { op: "field"; field: string; default?: Bound | undefined }
+  | { op: "add" | "sub" | "mul" | "div"; left: Operand; right: Operand; whole?: boolean | undefined }
+  | { op: "least" | "greatest"; left: Operand; right: Operand }
+  | { op: "append" | "remove"; field: string; value: Bound }
+  | { op: "now"; form: "milliseconds" | "text" };
+
+const operand: Parser<Operand> = (value, at) => anyOperand(value, at);
+
+const held: Parser<Bound> = (value, at) => {
+  if (bound(value, at).length === 0) throw invalid(at, "a value");
+  return value as Bound;
+};
+
+function twofold<Op extends "add" | "sub" | "mul" | "div">(op: Op) {
+  return shape({ op: oneOf(op), left: operand, right: operand, whole: optional(flag) });
+}
+
+const anyOperand: Parser<Operand> = tagged({
+  value: shape({ op: oneOf("value"), value: held }),
+  field: shape({ op: oneOf("field"), field: text, default: optional(bound) }),
+  add: twofold("add"),
+  sub: twofold("sub"),
+  mul: twofold("mul"),
+  div: twofold("div"),
+  least: shape({ op: oneOf("least"), left: operand, right: operand }),
+  greatest: shape({ op: oneOf("greatest"), left: operand, right: operand }),
+  append: shape({ op: oneOf("append"), field: text, value: held }),
+  remove: shape({ op: oneOf("remove"), field: text, value: held }),
+  now: shape({ op: oneOf("now"), form: oneOf("milliseconds", "text") }),
+});
+
 const width: Parser<Width> = (value, at) => {
   if (value !== 4 && value !== 8) throw invalid(at, "4 or 8");
   return value;
@@ -292,6 +326,8 @@ const writes = {
     packed,
     unset: optional(list(text)),
     greatest: optional(list(text)),
+    compute: optional(mapping(operand)),
+    where: optional(filter),
     unique: optional(key),
   }),
   replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed }),

@@ -4,6 +4,7 @@
 import { compareValues, getDocumentSize } from "convex/values";
 import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
+import { computed } from "./compute";
 import { invalid, rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
@@ -108,15 +109,22 @@ const handlers: { [O in Op]: Handler<O> } = {
 
   async patch(commit, write, position) {
     const { transaction } = commit;
-    const { table, set, unset = [], greatest = [], unique } = write;
-    if (unset.some((field) => Object.hasOwn(set, field))) {
-      throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
+    const { table, set, unset = [], greatest = [], compute = {}, unique } = write;
+    const named = [...Object.keys(set), ...unset, ...Object.keys(compute)];
+    if (new Set(named).size < named.length) {
+      throw invalid(`write ${position}`, "a patch that does one thing with each field: sets, unsets or computes it");
     }
-    return await change(transaction, write, position, async (old) => {
+    const matches = predicate(write.where);
+    let isMatch = true;
+    const found = await change(transaction, write, position, async (old) => {
+      isMatch = matches(old);
+      if (!isMatch) return;
       if (unique !== undefined) commit.unique.push({ position, table, key: unique });
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
-      await transaction.patch(position, table, old, { ...set, ...greaterStored(old, set, greatest), ...removed });
+      const changes = { ...set, ...greaterStored(old, set, greatest), ...removed };
+      await transaction.patch(position, table, old, { ...changes, ...computed(compute, old, position, table) });
     });
+    return found && isMatch;
   },
 
   async replace({ transaction }, write, position) {

@@ -57,6 +57,7 @@ class Session:
     delete_key = blocking(AsyncSession.delete_key)
     delete_range = blocking(AsyncSession.delete_range)
     delete_all = blocking(AsyncSession.delete_all)
+    update_all = blocking(AsyncSession.update_all)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
     expunge = blocking(AsyncSession.expunge)

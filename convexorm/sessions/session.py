@@ -32,7 +32,7 @@ from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Statement
 from convexorm.requests import Delete, DeleteRange, KeyValue, Pack, Range, Read, ReadResult, index_key
-from convexorm.sessions.bulk import Bulk
+from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
@@ -428,7 +428,7 @@ class AsyncSession:
         self,
         model: type[Model],
         key: Any,
-        values: Mapping[str, Any],
+        values: Mapping[Any, Any],
         *,
         expected: Mapping[str, Any] | None = None,
         missing_ok: bool = False,
@@ -441,7 +441,8 @@ class AsyncSession:
         values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
         too, if it leaves more than one document of that query. Validators see what is set here, too; InvalidRequestError
         if that of the class (`__validate__`) looks at other attributes. A value may be computed where the document is, such
-        as `func.greatest(Player.best, 70)`.
+        as `Account.coins + 1` or `func.greatest(Player.best, 70)`: then nothing is overwritten. What cannot be computed,
+        such as a sum with what is no number, refuses the commit with ValidationError.
         """
         self._turn.check()
         patch = patch_by_key(self._compiler, model, key, values, expected=expected, missing_ok=missing_ok, unique=unique)
@@ -506,12 +507,32 @@ class AsyncSession:
         return DONE
 
     @exclusive
-    async def delete_all(self, query: Query[Any]) -> int:
+    async def delete_all(self, query: Query[Any], *, on_progress: OnProgress | None = None) -> int:
         """Delete all documents of the query at once, in as many commits as it takes, and say how many there were.
 
-        Each commit is atomic, all together are not. What is pending in the session stays pending.
+        Each commit is atomic, all together are not; called again, it goes on with what is left. `on_progress` is called
+        after each with a Progress. What is pending in the session stays pending.
         """
-        return await self._bulk.delete(query)
+        return await self._bulk.delete(query, on_progress)
+
+    @exclusive
+    async def update_all(
+        self,
+        query: Query[Any],
+        values: Mapping[Any, Any],
+        *,
+        on_progress: OnProgress | None = None,
+        resume: str | None = None,
+    ) -> int:
+        """Change all documents of the query at once, in as many commits as it takes, and say how many were changed.
+
+        `values` are what attributes are to hold, by name or as columns: values, or what is computed of each document, as
+        in `{Order.status: "late", Order.n: Order.n + 1}`. Each commit is atomic, all together are not; each document is
+        changed once. `on_progress` is called after each commit with a Progress, whose `cursor` given as `resume` to the same
+        call has it go on behind what was done. A document that the query has no more when its turn comes is passed over. What is
+        pending in the session stays pending.
+        """
+        return await self._bulk.update(check_query(query), values, on_progress, resume)
 
     @exclusive
     async def commit(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from convexorm.computed import computed
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
@@ -57,6 +58,11 @@ class _Row:
     tick: int
     id: str
     fields: dict[str, Value]
+
+
+def _whole(row: _Row) -> Document:
+    """The document of a row, system fields included."""
+    return {**row.fields, "_id": row.id, "_creationTime": time_of(row.tick)}
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
@@ -271,14 +277,27 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        if write.where is not None and not compile_filter(write.where)(_whole(row)):
+            return False
         if write.unique is not None:
             self._unique.append((position, write.table, write.unique))
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
+        if write.compute:
+            self._compute(write, row, fields)
         write.table.check_size(fields)
         self._store(stored, row, fields)
         return True
+
+    def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> None:
+        for name, value in computed(write.compute, _whole(row), time.time(), write.table.name).items():
+            if value is MISSING:
+                write.table.check_unset(name)
+                fields.pop(name, None)
+            else:
+                write.table.check_field(name, value)
+                fields[name] = value
 
     def replace(self, position: int, write: Replace) -> Applied:
         stored, row = self._expected(position, write)
