@@ -27,16 +27,22 @@ __all__ = [
 ]
 
 
-class ConvexORMError(Exception):
-    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+class Travelling(BaseException):
+    """What exceptions have in common that travel between processes: they pickle and copy with all their attributes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.args), self.__dict__
 
 
-def _rebuilt(cls: type[ConvexORMError], args: tuple[Any, ...]) -> ConvexORMError:
+class ConvexORMError(Travelling, Exception):
+    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+
+
+def _rebuilt(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """An error as it was, but for its attributes. Its class is not called: it takes other arguments than its message."""
-    return cls.__new__(cls, *args)
+    error = cls.__new__(cls, *args)
+    error.args = args  # an OSError leaves them to its __init__
+    return error
 
 
 class ValidationError(ConvexORMError, ValueError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import attrs
 
 from convexorm.conditions import Comparison, Condition, Membership
+from convexorm.conversions import dump_function, fill_function
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
@@ -26,7 +27,7 @@ from convexorm.schema import AnyOf, Array, IndexDef, Number, Property, String, T
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound
 from convexorm.validation import check_value_of
-from convexorm.values import MISSING, Value, owned
+from convexorm.values import MISSING, Value
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -148,9 +149,17 @@ class Mapper:
     # -- values --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def as_is(self) -> tuple[tuple[str, str, type], ...]:
-        """The columns whose stored values are the attributes' values, if they are of a class: attribute, field, class."""
-        return tuple((name, column.field, column.type.as_is) for name, column in self.columns.items() if column.type.as_is)
+    def fill(self) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
+        """Adds to an instance's attributes those that its document holds as they are."""
+        return fill_function(self.columns)
+
+    @cached_property
+    def _of_instance(self) -> Callable[[Model], dict[str, Value]]:
+        return dump_function(self.columns, of_rows=False)
+
+    @cached_property
+    def _of_row(self) -> Callable[[Mapping[str, Any]], dict[str, Value]]:
+        return dump_function(self.columns, of_rows=True)
 
     @cached_property
     def mutable(self) -> tuple[str, ...]:
@@ -169,22 +178,14 @@ class Mapper:
 
     def document(self, row: Mapping[str, Any]) -> dict[str, Value]:
         """The document for attributes by name; those left out take their defaults. ValidationError if none can hold it."""
-        document: dict[str, Value] = {}
-        for name, column in self.columns.items():
-            value = column.dump(row[name] if name in row else column.default())
-            if value is not MISSING:
-                document[column.field] = value
+        document = self._of_row(row)
         if self._discriminates:
             self._discriminate(document)
         return document
 
     def dump(self, instance: Model) -> dict[str, Value]:
         """The document for an instance, without system fields. Raises ValidationError for what cannot be stored."""
-        document: dict[str, Value] = {}
-        for name, column in self.columns.items():
-            value = column.dump(getattr(instance, name))
-            if value is not MISSING:
-                document[column.field] = owned(value)
+        document = self._of_instance(instance)
         if self._discriminates:
             self._discriminate(document)
         return document
@@ -292,7 +293,7 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "as_is", "mutable", "hooks"):
+        for name in ("table", "primary_index", "mutable", "hooks"):
             getattr(self, name)
 
 

@@ -1,3 +1,5 @@
+// Projects made by an older template have the types of ES2021; what Convex runs has more.
+/// <reference lib="es2022" />
 /**
  * The three functions of the wire, over the schema they are deployed with, and the one that sweeps the ledger.
  *

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
-from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.base import ATTEMPTS, Deployment, Port
 from convexorm.deployments.embedded import EmbeddedDeployment
-from convexorm.deployments.remote import ATTEMPTS, RemoteDeployment
 from convexorm.errors import DeploymentError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from convexorm.deployments.remote import RemoteDeployment
 
 __all__ = ["Deployment", "EmbeddedDeployment", "Port", "RemoteDeployment", "connect"]
 
@@ -58,6 +60,8 @@ def connect(
             raise InvalidRequestError(
                 "a deployment on Convex runs its own functions; Python functions stand for them on embedded ones"
             )
+        from convexorm.deployments.remote import RemoteDeployment  # what speaks HTTP and TLS takes long to import
+
         return RemoteDeployment(url, admin_key, module=module, timeout=timeout, retry=retry)
     parts = _parts(url)
     if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
@@ -72,6 +76,15 @@ _ENVIRONMENT = {
 """Variables that name a deployment, the first first, and those that may hold its key."""
 _WRONG = "cannot connect to such a URL; https://, http://, sqlite:///path and memory: are right"
 """Nothing of it is repeated: what was given for a URL may be a key."""
+
+
+def __getattr__(name: str) -> Any:
+    """`RemoteDeployment`, imported when it is first asked for."""
+    if name == "RemoteDeployment":
+        from convexorm.deployments.remote import RemoteDeployment
+
+        return RemoteDeployment
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _parts(url: str) -> SplitResult:

@@ -18,7 +18,10 @@ from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from convexorm.values import Value
 
-__all__ = ["Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "check_deployment"]
+__all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "check_deployment"]
+
+ATTEMPTS = 4
+"""How often a call to a deployment over HTTP is sent at most, unless it is told otherwise."""
 
 
 class Port(Protocol):

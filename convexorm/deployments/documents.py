@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import attrs
-import numpy as np
 
 from convexorm.aggregates import Groups
 from convexorm.deployments.folds import folded
@@ -65,7 +64,7 @@ def derived(read: Read, result: ReadResult) -> ReadResult:
     digests = {document["_id"]: document_digest(document) for document in result.docs}
     if read.digest == "all":
         digests = {"": whole_digest(digests)}
-    return ReadResult((), result.count, result.skipped, result.more, digests=digests)
+    return ReadResult((), 0, 0, False, digests=digests)
 
 
 def _selected(read: Read, fields: Sequence[str], result: ReadResult) -> ReadResult:
@@ -75,7 +74,9 @@ def _selected(read: Read, fields: Sequence[str], result: ReadResult) -> ReadResu
 
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:
-    """The result with one field as a matrix, and the documents without it."""
+    """A complete result with one field as a matrix, and the documents without it."""
+    import numpy as np
+
     vectors: list[Any] = []
     kept: list[Document] = []
     for document in result.docs:
@@ -89,4 +90,4 @@ def packed(result: ReadResult, pack: Pack) -> ReadResult:
         rows = exact.astype(np.float32)
     matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact, equal_nan=True))
     digests = {document["_id"]: document_digest(document) for document in result.docs}
-    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)
+    return ReadResult(kept, 0, 0, False, None, matrix, digests)

@@ -25,6 +25,7 @@ import typing_extensions
 
 from convexorm import schema
 from convexorm.errors import ValidationError
+from convexorm.foreign import is_int64_class
 from convexorm.schema import AnyValue
 from convexorm.types.anything import AnyType, JsonTextType
 from convexorm.types.choices import EnumType, FlagType, LiteralType
@@ -45,7 +46,6 @@ from convexorm.types.scalars import (
 from convexorm.types.texts import DecimalType, PathType, UUIDType
 from convexorm.types.times import DateType, IsoDatetimeType, TimedeltaType, TimestampType, TimeType
 from convexorm.types.unions import OptionalType, UnionType
-from convexorm.values import ConvexInt64
 
 __all__ = ["Documents", "Int64", "IsoDatetime", "JsonText", "column_type", "compiled", "result_type"]
 
@@ -69,7 +69,6 @@ _SCALARS: Mapping[Any, ColumnType[Any]] = {
     timedelta: TimedeltaType(),
     Decimal: DecimalType(),
     UUID: UUIDType(),
-    ConvexInt64: ConvexInt64Type(),
     Any: AnyType(),
     object: AnyType(),
 }
@@ -275,6 +274,8 @@ def _codec(annotation: Any, place: _Place) -> ColumnType[Any]:
         return LiteralType(arguments)
     if isinstance(annotation, collections.abc.Hashable) and annotation in _SCALARS:
         return _SCALARS[annotation]
+    if is_int64_class(annotation):
+        return ConvexInt64Type(annotation)
     kind = origin or annotation
     if kind in _LISTS:
         return ListType(_item(arguments[0], place)) if arguments else AnyType(schema.Array(AnyValue()))

@@ -6,6 +6,7 @@ import { convexToJson, type JSONValue, type Value } from "convex/values";
 import { NotPermitted, requireOperation, type Operation } from "./access";
 import { Backend, ConflictError, isConvexError } from "./backend";
 import { QueryCache } from "./cache";
+import type { Files } from "./files";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
 import { Tally } from "./metrics";
 import { CallError, exportValue, importArguments, type Format } from "./values";
@@ -29,6 +30,9 @@ export class Host {
   readonly metrics = new Tally();
   readonly #queries = new QueryCache();
   readonly #backend: Backend;
+  get files(): Files {
+    return this.#backend.files;
+  }
   readonly #redact: boolean;
   /** The operations of the admin key; undefined: all. */
   readonly allowed: readonly Operation[] | undefined;

@@ -1,6 +1,6 @@
 /**
- * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /api/check_admin_key`, `GET /version`, and two
- * routes of its own, `GET /metrics` and `POST /metrics/reset`, that need no key.
+ * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /api/check_admin_key`, `GET /version`, the upload URLs
+ * and URLs of files, and two routes of its own, `GET /metrics` and `POST /metrics/reset`, that need no key.
  *
  * Whatever a client sends, it gets an answer or its connection is closed, and the host goes on.
  */
@@ -24,6 +24,8 @@ const KINDS: Record<string, FunctionKind> = {
 /** Where the WebSocket clients connect. */
 const SYNC = /^\/api\/([^/]+\/)?sync$/;
 
+const FILES = "/api/storage/";
+
 /** A request that is refused before a function is looked for. */
 class HttpError extends Error {
   constructor(
@@ -37,8 +39,8 @@ class HttpError extends Error {
 
 interface Reply {
   status: number;
-  type: "application/json" | "text/plain";
-  body: string;
+  type: string;
+  body: string | Buffer;
 }
 
 export function serve(host: Host, adminKey: string): Server {
@@ -93,6 +95,7 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
     if (SYNC.test(pathname)) {
       throw new HttpError(501, "WebSocketNotServed", "This host serves HTTP alone, no WebSocket: subscriptions need a deployment.");
     }
+    if (pathname.startsWith(FILES)) return await replyAboutFile(pathname.slice(FILES.length), request, host);
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
     if (kind === undefined) throw new HttpError(404, "NotFound", "There is nothing at this path.");
     if (request.method !== "POST") throw new HttpError(405, "MethodNotAllowed", "Functions are called with POST.");
@@ -114,13 +117,21 @@ async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: H
   const body = await bodyOf(request);
   const isAdmin = authenticate(request.headers.authorization, adminKey);
   const { path, args, format } = parseCall(body);
-  const reply: Reply = {
-    status: 200,
-    type: "application/json",
-    body: printed(await host.answer({ kind, path, args, format, isAdmin })),
-  };
-  host.metrics.call(body.byteLength, Buffer.byteLength(reply.body));
-  return reply;
+  const answer = printed(await host.answer({ kind, path, args, format, isAdmin }));
+  host.metrics.call(body.byteLength, Buffer.byteLength(answer));
+  return { status: 200, type: "application/json", body: answer };
+}
+
+async function replyAboutFile(name: string, request: IncomingMessage, host: Host): Promise<Reply> {
+  if (request.method === "POST" && name === "upload") {
+    const token = new URL(request.url ?? "", "http://host").searchParams.get("token") ?? "";
+    const storageId = host.files.upload(token, await bodyOf(request), request.headers["content-type"]);
+    if (storageId === undefined) throw new HttpError(401, "BadUploadUrl", "The upload URL is none, or none any more.");
+    return json({ storageId });
+  }
+  const file = request.method === "GET" ? host.files.at(name) : undefined;
+  if (file === undefined) throw new HttpError(404, "StorageFileNotFound", "There is no such file.");
+  return { status: 200, type: file.type ?? "application/octet-stream", body: file.bytes };
 }
 
 /** Whether the caller has the admin key. A wrong key is refused, none is a caller like everybody. */

@@ -82,7 +82,8 @@ async function main(): Promise<void> {
   server.on("error", fail);
   server.listen(port, "127.0.0.1", () => {
     const address = server.address() as AddressInfo;
-    process.stdout.write(`ready http://127.0.0.1:${address.port}\n`);
+    host.files.origin = `http://127.0.0.1:${address.port}`;
+    process.stdout.write(`ready ${host.files.origin}\n`);
   });
 }
 

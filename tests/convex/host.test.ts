@@ -193,7 +193,7 @@ describe("metrics", () => {
     const request = JSON.stringify({ path: "samples:twice", args: { n: 1 }, format: "json" });
     const response = await post("action", request);
     const responseBytes = (await response.text()).length;
-    expect(await metrics()).toEqual({
+    expect(await metrics()).toMatchObject({
       calls: 1,
       requestBytes: request.length,
       responseBytes,
@@ -202,6 +202,8 @@ describe("metrics", () => {
       documentsWritten: 0,
       bytesWritten: 0,
       conflicts: {},
+      userTime: 0, // an action has no limit of it
+      most: { requestBytes: request.length, responseBytes, documentsRead: 0 },
     });
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     expect((await metrics()).calls).toBe(0);
@@ -212,7 +214,9 @@ describe("metrics", () => {
     expect(await metrics()).toMatchObject({ calls: 1, documentsRead: 0, documentsWritten: 4 });
     const read = { table: "items", index: "by_rank", fields: ["rank"], limit: 1, peek: true };
     await call("query", "orm:read", { version: 3, reads: [read] });
-    const { documentsRead, bytesRead, documentsWritten } = await metrics();
+    const { documentsRead, bytesRead, documentsWritten, userTime, most } = await metrics();
+    expect(most).toMatchObject({ documentsRead, bytesRead, indexRanges: 1, documentsWritten: 4 });
+    expect(userTime).toBeGreaterThanOrEqual(most.userTime);
     expect([documentsRead, documentsWritten]).toEqual([2, 4]);
     expect(bytesRead).toBeGreaterThan(100);
   });
@@ -367,6 +371,18 @@ describe("the process", () => {
     expect(refused.status).toBe(403);
     expect(await refused.json()).toMatchObject({ code: "OperationNotPermitted" });
     started.kill();
+  });
+
+  it("takes a file at an upload URL of its own, and serves it", async () => {
+    const upload = (await call("mutation", "samples:uploadUrl", {})).value as string;
+    expect(upload.startsWith(`${url}/api/storage/upload?token=`)).toBe(true);
+    const posted = () => fetch(upload, { method: "POST", body: "hello", headers: { "content-type": "text/x-greeting" } });
+    const { storageId } = (await (await posted()).json()) as { storageId: string };
+    expect((await posted()).status).toBe(401); // once
+    const { url: at } = (await call("query", "samples:file", { storageId })).value as { url: string };
+    const found = await fetch(at);
+    expect([found.headers.get("content-type"), await found.text()]).toEqual(["text/x-greeting", "hello"]);
+    expect((await fetch(`${url}/api/storage/${storageId}`)).status).toBe(404);
   });
 
   it("refuses a WebSocket at once", async () => {

@@ -1,7 +1,7 @@
 """The embedded deployment: the requests, answered in SQLite, with Convex's order, validation and atomicity.
 
 `engine` answers requests on the calling thread. Underneath: `sources` opens memory and files, whose `format` it checks;
-`connections` lends connections in `turns`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
+`connections` lends connections to `works`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
 Convex table lies in SQLite, `rows` how a document lies in a row, `keys` how an index key does. `reads`, `search` and
 `transaction` answer requests, `ledger` remembers commits, `backups` copies the whole, and `damage` says what is said of
 failures.
@@ -9,11 +9,12 @@ failures.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import attrs
 
@@ -21,12 +22,16 @@ from convexorm.deployments.base import Caller, Deployment, Port
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake, check_fakes
+from convexorm.deployments.embedded.paths import path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.errors import DeploymentError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
 __all__ = ["EmbeddedDeployment"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class EmbeddedDeployment(Deployment):
@@ -36,7 +41,7 @@ class EmbeddedDeployment(Deployment):
     `synchronous="full"` a commit is on the disk when it is answered, with "normal" a power cut may take the latest.
     `functions` are Python functions that stand for those of the Convex project, by path.
 
-    Raises DeploymentError for a file of another application, or of a later version of this library.
+    Raises DeploymentError for a file of another application or of a later version of this library, and for no path.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class EmbeddedDeployment(Deployment):
         if synchronous not in ("normal", "full"):
             raise DeploymentError(f"synchronous is 'normal' or 'full', got {synchronous!r}")
         self._fakes = check_fakes(functions)
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else Path(path_of(path))
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
         self._engine = Engine(source)
         self.blocking: Port = _BlockingPort(self._engine)
@@ -77,18 +82,27 @@ class EmbeddedDeployment(Deployment):
         self._engine.backup(path, Decision())
 
     async def abackup(self, path: str | os.PathLike[str]) -> None:
+        """`backup`, for callers that await. Cancelled, it leaves no file; once the file gets its name, it is answered."""
+        import asyncio  # whoever awaits this has imported it
+
         decision = Decision()
+        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision)
         try:
-            await asyncio.to_thread(self._engine.backup, path, decision)
+            await asyncio.shield(running)
         except asyncio.CancelledError:
-            decision.drop()
-            raise
+            if decision.drop():
+                running.cancel()  # if it has not begun
+                raise
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
+            running.result()
 
     def vacuum(self) -> None:
         self._engine.vacuum()
 
     async def avacuum(self) -> None:
-        await asyncio.to_thread(self._engine.vacuum)
+        await _in_a_thread(self._engine.vacuum)
 
     def __repr__(self) -> str:
         return f"<EmbeddedDeployment {self.path or 'memory'}>"
@@ -121,16 +135,25 @@ class _AsyncPort:
     engine: Engine
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
-        return await asyncio.to_thread(self.engine.read, reads)
+        return await _in_a_thread(self.engine.read, reads)
 
     async def commit(self, commit: Commit) -> list[Applied]:
-        return await asyncio.to_thread(self.engine.commit, commit)
+        return await _in_a_thread(self.engine.commit, commit)
 
     async def withdraw(self, commit: Commit) -> list[Applied] | None:
-        return await asyncio.to_thread(self.engine.withdraw, commit)
+        return await _in_a_thread(self.engine.withdraw, commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
-        return await asyncio.to_thread(self.engine.search, search)
+        return await _in_a_thread(self.engine.search, search)
 
     async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        from asyncio import sleep
+
+        await sleep(seconds)
+
+
+async def _in_a_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` answers on one of the event loop's worker threads."""
+    from asyncio import to_thread  # whoever awaits this has imported it
+
+    return await to_thread(work, *args, **kwargs)

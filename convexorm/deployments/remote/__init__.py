@@ -16,16 +16,16 @@ import asyncio
 import re
 import time
 
-from convexorm.deployments.base import Caller, Deployment
+from convexorm.deployments.base import ATTEMPTS, Caller, Deployment
 from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
 from convexorm.deployments.remote.calls import RemoteCaller
 from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
-from convexorm.deployments.remote.port import ATTEMPTS, Limits, RemotePort, Target
+from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.values import is_finite, is_whole
 
-__all__ = ["ATTEMPTS", "RemoteDeployment", "RemotePort"]
+__all__ = ["RemoteDeployment", "RemotePort"]
 
 
 class RemoteDeployment(Deployment):

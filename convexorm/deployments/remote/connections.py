@@ -27,7 +27,7 @@ from convexorm.deployments.remote.bodies import Body
 from convexorm.deployments.remote.deadlines import Deadline
 from convexorm.deployments.remote.sockets import LOOP, THREAD, Socket, Stream, Waiting
 from convexorm.deployments.remote.tls import secured
-from convexorm.errors import DeploymentError
+from convexorm.errors import DeploymentError, Travelling
 
 __all__ = ["Attempt", "Call", "Connections", "ProxyRefused", "Reply", "Stage"]
 
@@ -65,7 +65,7 @@ class Attempt:
         return self.stage in (Stage.SENDING, Stage.WAITING)
 
 
-class ProxyRefused(OSError):
+class ProxyRefused(Travelling, OSError):
     """The proxy does not let a call through."""
 
     def __init__(self, status: int) -> None:

@@ -42,6 +42,7 @@ from convexorm.errors import (
     FunctionFailed,
     FunctionNotFound,
     LimitExceeded,
+    Travelling,
     ValidationError,
 )
 from convexorm.requests import (
@@ -67,10 +68,8 @@ from convexorm.wire import (
     encode_withdraw,
 )
 
-__all__ = ["ATTEMPTS", "Kind", "Limits", "RemotePort", "Target"]
+__all__ = ["Kind", "Limits", "RemotePort", "Target"]
 
-ATTEMPTS = 4
-"""How often a call is sent before its failure is reported."""
 _BACKOFF = 0.1
 """Seconds of the first pause between attempts; each is drawn evenly from zero to twice the one before."""
 _LONGEST = 8.0
@@ -100,7 +99,7 @@ class Limits:
     attempts: int
 
 
-class _Again(Exception):
+class _Again(Travelling, Exception):
     """The attempt came to nothing, and the next may not. `lost` says that what it sent may still be under way, `busy` that
     the deployment has only too much to do, for `wait` seconds as it says.
     """
