@@ -56,7 +56,11 @@ def page(name: str, *, whole: bool = False) -> Mapping[str, list[Block]]:
     return {"the whole page": [block for blocks in found.values() for block in blocks]} if whole else found
 
 
-PAGES = {"columns.md": page("columns.md"), "sessions.md": page("sessions.md", whole=True)}
+PAGES = {
+    "columns.md": page("columns.md"),
+    "sessions.md": page("sessions.md", whole=True),
+    "queries.md": page("queries.md", whole=True),
+}
 ON_A_HOST = ("On Convex", "The local host")
 
 

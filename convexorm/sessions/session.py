@@ -529,8 +529,8 @@ class AsyncSession:
         `values` are what attributes are to hold, by name or as columns: values, or what is computed of each document, as
         in `{Order.status: "late", Order.n: Order.n + 1}`. Each commit is atomic, all together are not; each document is
         changed once. `on_progress` is called after each commit with a Progress, whose `cursor` given as `resume` to the
-        same call has it go on behind what was done. A document that the query has no more when its turn comes is passed over.
-        What is pending in the session stays pending.
+        same call has it go on behind what was done. A document that the query has no more when its turn comes is passed
+        over. What is pending in the session stays pending.
         """
         return await self._bulk.update(check_query(query), values, on_progress, resume)
 
