@@ -17,7 +17,7 @@ from convexorm.errors import FullTableScanError, IndexRangeError, ValidationErro
 from convexorm.expressions import Column
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
-from convexorm.querying.planning import Access, Conditions, conjuncts
+from convexorm.querying.planning import Access, accesses, conjuncts
 from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, OfSome, Rows, Select
 from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
@@ -335,8 +335,7 @@ class Query(Rows[M]):
 
     def accesses(self) -> list[Access]:
         """How indexes answer it, the best first: all of them, unless it names one."""
-        conditions = Conditions(self.model.__mapper__.table, self._conditions())
-        return conditions.accesses() if self._index is None else [conditions.through(self._index)]
+        return accesses(self.model.__mapper__.table, self._conditions(), self._index)
 
     def through(self, access: Access) -> Read:
         """The request by such an access."""

@@ -7,6 +7,7 @@ alternatives, and their ranges are joined: in the index's order, and no document
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -16,9 +17,9 @@ from convexorm.conditions import Combined, Comparison, Condition, Membership, Ne
 from convexorm.querying.intervals import Values
 from convexorm.requests import MAX_RANGES, Bound, KeyValue, Range
 from convexorm.schema import Table
-from convexorm.values import same
+from convexorm.values import Missing, Value, same
 
-__all__ = ["Access", "Conditions", "conjuncts", "joined"]
+__all__ = ["Access", "accesses", "conjuncts", "joined"]
 
 _Box: TypeAlias = Mapping[str, Values]
 
@@ -55,7 +56,58 @@ def conjuncts(conditions: Iterable[Condition]) -> Iterator[Condition]:
             yield condition
 
 
-class Conditions:
+def accesses(table: Table, conditions: Sequence[Condition], index: str | None = None) -> list[Access]:
+    """How indexes answer conditions that all must hold, that first which leaves out most, equalities before bounds: all
+    indexes, or the one that is named.
+    """
+    names = _indexes(table) if index is None else [index]
+    plain = [_plain(table, name, conditions) for name in names]
+    found = [one for one in plain if one is not None]
+    if len(found) < len(plain):
+        boxed = _Boxes(table, conditions)
+        found = [boxed.through(name) for name in names]
+    return sorted(found, key=lambda one: one.score if one.covers else (*one.score[:2], 0), reverse=True)
+
+
+def _plain(table: Table, index: str, conditions: Sequence[Condition]) -> Access | None:
+    """The access of conditions of which each stands for itself: equalities on the first fields, then a bound on each side
+    of the next. None for any others on these fields, of which boxes have to be made.
+    """
+    fields = table.key_fields(index)
+    given: dict[str, list[Comparison]] = {}
+    for condition in conditions:
+        if isinstance(condition, Comparison) and not condition.path:
+            given.setdefault(condition.field, []).append(condition)
+        elif any(name in fields for name in condition.fields()):
+            return None
+    eq: list[Value | Missing] = []
+    for field in fields:
+        (first, *more) = given.get(field, (None,))
+        if first is None or first.op != "eq":
+            break
+        if more:
+            return None
+        eq.append(first.value)
+    bounds = given.get(fields[len(eq)], []) if len(eq) < len(fields) else []
+    lower = [one for one in bounds if one.op in ("gt", "gte")]
+    upper = [one for one in bounds if one.op in ("lt", "lte")]
+    if len(lower) > 1 or len(upper) > 1 or len(lower) + len(upper) < len(bounds):
+        return None
+    range_ = Range(
+        table,
+        index,
+        tuple(eq),
+        Bound(lower[0].value, lower[0].op == "gte") if lower else None,
+        Bound(upper[0].value, upper[0].op == "lte") if upper else None,
+    )
+    if lower and upper and operator.ge(*range_.edges()):
+        return None  # nothing is in it
+    used = {*fields[: len(eq)], *([fields[len(eq)]] if bounds else [])}
+    left = [one for one in conditions if not (isinstance(one, Comparison) and not one.path and one.field in used)]
+    return Access(index, (range_,), left, bool(used), (len(eq) + len(bounds), len(eq), -1))
+
+
+class _Boxes:
     """Conditions that all must hold, as boxes over the fields of a table's indexes."""
 
     def __init__(self, table: Table, conditions: Sequence[Condition]) -> None:
@@ -74,7 +126,8 @@ class Conditions:
         """How an index answers them."""
         fields = self._table.key_fields(index)
         uses = [_use(self._table, index, fields, box) for box in self._boxes]
-        ranges = joined([range_ for use in uses for range_ in use.ranges])
+        # those of one box are in order already
+        ranges = joined([range_ for use in uses for range_ in use.ranges]) if len(uses) != 1 else list(uses[0].ranges)
         fits = len(ranges) <= MAX_RANGES
         rest = [
             condition
@@ -88,11 +141,6 @@ class Conditions:
             all(use.score > (0, 0) for use in uses),
             (*min((use.score for use in uses), default=(_MAX_BOXES, 0)), -len(ranges)),
         )
-
-    def accesses(self) -> list[Access]:
-        """How all indexes answer them, that first which leaves out most, equalities before bounds."""
-        found = map(self.through, _indexes(self._table))
-        return sorted(found, key=lambda one: one.score if one.covers else (*one.score[:2], 0), reverse=True)
 
     def _decide(self, part: _Part, uses: Sequence[_Use]) -> bool:
         """Whether the ranges of each box decide all that a part says of its documents."""
