@@ -73,10 +73,15 @@ def _kind(value: object) -> str:
 
 
 class Index:
-    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name."""
+    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name.
 
-    def __init__(self, *attributes: str) -> None:
+    A `staged` index is built by Convex after a deployment, in the background, and nothing reads through it: declare it
+    without `staged` once it is complete.
+    """
+
+    def __init__(self, *attributes: str, staged: bool = False) -> None:
         self.attributes = attributes
+        self.staged = staged
         self.name = ""
 
     def __set_name__(self, owner: type[Model], name: str) -> None:

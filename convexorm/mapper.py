@@ -101,7 +101,9 @@ class Mapper:
                 self._add(indexes, index)
             for vector_index in mapper._vector_index_defs():
                 self._add(vector_indexes, vector_index)
-        return Table(self.name, fields, tuple(indexes.values()), tuple(vector_indexes.values()))
+        ready = tuple(index for index in indexes.values() if not index.staged)
+        staged = tuple(index for index in indexes.values() if index.staged)
+        return Table(self.name, fields, ready, tuple(vector_indexes.values()), staged)
 
     def _add(self, known: dict[str, Any], index: Any) -> None:
         if known.setdefault(index.name, index) != index:
@@ -109,7 +111,7 @@ class Mapper:
 
     def _index_defs(self) -> Iterator[IndexDef]:
         for name, index in self.indexes.items():
-            yield IndexDef(name, tuple(self._named(name, part) for part in index.attributes))
+            yield IndexDef(name, tuple(self._named(name, part) for part in index.attributes), index.staged)
 
     def _vector_index_defs(self) -> Iterator[VectorIndexDef]:
         for name, index in self.vector_indexes.items():
