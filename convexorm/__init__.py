@@ -6,6 +6,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 
 from convexorm import func
 from convexorm.conditions import Condition, and_, not_, or_
+from convexorm.counters import Counter, Sum
 from convexorm.deployments import Deployment, connect
 from convexorm.errors import (
     AuthError,
@@ -41,6 +42,7 @@ __all__ = [
     "Condition",
     "ConvexORMError",
     "Count",
+    "Counter",
     "Deployment",
     "DeploymentError",
     "FullTableScanError",
@@ -66,6 +68,7 @@ __all__ = [
     "Schema",
     "Session",
     "StaleDataError",
+    "Sum",
     "ValidationError",
     "VectorIndex",
     "and_",

@@ -6,6 +6,7 @@ how many calls it takes, nor on the order of the documents.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -68,6 +69,23 @@ class Sum:
         if self.odd != 0:
             return self.odd
         return _rounded((Fraction(self.bits, 1 << -LEAST) + self.int64) / self.n)
+
+    def less(self, other: Sum) -> Sum:
+        """Without the numbers of another sum, which are among these."""
+        return Sum(self.n - other.n, self.bits - other.bits, self.int64 - other.int64, self.odd - other.odd)
+
+    def text(self) -> str:
+        """The sum as JSON text, which `of_text` reads."""
+        zeros = (self.bits & -self.bits).bit_length() - 1 if self.bits else 0
+        exact = [f"{self.bits >> zeros:x}", LEAST + zeros]
+        return json.dumps({"n": self.n, "exact": exact, "int64": str(self.int64), "odd": str(self.odd)})
+
+    @classmethod
+    def of_text(cls, text: str) -> Sum:
+        """The sum of `text`, as the functions write it, too. Raises ValueError or TypeError for any other text."""
+        held = json.loads(text)
+        digits, exponent = held["exact"]
+        return cls(held["n"], int(digits, 16) << (exponent - LEAST), int(held["int64"]), float(held["odd"]))
 
     def joined(self, later: Sum) -> Sum:
         return Sum(self.n + later.n, self.bits + later.bits, self.int64 + later.int64, self.odd + later.odd)

@@ -292,11 +292,11 @@ class Query(Rows[M]):
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
         choice = self._ordered() if self._ordering else None
         access = choice.access if choice is not None else next(iter(self.accesses()))
-        unconditional = not self._conditions() and (self._bounded or self._limit is not None)
+        unconditional = not self.conditions() and (self._bounded or self._limit is not None)
         if not (access.covers or unconditional or self._index is not None or self._full_scan):
             raise FullTableScanError(
                 table=self.model.__mapper__.name,
-                conditions=tuple(dict.fromkeys(name for one in self._conditions() for name in one.fields())),
+                conditions=tuple(dict.fromkeys(name for one in self.conditions() for name in one.fields())),
                 indexes=tuple(one.name for one in self.model.__mapper__.table.indexes),
             )
         read = self.through(access)
@@ -335,7 +335,7 @@ class Query(Rows[M]):
 
     def accesses(self) -> list[Access]:
         """How indexes answer it, the best first: all of them, unless it names one."""
-        return accesses(self.model.__mapper__.table, self._conditions(), self._index)
+        return accesses(self.model.__mapper__.table, self.conditions(), self._index)
 
     def through(self, access: Access) -> Read:
         """The request by such an access."""
@@ -351,10 +351,11 @@ class Query(Rows[M]):
 
     def condition(self) -> Condition | None:
         """What holds for each of its documents, if there are conditions."""
-        conditions = self._conditions()
-        return Combined("and", tuple(conditions)) if conditions else None
+        found = self.conditions()
+        return Combined("and", tuple(found)) if found else None
 
-    def _conditions(self) -> list[Condition]:
+    def conditions(self) -> list[Condition]:
+        """What holds for each of its documents."""
         only = self.model.__mapper__.only
         return [*self._range, *conjuncts(self._where), *(() if only is None else (only,))]
 

@@ -30,12 +30,14 @@ from convexorm.values import (
 
 __all__ = [
     "BUILT_IN_INDEXES",
+    "COUNTERS",
     "LEDGER",
     "AnyOf",
     "AnyValue",
     "Array",
     "Boolean",
     "Bytes",
+    "CounterDef",
     "Id",
     "IndexDef",
     "Int64",
@@ -303,6 +305,15 @@ class IndexDef:
 
 
 @attrs.frozen
+class CounterDef:
+    """A number of documents, or the sum of a field `of` them, for each value of the fields `by`, kept with every write."""
+
+    name: str
+    by: tuple[str, ...]
+    of: str | None = None
+
+
+@attrs.frozen
 class VectorIndexDef:
     """A native vector index over one field of float64 arrays of `dimensions` elements."""
 
@@ -330,6 +341,7 @@ class Table:
     indexes: tuple[IndexDef, ...] = ()
     vector_indexes: tuple[VectorIndexDef, ...] = ()
     staged_indexes: tuple[IndexDef, ...] = ()
+    counters: tuple[CounterDef, ...] = ()
     _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
     _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
@@ -562,6 +574,18 @@ LEDGER = Table(
     indexes=(IndexDef("by_commit", ("commitId",)),),
 )
 """Where `orm:commit` remembers its answers, so that a commit sent again is not applied again."""
+COUNTERS = Table(
+    name="convexorm_counters",
+    fields={
+        "counter": Property(String()),
+        "key": Property(String()),
+        "shard": Property(Number()),
+        "count": Property(Number()),
+        "sum": Property(String()),
+    },
+    indexes=(IndexDef("by_counter", ("counter", "key", "shard")),),
+)
+"""Where counts and sums are kept, for tables that declare some."""
 
 
 # -- schemas -------------------------------------------------------------------------------------------------------
@@ -596,7 +620,8 @@ export default defineSchema({
 
 def to_typescript(schema: Schema) -> str:
     """`convex/schema.ts` for these tables and the commit ledger."""
-    tables = (*(table for table in schema if table.name != LEDGER.name), LEDGER)
+    ours = (*((COUNTERS,) if any(table.counters for table in schema) else ()), LEDGER)
+    tables = (*(table for table in schema if table.name not in (LEDGER.name, COUNTERS.name)), *ours)
     return _HEADER + "".join(f"  {table.name}: {table.typescript()},\n" for table in tables) + "});\n"
 
 

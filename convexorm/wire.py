@@ -397,7 +397,18 @@ def encode_commit(commit: Commit) -> Json:
     """The arguments of `commit`."""
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
-    return {"version": VERSION, "commitId": commit.id, "writes": chunks}
+    counters = _encode_counters(commit.writes)
+    return {"version": VERSION, "commitId": commit.id, "writes": chunks, **({"counters": counters} if counters else {})}
+
+
+def _encode_counters(writes: Sequence[Write]) -> list[Json]:
+    """The counters of the tables that are written."""
+    tables = {write.table.name: write.table for write in writes}
+    return [
+        {"table": name, "name": one.name, "by": list(one.by), **({} if one.of is None else {"of": one.of})}
+        for name, table in tables.items()
+        for one in table.counters
+    ]
 
 
 def encode_withdraw(commit: Commit) -> Json:

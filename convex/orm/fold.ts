@@ -73,7 +73,7 @@ class Outermost implements Gathering {
 }
 
 /** The exponent of the least bit of a float64. */
-const LEAST = -1074;
+export const LEAST = -1074;
 
 /** The sum of the numbers of a field, exactly: floats as a whole number of the least bits of all floats. */
 class Summed implements Gathering {
@@ -110,7 +110,7 @@ class Summed implements Gathering {
 const view = new DataView(new ArrayBuffer(8));
 
 /** A finite float as a number of least bits. */
-function bitsOf(value: number): bigint {
+export function bitsOf(value: number): bigint {
   view.setFloat64(0, value);
   const word = view.getBigUint64(0);
   const exponent = (word >> 52n) & 0x7ffn;
@@ -120,7 +120,7 @@ function bitsOf(value: number): bigint {
 }
 
 /** The number as digits and an exponent of 2, without the zeros at its end. */
-function shortened(bits: bigint): [string, number] {
+export function shortened(bits: bigint): [string, number] {
   const size = bits < 0n ? -bits : bits;
   const digits = size.toString(2);
   const zeros = digits.length - digits.lastIndexOf("1") - 1;

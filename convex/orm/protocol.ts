@@ -349,6 +349,10 @@ export type Applied = [string, number | null] | [string, number | null, boolean]
 
 const chunk = list<Write>(tagged(writes));
 
+/** A count, or the sum of a field `of` documents, for each value of the fields `by`, kept with every write. */
+const counter = shape({ table: text, name: text, by: list(text), of: optional(text) });
+export type Counter = Parsed<typeof counter>;
+
 const commitId: Parser<string> = (value, at) => {
   const name = text(value, at);
   const length = [...name].length;
@@ -398,7 +402,7 @@ export function parseReads(request: unknown): { reads: Read[]; share: number } {
 }
 
 /** The id and the chunks of writes of a `commit` request; without writes the commit is withdrawn. */
-export function parseCommit(request: unknown): { commitId: string; writes?: Write[][] } {
+export function parseCommit(request: unknown): { commitId: string; writes?: Write[][]; counters?: Counter[] } {
   requireVersion(request);
   if (isObject(request) && "withdraw" in request) {
     const withdrawal = shape({ version: whole, commitId, withdraw: flag })(request, "request");
@@ -415,8 +419,9 @@ export function parseCommit(request: unknown): { commitId: string; writes?: Writ
       lengths.reduce((sum, length) => sum + length, 0),
     );
   }
-  const commit = shape({ version: whole, commitId, writes: list(chunk) })(request, "request");
-  return { commitId: commit.commitId, writes: commit.writes };
+  const commit = shape({ version: whole, commitId, writes: list(chunk), counters: optional(list(counter)) });
+  const { commitId: id, writes, counters = [] } = commit(request, "request");
+  return { commitId: id, writes, counters };
 }
 
 /** A `search` request, with its vector as numbers. */

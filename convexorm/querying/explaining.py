@@ -7,6 +7,7 @@ from typing import Any
 
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.requests import Fold, Range, Read
+from convexorm.schema import COUNTERS
 from convexorm.values import MISSING, Missing, Value, dumps
 
 __all__ = ["SYMBOLS", "explained", "outline", "shown_place"]
@@ -59,6 +60,8 @@ def _described_order(read: Read, fields: Sequence[str]) -> str:
 
 def _answer(read: Read, fields: Sequence[str]) -> list[str]:
     """What is answered, if it is not the documents."""
+    if read.range.table is COUNTERS:
+        return [f"answer  what is kept in the counter {read.range.eq[0]}"]
     if read.count:
         return ["answer  a count"]
     if read.distinct is not None:

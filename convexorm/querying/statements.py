@@ -8,22 +8,24 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, overload
 
 import attrs
 
 from convexorm.aggregates import Group, Sum
 from convexorm.conditions import Comparison
+from convexorm.counters import counter_id
 from convexorm.errors import FullTableScanError, ValidationError
 from convexorm.expressions import Column
 from convexorm.querying.explaining import explained
 from convexorm.querying.planning import Access
-from convexorm.requests import MAX_MERGED, Document, Fold, Read, ReadResult, Term
-from convexorm.schema import AnyOf, AnyValue, Int64, Number, Validator
+from convexorm.requests import MAX_MERGED, Document, Fold, Range, Read, ReadResult, Term
+from convexorm.schema import COUNTERS, AnyOf, AnyValue, Int64, Number, Validator
 from convexorm.types.choices import FlagType
 from convexorm.types.scalars import FloatType, Int64Type, IntType
 from convexorm.types.times import TimestampType
-from convexorm.values import MISSING, ConvexInt64, same
+from convexorm.values import MISSING, ConvexInt64, canonical, same
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -95,6 +97,23 @@ class Rows(Statement[list[R_co]]):
         return True
 
 
+def kept(query: Query[Any], of: str | None) -> Read | None:
+    """The read of the rows of a counter that says how many documents a query has, or the sum of a field, if one does."""
+    table = query.model.__mapper__.table
+    if not table.counters or query._limit is not None or query._offset or query._after is not None:
+        return None
+    values: dict[str, Any] = {}
+    for one in query.conditions():
+        if not isinstance(one, Comparison) or one.path or one.op != "eq" or one.field in values:
+            return None
+        values[one.field] = one.value
+    for counter in table.counters:
+        if counter.of == of and len(counter.by) == len(values) and set(counter.by) == values.keys():
+            key = b"".join(canonical(values[field]) for field in counter.by).hex()
+            return Read(Range(COUNTERS, "by_counter", (counter_id(table.name, counter.name), key)))
+    return None
+
+
 # -- of a query ------------------------------------------------------------------------------------------------------
 
 
@@ -109,10 +128,11 @@ class Count(Statement[int]):
         return self.query
 
     def plan(self) -> Read:
-        return attrs.evolve(self.query.unordered().plan(), count=True)
+        rows = kept(self.query, None)
+        return attrs.evolve(self.query.unordered().plan(), count=True) if rows is None else rows
 
     def answer(self, result: ReadResult, load: Load) -> int:
-        return result.count
+        return result.count if kept(self.query, None) is None else sum(int(row["count"]) for row in result.docs)
 
 
 @attrs.frozen
@@ -285,12 +305,18 @@ class Aggregate(Statement[T]):
         return self.query
 
     def plan(self) -> Read:
+        rows = self._kept()
+        if rows is not None:
+            return rows
         query = self.query.unordered()
         if self.op in ("min", "max"):
             ended = self._end(query)
             if ended is not None:
                 return ended
         return attrs.evolve(query.plan(), fold=Fold((), (_term(self.op, self.columns[0]),)))
+
+    def _kept(self) -> Read | None:
+        return kept(self.query, self.columns[0].field) if self.op in ("sum", "avg") else None
 
     def _end(self, query: Query[Any]) -> Read | None:
         """The read of the first document of an index that is ordered by the attribute, if there is one."""
@@ -315,7 +341,10 @@ class Aggregate(Statement[T]):
 
     def answer(self, result: ReadResult, load: Load) -> T:
         answered: Any
-        if self.op in ("min", "max") and not result.groups:
+        if self._kept() is not None:
+            total = reduce(Sum.joined, (Sum.of_text(row["sum"]) for row in result.docs), Sum())
+            answered = _answered(self.op, total, self.columns[0])
+        elif self.op in ("min", "max") and not result.groups:
             value = next((document.get(self.columns[0].field, MISSING) for document in result.docs), MISSING)
             answered = None if value is MISSING or value is None else self.columns[0].load(value)
         else:

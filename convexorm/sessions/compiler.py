@@ -15,7 +15,7 @@ from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Rows, Statement
 from convexorm.requests import Expect, Key, Range, Read, Search
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import Missing, Value
 
@@ -71,7 +71,15 @@ class Compiler:
             check_query(one)
         self.mapper(one.root.model)
         read = one.plan()
+        if read.range.table is COUNTERS:
+            return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
         return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table))) if self._names else read
+
+    def _renamed_counter(self, table: Table, range_: Range) -> Range:
+        """The rows of a counter of a table, by the name it has for this session."""
+        counter, *key = range_.eq
+        renamed = self._renamed(table).name + str(counter).removeprefix(table.name)
+        return attrs.evolve(range_, eq=(renamed, *key))
 
     def read_of_key(self, model: type[Model], key: Any) -> Read:
         """The read of the document with a primary key."""

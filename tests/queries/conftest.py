@@ -9,7 +9,7 @@ import pytest
 from convexorm import AsyncSession, Deployment, Session
 from tests.conftest import Host
 from tests.faces import FACES, open_session
-from tests.models import Anything, Counter, Everything, Note, Task
+from tests.models import Anything, Counter, Everything, Note, Payment, Task
 
 Open = Callable[..., AsyncSession]
 
@@ -23,7 +23,7 @@ def host(models_host: Host) -> Host:
 def open_(request: pytest.FixtureRequest, deployment: Deployment) -> Open:
     """Opens sessions of one face on an empty deployment."""
     with Session(deployment) as session:
-        for model in (Task, Note, Anything, Counter, Everything):
+        for model in (Task, Note, Anything, Counter, Payment, Everything):
             session.delete_all(model.query().full_scan())
     return lambda **options: open_session(request.param, deployment, **options)
 

@@ -180,6 +180,7 @@ async def test_all_documents_of_a_query_are_changed_once(open_: Open) -> None:
     assert (seen[-1].done, seen[-1].total) == (1_100, 1_100)
     other = open_()
     assert await other.sum(query, Task.rank) == sum(place + (1_000 if place >= 100 else 0) for place in range(1, 1_200, 2))
+    assert await other.count(Task.query().where(Task.rank >= 1_100.0)) == 1_100
     assert (await session.get_one(Task, tasks[-1].convex_id)).text == "moved"
     assert await session.update_all(query.limit(5), {"text": "five"}) == 5
     assert await session.update_all(query.where(Task.text == "five"), {"due": None, "text": "none"}) == 5

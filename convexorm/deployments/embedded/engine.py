@@ -32,7 +32,7 @@ from convexorm.requests import (
     check_reads,
     check_search,
 )
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 
 if TYPE_CHECKING:
     from convexorm.deployments.embedded.search import Searcher
@@ -146,6 +146,8 @@ class Engine:
         self._check_writable()
         check_commit(commit)
         tables = {id(write.table): write.table for write in commit.writes}
+        if any(table.counters for table in tables.values()):
+            tables[id(COUNTERS)] = COUNTERS
         return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=tables.values())
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:

@@ -9,7 +9,9 @@ from typing import Any
 
 import attrs
 
+from convexorm.aggregates import Sum
 from convexorm.computed import computed
+from convexorm.counters import Counting
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
@@ -38,7 +40,7 @@ from convexorm.requests import (
     Written,
     greater_stored,
 )
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 from convexorm.values import MISSING, Value, canonical, is_plain_text, same, size_of
 
 __all__ = ["Transaction"]
@@ -98,6 +100,7 @@ class Transaction:
         self._batch: _Batch | None = None
         self._unique: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
+        self._counting = Counting()
         self._deleted = 0
         self._ranged = 0
         self._ranged_bytes = 0
@@ -111,7 +114,24 @@ class Transaction:
         self._flush()
         for position, table, key in self._unique:
             self._require_one(position, table, key)
+        for (counter, of), change in self._counting.changes.items():
+            self._count(counter, of, change)
         return self._results
+
+    def _count(self, counter: str, key: str, change: Sum) -> None:
+        """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
+        if change == Sum():
+            return
+        stored = self._stored(COUNTERS)
+        row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
+        total = change if row is None else Sum.of_text(row.fields["sum"]).joined(change)
+        document = {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
+        if row is None:
+            self._add(COUNTERS, stored, document)
+        elif total == Sum():
+            self._connection.execute(stored.delete, (row.tick,))
+        else:
+            self._store(COUNTERS, stored, row, document)
 
     def _require_one(self, position: int, table: Table, key: Key) -> None:
         """Raise StaleDataError if several documents have a key that a write was to make a document's own."""
@@ -125,6 +145,8 @@ class Transaction:
 
     def _gathered(self, position: int, write: Insert | Upsert) -> bool:
         """Whether the write waits for others like it: they are all about one table, and name whole keys of one index."""
+        if write.table.counters:
+            return False
         stored = self._tables[id(write.table)]
         keys = stored.keys(write.doc)
         about = write.at if isinstance(write, Upsert) else write.unique
@@ -255,6 +277,7 @@ class Transaction:
 
     def _store(
         self,
+        table: Table,
         stored: StoredTable,
         row: _Row,
         fields: Document,
@@ -263,6 +286,9 @@ class Transaction:
         declared: bool = True,
     ) -> None:
         """Give a row another document, of which only the fields `changed` differ from what it held, if these are given."""
+        if table.counters:
+            self._counting.remove(table, row.fields)
+            self._counting.add(table, fields)
         places = None if changed is None else stored.keyed_by(changed)
         keys: Sequence[bytes] = ()
         if places is None or places:
@@ -275,22 +301,23 @@ class Transaction:
         stored = self._stored(write.table)
         if write.unique is not None and self._find(stored, write.table, write.unique) is not None:
             raise StaleDataError(table=write.table.name, reason="exists", write=position)
-        return self._add(stored, write.doc)
+        return self._add(write.table, stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
-            return self._add(stored, write.doc)
+            return self._add(write.table, stored, write.doc)
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         kept.update(greater_stored(row.fields, write.doc, write.greatest))
         document = {**write.doc, **kept}
         if kept:
             write.table.check_size(document)
-        self._store(stored, row, document, declared=not kept or row.plain)
+        self._store(write.table, stored, row, document, declared=not kept or row.plain)
         return Written(row.id, time_of(row.tick), False)
 
-    def _add(self, stored: StoredTable, document: Document) -> Written:
+    def _add(self, table: Table, stored: StoredTable, document: Document) -> Written:
+        self._counting.add(table, document)
         ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
@@ -310,7 +337,8 @@ class Transaction:
         if write.compute:
             self._compute(write, row, fields)
         write.table.check_size(fields)
-        self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
+        changed = {*write.set, *write.unset, *write.compute}
+        self._store(write.table, stored, row, fields, changed, declared=row.plain)
         return True
 
     def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> None:
@@ -326,13 +354,14 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        self._store(stored, row, write.doc)
+        self._store(write.table, stored, row, write.doc)
         return True
 
     def delete(self, position: int, write: Delete) -> Applied:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        self._counting.remove(write.table, row.fields)
         self._change(stored)
         self._connection.execute(stored.delete, (row.tick,))
         return True
@@ -352,6 +381,7 @@ class Transaction:
                     tick = id_tick(document["_id"])
                     assert tick is not None
                     ticks.append((tick,))
+                    self._counting.remove(write.table, document)
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
                 if more:
