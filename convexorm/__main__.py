@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from convexorm.deployments import connect
 from convexorm.errors import ConvexORMError, InvalidRequestError
 from convexorm.model import Model
 from convexorm.projects.files import read_file, stamped, write_files
 from convexorm.projects.functions import functions as functions_to_copy
 from convexorm.projects.packages import require_convex
 from convexorm.schema import Schema, Table, to_typescript
+from convexorm.sessions import Session
 
 __all__ = ["main", "models_of"]
 
@@ -87,6 +89,18 @@ def _functions(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _recount(arguments: argparse.Namespace) -> int:
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    mapped = [model for module in arguments.modules for model in models_of(module) if model.__mapper__.parent is None]
+    models = [model for model in mapped if model.__mapper__.table.counters]
+    with connect(arguments.url) as deployment, Session(deployment) as session:
+        for model in models:
+            values = session.recount(model)
+            sys.stdout.write(f"{model.__mapper__.name}: {values} value{'s' if values != 1 else ''} counted\n")
+    return 0
+
+
 def _printable(path: Path) -> str:
     """A path as text that can be printed: the bytes of a name need not be any."""
     return str(path).encode(errors="backslashreplace").decode()
@@ -120,6 +134,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     functions.add_argument("folder", type=Path, help="the project's folder of functions, usually convex")
     functions.add_argument("--force", action="store_true", help=_FORCE)
     functions.set_defaults(run=_functions)
+    recount = commands.add_parser("recount", help="count anew what the counters of some modules' models count")
+    recount.add_argument("modules", nargs="+", metavar="MODULE", help="such as myapp.models")
+    recount.add_argument("--url", help="the deployment, as connect() takes it; CONVEX_URL without it")
+    recount.set_defaults(run=_recount)
     arguments = parser.parse_args(argv)
     if arguments.run is _schema and arguments.check and arguments.out is None:
         schema.error("--check compares with the file that --out names")

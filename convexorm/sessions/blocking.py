@@ -58,6 +58,7 @@ class Session:
     delete_range = blocking(AsyncSession.delete_range)
     delete_all = blocking(AsyncSession.delete_all)
     update_all = blocking(AsyncSession.update_all)
+    recount = blocking(AsyncSession.recount)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
     expunge = blocking(AsyncSession.expunge)

@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import attrs
 
+from convexorm.aggregates import Group, Sum, Tally
+from convexorm.counters import counter_id
 from convexorm.deployments.base import Port
 from convexorm.errors import InvalidCursorError, InvalidRequestError, LimitExceeded, ValidationError
 from convexorm.model import Model
@@ -19,24 +21,31 @@ from convexorm.requests import (
     Commit,
     DeletedRange,
     DeleteRange,
+    Fold,
+    Insert,
     Key,
+    Range,
+    Read,
+    Term,
     Upsert,
     Write,
     Written,
 )
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import identity_of
 from convexorm.sessions.operations import check_keyed, dump_valid, patch_of_values
 from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Progress
-from convexorm.values import MISSING
+from convexorm.values import MISSING, Value, canonical
 
 __all__ = ["Bulk", "OnProgress"]
 
 OnProgress: TypeAlias = Callable[[Progress], object]
 
+_RECOUNTED = 2_000
+"""Rows that one commit of `recount` writes."""
 _UPDATED = 1_000
 """Documents that one commit of `update_all` changes: each is looked up, read and read again. Fewer where they are large."""
 
@@ -134,9 +143,33 @@ class Bulk:
                 on_progress(Progress(done, len(places), _encode(batch[-1])))
         return done
 
+    async def recount(self, model: type[Model]) -> int:
+        """Count and add up all documents of a model anew, for each of its counters; how many values these have."""
+        table = self._compiler.table(model)
+        values = 0
+        for counter in table.counters:
+            term = Term("count") if counter.of is None else Term("sum", counter.of)
+            counted = Read(Range(table, "by_creation_time"), fold=Fold(counter.by, (term,)))
+            result = await self._reader.one(counted)
+            name = counter_id(table.name, counter.name)
+            rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
+            writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
+            for start in range(0, len(writes), _RECOUNTED):
+                await self._port.commit(Commit(uuid4().hex, writes[start : start + _RECOUNTED]))
+            values += len(rows)
+        return values
+
     def _doubt(self, table: Table) -> None:
         """The session's instances of a table may not be what is stored any more."""
         self._identities.doubt(lambda model: self._compiler.table(model).name == table.name)
+
+
+def _row(counter: str, group: Group) -> dict[str, Value]:
+    """The row of a counter for the documents of a group."""
+    (partial,) = group.partials
+    total = partial if isinstance(partial, Sum) else Sum(partial.n if isinstance(partial, Tally) else 0)
+    key = b"".join(map(canonical, group.key)).hex()
+    return {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
 
 
 def _encode(place: tuple[float, str]) -> str:

@@ -535,6 +535,14 @@ class AsyncSession:
         return await self._bulk.update(check_query(query), values, on_progress, resume)
 
     @exclusive
+    async def recount(self, model: type[Model]) -> int:
+        """Count and add up all documents of a model anew for its counters, as over data that is older than these.
+
+        What is written meanwhile may be counted wrong: run it while nobody writes. Answers how many values there are.
+        """
+        return await self._bulk.recount(model)
+
+    @exclusive
     async def commit(self) -> None:
         """Write everything pending as one atomic commit.
 

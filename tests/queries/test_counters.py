@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from convexorm import AsyncSession, Deployment, Session
+import pytest
+
+from convexorm import AsyncSession, Deployment, Index, Mapped, Model, Session, connect
+from convexorm.__main__ import main
 from convexorm.faces import finish
 from convexorm.requests import Commit, Delete, Insert, Key, Patch, Replace, Upsert
 from tests.conftest import Host
 from tests.models import Payment
+
+
+class Rows(Model, table="convexorm_counters"):
+    """What counters keep."""
+
+    counter: Mapped[str]
+    key: Mapped[str]
+    shard: Mapped[float]
+    count: Mapped[float]
+    sum: Mapped[str]
+    by_counter = Index("counter", "key", "shard")
+
 
 OWNER = Payment.query().where(Payment.owner_id == "ada")
 
@@ -69,6 +85,31 @@ async def test_a_commit_that_is_refused_counts_nothing(session: AsyncSession) ->
         await session.rollback()
     await check(session)
     await session.delete_all(Payment.query().full_scan())
+
+
+async def test_documents_that_are_older_than_their_counters_are_counted_again(session: AsyncSession) -> None:
+    await session.add_all([payment(n, "ada" if n % 3 else "bob", n / 7 if n % 4 else None) for n in range(20)])
+    await session.commit()
+    await session.delete_all(Rows.query().full_scan())
+    assert await session.count(OWNER) == 0
+    assert await session.recount(Payment) > 0
+    await check(session)
+    await session.update(Payment, "p1", {"amount": Payment.amount + 1, "paid": True})
+    await session.commit()
+    await check(session)
+    await session.delete_all(Payment.query().full_scan())
+
+
+def test_the_command_counts_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'counted.db'}"
+    with connect(url) as deployment, Session(deployment) as session:
+        session.add_all([payment(n, f"o{n % 4}") for n in range(10)])
+        session.commit()
+        session.delete_all(Rows.query().full_scan())
+    assert main(["recount", "tests.models", "--url", url]) == 0
+    assert capsys.readouterr().out == "payments: 13 values counted\n"
+    with connect(url) as deployment, Session(deployment) as session:
+        assert session.count(Payment.query()) == 10
 
 
 def test_counting_reads_no_document_that_is_counted(models_host: Host) -> None:
