@@ -304,6 +304,9 @@ class Query(Rows[M]):
             return read
         if choice.sort is None:
             return attrs.evolve(read, order=choice.order, merge=choice.merge)
+        if self._after is not None:
+            problem = "what no index has in this order is not read from a place in it on"
+            raise ValidationError(problem, table=self.model.__mapper__.name)
         limit = None if read.limit is None else read.limit + read.skip
         return attrs.evolve(read, order="asc", sort=choice.sort, skip=0, limit=limit)
 

@@ -163,7 +163,7 @@ class Digest(Statement[str]):
         return self.query
 
     def plan(self) -> Read:
-        return attrs.evolve(self.query.plan(), digest="all")
+        return attrs.evolve(self.query.unordered().plan(), digest="all")
 
     def answer(self, result: ReadResult, load: Load) -> str:
         return result.digests[""]

@@ -101,6 +101,8 @@ class Compiler:
         if query._limit is not None and query._order == "desc":
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self.read(query)
+        if query._limit is not None and (read.order == "desc" or read.merge is not None or read.sort is not None):
+            raise ValidationError("a query whose first documents are deleted is in the order of its index", table=table)
         return read.range, read.filter
 
     # -- keys ------------------------------------------------------------------------------------------------------

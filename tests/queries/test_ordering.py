@@ -106,6 +106,26 @@ async def test_what_no_index_orders_is_sorted_where_it_is(session: AsyncSession)
         await session.page(query, 2)
 
 
+async def test_the_first_in_an_order_that_is_not_the_indexs_are_not_deleted(session: AsyncSession) -> None:
+    await fill(session)
+    by_due = OWNED.order_by(Task.due)
+    for query in (by_due.order_by(Task.due.desc()), SEVERAL.order_by(Task.due), OWNED.full_scan().order_by(Task.text)):
+        with pytest.raises(ValidationError, match="order of its index"):
+            await session.delete_all(query.limit(2))
+    assert await session.delete_all(by_due.limit(1)) == 1
+    assert await session.count(OWNED) == 3
+    assert await session.delete_all(SEVERAL.order_by(Task.due)) == 11
+
+
+async def test_neighbours_in_an_order_are_those_of_an_index(session: AsyncSession) -> None:
+    await fill(session)
+    query = SEVERAL.order_by(Task.due)
+    third = (await session.all(query))[2]
+    assert days(await session.all(query.after(third).limit(2))) == [3, 4]
+    with pytest.raises(ValidationError, match="not read from a place"):
+        await session.all(OWNED.full_scan().order_by(Task.text).after(third))
+
+
 async def test_a_query_without_conditions_with_a_limit_or_a_page_is_no_full_scan(session: AsyncSession) -> None:
     await fill(session)
     query = Task.query()
