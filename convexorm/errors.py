@@ -133,8 +133,9 @@ class MultipleResultsFound(ConvexORMError):
 class StaleDataError(ConvexORMError):
     """What a write expected to find is no longer so; nothing of the commit was applied.
 
-    `reason` is `missing` (the document is gone), `changed` (another writer changed `fields`) or `exists` (the primary
-    key is taken). `write` is the position of the write in the commit, `instance` the one it was for, if any.
+    `reason` is `missing` (the document is gone), `changed` (another writer changed `fields`) or `exists` (another document
+    has the primary key, or the key in a unique index, whose fields are `fields`). `write` is the position of the write in
+    the commit, `instance` the one it was for, if any.
     """
 
     _REASONS: ClassVar[dict[str, str]] = {
@@ -179,7 +180,12 @@ class AuthError(ConvexORMError):
 
 
 class DeploymentError(ConvexORMError):
-    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""
+    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version.
+
+    `lost` says that it may have done what was asked, or may do it yet: it was sent, and only the answer is not there.
+    """
+
+    lost: bool = False
 
 
 class FunctionFailed(DeploymentError):

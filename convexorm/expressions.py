@@ -305,6 +305,7 @@ class Column(_Operand[T], _Number[T]):
     nullable: bool
     _dump: Callable[[Any], Value]
     _load: Callable[[Value], Any]
+    _is_text: bool
 
     def __init__(
         self,
@@ -327,7 +328,7 @@ class Column(_Operand[T], _Number[T]):
 
     def __getattr__(self, name: str) -> Any:
         """What is not there before the annotation is compiled. ValidationError for a name in it that is not there."""
-        if name not in ("type", "nullable", "_dump", "_load"):
+        if name not in ("type", "nullable", "_dump", "_load", "_is_text"):
             raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
         try:
             self.compile()
@@ -343,6 +344,7 @@ class Column(_Operand[T], _Number[T]):
         except ValidationError as error:
             raise ValidationError(error.problem, table=self.table, field=self.name, path=error.path) from None
         self._dump, self._load = dumper(self.type), loader(self.type)
+        self._is_text = type(self.type) is StrType
 
     @builtins.property
     def has_default(self) -> bool:
@@ -479,6 +481,8 @@ class Column(_Operand[T], _Number[T]):
 
     def operand(self, value: object, op: Operator = "eq") -> Value | Missing:
         """What documents hold for a value that the column is compared with by `op`. ValidationError, if nothing can."""
+        if type(value) is str and self._is_text and value.isascii():  # the commonest: it is stored as it is
+            return value
         if value is MISSING:
             return MISSING
         if value is None and not self.nullable:

@@ -53,6 +53,7 @@ __all__ = [
     "Validator",
     "VectorIndexDef",
     "compare",
+    "to_fragment",
     "to_typescript",
 ]
 
@@ -73,6 +74,8 @@ JAVASCRIPT_NAMES = frozenset(
     ("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf")
 )
 """What every object of JavaScript has, so that a field of this name never seems to be missing there."""
+
+_UNIQUE = "// unique: kept by convexorm, and by functions that use uniqueIn of ./orm/unique"
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
@@ -293,15 +296,27 @@ class AnyOf(Validator):
 
 @attrs.frozen
 class IndexDef:
-    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`."""
+    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`.
+
+    Convex knows no `unique`: writers keep it, who see in each commit to it that no two documents hold one key.
+    """
 
     name: str
     fields: tuple[str, ...]
+    unique: bool = False
     staged: bool = False
 
     def typescript(self) -> str:
         fields = json.dumps(list(self.fields))
         return f".index({json.dumps(self.name)}, {f'{{ fields: {fields}, staged: true }}' if self.staged else fields})"
+
+    @property
+    def comment(self) -> str:
+        """What `schema.ts` says of it to people."""
+        return f"{_UNIQUE}\n    " if self.unique else ""
+
+    def __str__(self) -> str:
+        return self.typescript() + (" unique" if self.unique else "")
 
 
 @attrs.frozen
@@ -473,7 +488,8 @@ class Table:
             raise self._unknown(name)
         if not accepts(value):
             raise self._mismatch(name, value)
-        self._check_value(name, value)
+        if type(value) is not str or not value.isascii():
+            self._check_value(name, value)
 
     def _check_value(self, name: str, value: Value) -> None:
         try:
@@ -519,7 +535,7 @@ class Table:
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
         fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
-        ordinary = [f"\n    {index.typescript()}" for index in (*self.indexes, *self.staged_indexes)]
+        ordinary = [f"\n    {index.comment}{index.typescript()}" for index in (*self.indexes, *self.staged_indexes)]
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
@@ -610,19 +626,27 @@ class Schema:
         return iter(self.tables.values())
 
 
-_HEADER = """\
-import { defineSchema, defineTable } from "convex/server";
-import { v } from "convex/values";
-
-export default defineSchema({
-"""
-
-
 def to_typescript(schema: Schema) -> str:
     """`convex/schema.ts` for these tables and the commit ledger."""
     ours = (*((COUNTERS,) if any(table.counters for table in schema) else ()), LEDGER)
     tables = (*(table for table in schema if table.name not in (LEDGER.name, COUNTERS.name)), *ours)
-    return _HEADER + "".join(f"  {table.name}: {table.typescript()},\n" for table in tables) + "});\n"
+    return _IMPORTS.format("defineSchema, defineTable") + f"export default defineSchema({{\n{_members(tables)}}});\n"
+
+
+def to_fragment(schema: Schema, name: str) -> str:
+    """A module that exports these tables and no others as an object `name`, to spread into a schema."""
+    return _IMPORTS.format("defineTable") + f"export const {name} = {{\n{_members(schema)}}};\n"
+
+
+_IMPORTS = """\
+import {{ {} }} from "convex/server";
+import {{ v }} from "convex/values";
+
+"""
+
+
+def _members(tables: Iterable[Table]) -> str:
+    return "".join(f"  {table.name}: {table.typescript()},\n" for table in tables)
 
 
 def compare(old: Schema, new: Schema) -> list[str]:
@@ -655,6 +679,6 @@ def compare(old: Schema, new: Schema) -> list[str]:
                 f"{name} index ",
                 {index.name: index for index in mine},
                 {index.name: index for index in theirs},
-                lambda index: index.typescript(),
+                lambda index: str(index) if isinstance(index, IndexDef) else index.typescript(),
             )
     return lines

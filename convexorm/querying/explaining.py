@@ -28,7 +28,7 @@ def explained(read: Read, *, by_index: bool) -> str:
         ranges.append(f"and {len(range_.parts) - len(ranges)} more")
     lines = [
         f"table   {table.name}",
-        f"index   {range_.index} ({', '.join(fields)})",
+        f"index   {range_.index} ({', '.join(fields)}){' unique' if _is_unique(read) else ''}",
         *(f"range   {one}" for one in ranges or ["none: the conditions exclude each other"]),
         f"filter  {_described(read.filter) if read.filter is not None else 'none'}",
         f"order   {_described_order(read, fields)}",
@@ -38,6 +38,10 @@ def explained(read: Read, *, by_index: bool) -> str:
         *_answer(read, fields),
     ]
     return "\n".join(lines)
+
+
+def _is_unique(read: Read) -> bool:
+    return any(one.name == read.range.index and one.unique for one in read.range.table.indexes)
 
 
 def _described_range(range_: Range, fields: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ class Session:
 
     get = blocking(AsyncSession.get)
     get_one = blocking(AsyncSession.get_one)
+    get_or_create = blocking(AsyncSession.get_or_create)
     get_many = blocking(AsyncSession.get_many)
     all = blocking(AsyncSession.all)
     first = blocking(AsyncSession.first)

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 import attrs
 
@@ -64,6 +63,7 @@ class Bulk:
         check_keyed(model)
         mapper, table = model.__mapper__, self._compiler.table(model)
         columns, key_fields = mapper.columns, mapper.key_fields
+        unique = tuple(one for one in self._compiler.unique(model) if one.index != mapper.primary_index)
         writes: list[Write] = []
         for row in rows:
             if not isinstance(row, Mapping):
@@ -72,10 +72,10 @@ class Bulk:
                 self._compiler.column(model, min(row.keys() - columns.keys()))
             document = dump_valid(model(**row)) if mapper.validated else mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
-            writes.append(Upsert(table, Key(mapper.primary_index, key), document))
+            writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._port.commit(Commit(uuid4().hex, writes))
+        applied = await self._port.commit(Commit.new(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -93,7 +93,7 @@ class Bulk:
         total = 0
         while left is None or left > 0:
             limit = MAX_DELETED_BY_RANGE if left is None else min(left, MAX_DELETED_BY_RANGE)
-            (applied,) = await self._port.commit(Commit(uuid4().hex, [DeleteRange(range_, filter_, limit)]))
+            (applied,) = await self._port.commit(Commit.new([DeleteRange(range_, filter_, limit)]))
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
             self._doubt(range_.table)
@@ -115,7 +115,7 @@ class Bulk:
         """
         read = self._compiler.read(query)
         model, table = query.model, read.range.table
-        patch = patch_of_values(self._compiler, model, "", values)
+        patch = patch_of_values(self._compiler, model, "", values, primary=False)
         if any(field in patch.set or field in patch.unset for field in model.__mapper__.key_fields):
             raise InvalidRequestError("a primary key is one document's; it is not set for all of a query")
         patch.expect, patch.missing, patch.where = self._compiler.expected(model, None), "skip", query.condition()
@@ -128,7 +128,7 @@ class Bulk:
         done, size = 0, _UPDATED
         while left:
             batch = left[:size]
-            commit = Commit(uuid4().hex, [attrs.evolve(patch, at=id_) for _, id_ in batch])
+            commit = Commit.new([attrs.evolve(patch, at=id_) for _, id_ in batch])
             try:
                 applied = await self._port.commit(commit)
             except LimitExceeded:
@@ -155,7 +155,7 @@ class Bulk:
             rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
             writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
             for start in range(0, len(writes), _RECOUNTED):
-                await self._port.commit(Commit(uuid4().hex, writes[start : start + _RECOUNTED]))
+                await self._port.commit(Commit.new(writes[start : start + _RECOUNTED]))
             values += len(rows)
         return values
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column
 from convexorm.model import Model
-from convexorm.requests import Document, Expect, Key, Patch
+from convexorm.requests import Document, Expect, Patch, Unique
 from convexorm.schema import Table
-from convexorm.sessions.instances import key_of
 from convexorm.validation import validate
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
-__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "new_key", "patch_of"]
+__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "patch_of"]
 
 Changes = Mapping[str, tuple[Value | Missing, Value | Missing]]
 """For each field that differs what it held and what it is to hold."""
@@ -27,7 +26,8 @@ def is_new(instance: Model) -> bool:
 
 def holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
-    return any(name in instance.__dict__ for name in instance.__mapper__.mutable)
+    mutable = instance.__mapper__.mutable
+    return bool(mutable) and any(name in instance.__dict__ for name in mutable)
 
 
 def changes_of(instance: Model) -> Changes:
@@ -53,7 +53,7 @@ def changed_fields(instance: Model) -> set[str]:
         return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
 
 
-def patch_of(instance: Model, changes: Changes, document: Document, table: Table) -> Patch:
+def patch_of(instance: Model, changes: Changes, document: Document, table: Table, unique: Sequence[Unique]) -> Patch:
     """The write of these changes; it expects the fields to hold what they held. Raises ValidationError."""
     validate(instance)
     set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
@@ -61,17 +61,7 @@ def patch_of(instance: Model, changes: Changes, document: Document, table: Table
     expect: Expect = {field: old for field, (old, _) in changes.items()}
     if any(map(_may_be_large, set_.values())):
         table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
-    unique = new_key(type(instance), document, set_, unset)
     return Patch(table, document["_id"], set_, unset, expect, unique=unique)
-
-
-def new_key(model: type[Model], document: Document, set_: Mapping[str, Value], unset: Collection[str]) -> Key | None:
-    """The primary key that a change gives a document, if it concerns the key at all: no other may have it."""
-    mapper = model.__mapper__
-    if not mapper.key or not any(field in set_ or field in unset for field in mapper.key_fields):
-        return None
-    changed = {field: value for field, value in {**document, **set_}.items() if field not in unset}
-    return Key(mapper.primary_index, tuple(key_of(model, changed)))
 
 
 def _may_be_large(value: Value) -> bool:

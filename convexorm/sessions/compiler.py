@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -14,12 +14,15 @@ from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Rows, Statement
-from convexorm.requests import Expect, Key, Range, Read, Search
-from convexorm.schema import COUNTERS, Table
+from convexorm.requests import Expect, Key, Range, Read, Search, Unique
+from convexorm.schema import COUNTERS, IndexDef, Table
 from convexorm.sessions.instances import Identity, identity_of
-from convexorm.values import Missing, Value
+from convexorm.values import MISSING, Missing, Value
 
-__all__ = ["Compiler", "check_query", "check_rows", "root_of"]
+__all__ = ["PRIMARY", "Compiler", "check_query", "check_rows", "root_of"]
+
+PRIMARY = ""
+"""Stands for the primary key, or the `_id` of a model without one, where a unique index is named."""
 
 M = TypeVar("M", bound=Model)
 R = TypeVar("R")
@@ -32,6 +35,7 @@ class Compiler:
         self._names = dict(names or {})
         self._tables: dict[str, Table] = {}
         self._mappers: dict[str, Mapper] = {}
+        self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
@@ -53,7 +57,7 @@ class Compiler:
         return self._renamed(self.mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
-        if table.name not in self._names:
+        if not self._names or table.name not in self._names:
             return table
         if table.name not in self._tables:
             self._tables[table.name] = table.renamed(self._names[table.name])
@@ -81,10 +85,9 @@ class Compiler:
         renamed = self._renamed(table).name + str(counter).removeprefix(table.name)
         return attrs.evolve(range_, eq=(renamed, *key))
 
-    def read_of_key(self, model: type[Model], key: Any) -> Read:
+    def read_of_key(self, model: type[Model], at: Key) -> Read:
         """The read of the document with a primary key."""
-        table, mapper = self.table(model), model.__mapper__
-        return Read(Range(table, mapper.primary_index, self.key(model, key).key), filter=mapper.only, limit=1)
+        return Read(Range(self.table(model), at.index, at.key), filter=model.__mapper__.only, limit=1)
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -117,7 +120,9 @@ class Compiler:
             if not key.isascii():
                 raise ValidationError("an _id is ASCII", table=mapper.name, field="_id")
             return Key("by_id", (key,))
-        values = (key,) if len(names) == 1 else key
+        if len(names) == 1:
+            return Key(mapper.primary_index, (mapper.columns[names[0]].operand(key),))
+        values = key
         if not isinstance(values, tuple) or len(values) != len(names):
             raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=mapper.name)
         parts = zip(names, values, strict=True)
@@ -135,13 +140,96 @@ class Compiler:
         """The identity of a primary key as users give it."""
         return identity_of(self.key(model, key).key)
 
-    def new_identity(self, instance: Model) -> Identity | None:
-        """The primary key that a new instance has at the moment; None while it has none that could be stored."""
+    def new_identity(self, instance: Model, index: str = PRIMARY) -> Identity | None:
+        """The primary key that a new instance has at the moment, or its key in a unique index.
+
+        None while it has none that could be stored, and in a unique index where it lacks all of the fields.
+        """
         model = type(instance)
         try:
-            return self.identity(model, instance.primary_key) if model.__mapper__.key else None
+            if index == PRIMARY:
+                return self.identity(model, instance.primary_key) if model.__mapper__.key else None
+            fields = self.table(model).declared_fields(index)
+            key = [self._new_value(instance, field) for field in fields]
         except (AttributeError, ValidationError):
             return None
+        return None if all(value is MISSING for value in key) else identity_of(key)
+
+    def _new_value(self, instance: Model, field: str) -> Value | Missing:
+        mapper = instance.__mapper__
+        for name, column in mapper.columns.items():
+            if column.field == field:
+                return column.dump(getattr(instance, name))
+        return mapper.discriminator or MISSING if field == mapper.discriminator_field else MISSING
+
+    def new_identities(self, instance: Model) -> Iterator[tuple[str, Identity]]:
+        """All keys that a new instance has at the moment and nobody else may have, with the names of their indexes."""
+        for index in (PRIMARY, *(one.name for one in instance.__mapper__.unique_indexes if one.unique)):
+            identity = self.new_identity(instance, index)
+            if identity is not None:
+                yield index, identity
+
+    # -- unique keys -----------------------------------------------------------------------------------------------
+
+    def unique(
+        self, model: type[Model], fields: Collection[str] | None = None, *, primary: bool = True
+    ) -> tuple[Unique, ...]:
+        """What a write is to make its document's own: all there is, or what some fields that it changes are part of.
+
+        Without `primary` the primary key is left out, unless its index is declared unique.
+        """
+        indexes = model.__mapper__.unique_indexes
+        known = self._claims.get(model)
+        if known is None or known[0] is not indexes:
+            known = self._claims[model] = indexes, tuple([Unique(one.name) for one in indexes])
+        if primary and fields is None:
+            return known[1]
+        return tuple(
+            [
+                claim
+                for one, claim in zip(*known, strict=True)
+                if (primary or one.unique) and (fields is None or any(field in fields for field in one.fields))
+            ]
+        )
+
+    def unique_index(self, model: type[Model], index: object) -> IndexDef:
+        """The unique index of this name, or that of the primary key. IndexRangeError for any other."""
+        mapper = self.mapper(model)
+        name = index if isinstance(index, str) else str(getattr(index, "name", index))
+        for one in mapper.unique_indexes:
+            if one.name == name:
+                return one
+        fields = mapper.table.declared_fields(name)
+        problem = f"it is not unique; {self._told_unique(mapper)}"
+        raise IndexRangeError(problem, table=mapper.name, index=name, fields=fields)
+
+    def unique_key(self, model: type[Model], values: Mapping[str, Any]) -> Key:
+        """Where the one document is that has these values of the attributes of a unique index, or of the primary key.
+
+        Raises InvalidRequestError for other attributes, and where all of them are missing, which many documents may share.
+        """
+        mapper = self.mapper(model)
+        columns = [self.column(model, name) for name in values]
+        given = {column.field: column.operand(value) for column, value in zip(columns, values.values(), strict=True)}
+        for one in mapper.unique_indexes:
+            known = {**{name: value for name, value in mapper.expected.items() if name in one.fields}, **given}
+            if known.keys() == set(one.fields):
+                break
+        else:
+            raise InvalidRequestError(
+                f"table {mapper.name!r}: [{', '.join(values)}] is no unique key; {self._told_unique(mapper)}"
+            )
+        key = tuple(known[field] for field in one.fields)
+        if one.unique and all(value is MISSING for value in key):
+            raise InvalidRequestError(
+                f"table {mapper.name!r}: documents that lack [{', '.join(values)}] are not unique; find them by a query"
+            )
+        return Key(one.name, key)
+
+    def _told_unique(self, mapper: Mapper) -> str:
+        named = {column.field: name for name, column in mapper.columns.items()}
+        keys = [f"[{', '.join(named.get(field, field) for field in one.fields)}]" for one in mapper.unique_indexes]
+        return f"unique {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}" if keys else "nothing of it is unique"
 
     def whole_key(self, query: Query[Any]) -> Key:
         """The key that a query by nothing but equalities names."""

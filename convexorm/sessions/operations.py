@@ -25,15 +25,16 @@ from convexorm.requests import (
     Insert,
     Key,
     Patch,
+    Unique,
     Upsert,
     Write,
     Written,
     greater_stored,
 )
-from convexorm.sessions.changes import new_key
+from convexorm.schema import IndexDef
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.instances import Identity
+from convexorm.sessions.instances import Identity, key_of
 from convexorm.validation import validate, validate_changes
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, owned
 
@@ -86,10 +87,10 @@ class Insertion:
     def write(self) -> Write:
         model = type(self.instance)
         document = dump_valid(self.instance)
-        key = self.unique if isinstance(self.unique, Key) else None
-        if self.unique is True and model.__mapper__.key:
-            key = self.compiler.key(model, self.instance.primary_key)
-        return Insert(self.compiler.table(model), document, key, self.returning)
+        unique = self.compiler.unique(model, primary=self.unique is True)
+        if isinstance(self.unique, Key):
+            unique = (Unique(self.unique.index, self.unique.key), *unique)
+        return Insert(self.compiler.table(model), document, unique, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
         _inserted(self.identities, self.instance, applied, write)
@@ -97,7 +98,10 @@ class Insertion:
 
 @attrs.define(eq=False)
 class Upsertion:
-    """An instance is to be inserted, or to replace the document with its key."""
+    """An instance is to be inserted, or to replace the document with its key in an index; `by` is None for its primary key.
+
+    The document keeps its primary key, which the instance takes over, where it is found by another one.
+    """
 
     compiler: Compiler
     identities: IdentityMap
@@ -105,13 +109,23 @@ class Upsertion:
     keep: tuple[str, ...]
     greatest: tuple[str, ...]
     returning: bool
+    by: IndexDef | None = None
     gone: None = None
 
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
-        document = dump_valid(instance)
-        key = self.compiler.key(model, instance.primary_key)
-        return Upsert(self.compiler.table(model), key, document, self.keep, self.greatest, self.returning)
+        table, document = self.compiler.table(model), dump_valid(instance)
+        if self.by is None:
+            key = _key_of_new(model, document)
+            unique = tuple(one for one in self.compiler.unique(model) if one.index != key.index)
+            return Upsert(table, key, document, self.keep, self.greatest, self.returning, unique)
+        key = Key(self.by.name, tuple(document.get(field, MISSING) for field in self.by.fields))
+        if all(value is MISSING for value in key.key):
+            raise ValidationError(f"it lacks all of {self.by.name!r}, which it is upserted by", table=table.name)
+        others = [one for one in self.compiler.unique(model) if one.index != key.index]
+        identity = tuple(name for name in model.__mapper__.key_fields if name not in ("_id", *self.by.fields))
+        unique = (Unique(key.index, key.key), *others)
+        return Upsert(table, key, document, self.keep, self.greatest, self.returning, unique, identity)
 
     def applied(self, applied: Applied, write: Write) -> None:
         _inserted(self.identities, self.instance, applied, write)
@@ -244,17 +258,18 @@ def patch_by_key(
     unique: Query[Any] | None,
 ) -> Patch:
     """The write of `session.update`."""
-    table, at = compiler.table(model), compiler.target(model, key)
-    patch = patch_of_values(compiler, model, at, values)
+    patch = patch_of_values(compiler, model, compiler.target(model, key), values, primary=unique is None)
     patch.expect = compiler.expected(model, expected)
     patch.missing = "skip" if missing_ok else "fail"
-    known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
-    sole = new_key(model, known, patch.set, patch.unset) if unique is None else compiler.whole_key(unique)
-    patch.unique = sole
+    if unique is not None:
+        whole = compiler.whole_key(unique)
+        patch.unique = (Unique(whole.index, whole.key), *patch.unique)
     return patch
 
 
-def patch_of_values(compiler: Compiler, model: type[Model], at: str | Key, values: Mapping[Any, Any]) -> Patch:
+def patch_of_values(
+    compiler: Compiler, model: type[Model], at: str | Key, values: Mapping[Any, Any], *, primary: bool
+) -> Patch:
     """The write that gives attributes, by name or as columns, these values or what is to be computed. ValidationError."""
     table = compiler.table(model)
     given = {_name_of(compiler, model, name): value for name, value in values.items()}
@@ -275,7 +290,8 @@ def patch_of_values(compiler: Compiler, model: type[Model], at: str | Key, value
             set_[columns[name].field] = owned(dumped)
     if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
         table.check_size(set_)
-    return Patch(table, at, set_, tuple(unset), greatest=greatest, compute=compute)
+    claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
+    return Patch(table, at, set_, tuple(unset), unique=claims, greatest=greatest, compute=compute)
 
 
 def _name_of(compiler: Compiler, model: type[Model], name: object) -> str:
@@ -308,11 +324,20 @@ def dump_valid(instance: Model) -> dict[str, Value]:
     return dump(instance)
 
 
+def _key_of_new(model: type[Model], document: Document) -> Key:
+    """The primary key that a new document will have."""
+    return Key(model.__mapper__.primary_index, tuple(key_of(model, document)))
+
+
 def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write) -> None:
     assert isinstance(written, Written)
     assert isinstance(write, Insert | Upsert)
-    document: Document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
-    identities.inserted(instance, document)
+    system: Document = {"_id": written.id, "_creationTime": written.creation_time}
+    identities.inserted(instance, {**write.doc, **written.identity, **system})
+    if written.identity:
+        for name, column in instance.__mapper__.columns.items():
+            if column.field in written.identity:
+                instance.__dict__[name] = column.load(written.identity[column.field])
 
 
 def _given(column: Column[Any], value: Any) -> Any:

@@ -20,22 +20,20 @@ class Reader:
 
     async def one(self, read: Read) -> ReadResult:
         """The whole answer to one read."""
-        (result,) = await self.run([read])
-        return result
+        (result,) = await self._port.read((read,))
+        whole = result
+        while result.next is not None:
+            read = _rest(read, result)
+            (result,) = await self._port.read((read,))
+            whole = whole.joined(result)
+        return whole
 
     async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers to all reads."""
-        if not reads:
-            return []
         asked = reads
         if len(reads) == 1:
-            (result,) = await self._port.read(reads)
-            if result.next is None:
-                return [result]
-            reads = [_rest(reads[0], result)]
-            answers = {0: result}
-        else:
-            answers = {}
+            return [await self.one(reads[0])]
+        answers: dict[int, ReadResult] = {}
         pending = list(enumerate(reads))
         while pending:
             chunk, pending = pending[:MAX_READS], pending[MAX_READS:]

@@ -15,7 +15,8 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import reduce
+from contextlib import suppress
+from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
@@ -24,14 +25,23 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port, check_deployment
-from convexorm.errors import InvalidRequestError, MultipleResultsFound, NoResultFound, StaleDataError, ValidationError
+from convexorm.errors import (
+    ConvexORMError,
+    DeploymentError,
+    InvalidRequestError,
+    MultipleResultsFound,
+    NoResultFound,
+    StaleDataError,
+    ValidationError,
+)
 from convexorm.expressions import Column
 from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
-from convexorm.model import Model, VectorIndex
+from convexorm.mapper import mapper_of
+from convexorm.model import Index, Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Statement
-from convexorm.requests import Delete, DeleteRange, KeyValue, Pack, Range, Read, ReadResult, index_key
+from convexorm.requests import Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
@@ -73,6 +83,8 @@ TRANSACT_ATTEMPTS = 100
 _BACKOFF = 0.004
 """Seconds of the first pause between tries; each is drawn evenly from zero to twice the one before."""
 _BACKOFF_MOST = 0.25
+_CREATE_ATTEMPTS = 8
+"""How often `get_or_create` tries, where a document is there and gone again each time."""
 
 
 class AsyncSession:
@@ -94,31 +106,53 @@ class AsyncSession:
         self._pending = pending = Pending(compiler)
         self._identities = identities = IdentityMap(self, pending.about)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
-        self._bulk = Bulk(port, compiler, identities)
+
+    @cached_property
+    def _bulk(self) -> Bulk:
+        return Bulk(self._port, self._compiler, self._identities)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @exclusive
-    async def get(self, model: type[M], key: Any) -> M | None:
+    async def get(self, model: type[M], key: Any = MISSING, /, **unique: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
         so is one that was added and is not committed yet, and None where the next commit deletes the document.
+
+        Instead of the key all attributes of a unique index can be given by name, such as `get(Customer, email="a@x")`. Then
+        the document is read, unless one added and not committed has the values. Raises InvalidRequestError for attributes
+        that are none, and MultipleResultsFound where others have written several documents with these values.
         """
-        identity = self._compiler.identity(model, key)
+        if unique or key is MISSING:
+            return await self._get_unique(model, key, unique)
+        return await self._get(model, key)
+
+    async def _get(self, model: type[M], key: Any) -> M | None:
+        at = self._compiler.key(model, key)
+        identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
         if pending is not MISSING:
             return cast("M | None", pending)
         known = self._identities.held(model, identity)
         if known is not None and not known._state.doubtful:
             return cast("M", known)
-        (found,) = await self._get_many(model, [key])
-        return found
+        return self._got(model, at, await self._reader.one(self._compiler.read_of_key(model, at)))
+
+    def _got(self, model: type[M], at: Key, result: ReadResult) -> M | None:
+        """The instance that was read by its key; None if there is none."""
+        if result.docs:
+            return self._identities.load(model, result.docs)[0]
+        gone = self._identities.held(model, identity_of(at.key))
+        if gone is not None:
+            self._identities.found_gone(gone)
+        return None
 
     @exclusive
-    async def get_one(self, model: type[M], key: Any) -> M:
+    async def get_one(self, model: type[M], key: Any = MISSING, /, **unique: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
-        found = await self.get(model, key)
+        by_attributes = unique or key is MISSING
+        found = await (self._get_unique(model, key, unique) if by_attributes else self._get(model, key))
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
@@ -129,9 +163,9 @@ class AsyncSession:
 
         What is added or deleted and not committed yet is seen, as by `get`.
         """
-        wanted = list(keys)
-        pending = [self._pending.at(model, self._compiler.identity(model, key)) for key in wanted]
-        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
+        wanted = [self._compiler.key(model, key) for key in keys]
+        pending = [self._pending.at(model, identity_of(at.key)) for at in wanted]
+        read = [at for at, one in zip(wanted, pending, strict=True) if one is MISSING]
         found = iter(await self._get_many(model, read))
         return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
 
@@ -326,16 +360,36 @@ class AsyncSession:
         """One step of a stream, which leaves the session to others between its steps."""
         return await self._reader.one(read)
 
-    async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
-        reads = [self._compiler.read_of_key(model, key) for key in keys]
+    async def _get_unique(self, model: type[M], key: object, values: Mapping[str, Any]) -> M | None:
+        """`get` by the attributes of a unique index, or of the primary key."""
+        if key is not MISSING or not values:
+            raise InvalidRequestError("a document is got by a key, or by attributes such as email=..., and not by both")
+        at, mapper = self._compiler.unique_key(model, values), mapper_of(model)
+        if mapper.key and at.index == mapper.primary_index:
+            given = tuple(values[name] for name in mapper.key)
+            return await self._get(model, given[0] if len(given) == 1 else given)
+        pending = self._pending.at(model, identity_of(at.key), at.index)
+        if pending is not MISSING:
+            return pending if isinstance(pending, model) else None
+        read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
+        found = self._identities.load(model, (await self._reader.one(read)).docs)
+        kept = [one for one in found if self._stays(one)]
+        if len(kept) > 1:
+            raise MultipleResultsFound(
+                f"table {mapper.name!r}: index {at.index!r} is unique, and several documents have this key"
+            )
+        return kept[0] if kept else None
+
+    def _stays(self, instance: Model) -> bool:
+        """Whether nothing is pending that takes away or replaces a persistent instance's document."""
+        key = key_of(type(instance), self._identities.document_of(instance))
+        pending = self._pending.at(type(instance), identity_of(key))
+        return pending is MISSING or pending is instance
+
+    async def _get_many(self, model: type[M], keys: Sequence[Key]) -> list[M | None]:
+        reads = [self._compiler.read_of_key(model, at) for at in keys]
         results = await self._reader.run(reads)
-        instances: list[M | None] = []
-        for read, result in zip(reads, results, strict=True):
-            loaded = self._identities.load(model, result.docs)
-            instances.append(loaded[0] if loaded else None)
-            if not loaded and (gone := self._identities.held(model, identity_of(read.range.eq))) is not None:
-                self._identities.found_gone(gone)
-        return instances
+        return [self._got(model, at, result) for at, result in zip(keys, results, strict=True)]
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -386,7 +440,8 @@ class AsyncSession:
 
         A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
         is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
-        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
+        in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
         document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
         of another session, or one deleted.
@@ -405,11 +460,56 @@ class AsyncSession:
             self.add(instance, unique=unique, returning=returning)
         return DONE
 
+    @exclusive
+    async def get_or_create(
+        self, model: type[M], /, defaults: Mapping[str, Any] | None = None, **unique: Any
+    ) -> tuple[M, bool]:
+        """The document with these values of the attributes of a unique index (or of the primary key), found as by `get`; if
+        there is none, a new one with these and the `defaults`. Answers the instance, and whether it was created.
+
+        It is created in a commit of its own; what is pending stays pending. Of several who create it at a time one does,
+        and all are answered that document; so is whoever asks again after an answer was lost. Raises StaleDataError
+        (`exists`) where another unique key of the new document is taken, or the document is there and to be deleted by the
+        next commit.
+        """
+        given = dict(defaults or {})
+        if not given.keys().isdisjoint(unique):
+            raise InvalidRequestError("what a document is found by is no default of it, too")
+        for attempt in range(_CREATE_ATTEMPTS):
+            found = await self.get(model, **unique)
+            if found is not None:
+                return found, False
+            at = self._compiler.unique_key(model, unique)
+            instance = model(**given, **unique)
+            insertion = Insertion(self._compiler, self._identities, instance, unique=True, returning=True)
+            try:
+                await self._unit_of_work.insert_alone(insertion)
+            except StaleDataError as error:
+                # Whoever was faster is found now, unless it is gone again.
+                found = await self.get(model, **unique)
+                if found is not None:
+                    return found, False
+                held = await self._reader.one(Read(Range(self._compiler.table(model), at.index, at.key), limit=1))
+                if held.docs or error.fields != model.__mapper__.table.declared_fields(at.index):
+                    raise
+                await self._port.pause(random.uniform(0, _BACKOFF * 2**attempt))
+            else:
+                return instance, True
+        raise StaleDataError(table=self._compiler.table(model).name, reason="exists", fields=())
+
     def upsert(
-        self, instance: Model, *, keep: Iterable[str] = (), greatest: Iterable[str] = (), returning: bool = True
+        self,
+        instance: Model,
+        *,
+        by: str | Index | None = None,
+        keep: Iterable[str] = (),
+        greatest: Iterable[str] = (),
+        returning: bool = True,
     ) -> Awaitable[None]:
         """Insert the instance, or replace the document with its primary key whole, without reading it first.
 
+        With `by`, a unique index or its name, it is the document with the instance's key in that index that is replaced.
+        It keeps its `_id` and primary key, and the instance takes them over when it is committed.
         Attributes in `keep` stay as stored where a document is replaced, those in `greatest` where what is stored is
         greater; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
@@ -417,11 +517,13 @@ class AsyncSession:
         self._turn.check()
         state_of(instance)
         model = type(instance)
-        check_keyed(model)
+        if by is None:
+            check_keyed(model)
+        index = None if by is None else self._compiler.unique_index(model, by)
         kept = tuple(self._compiler.column(model, name).field for name in keep)
         rising = tuple(self._compiler.column(model, name).field for name in greatest)
         self._identities.adopt(instance)
-        self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning))
+        self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning, index))
         return DONE
 
     def update(
@@ -615,29 +717,35 @@ class AsyncSession:
 
     def expunge_all(self) -> Awaitable[None]:
         """Let go of every instance, and of what is pending."""
-        self.rollback()
+        self._turn.check()
+        self._let_all_go()
+        return DONE
+
+    def _let_all_go(self) -> None:
+        self._unit_of_work.rollback()
         self._identities.clear()
         self._compiler.forget_models()
-        return DONE
 
     @exclusive
     async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
         `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
-        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
-        DeploymentError or a cancellation it may have been applied: look at what is stored before you run it again.
+        unique key is found taken twice in a row. Raises InvalidRequestError if something is pending already. Where the
+        answer to its commit is lost, the session asks what became of it: after a DeploymentError nothing is written, and
+        nothing will be, unless its `lost` is True, since that could not be found out. Then, and after a cancellation or an
+        interrupt, look at what is stored before you run it again.
         """
         if self._pending or self.dirty:
             raise InvalidRequestError("commit or roll back what is pending before a transaction")
-        taken: tuple[str, object] | None = None
+        taken: object = None
         for attempt in range(attempts):
             self.expunge_all()
             try:
                 result = await fn(self)
-                await self.commit()
+                await self._commit_surely()
             except StaleDataError as error:
-                conflict = None if error.reason != "exists" else (error.table, getattr(error.instance, "primary_key", None))
+                conflict = _taken(error)
                 self.expunge_all()
                 if attempt + 1 >= attempts or (conflict is not None and conflict == taken):
                     raise
@@ -650,10 +758,22 @@ class AsyncSession:
                 return result
         raise InvalidRequestError("transact needs at least one attempt")
 
+    async def _commit_surely(self) -> None:
+        """Commit. Where the answer is lost, find out what became of the commit, and raise if it was not applied."""
+        await self._unit_of_work.settle()  # what was committed within the transaction
+        try:
+            await self.commit()
+        except DeploymentError as error:
+            with suppress(ConvexORMError):
+                if await self._unit_of_work.settle():
+                    return
+                error.lost = False
+            raise
+
     @exclusive
     async def close(self) -> None:
         """Let go of everything; what was not committed is dropped. The deployment stays open."""
-        self.expunge_all()
+        self._let_all_go()
 
     async def __aenter__(self) -> Self:
         return self
@@ -667,6 +787,15 @@ class AsyncSession:
 def _last(read: Read, result: ReadResult) -> KeyValue:
     """The place of the last document of a result."""
     return index_key(result.docs[-1], read.range) if result.last is None else result.last
+
+
+def _taken(error: StaleDataError) -> object:
+    """The key that was taken already; None for another conflict."""
+    if error.reason != "exists":
+        return None
+    instance = error.instance
+    document = {} if not isinstance(instance, Model) else instance.__mapper__.dump(instance)
+    return error.table, error.fields, identity_of([document.get(field, MISSING) for field in error.fields])
 
 
 named(AsyncSession, "Session")

@@ -8,7 +8,6 @@ it overwrites to be what they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import uuid4
 
 import attrs
 
@@ -27,7 +26,7 @@ from convexorm.requests import Applied, Commit, Delete, Write, Written
 from convexorm.sessions.changes import changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.operations import Change, Operation, Retraction
+from convexorm.sessions.operations import Change, Insertion, Operation, Retraction
 from convexorm.sessions.pending import Pending
 
 __all__ = ["SETTLED_WITHIN", "UnitOfWork"]
@@ -80,12 +79,11 @@ class UnitOfWork:
 
     async def commit(self) -> None:
         """Write everything; `AsyncSession.commit` says what holds."""
-        if self._unsettled is not None:
-            await self._settle(self._unsettled)
+        await self.settle()
         operations, writes = self._gathered()
         if not operations:
             return
-        commit = Commit(uuid4().hex, writes)
+        commit = Commit.new(writes)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment.now())
         touched = self._identities.touched
@@ -99,7 +97,6 @@ class UnitOfWork:
             self._identities.watch(touched.values())
             self._identities.watch(instances)
             self._unsettled = None
-            written = [one for one in instances if not one._state.deleted]
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
             if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
@@ -107,8 +104,22 @@ class UnitOfWork:
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        for instance in written:
-            call_hook("after_commit", instance)
+        _tell(instances)
+
+    async def insert_alone(self, insertion: Insertion) -> None:
+        """Insert one new instance in a commit of its own; what is pending stays pending. Raises StaleDataError."""
+        instance = insertion.instance
+        call_hook("before_insert", instance)
+        write = insertion.write()
+        try:
+            (applied,) = await self._port.commit(Commit.new([write]))
+        except StaleDataError as error:
+            error.instance = instance
+            raise
+        self._identities.adopt(instance)
+        insertion.applied(applied, write)
+        self._identities.watch([instance])
+        call_hook("after_commit", instance)
 
     def rollback(self) -> None:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
@@ -144,34 +155,48 @@ class UnitOfWork:
             changes = {} if id(instance) in doomed else changes_of(instance)
             if changes:
                 document = self._identities.document_of(instance)
-                patch = patch_of(instance, changes, document, self._compiler.table(type(instance)))
+                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changes)
+                patch = patch_of(instance, changes, document, table, unique)
                 found.append(Change(self._identities, instance, patch))
         return found
 
     # -- a commit without an answer --------------------------------------------------------------------------------
 
-    async def _settle(self, sent: _Unsettled) -> None:
-        """Find out what became of a commit whose answer was lost: it was applied, or else it never will be.
-
-        What it was to write is pending still where it was not applied.
+    async def settle(self) -> bool:
+        """Find out what became of a commit whose answer was lost: whether it was applied. If not, it never will be, and
+        what it was to write is pending still. False, too, where there is none.
         """
+        sent = self._unsettled
+        if sent is None:
+            return False
         sent.check_age()
         results = await self._port.withdraw(sent.commit)
-        if results is not None:
-            self._take_over(sent, results)
+        taken = [] if results is None else self._taken_over(sent, results)
         self._unsettled = None
+        _tell(taken)
+        return results is not None
 
-    def _take_over(self, sent: _Unsettled, results: Sequence[Applied]) -> None:
-        """The commit was applied, whatever was asked for since."""
+    def _taken_over(self, sent: _Unsettled, results: Sequence[Applied]) -> list[Model]:
+        """The commit was applied, whatever was asked for since: the instances of the session that it wrote."""
         retracted: list[Operation] = []
+        taken: list[Model] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
             if instance is None or instance in self._identities:
                 operation.applied(applied, write)
                 if instance is not None:
                     self._identities.touch(instance)
+                    taken.append(instance)
             elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
                 retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
+        return taken
+
+
+def _tell(written: Sequence[Model]) -> None:
+    """Tell instances that the commit that wrote them is applied."""
+    for instance in written:
+        if not instance._state.deleted:
+            call_hook("after_commit", instance)

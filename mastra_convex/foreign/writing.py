@@ -9,14 +9,15 @@ are atomic (`operations`).
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
 
 from convexorm.computed import computed
 from convexorm.deployments.filters import compile_filter
-from convexorm.errors import LimitExceeded, StaleDataError
+from convexorm.errors import ConvexORMError, LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
@@ -36,7 +37,9 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    claimed,
     greater_stored,
+    taken,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Value, dumps, same
@@ -45,7 +48,7 @@ from mastra_convex.foreign.evaluation import differing, evaluated
 from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.operations import applied_at_once, insertion_of
 from mastra_convex.foreign.reading import Reader
-from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS
+from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS, typed_table
 
 __all__ = ["Writer"]
 
@@ -73,7 +76,7 @@ class Writer:
         self._reader = Reader(handler)
         self._changes: dict[Address, _Change] = {}
         self._deleted = 0
-        self._unique: list[tuple[int, Table, Key]] = []
+        self._contested: list[tuple[int, Table, Key]] = []
 
     async def commit(self, commit: Commit) -> list[Applied]:
         """Apply the writes. Raises StaleDataError, ValidationError and LimitExceeded with nothing written."""
@@ -83,10 +86,14 @@ class Writer:
                 return [at_once]
         await self._reader.prefetch(_known(write) for write in commit.writes)
         results = [await _HANDLERS[type(write)](self, place, write) for place, write in enumerate(commit.writes)]
-        for place, table, key in self._unique:
+        for place, table, key in self._contested:
             if len(await self._current(Read(Range(table, key.index, key.key), limit=2))) > 1:
-                raise StaleDataError(table=table.name, reason="exists", write=place)
-        await self._flush()
+                raise taken(table, key, place)
+        copied = _thread_with_messages(commit)
+        if copied is None:
+            await self._flush(self._changes)
+        else:
+            await self._flush_copy(*copied)
         return results
 
     # -- finding, with the writes before in mind -----------------------------------------------------------------
@@ -123,11 +130,22 @@ class Writer:
         change = self._changes.setdefault(address, _Change(table, before, after))
         change.after = after
 
+    async def _claim(
+        self, place: int, write: Insert | Upsert | Patch | Replace, document: Document, before: Document | None = None
+    ) -> None:
+        """Note which keys, that are to be the document's own, another one holds. A new one cannot have such a key, not even
+        where the other is to give it up later: the handler has one record of an id. Raises StaleDataError for it.
+        """
+        for key, _ in claimed(write.table, write.unique, document, before):
+            if await self._find(write.table, key) is not None:
+                if before is None:
+                    raise taken(write.table, key, place)
+                self._contested.append((place, write.table, key))
+
     # -- the writes ----------------------------------------------------------------------------------------------
 
     async def insert(self, place: int, write: Insert) -> Applied:
-        if write.unique is not None and await self._find(write.table, write.unique) is not None:
-            raise StaleDataError(table=write.table.name, reason="exists", write=place)
+        await self._claim(place, write, write.doc)
         added = await self._add(write.table, write.doc)
         if added is None:
             raise StaleDataError(table=write.table.name, reason="exists", write=place)
@@ -143,6 +161,7 @@ class Writer:
             return Written(address.text, None)
         found = await self._find(write.table, write.at)
         if found is None:
+            await self._claim(place, write, write.doc)
             added = await self._add(write.table, write.doc)
             if added is not None:
                 return added
@@ -151,8 +170,11 @@ class Writer:
         address, before = found
         kept = {name: before[name] for name in write.keep if name in before}
         kept.update(greater_stored(before, write.doc, write.greatest))
-        await self._put(write.table, address, before, {**write.doc, **kept})
-        return Written(address.text, None, False)
+        identity = {name: before[name] for name in write.identity if name in before}
+        after = {**write.doc, **kept, **identity}
+        await self._claim(place, write, after, before)
+        await self._put(write.table, address, before, after)
+        return Written(address.text, None, False, identity)
 
     async def _add(self, table: Table, document: Document) -> Written | None:
         """Note a new document; None for one that another writer has added since it was looked for."""
@@ -181,11 +203,10 @@ class Writer:
         address, before = found
         if write.where is not None and not compile_filter(write.where)(before):
             return False
-        if write.unique is not None:
-            self._unique.append((place, write.table, write.unique))
         changed = {**before, **write.set, **greater_stored(before, write.set, write.greatest)}
         changed |= computed(write.compute, before, time.time(), write.table.name)
         after = {name: value for name, value in changed.items() if name not in write.unset and value is not MISSING}
+        await self._claim(place, write, after, before)
         await self._put(write.table, address, before, after)
         return True
 
@@ -193,6 +214,7 @@ class Writer:
         found = await self._expected(place, write)
         if found is None:
             return False
+        await self._claim(place, write, write.doc, found[1])
         await self._put(write.table, *found, write.doc)
         return True
 
@@ -231,9 +253,36 @@ class Writer:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    async def _flush(self) -> None:
+    async def _flush_copy(self, place: int, thread: Insert) -> None:
+        """Write messages, and then their new thread if nobody else has put messages or a thread there meanwhile.
+
+        Of two that do so at once one at least finds the other's messages before it writes its thread. It takes back what it
+        has written, and is refused.
+        """
+        messages = {address: one for address, one in self._changes.items() if one.table.name == _MESSAGES}
+        rest = {address: one for address, one in self._changes.items() if address not in messages}
+        (table,) = {one.table.name: one.table for one in messages.values()}.values()
+        there = Read(Range(table, "by_thread", (thread.doc["id"],)))
+        try:
+            await self._flush(messages)
+            now = Reader(self._handler)
+            found = {_address(table, one) for one in await now.candidates(there)}
+            taken = await now.load(thread.table, address_of(thread.table, thread.doc))
+            if found - messages.keys() or taken is not None:
+                raise StaleDataError(table=thread.table.name, reason="exists", write=place)
+        except BaseException:
+            with suppress(ConvexORMError):
+                await self._delete(typed_table(table).name, [address.id for address in messages])
+            raise
+        await self._flush(rest)
+
+    async def _delete(self, scope: str, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), MAX_WRITTEN):
+            await self._handler.call("deleteMany", scope, ids=ids[start : start + MAX_WRITTEN])
+
+    async def _flush(self, of: Mapping[Address, _Change]) -> None:
         scopes: dict[str, list[tuple[Address, _Change]]] = {}
-        for address, change in self._changes.items():
+        for address, change in of.items():
             scopes.setdefault(address.scope, []).append((address, change))
         for scope, changes in scopes.items():
             gone: list[str] = []
@@ -252,10 +301,26 @@ class Writer:
                     record = record_of(change.table, change.after, address.id)
                 if change.before is None or change.table.name not in TYPED or len(record) > 1:
                     records.append(record)
-            for start in range(0, len(gone), MAX_WRITTEN):
-                await self._handler.call("deleteMany", scope, ids=gone[start : start + MAX_WRITTEN])
+            await self._delete(scope, gone)
             for chunk in _chunks(records):
                 await self._handler.call("batchInsert", scope, records=chunk)
+
+
+_MESSAGES = "mastra_messages"
+
+
+def _thread_with_messages(commit: Commit) -> tuple[int, Insert] | None:
+    """The place of a thread that must be new, and its insertion, where the rest of the commit is its messages."""
+    found: list[tuple[int, Insert]] = []
+    messages = 0
+    for place, write in enumerate(commit.writes):
+        if isinstance(write, Insert) and write.table.name == "mastra_threads" and write.unique is not None:
+            found.append((place, write))
+        elif isinstance(write, Insert) and write.table.name == _MESSAGES:
+            messages += 1
+        elif not isinstance(write, Patch) or write.set or write.unset:
+            return None
+    return found[0] if len(found) == 1 and messages else None
 
 
 def _difference(change: _Change, address: Address) -> dict[str, Value] | None:
@@ -290,7 +355,11 @@ def _known(write: Write) -> tuple[Table, Address | None]:
     """The table of a write, and the address it is about where that is known without looking."""
     if isinstance(write, DeleteRange) or _is_blind(write):
         return write.table, None
-    target = write.unique if isinstance(write, Insert) else write.at
+    target: Target | None
+    if isinstance(write, Insert):
+        target = next((key for key, _ in claimed(write.table, write.unique, write.doc)), None)
+    else:
+        target = write.at
     if isinstance(target, Key):
         return write.table, keyed(write.table, target.index, target.key)
     return write.table, None if target is None else Address.parse(target, write.table)

@@ -13,6 +13,7 @@ from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.counters import Counting
 from convexorm.deployments.embedded.connections import Connection
+from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import stream
@@ -38,13 +39,17 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    claimed,
     greater_stored,
+    taken,
 )
 from convexorm.schema import COUNTERS, Table
-from convexorm.values import MISSING, Value, canonical, is_plain_text, same, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
 
 __all__ = ["Transaction"]
 
+_LATEST = 1 << 55
+"""A tick of the year 3111; an `_id` holds no greater one than twice that."""
 _CHUNK = 500
 """Parameters of one statement; SQLite allows 32,766."""
 _MAX_RANGED = 16_000
@@ -55,12 +60,21 @@ _MAX_RANGED_BYTES = 6 << 20
 
 @attrs.frozen
 class _Row:
-    """A stored document: its row, its `_id`, its fields without the system ones, and whether those are plain JSON."""
+    """A stored document: its row, its `_id`, its fields without the system ones, and the JSON of those that lie in it."""
 
     tick: int
     id: str
     fields: dict[str, Value]
-    plain: bool
+    body: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether JSON has words of its own for all that it holds."""
+        return is_plain_text(self.body)
+
+    def stays_small(self, given: Document) -> bool:
+        """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
+        return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
 
 
 def _whole(row: _Row) -> Document:
@@ -69,7 +83,7 @@ def _whole(row: _Row) -> Document:
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
-    return None if row is None else _Row(row[0], row[1], stored.fields(row), is_plain_text(row[2]))
+    return None if row is None else _Row(row[0], row[1], stored.fields(row), row[2])
 
 
 class _Batch:
@@ -98,7 +112,7 @@ class Transaction:
         self._ticks: dict[str, int] = {}
         self._changes: dict[str, int] = {}
         self._batch: _Batch | None = None
-        self._unique: list[tuple[int, Table, Key]] = []
+        self._contested: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
         self._counting = Counting()
         self._deleted = 0
@@ -112,8 +126,9 @@ class Transaction:
                 self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
         self._flush()
-        for position, table, key in self._unique:
-            self._require_one(position, table, key)
+        for position, table, key in self._contested:
+            if self._holders(table, key) > 1:
+                raise taken(table, key, position)
         for (counter, of), change in self._counting.changes.items():
             self._count(counter, of, change)
         return self._results
@@ -133,13 +148,32 @@ class Transaction:
         else:
             self._store(COUNTERS, stored, row, document)
 
-    def _require_one(self, position: int, table: Table, key: Key) -> None:
-        """Raise StaleDataError if several documents have a key that a write was to make a document's own."""
+    # keys that are to be one document's own
+
+    def _claim(
+        self,
+        position: int,
+        write: Insert | Upsert | Patch | Replace,
+        document: Document,
+        before: Document | None = None,
+    ) -> None:
+        """Note what is to hold of the keys that a write gives to a document, before it is stored.
+
+        A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held.
+        One that is held, maybe by a document that is to give it up, is looked at again after all writes.
+        """
+        for key, given in claimed(write.table, write.unique, document, before):
+            if self._holders(write.table, key):
+                if given and before is None:
+                    raise taken(write.table, key, position)
+                self._contested.append((position, write.table, key))
+
+    def _holders(self, table: Table, key: Key) -> int:
+        """How many documents hold a key: 0, 1, or 2 for more."""
         stored = self._stored(table)
         span = span_of(Range(table, key.index, key.key), stored.columns.get(key.index, ""))
         rows = self._connection.execute(f"SELECT 1 FROM {stored.name} WHERE {span.where} LIMIT 2", span.parameters)
-        if len(rows.fetchall()) > 1:
-            raise StaleDataError(table=table.name, reason="exists", write=position)
+        return len(rows.fetchall())
 
     # inserts and upserts, many at a time
 
@@ -149,15 +183,21 @@ class Transaction:
             return False
         stored = self._tables[id(write.table)]
         keys = stored.keys(write.doc)
-        about = write.at if isinstance(write, Upsert) else write.unique
+        if len(write.unique) > isinstance(write, Insert):
+            return False
         column = key = None
-        if about is not None:
-            whole = _whole_key(stored, about, write.doc, keys)
-            if whole is None:
+        if isinstance(write, Upsert):
+            whole = _whole_key(stored, write.at, write.doc, keys)
+            if whole is None or write.keep or write.greatest or write.identity:
                 return False
             column, key, place = whole
-            if isinstance(write, Upsert) and (write.keep or write.greatest or key != keys[place]):
+            if key != keys[place]:
                 return False
+        elif write.unique:
+            own = None if write.unique[0].key is not None else _own_key(stored, write.unique[0].index, keys)
+            if own is None:
+                return False
+            column, key = own
         batch = self._batch
         if batch is None or batch.stored is not stored or (column is not None and batch.column not in (None, column)):
             self._flush()
@@ -181,14 +221,15 @@ class Transaction:
         for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
             values = stored.row(write.doc, keys, seq)
             row = held.get(key) if key is not None else None
-            if row is None:
-                row = next(new)
-                inserts.append((*row, *values))
-                self._results.append(Written(row[1], row[0] / 1000))
+            if row is None or type(write) is Insert:
+                if row is not None:
+                    ((taken_key, _),) = claimed(write.table, write.unique, write.doc)
+                    self._contested.append((position, write.table, taken_key))
+                made = next(new)
+                inserts.append((*made, *values))
+                self._results.append(Written(made[1], made[0] / 1000))
                 if place is not None:
-                    held.setdefault(keys[place], row)
-            elif type(write) is Insert:
-                raise StaleDataError(table=write.table.name, reason="exists", write=position)
+                    held.setdefault(keys[place], made)
             else:
                 updates.append((*values, row[0]))
                 self._results.append(Written(row[1], time_of(row[0]), False))
@@ -207,6 +248,8 @@ class Transaction:
                 f"SELECT {column}, tick, id FROM {stored.name} WHERE {column} IN ({marks}) ORDER BY tick", chunk
             )
             for key, tick, id_ in rows:
+                if type(tick) is not int or type(id_) is not str:
+                    raise damaged(stored.label)
                 held.setdefault(key, (tick, id_))
         return held
 
@@ -216,6 +259,8 @@ class Transaction:
         if last is None:
             last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
+            if last >= _LATEST:
+                raise damaged(stored.label)
         random = os.urandom(7 * count).hex()
         number = f"{stored.number:04x}"
         for start in range(0, len(random), 14):
@@ -299,22 +344,25 @@ class Transaction:
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
-        if write.unique is not None and self._find(stored, write.table, write.unique) is not None:
-            raise StaleDataError(table=write.table.name, reason="exists", write=position)
+        self._claim(position, write, write.doc)
         return self._add(write.table, stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
+            self._claim(position, write, write.doc)
             return self._add(write.table, stored, write.doc)
+        identity = {name: row.fields[name] for name in write.identity if name in row.fields}
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         kept.update(greater_stored(row.fields, write.doc, write.greatest))
+        kept.update(identity)
         document = {**write.doc, **kept}
         if kept:
             write.table.check_size(document)
+        self._claim(position, write, document, row.fields)
         self._store(write.table, stored, row, document, declared=not kept or row.plain)
-        return Written(row.id, time_of(row.tick), False)
+        return Written(row.id, time_of(row.tick), False, identity)
 
     def _add(self, table: Table, stored: StoredTable, document: Document) -> Written:
         self._counting.add(table, document)
@@ -329,16 +377,15 @@ class Transaction:
             return False
         if write.where is not None and not compile_filter(write.where)(_whole(row)):
             return False
-        if write.unique is not None:
-            self._unique.append((position, write.table, write.unique))
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
         if write.compute:
             self._compute(write, row, fields)
-        write.table.check_size(fields)
-        changed = {*write.set, *write.unset, *write.compute}
-        self._store(write.table, stored, row, fields, changed, declared=row.plain)
+        if write.compute or stored.vectors or not row.stays_small(write.set):
+            write.table.check_size(fields)
+        self._claim(position, write, fields, row.fields)
+        self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
 
     def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> None:
@@ -354,6 +401,7 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        self._claim(position, write, write.doc, row.fields)
         self._store(write.table, stored, row, write.doc)
         return True
 
@@ -379,7 +427,8 @@ class Transaction:
                 self._ranged_bytes += size_of(document)
                 if matches is None or matches(document):
                     tick = id_tick(document["_id"])
-                    assert tick is not None
+                    if tick is None or time_of(tick) != document["_creationTime"]:
+                        raise damaged(stored.label)
                     ticks.append((tick,))
                     self._counting.remove(write.table, document)
                     self._deleted += 1
@@ -405,8 +454,19 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     if len(at.key) != len(fields):
         return None
     place = stored.places[at.index]
-    own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
+    if len(fields) == 1:
+        own = document.get(fields[0], MISSING) is at.key[0]
+    else:
+        own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
+
+
+def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
+    """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
+    place = stored.places.get(index)
+    if place is None or keys[place] == canonical(MISSING) * len(stored.indexes[index]):
+        return None
+    return stored.columns[index], keys[place]
 
 
 _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
