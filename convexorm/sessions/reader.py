@@ -21,16 +21,17 @@ class Reader:
     async def one(self, read: Read) -> ReadResult:
         """The whole answer to one read."""
         (result,) = await self._port.read((read,))
-        whole = result
+        if result.next is None:
+            return result
+        whole, rest = result, read
         while result.next is not None:
-            read = _rest(read, result)
-            (result,) = await self._port.read((read,))
+            rest = _rest(rest, result)
+            (result,) = await self._port.read((rest,))
             whole = whole.joined(result)
-        return whole
+        return _whole(read, whole)
 
     async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers to all reads."""
-        asked = reads
         if len(reads) == 1:
             return [await self.one(reads[0])]
         answers: dict[int, ReadResult] = {}
@@ -44,7 +45,7 @@ class Reader:
                 if result.next is not None:
                     unfinished.append((position, _rest(read, result)))
             pending = unfinished + pending
-        return [_whole(read, answers[position]) for position, read in enumerate(asked)]
+        return [_whole(read, answers[position]) for position, read in enumerate(reads)]
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         """The nearest documents with their cosine similarity, best first."""
