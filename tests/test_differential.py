@@ -375,11 +375,11 @@ class Side:
                 return attrs.evolve(write, at=self.key(write.at), unique=self.unique(write.unique))
             case Patch() | Replace():
                 at = self.target(write.at)
+                if isinstance(write, Patch):
+                    write = attrs.evolve(write, where=self.optional(write.where))
                 return attrs.evolve(write, at=at, expect=self.expect(at, write.expect), unique=self.unique(write.unique))
             case Delete():
                 at = self.target(write.at)
-                if isinstance(write, Patch):
-                    write = attrs.evolve(write, where=self.optional(write.where))
                 return attrs.evolve(write, at=at, expect=self.expect(at, write.expect))
             case DeleteRange():
                 return attrs.evolve(write, range=self.range(write.range), filter=self.optional(write.filter))
