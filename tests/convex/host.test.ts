@@ -152,7 +152,7 @@ describe("access", () => {
 
 describe("errors", () => {
   it("of the wire carry their data in the format asked for", async () => {
-    const read = { version: 3, reads: [] };
+    const read = { version: 7, reads: [] };
     for (const format of ["json", "convex_encoded_json"]) {
       const answer = await call("query", "orm:read", read, format);
       expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 3 });
