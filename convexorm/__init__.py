@@ -6,6 +6,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 
 from convexorm import func
 from convexorm.conditions import Condition, and_, not_, or_
+from convexorm.counters import Counter, Sum
 from convexorm.deployments import Deployment, connect
 from convexorm.errors import (
     AuthError,
@@ -26,12 +27,14 @@ from convexorm.errors import (
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, VectorIndex, field
-from convexorm.query import Count, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Aggregate, Count
 from convexorm.schema import Schema, compare, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
+    "Aggregate",
     "AsyncFunctions",
     "AsyncSession",
     "AuthError",
@@ -39,6 +42,7 @@ __all__ = [
     "Condition",
     "ConvexORMError",
     "Count",
+    "Counter",
     "Deployment",
     "DeploymentError",
     "FullTableScanError",
@@ -59,10 +63,12 @@ __all__ = [
     "MultipleResultsFound",
     "NoResultFound",
     "Page",
+    "Progress",
     "Query",
     "Schema",
     "Session",
     "StaleDataError",
+    "Sum",
     "ValidationError",
     "VectorIndex",
     "and_",

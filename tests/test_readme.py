@@ -65,6 +65,7 @@ def page(name: str, *, whole: bool = False) -> Mapping[str, list[Block]]:
 PAGES = {
     "columns.md": page("columns.md"),
     "sessions.md": page("sessions.md", whole=True),
+    "queries.md": page("queries.md", whole=True),
     "unique.md": page("unique.md", whole=True),
 }
 ON_A_HOST = ("On Convex", "The local host")

@@ -8,30 +8,24 @@ import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
 import { predicate } from "./filter";
+import { fieldOf, Folding } from "./fold";
 import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
-import type { Document, Read, Result } from "./protocol";
-import { keyOf, rangesOf, scan } from "./range";
+import type { Bound, Document, Read, Result } from "./protocol";
+import { compareBounds } from "./range";
+import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
-  const fields = catalog.fields(read.table, read.index);
-  const ranges = rangesOf(read, fields);
+  const walk = new Walk(db, meter, read, catalog.fields(read.table, read.index));
   const collector = new Collector(read);
-  let last: Document | undefined;
-  const next = () => (last === undefined ? (read.after ?? []) : keyOf(last, fields));
   if (collector.isDone) return await collector.result(null);
-  for (const range of ranges) {
-    if (meter.isSpent) return await collector.result(next());
-    meter.ranges += 1;
-    for await (const document of scan(db, read.table, read.index, fields, range, read.order ?? "asc")) {
-      meter.read(document);
-      last = document;
-      collector.take(document);
-      if (collector.isDone) return await collector.result(null);
-      if (meter.isSpent) return await collector.result(next());
-    }
+  for await (const document of walk.documents()) {
+    const { count } = collector;
+    if (collector.take(document)) walk.take();
+    if (read.select && !read.sort && collector.count > count) collector.last = walk.place;
+    if (collector.isDone) return await collector.result(null);
   }
-  return await collector.result(null);
+  return await collector.result(walk.next);
 }
 
 /** Takes documents in scan order and keeps of them what a read asks for. */
@@ -41,6 +35,9 @@ class Collector {
   readonly #documents: Document[] = [];
   readonly #digests: Digest[] = [];
   readonly #packer: Packer | undefined;
+  readonly #folding: Folding | undefined;
+  /** With `select`, which leaves the key out: where the last document that was answered is. */
+  last: Bound[] | undefined;
   #count = 0;
   #skipped = 0;
   #more = false;
@@ -49,19 +46,27 @@ class Collector {
     this.#read = read;
     this.#matches = predicate(read.filter);
     this.#packer = read.pack && new Packer(read.pack);
+    this.#folding = read.fold && new Folding(read.fold);
   }
 
   /** Whether no further document can change the answer. */
   get isDone(): boolean {
+    if (this.#read.sort) return this.#read.limit === 0;
     return this.#more || (this.#isFull && !this.#read.peek);
   }
 
   get #isFull(): boolean {
-    return this.#read.limit !== undefined && this.#count >= this.#read.limit;
+    return this.#read.limit !== undefined && !this.#read.sort && this.#count >= this.#read.limit;
   }
 
-  take(document: Document): void {
-    if (!this.#matches(document)) return;
+  /** How many matches are part of the answer. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Takes a document, and says whether it is a match. */
+  take(document: Document): boolean {
+    if (!this.#matches(document)) return false;
     if (this.#skipped < (this.#read.skip ?? 0)) {
       this.#skipped += 1;
     } else if (this.#isFull) {
@@ -70,29 +75,53 @@ class Collector {
       this.#count += 1;
       this.#keep(document);
     }
+    return true;
   }
 
   #keep(document: Document): void {
-    const { count, digest } = this.#read;
+    const { count, digest, select, sort } = this.#read;
     if (count) return;
+    if (this.#folding) return this.#folding.take(document);
+    if (select && !sort) return void this.#documents.push(selected(document, select));
     if (this.#packer || digest) this.#digests.push(digestOf(document));
     if (this.#packer) this.#packer.take(document);
     else if (!digest) this.#documents.push(document);
   }
 
   async result(next: Result["next"]): Promise<Result> {
+    const { sort, select, limit } = this.#read;
+    if (sort) {
+      const first = this.#documents.sort((one, other) => compareBy(one, other, sort)).slice(0, limit);
+      const docs = select ? first.map((document) => selected(document, select)) : first;
+      return { docs, count: docs.length, skipped: 0, more: false, next };
+    }
     const found = { count: this.#count, skipped: this.#skipped, more: this.#more, next };
     if (this.#packer) {
       const { docs, rounded } = this.#packer;
       return { docs, ...found, rounded, digests: this.#digests };
     }
+    if (this.#folding) return { docs: [], ...found, groups: this.#folding.groups };
     switch (this.#read.digest) {
       case "each":
         return { docs: [], ...found, digests: this.#digests };
       case "all":
         return { docs: [], ...found, digest: await digestAll(this.#digests) };
       default:
-        return { docs: this.#documents, ...found };
+        return { docs: this.#documents, ...found, ...(this.last && { last: this.last }) };
     }
   }
+}
+
+function compareBy(one: Document, other: Document, sort: NonNullable<Read["sort"]>): number {
+  for (const { field, order } of sort) {
+    const difference = compareBounds(fieldOf(one, field), fieldOf(other, field));
+    if (difference !== 0) return order === "asc" ? difference : -difference;
+  }
+  return 0;
+}
+
+/** The document with no other fields than these. */
+function selected(document: Document, fields: string[]): Document {
+  const kept = fields.filter((field) => Object.hasOwn(document, field));
+  return Object.fromEntries(kept.map((field) => [field, document[field]!])) as Document;
 }

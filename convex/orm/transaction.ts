@@ -4,6 +4,7 @@
  */
 import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
+import { Counters } from "./counters";
 import type { Writer } from "./database";
 import { shapeFlawOf, vectorFlawOf } from "./documents";
 import { badDocument, badRange, overLimit } from "./errors";
@@ -26,6 +27,7 @@ export class Transaction {
     readonly db: Writer,
     readonly catalog: Catalog,
     readonly meter: CommitMeter,
+    readonly counters: Counters = new Counters([]),
   ) {}
 
   /** The document with this id, or the first one under this key; null if there is none. */
@@ -72,6 +74,7 @@ export class Transaction {
     this.catalog.requireTable(table);
     const bytesWritten = this.#checkedSize(write, table, fields);
     this.meter.charge({ documentsWritten: 1, bytesWritten });
+    this.counters.note(table, fields, 1);
     return await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
   }
 
@@ -88,6 +91,7 @@ export class Transaction {
 
   async delete(table: string, old: Document): Promise<void> {
     this.#chargeChange(old, 0);
+    this.counters.note(table, fieldsOf(old), -1);
     await this.db.delete(table, old._id);
   }
 
@@ -95,6 +99,8 @@ export class Transaction {
   async #change(write: number, table: string, old: Document, fields: Fields, run: () => Promise<void>): Promise<void> {
     if (compareValues(fieldsOf(old), fields) === 0) return;
     this.#chargeChange(old, this.#checkedSize(write, table, fields));
+    this.counters.note(table, fieldsOf(old), -1);
+    this.counters.note(table, fields, 1);
     await this.#refusing(write, table, fields, run);
   }
 

@@ -4,6 +4,7 @@
 import { compareValues, getDocumentSize, type Value } from "convex/values";
 import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
+import { computed } from "./compute";
 import { invalid, rangeTooLarge, stale, type Refusal } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
@@ -139,16 +140,23 @@ const handlers: { [O in Op]: Handler<O> } = {
 
   async patch(commit, write, position) {
     const { transaction } = commit;
-    const { table, set, unset = [], greatest = [], unique = [] } = write;
-    if (unset.some((field) => Object.hasOwn(set, field))) {
-      throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
+    const { table, set, unset = [], greatest = [], compute = {}, unique = [] } = write;
+    const named = [...Object.keys(set), ...unset, ...Object.keys(compute)];
+    if (new Set(named).size < named.length) {
+      throw invalid(`write ${position}`, "a patch that does one thing with each field: sets, unsets or computes it");
     }
-    return await change(transaction, write, position, async (old) => {
+    const matches = predicate(write.where);
+    let isMatch = true;
+    const found = await change(transaction, write, position, async (old) => {
+      isMatch = matches(old);
+      if (!isMatch) return;
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
-      const changes = { ...set, ...greaterStored(old, set, greatest), ...removed };
+      const given = { ...set, ...greaterStored(old, set, greatest), ...removed };
+      const changes = { ...given, ...computed(compute, old, position, table) };
       await commit.claim(position, table, unique, { ...old, ...changes } as Fields, old);
       await transaction.patch(position, table, old, changes);
     });
+    return found && isMatch;
   },
 
   async replace(commit, write, position) {
@@ -165,7 +173,7 @@ const handlers: { [O in Op]: Handler<O> } = {
     });
   },
 
-  async deleteRange(commit, { table, index, eq, lower, upper, filter, limit }, position) {
+  async deleteRange(commit, { table, index, eq, lower, upper, ranges: union, filter, limit }, position) {
     const { transaction, ranges } = commit;
     const matches = predicate(filter);
     let deleted = 0;
@@ -174,7 +182,7 @@ const handlers: { [O in Op]: Handler<O> } = {
       if (limit === undefined) throw rangeTooLarge(position, table);
       return [deleted, true];
     };
-    const request = { table, index, eq, lower, upper };
+    const request = { table, index, eq, lower, upper, ranges: union };
     transaction.requireFits(request);
     if (isDone()) return stopped();
     for await (const document of transaction.scan(request)) {

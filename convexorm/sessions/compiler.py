@@ -12,18 +12,20 @@ from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationErr
 from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
-from convexorm.query import Count, Digest, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Rows, Statement
 from convexorm.requests import Expect, Key, Range, Read, Search, Unique
-from convexorm.schema import IndexDef, Table
+from convexorm.schema import COUNTERS, IndexDef, Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import MISSING, Missing, Value
 
-__all__ = ["PRIMARY", "Compiler", "at_most", "check_query", "root_of"]
+__all__ = ["PRIMARY", "Compiler", "check_query", "check_rows", "root_of"]
 
 PRIMARY = ""
 """Stands for the primary key, or the `_id` of a model without one, where a unique index is named."""
 
 M = TypeVar("M", bound=Model)
+R = TypeVar("R")
 
 
 class Compiler:
@@ -65,19 +67,23 @@ class Compiler:
 
     def read(self, query: Query[Any]) -> Read:
         """The read of a query's documents."""
-        self.mapper(check_query(query).model)
-        read = query.plan()
-        if not self._names:
-            return read
-        return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
+        return self.statement(check_query(query))
 
-    def statement(self, one: Query[Any] | Count | Digest) -> Read:
-        """The read of a query, a count or a digest."""
-        if isinstance(one, Count):
-            return attrs.evolve(self.read(one.query), count=True)
-        if isinstance(one, Digest):
-            return attrs.evolve(self.read(one.query), digest="all")
-        return self.read(one)
+    def statement(self, one: Statement[Any]) -> Read:
+        """The read of a query, or of what is asked of one."""
+        if not isinstance(one, Statement):
+            check_query(one)
+        self.mapper(one.root.model)
+        read = one.plan()
+        if read.range.table is COUNTERS:
+            return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
+        return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table))) if self._names else read
+
+    def _renamed_counter(self, table: Table, range_: Range) -> Range:
+        """The rows of a counter of a table, by the name it has for this session."""
+        counter, *key = range_.eq
+        renamed = self._renamed(table).name + str(counter).removeprefix(table.name)
+        return attrs.evolve(range_, eq=(renamed, *key))
 
     def read_of_key(self, model: type[Model], at: Key) -> Read:
         """The read of the document with a primary key."""
@@ -98,6 +104,8 @@ class Compiler:
         if query._limit is not None and query._order == "desc":
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self.read(query)
+        if query._limit is not None and (read.order == "desc" or read.merge is not None or read.sort is not None):
+            raise ValidationError("a query whose first documents are deleted is in the order of its index", table=table)
         return read.range, read.filter
 
     # -- keys ------------------------------------------------------------------------------------------------------
@@ -264,10 +272,11 @@ def check_query(query: Query[M]) -> Query[M]:
     return query
 
 
-def at_most(query: Query[M], limit: int) -> Query[M]:
-    """The query, limited to so many documents if it is not to fewer."""
-    query = check_query(query)
-    return query if query._limit is not None and query._limit < limit else query.limit(limit)
+def check_rows(rows: Rows[R]) -> Rows[R]:
+    """The query, or what answers several things as one does. Raises InvalidRequestError for anything else."""
+    if not isinstance(rows, Rows):
+        check_query(rows)
+    return rows
 
 
 def _any_of(where: Condition | None, table: Table, index: str) -> tuple[tuple[str, Value | Missing], ...]:

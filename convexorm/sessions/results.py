@@ -1,4 +1,4 @@
-"""`Page` and `Hit`: what reads answer that is more than instances."""
+"""`Page`, `Hit` and `Progress`: what sessions answer that is more than instances."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-__all__ = ["Hit", "Page"]
+__all__ = ["Hit", "Page", "Progress"]
 
 T = TypeVar("T")
 
@@ -26,3 +26,15 @@ class Hit(Generic[T]):
 
     item: T
     score: float
+
+
+@attrs.frozen
+class Progress:
+    """How far something is that takes several commits: `done` documents, of `total` if that is known.
+
+    Given as `resume` to the same call again, `cursor` has it go on behind what is done.
+    """
+
+    done: int
+    total: int | None = None
+    cursor: str | None = None

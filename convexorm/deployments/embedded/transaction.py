@@ -9,6 +9,9 @@ from typing import Any
 
 import attrs
 
+from convexorm.aggregates import Sum
+from convexorm.computed import computed
+from convexorm.counters import Counting
 from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
@@ -42,7 +45,7 @@ from convexorm.requests import (
     meets,
     taken,
 )
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, size_of
 
 __all__ = ["Transaction"]
@@ -74,6 +77,11 @@ class _Row:
     def stays_small(self, given: Document) -> bool:
         """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
         return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
+
+
+def _whole(row: _Row) -> Document:
+    """The document of a row, system fields included."""
+    return {**row.fields, "_id": row.id, "_creationTime": time_of(row.tick)}
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
@@ -108,6 +116,7 @@ class Transaction:
         self._batch: _Batch | None = None
         self._contested: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
+        self._counting = Counting()
         self._deleted = 0
         self._ranged = 0
         self._ranged_bytes = 0
@@ -122,7 +131,24 @@ class Transaction:
         for position, table, key in self._contested:
             if self._holders(table, key) > 1:
                 raise taken(table, key, position)
+        for (counter, of), change in self._counting.changes.items():
+            self._count(counter, of, change)
         return self._results
+
+    def _count(self, counter: str, key: str, change: Sum) -> None:
+        """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
+        if change == Sum():
+            return
+        stored = self._stored(COUNTERS)
+        row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
+        total = change if row is None else Sum.of_text(row.fields["sum"]).joined(change)
+        document = {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
+        if row is None:
+            self._add(COUNTERS, stored, document)
+        elif total == Sum():
+            self._connection.execute(stored.delete, (row.tick,))
+        else:
+            self._store(COUNTERS, stored, row, document)
 
     # keys that are to be one document's own
 
@@ -155,6 +181,8 @@ class Transaction:
 
     def _gathered(self, position: int, write: Insert | Upsert) -> bool:
         """Whether the write waits for others like it: they are all about one table, and name whole keys of one index."""
+        if write.table.counters:
+            return False
         stored = self._tables[id(write.table)]
         keys = stored.keys(write.doc)
         if len(write.unique) > isinstance(write, Insert):
@@ -296,6 +324,7 @@ class Transaction:
 
     def _store(
         self,
+        table: Table,
         stored: StoredTable,
         row: _Row,
         fields: Document,
@@ -304,6 +333,9 @@ class Transaction:
         declared: bool = True,
     ) -> None:
         """Give a row another document, of which only the fields `changed` differ from what it held, if these are given."""
+        if table.counters:
+            self._counting.remove(table, row.fields)
+            self._counting.add(table, fields)
         places = None if changed is None else stored.keyed_by(changed)
         keys: Sequence[bytes] = ()
         if places is None or places:
@@ -315,14 +347,14 @@ class Transaction:
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
         self._claim(position, write, write.doc)
-        return self._add(stored, write.doc)
+        return self._add(write.table, stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
             self._claim(position, write, write.doc)
-            return self._add(stored, write.doc)
+            return self._add(write.table, stored, write.doc)
         identity = {name: row.fields[name] for name in write.identity if name in row.fields}
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         kept.update(greater_stored(row.fields, write.doc, write.greatest))
@@ -331,10 +363,11 @@ class Transaction:
         if kept:
             write.table.check_size(document)
         self._claim(position, write, document, row.fields)
-        self._store(stored, row, document, declared=not kept or row.plain)
+        self._store(write.table, stored, row, document, declared=not kept or row.plain)
         return Written(row.id, time_of(row.tick), False, identity)
 
-    def _add(self, stored: StoredTable, document: Document) -> Written:
+    def _add(self, table: Table, stored: StoredTable, document: Document) -> Written:
+        self._counting.add(table, document)
         ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
@@ -344,27 +377,41 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        if write.where is not None and not compile_filter(write.where)(_whole(row)):
+            return False
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
-        if stored.vectors or not row.stays_small(write.set):
+        if write.compute:
+            self._compute(write, row, fields)
+        if write.compute or stored.vectors or not row.stays_small(write.set):
             write.table.check_size(fields)
         self._claim(position, write, fields, row.fields)
-        self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
+        self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
+
+    def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> None:
+        for name, value in computed(write.compute, _whole(row), time.time(), write.table.name).items():
+            if value is MISSING:
+                write.table.check_unset(name)
+                fields.pop(name, None)
+            else:
+                write.table.check_field(name, value)
+                fields[name] = value
 
     def replace(self, position: int, write: Replace) -> Applied:
         stored, row = self._expected(position, write)
         if row is None:
             return False
         self._claim(position, write, write.doc, row.fields)
-        self._store(stored, row, write.doc)
+        self._store(write.table, stored, row, write.doc)
         return True
 
     def delete(self, position: int, write: Delete) -> Applied:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        self._counting.remove(write.table, row.fields)
         self._connection.execute(stored.delete, (row.tick,))
         self._gone(stored, [row.id])
         return True
@@ -376,13 +423,13 @@ class Transaction:
 
     def delete_range(self, position: int, write: DeleteRange) -> Applied:
         stored = self._stored(write.table)
-        span = span_of(write.range, stored.columns.get(write.range.index, ""))
         matches = compile_filter(write.filter) if write.filter is not None else None
-        cursor = self._connection.stream(select(stored, Read(write.range), span), span.parameters)
         ticks: list[tuple[int]] = []
         ids: list[str] = []
         more = self._ranges_spent
-        if not more:
+        for part in () if more else write.range.parts:
+            span = span_of(part, stored.columns.get(part.index, ""))
+            cursor = self._connection.stream(select(stored, Read(part), span), span.parameters)
             for document in stream(cursor, stored.vectors, stored.label):
                 self._ranged += 1
                 self._ranged_bytes += size_of(document)
@@ -392,11 +439,14 @@ class Transaction:
                         raise damaged(stored.label)
                     ticks.append((tick,))
                     ids.append(document["_id"])
+                    self._counting.remove(write.table, document)
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
                 if more:
                     break
-        cursor.close()
+            cursor.close()
+            if more:
+                break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
         self._connection.executemany(stored.delete, ticks)
