@@ -292,6 +292,28 @@ def operand_of(value: object, column: Column[Any]) -> Operand:
     return value.operand if isinstance(value, Computed) else other.stored()
 
 
+class _Compiled:
+    """What a column knows once its annotation is compiled; to look at it before compiles it.
+
+    It then stands in the column itself, where it is found without asking here. (`__getattr__` would make every look at any
+    attribute of a column slow.)
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, column: Column[Any] | None, owner: type) -> Any:
+        """Raises ValidationError for a name in the annotation that is not there."""
+        if column is None:
+            return self
+        try:
+            column.compile()
+        except NameError as error:
+            problem = f"the annotation names {error.name!r}, which is not there"
+            raise ValidationError(problem, table=column.table, field=column.name) from None
+        return column.__dict__[self._name]
+
+
 class Column(_Operand[T], _Number[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
@@ -301,12 +323,20 @@ class Column(_Operand[T], _Number[T]):
     is first needed.
     """
 
-    type: ColumnType[Any]
-    nullable: bool
-    _dump: Callable[[Any], Value]
-    _load: Callable[[Value], Any]
-    _is_text: bool
-    _as_is: builtins.type | None
+    if TYPE_CHECKING:
+        type: ColumnType[Any]
+        nullable: bool
+        _dump: Callable[[Any], Value]
+        _load: Callable[[Value], Any]
+        _is_text: bool
+        _as_is: builtins.type | None
+    else:
+        type = _Compiled()
+        nullable = _Compiled()
+        _dump = _Compiled()
+        _load = _Compiled()
+        _is_text = _Compiled()
+        _as_is = _Compiled()
 
     def __init__(
         self,
@@ -326,17 +356,6 @@ class Column(_Operand[T], _Number[T]):
         self.optional = optional
         self._default = default
         self._compile = compile
-
-    def __getattr__(self, name: str) -> Any:
-        """What is not there before the annotation is compiled. ValidationError for a name in it that is not there."""
-        if name not in ("type", "nullable", "_dump", "_load", "_is_text", "_as_is"):
-            raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            self.compile()
-        except NameError as error:
-            problem = f"the annotation names {error.name!r}, which is not there"
-            raise ValidationError(problem, table=self.table, field=self.name) from None
-        return self.__dict__[name]
 
     def compile(self) -> None:
         """Find out what the annotation says. ValidationError if that cannot be stored, NameError for a later name."""

@@ -223,7 +223,8 @@ class Engine:
 
 def _is_one_statement(read: Read) -> bool:
     """Whether one statement answers a read."""
-    return not read.skip and read.pack is None and read.digest is None
+    several = (read.pack, read.digest, read.merge, read.distinct, read.fold, read.range.union)
+    return not read.skip and all(one is None for one in several)
 
 
 def _vacuum(connection: Connection) -> None:

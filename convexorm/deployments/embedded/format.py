@@ -43,6 +43,16 @@ _OURS = re.compile(r"convexorm_(tables|commits|commits_at)|sqlite_.*|t(\d+)|i(\d
 
 def format_of(connection: sqlite3.Connection, place: str) -> int | None:
     """The format of a file, None if it is new. Raises DeploymentError for a later one, and for a file that is not ours."""
+    if connection.in_transaction:
+        return _format_of(connection, place)
+    connection.execute("BEGIN")  # what it says of itself and what it holds are of one moment
+    try:
+        return _format_of(connection, place)
+    finally:
+        connection.rollback()
+
+
+def _format_of(connection: sqlite3.Connection, place: str) -> int | None:
     application, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
