@@ -31,7 +31,7 @@ def answered(read: Read, matches: Iterable[Document]) -> ReadResult:
     left = iter(() if read.limit == 0 and not read.peek else matches)
     skipped = sum(1 for _ in islice(left, read.skip))
     wanted = left if read.limit is None else islice(left, read.limit)
-    found: list[Document] = []
+    found: Sequence[Document] = ()
     groups: Groups = {}
     if read.fold is not None:
         count, groups = folded(read.fold, wanted)
