@@ -38,7 +38,7 @@ def answered(read: Read, matches: Iterable[Document]) -> ReadResult:
     elif read.count:
         count = sum(1 for _ in wanted)
     else:
-        found = list(wanted)
+        found = list(wanted) or ()
         count = len(found)
     more = read.peek and read.limit is not None and next(left, None) is not None
     return ReadResult(found, count, skipped, more, groups=groups)
