@@ -32,14 +32,14 @@ def answered(read: Read, matches: Iterable[Document]) -> ReadResult:
     left = iter(() if read.limit == 0 and not read.peek else matches)
     skipped = sum(1 for _ in islice(left, read.skip))
     wanted = left if read.limit is None else islice(left, read.limit)
-    found: list[Document] = []
+    found: Sequence[Document] = ()
     groups: Groups = {}
     if read.fold is not None:
         count, groups = folded(read.fold, wanted)
     elif read.count:
         count = sum(1 for _ in wanted)
     else:
-        found = list(wanted)
+        found = list(wanted) or ()
         count = len(found)
     more = read.peek and read.limit is not None and next(left, None) is not None
     return ReadResult(found, count, skipped, more, groups=groups)
