@@ -20,17 +20,21 @@ from convexorm.errors import (
     LimitExceeded,
     MultipleResultsFound,
     NoResultFound,
+    NotLoadedError,
     StaleDataError,
     ValidationError,
 )
 from convexorm.expressions import Column, Mapped
 from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Count, Query
+from convexorm.references import UNSET, Id
+from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, compare, to_typescript
 from convexorm.sessions import AsyncSession, Hit, Page, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
+    "UNSET",
     "AsyncSession",
     "AuthError",
     "Column",
@@ -43,6 +47,7 @@ __all__ = [
     "FunctionFailed",
     "FunctionNotFound",
     "Hit",
+    "Id",
     "Index",
     "IndexRangeError",
     "Int64",
@@ -55,8 +60,11 @@ __all__ = [
     "Model",
     "MultipleResultsFound",
     "NoResultFound",
+    "NotLoadedError",
     "Page",
     "Query",
+    "Related",
+    "RelatedList",
     "Schema",
     "Session",
     "StaleDataError",
@@ -69,5 +77,6 @@ __all__ = [
     "func",
     "not_",
     "or_",
+    "relationship",
     "to_typescript",
 ]

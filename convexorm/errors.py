@@ -22,6 +22,7 @@ __all__ = [
     "LimitExceeded",
     "MultipleResultsFound",
     "NoResultFound",
+    "NotLoadedError",
     "StaleDataError",
     "ValidationError",
 ]
@@ -132,6 +133,17 @@ class StaleDataError(ConvexORMError):
         where = "" if write is None else f" (write {write} of the commit)"
         which = f": {', '.join(self.fields)}" if self.fields else ""
         super().__init__(f"table {table!r}{where}: {self._REASONS[reason]}{which}; nothing was written")
+
+
+class NotLoadedError(ConvexORMError):
+    """A relation was touched that was not loaded: nothing is read behind one's back. `relation` is the one to load."""
+
+    def __init__(self, relation: str, *, new: bool = False) -> None:
+        self.relation = relation
+        how = "set it, or say" if new else "say"
+        super().__init__(
+            f"{relation} is not loaded; {how} .load({relation}) in the query, or session.load(instance, {relation})"
+        )
 
 
 class LimitExceeded(ConvexORMError):

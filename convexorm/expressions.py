@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated, Operator
 from convexorm.errors import ValidationError
+from convexorm.references import UNSET
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import ColumnType, JsonType, dumper, loader
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
@@ -278,7 +279,8 @@ class Column(_Operand[T]):
         try:
             return self._dump(value)
         except ValidationError as error:
-            raise self._placed(error, error.problem) from error.__cause__
+            unset = "required, and not set; give it, or the relation that sets it"
+            raise self._placed(error, unset if value is UNSET else error.problem) from error.__cause__
 
     def load(self, value: Value | Missing) -> T:
         """The attribute's value for what a document holds."""

@@ -14,6 +14,7 @@ import attrs
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
+from convexorm.relations import Path, check_paths
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
 from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
 from convexorm.values import MISSING, Missing, Value, dumps, is_whole
@@ -42,6 +43,7 @@ class Query(Generic[M]):
     _offset: int = 0
     _after: Document | None = attrs.field(default=None, repr=False)
     _full_scan: bool = False
+    _load: tuple[Path, ...] = ()
 
     def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through an index, by its name or as `Task.by_owner`, in its order.
@@ -136,6 +138,14 @@ class Query(Generic[M]):
                 table=self.model.__mapper__.name,
             )
         return attrs.evolve(self, after=document)
+
+    def load(self, *paths: Path) -> Self:
+        """Load these relations with the documents, in the same call and from the same snapshot: `Order.customer`,
+        `Customer.orders.order("desc").limit(3)`, `Order.tags.load(Tag.owner)`.
+
+        Raises InvalidRequestError for what is no relation of the model.
+        """
+        return attrs.evolve(self, load=(*self._load, *check_paths(paths, self.model)))
 
     def full_scan(self) -> Self:
         """Allow reading the whole table where no index covers the conditions."""

@@ -31,6 +31,9 @@ __all__ = [
     "DeletedRange",
     "Document",
     "Expect",
+    "Follow",
+    "Followed",
+    "Group",
     "Insert",
     "Key",
     "KeyValue",
@@ -47,10 +50,13 @@ __all__ = [
     "Write",
     "Written",
     "check_commit",
+    "check_follow",
     "check_reads",
     "check_search",
     "greater_stored",
+    "identity_of_value",
     "index_key",
+    "joined_edges",
     "key_length",
     "version_digest",
     "vouches",
@@ -148,6 +154,79 @@ class Read:
     count: bool = False
     pack: Pack | None = None
     digest: Literal["all", "each"] | None = None
+    follow: tuple[Follow, ...] = ()
+
+
+@attrs.frozen
+class Follow:
+    """An edge from each document of a read to those of a range, whose first index field is what `field` of it holds.
+
+    `range` says what comes behind that first field. A document whose field is missing or null leads nowhere.
+    """
+
+    field: str
+    range: Range
+    order: Literal["asc", "desc"] = "asc"
+    filter: Condition | None = None
+    limit: int | None = None
+    follow: tuple[Follow, ...] = ()
+
+    def read(self, key: Value) -> Read:
+        """The read of what documents lead to whose field is `key`."""
+        range_ = attrs.evolve(self.range, eq=(key, *self.range.eq))
+        return Read(range_, order=self.order, filter=self.filter, limit=self.limit, follow=self.follow)
+
+
+@attrs.frozen
+class Group:
+    """What documents lead to that have one key. `next` as in a ReadResult."""
+
+    key: Value = attrs.field(repr=False)
+    docs: Sequence[Document] = attrs.field(repr=False)
+    next: KeyValue | None = attrs.field(default=None, repr=False)
+
+
+@attrs.define
+class Followed:
+    """What one edge led to: a group for each key, by its identity, and what the edges of all their documents led to."""
+
+    groups: dict[str | bytes, Group] = attrs.field(factory=dict, repr=False)
+    followed: tuple[Followed, ...] = ()
+
+    def of(self, document: Document, field: str) -> Sequence[Document]:
+        """What a document leads to by its field."""
+        key = document.get(field)
+        group = None if key is None else self.groups.get(identity_of_value(key))
+        return () if group is None else group.docs
+
+    def add(self, key: Value, docs: Sequence[Document], following: KeyValue | None = None) -> None:
+        """Documents that a key led to, behind those that are there."""
+        identity = identity_of_value(key)
+        before = self.groups.get(identity)
+        self.groups[identity] = Group(key, docs if before is None else [*before.docs, *docs], following)
+
+    def merge(self, followed: tuple[Followed, ...]) -> None:
+        """What the edges of further documents led to."""
+        self.followed = joined_edges(self.followed, followed)
+
+
+def identity_of_value(value: Value) -> str | bytes:
+    """A value as a dictionary takes it: two are equal if the values are the same."""
+    return value if type(value) is str else canonical(value)
+
+
+def joined_edges(one: tuple[Followed, ...], two: tuple[Followed, ...]) -> tuple[Followed, ...]:
+    """What the same edges led to in two calls, or at two places. A group that is whole comes before one that is not."""
+    if not one or not two:
+        return one or two
+    joined = []
+    for mine, theirs in zip(one, two, strict=True):
+        groups = dict(mine.groups)
+        for identity, group in theirs.groups.items():
+            if identity not in groups or groups[identity].next is not None:
+                groups[identity] = group
+        joined.append(Followed(groups, joined_edges(mine.followed, theirs.followed)))
+    return tuple(joined)
 
 
 @attrs.frozen
@@ -166,6 +245,7 @@ class ReadResult:
     next: KeyValue | None = attrs.field(default=None, repr=False)
     matrix: Matrix | None = None
     digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    followed: tuple[Followed, ...] = ()
 
     def joined(self, later: ReadResult) -> ReadResult:
         """What this call and the one that went on behind it found together."""
@@ -184,6 +264,7 @@ class ReadResult:
             None,
             matrix,
             digests,
+            joined_edges(self.followed, later.followed),
         )
 
 
@@ -243,6 +324,8 @@ class Insert:
     doc: Document = attrs.field(repr=False)
     unique: Key | None = None
     returning: bool = False
+    refs: Mapping[str, int] = attrs.field(factory=dict)
+    """For fields that are to hold the `_id` of a document of the same commit which write inserts that, by position."""
 
 
 @attrs.define
@@ -258,6 +341,7 @@ class Upsert:
     keep: tuple[str, ...] = ()
     greatest: tuple[str, ...] = ()
     returning: bool = False
+    refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -275,6 +359,7 @@ class Patch:
     missing: Literal["fail", "skip"] = "fail"
     unique: Key | None = None
     greatest: tuple[str, ...] = ()
+    refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -378,6 +463,7 @@ def check_reads(reads: Sequence[Read]) -> None:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
         read.range.check()
+        check_follow(read.follow)
         if (read.pack or read.digest) and (read.count or read.peek or (read.pack and read.digest)):
             problem = "a read counts, packs or digests, and peeks only without the last two"
             raise ValidationError(problem, table=read.range.table.name)
@@ -385,6 +471,13 @@ def check_reads(reads: Sequence[Read]) -> None:
             raise IndexRangeError(
                 "the key to resume behind has another length", table=read.range.table.name, index=read.range.index
             )
+
+
+def check_follow(follow: Sequence[Follow]) -> None:
+    """Raise IndexRangeError unless these edges lead through ranges of declared indexes."""
+    for edge in follow:
+        edge.read("").range.check()
+        check_follow(edge.follow)
 
 
 def key_length(range: Range) -> int:
@@ -397,8 +490,12 @@ def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
-    for write in commit.writes:
+    for position, write in enumerate(commit.writes):
         _CHECKS[type(write)](write)
+        for field, place in getattr(write, "refs", {}).items():
+            if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
+                problem = "refers to a write that inserts nothing before it"
+                raise ValidationError(problem, table=write.table.name, field=field)
 
 
 def check_search(search: Search) -> VectorIndexDef:
@@ -435,18 +532,23 @@ def _check_key(table: Table, target: Target | None) -> None:
 
 def _check_insert(write: Insert) -> None:
     _check_key(write.table, write.unique)
-    write.table.check(write.doc)
+    write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
 
 
 def _check_upsert(write: Upsert) -> None:
     _check_key(write.table, write.at)
-    write.table.check(write.doc)
+    write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
+
+
+def _with_some_ids(fields: Document, refs: Mapping[str, int]) -> Document:
+    """The fields as they are checked while it is not known what some of them will hold."""
+    return {**fields, **dict.fromkeys(refs, "an id")}
 
 
 def _check_patch(write: Patch) -> None:
     _check_key(write.table, write.at)
     _check_key(write.table, write.unique)
-    for name, value in write.set.items():
+    for name, value in (write.set if not write.refs else _with_some_ids(write.set, write.refs)).items():
         write.table.check_field(name, value)
     for name in write.unset:
         write.table.check_unset(name)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+import attrs
 import numpy as np
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
@@ -20,6 +21,8 @@ from convexorm.requests import (
     DeleteRange,
     Document,
     Expect,
+    Follow,
+    Followed,
     Insert,
     Key,
     KeyValue,
@@ -154,6 +157,21 @@ def encode_read(read: Read) -> Json:
         encoded["pack"] = {"field": read.pack.field, "length": read.pack.length}
     if read.digest is not None:
         encoded["digest"] = read.digest
+    if read.follow:
+        encoded["follow"] = [_encode_follow(one) for one in read.follow]
+    return encoded
+
+
+def _encode_follow(follow: Follow) -> Json:
+    encoded: Json = {"field": follow.field, **_encode_range(follow.range)}
+    if follow.order != "asc":
+        encoded["order"] = follow.order
+    if follow.filter is not None:
+        encoded["filter"] = _encode_filter(follow.filter)
+    if follow.limit is not None:
+        encoded["limit"] = follow.limit
+    if follow.follow:
+        encoded["follow"] = [_encode_follow(one) for one in follow.follow]
     return encoded
 
 
@@ -197,7 +215,27 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         following,
         matrix,
         {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
+        _decode_followed(read.follow, one.get("followed") or (), {doc["_id"]: doc for doc in docs} if read.follow else {}),
     )
+
+
+def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict[str, Document]) -> tuple[Followed, ...]:
+    """What edges led to. A document that was `sent` before in the same answer comes as its id."""
+    if len(follow) != len(edges):
+        raise ValueError("other edges than were asked for")
+    decoded = []
+    for asked, edge in zip(follow, edges, strict=True):
+        followed = Followed({}, ())
+        for (key,), docs, following in edge["groups"]:
+            for doc in docs:
+                if not isinstance(doc, str):
+                    sent[doc["_id"]] = doc
+            behind = None if following is None else tuple(bound[0] if bound else MISSING for bound in following)
+            if behind and len(behind) != key_length(asked.range):
+                raise ValueError("a place to go on behind that is none of the index")
+            followed.add(key, [sent[doc] if isinstance(doc, str) else doc for doc in docs], behind)
+        decoded.append(attrs.evolve(followed, followed=_decode_followed(asked.follow, edge.get("followed") or (), sent)))
+    return tuple(decoded)
 
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
@@ -260,6 +298,12 @@ def _encode_insert(write: Insert) -> Json:
         encoded["unique"] = _encode_key(write.table, write.unique)
     if write.returning:
         encoded["returning"] = True
+    return _with_refs(encoded, write)
+
+
+def _with_refs(encoded: Json, write: Insert | Upsert | Patch) -> Json:
+    if write.refs:
+        encoded["refs"] = dict(write.refs)
     return encoded
 
 
@@ -272,7 +316,7 @@ def _encode_upsert(write: Upsert) -> Json:
         encoded["greatest"] = list(write.greatest)
     if write.returning:
         encoded["returning"] = True
-    return encoded
+    return _with_refs(encoded, write)
 
 
 def _encode_patch(write: Patch) -> Json:
@@ -283,7 +327,7 @@ def _encode_patch(write: Patch) -> Json:
         encoded["unique"] = _encode_key(write.table, write.unique)
     if write.greatest:
         encoded["greatest"] = list(write.greatest)
-    return _with_packed(encoded, write.table, "set", write.set)
+    return _with_packed(_with_refs(encoded, write), write.table, "set", write.set)
 
 
 def _encode_delete_range(write: DeleteRange) -> Json:

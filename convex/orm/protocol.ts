@@ -163,6 +163,36 @@ const indexFields = optional(list(text));
 
 const pack = shape({ field: text, length: whole });
 
+/** From each document to those of a range whose first index field is what `field` of the document holds. */
+export type Follow = {
+  field: string;
+  table: string;
+  index: string;
+  fields?: string[] | undefined;
+  eq?: Bound[] | undefined;
+  lower?: Edge | undefined;
+  upper?: Edge | undefined;
+  order?: Order | undefined;
+  filter?: Filter | undefined;
+  limit?: number | undefined;
+  follow?: Follow[] | undefined;
+};
+
+// Called through a function so that edges can lead to edges.
+const follow: Parser<Follow> = (value, at) => anyFollow(value, at);
+
+const anyFollow: Parser<Follow> = shape({
+  field: text,
+  table: text,
+  index: text,
+  fields: indexFields,
+  ...range,
+  order: optional(oneOf("asc", "desc")),
+  filter: optional(filter),
+  limit: optional(whole),
+  follow: optional(list(follow)),
+});
+
 const anyRead = shape({
   table: text,
   index: text,
@@ -177,6 +207,7 @@ const anyRead = shape({
   count: optional(flag),
   pack: optional(pack),
   digest: optional(oneOf("each", "all")),
+  follow: optional(list(follow)),
 });
 
 /** A read, whose kinds of answers exclude each other. */
@@ -201,6 +232,16 @@ export type Result = {
   rounded?: boolean;
   digests?: [string, string][];
   digest?: string;
+  followed?: Followed[];
+};
+
+/**
+ * What an edge led to: for each key that documents had, the documents behind it, and where to go on. A document that came before in the
+ * same result comes as its id.
+ */
+export type Followed = {
+  groups: [Bound, (Document | string)[], Bound[] | null][];
+  followed?: Followed[];
 };
 
 // --- commit
@@ -227,6 +268,9 @@ const width: Parser<Width> = (value, at) => {
 };
 const packed = optional(mapping(width));
 
+/** Fields that are to hold the id of a document that an earlier write of the commit inserts, by its position. */
+const refs = optional(mapping(whole));
+
 const changing = {
   table: text,
   at: target,
@@ -242,6 +286,7 @@ const writes = {
     packed,
     unique: optional(key),
     returning: optional(flag),
+    refs,
   }),
   upsert: shape({
     op: oneOf("upsert"),
@@ -252,6 +297,7 @@ const writes = {
     keep: optional(list(text)),
     greatest: optional(list(text)),
     returning: optional(flag),
+    refs,
   }),
   patch: shape({
     op: oneOf("patch"),
@@ -261,6 +307,7 @@ const writes = {
     unset: optional(list(text)),
     greatest: optional(list(text)),
     unique: optional(key),
+    refs,
   }),
   replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed }),
   delete: shape({ op: oneOf("delete"), ...changing }),

@@ -8,6 +8,7 @@ import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
 import { predicate } from "./filter";
+import { Following } from "./follow";
 import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
 import type { Document, Read, Result } from "./protocol";
@@ -19,26 +20,33 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   const collector = new Collector(read);
   let last: Document | undefined;
   const next = () => (last === undefined ? (read.after ?? []) : keyOf(last, fields));
-  if (collector.isDone) return await collector.result(null);
+  const following = read.follow && new Following(db, catalog, meter, read.follow);
+  const result = async (behind: Result["next"]): Promise<Result> => {
+    const answered = await collector.result(behind);
+    return following ? { ...answered, followed: await following.result(answered.docs) } : answered;
+  };
+  if (collector.isDone) return await result(null);
   for (const range of ranges) {
-    if (meter.isSpent) return await collector.result(next());
+    if (meter.isSpent) return await result(next());
     meter.ranges += 1;
     for await (const document of scan(db, read.table, read.index, fields, range, read.order ?? "asc")) {
       meter.read(document);
       last = document;
       collector.take(document);
-      if (collector.isDone) return await collector.result(null);
-      if (meter.isSpent) return await collector.result(next());
+      // Followed some at a time, so that a call ends with few documents whose edges are left for the next.
+      if (following) await following.keepUp(collector.documents);
+      if (collector.isDone) return await result(null);
+      if (meter.isSpent) return await result(next());
     }
   }
-  return await collector.result(null);
+  return await result(null);
 }
 
 /** Takes documents in scan order and keeps of them what a read asks for. */
 class Collector {
   readonly #read: Read;
   readonly #matches: (document: Document) => boolean;
-  readonly #documents: Document[] = [];
+  readonly documents: Document[] = [];
   readonly #digests: Digest[] = [];
   readonly #packer: Packer | undefined;
   #count = 0;
@@ -77,7 +85,7 @@ class Collector {
     if (count) return;
     if (this.#packer || digest) this.#digests.push(digestOf(document));
     if (this.#packer) this.#packer.take(document);
-    else if (!digest) this.#documents.push(document);
+    else if (!digest) this.documents.push(document);
   }
 
   async result(next: Result["next"]): Promise<Result> {
@@ -92,7 +100,7 @@ class Collector {
       case "all":
         return { docs: [], ...found, digest: await digestAll(this.#digests) };
       default:
-        return { docs: this.#documents, ...found };
+        return { docs: this.documents, ...found };
     }
   }
 }

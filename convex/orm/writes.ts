@@ -17,6 +17,9 @@ export class Commit {
   /** Answers of the writes that ask for the creation time of a new document. */
   readonly #asking: { table: string; applied: [string, number | null, boolean?] }[] = [];
 
+  /** The ids of the documents that writes have inserted or replaced by a key, by the position of the write. */
+  readonly #ids = new Map<number, string>();
+
   /** Keys that writes give to documents, to be theirs alone once all writes are applied. */
   readonly unique: { position: number; table: string; key: Key }[] = [];
 
@@ -25,6 +28,20 @@ export class Commit {
   get isRangeBudgetSpent(): boolean {
     const { deletes, bytes, documents } = this.ranges;
     return deletes >= limits.RANGE_DELETES || bytes >= limits.RANGE_BYTES || documents >= limits.RANGE_DOCUMENTS;
+  }
+
+  wrote(position: number, applied: Applied): void {
+    if (Array.isArray(applied) && typeof applied[0] === "string") this.#ids.set(position, applied[0]);
+  }
+
+  /** The fields of a write, with the ids of the documents that others have written before it. */
+  withIds(fields: Fields, refs: Record<string, number> | undefined, at: string): Fields {
+    const ids = Object.entries(refs ?? {}).map(([field, place]): [string, string] => {
+      const id = this.#ids.get(place);
+      if (id === undefined) throw invalid(`${at}.refs.${field}`, "the position of an insert or upsert before it");
+      return [field, id];
+    });
+    return ids.length === 0 ? fields : { ...fields, ...Object.fromEntries(ids) };
   }
 
   ask(table: string, applied: [string, number | null, boolean?]): void {
@@ -62,7 +79,17 @@ type Handler<O extends Op> = (commit: Commit, write: Write<O>, position: number)
 export async function apply<O extends Op>(commit: Commit, write: Write<O>, position: number): Promise<Applied> {
   requireAssumed(commit.transaction.catalog, write);
   const handler: Handler<O> = handlers[write.op as O];
-  return await handler(commit, withArrays(write, position), position);
+  const applied = await handler(commit, withRefs(commit, withArrays(write, position), position), position);
+  commit.wrote(position, applied);
+  return applied;
+}
+
+/** The write with the ids of what the commit has written before it. */
+function withRefs<O extends Op>(commit: Commit, write: Write<O>, position: number): Write<O> {
+  if (!("refs" in write) || write.refs === undefined) return write;
+  const name = "doc" in write ? "doc" : "set";
+  const fields = "doc" in write ? write.doc : write.set;
+  return { ...write, [name]: commit.withIds(fields, write.refs, `write ${position}`) };
 }
 
 /** Throws unless the indexes that a write names are those that it takes them for. */

@@ -8,6 +8,8 @@ from typing import Any
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column
 from convexorm.model import Model
+from convexorm.references import UNSET
+from convexorm.relatives import unresolved
 from convexorm.requests import Document, Expect, Key, Patch
 from convexorm.schema import Table
 from convexorm.sessions.instances import key_of
@@ -39,6 +41,8 @@ def changes_of(instance: Model) -> Changes:
     held = instance.__dict__
     for name, column in instance.__mapper__.columns.items():
         if name in held:
+            if held[name] is UNSET and name in unresolved(instance):
+                continue  # it is to hold the id of a document that is not there yet
             old, new = document.get(column.field, MISSING), column.dump(held[name])
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
                 changes[column.field] = (old, owned(new))
@@ -53,12 +57,19 @@ def changed_fields(instance: Model) -> set[str]:
         return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
 
 
-def patch_of(instance: Model, changes: Changes, document: Document, table: Table) -> Patch:
-    """The write of these changes; it expects the fields to hold what they held. Raises ValidationError."""
+def patch_of(instance: Model, changes: Changes, document: Document, table: Table, waiting: Collection[str] = ()) -> Patch:
+    """The write of these changes; it expects the fields to hold what they held, those of the attributes in `waiting`, too.
+
+    Raises ValidationError.
+    """
     validate(instance)
     set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
     unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
-    expect: Expect = {field: old for field, (old, _) in changes.items()}
+    columns = type(instance).__mapper__.columns
+    expect: Expect = {
+        **{field: old for field, (old, _) in changes.items()},
+        **{columns[name].field: document.get(columns[name].field, MISSING) for name in waiting},
+    }
     if any(map(_may_be_large, set_.values())):
         table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
     unique = new_key(type(instance), document, set_, unset)

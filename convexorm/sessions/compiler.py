@@ -13,7 +13,8 @@ from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Count, Digest, Query
-from convexorm.requests import Expect, Key, Range, Read, Search
+from convexorm.relations import Many, Path, Through, ToMany, ToOne
+from convexorm.requests import Expect, Follow, Key, Range, Read, Search
 from convexorm.schema import Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import Missing, Value
@@ -63,6 +64,8 @@ class Compiler:
         """The read of a query's documents."""
         self.mapper(check_query(query).model)
         read = query.plan()
+        if query._load:
+            read = attrs.evolve(read, follow=self.follow(query._load))
         if not self._names:
             return read
         return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
@@ -70,15 +73,53 @@ class Compiler:
     def statement(self, one: Query[Any] | Count | Digest) -> Read:
         """The read of a query, a count or a digest."""
         if isinstance(one, Count):
-            return attrs.evolve(self.read(one.query), count=True)
+            return attrs.evolve(self.read(one.query), count=True, follow=())
         if isinstance(one, Digest):
-            return attrs.evolve(self.read(one.query), digest="all")
+            return attrs.evolve(self.read(one.query), digest="all", follow=())
         return self.read(one)
 
-    def read_of_key(self, model: type[Model], key: Any) -> Read:
+    def follow(self, paths: Sequence[Path]) -> tuple[Follow, ...]:
+        """The edges that load these relations."""
+        return tuple(self._edge(path) for path in paths)
+
+    def _edge(self, path: Path) -> Follow:
+        relation, further = path.relation, self.follow(path.loads)
+        if isinstance(relation, ToOne):
+            reference = relation.reference
+            field, range_ = reference.field, Range(self.table(reference.target), reference.index)
+            return Follow(field, range_, filter=reference.target.__mapper__.only, limit=1, follow=further)
+        assert isinstance(path, Many)
+        if isinstance(relation, Through):
+            far = relation.far
+            only = far.target.__mapper__.only
+            conditions = (*path._where, *(() if only is None else (only,)))
+            items = Follow(
+                far.field,
+                Range(self.table(far.target), far.index),
+                filter=_all_of(conditions) if conditions else None,
+                limit=1,
+                follow=further,
+            )
+            rows = Range(self.table(relation.between), relation.index)
+            most = None if conditions else path._limit  # else it is not known how many rows it takes
+            return Follow(relation.near.key_field, rows, order=path._order, limit=most, follow=(items,))
+        assert isinstance(relation, ToMany)
+        read = self._listed(relation, path)
+        range_ = attrs.evolve(read.range, table=self.table(relation.target), eq=read.range.eq[1:])
+        return Follow(relation.reference.key_field, range_, read.order, read.filter, read.limit, further)
+
+    def _listed(self, relation: ToMany, path: Many[Any]) -> Read:
+        """The read of one document's list, whatever document that is."""
+        query: Query[Any] = relation.target.query()
+        first = Comparison(relation.reference.field, "eq", "")
+        query = query.by_index(relation.index, first).where(*path._where).order(path._order).limit(path._limit)
+        return query.plan()
+
+    def read_of_key(self, model: type[Model], key: Any, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
         table, mapper = self.table(model), model.__mapper__
-        return Read(Range(table, mapper.primary_index, self.key(model, key).key), filter=mapper.only, limit=1)
+        range_ = Range(table, mapper.primary_index, self.key(model, key).key)
+        return Read(range_, filter=mapper.only, limit=1, follow=self.follow(load))
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -158,6 +199,10 @@ class Compiler:
         columns = {name: self.column(model, name) for name in values or ()}
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
         return {**model.__mapper__.expected, **expect}
+
+
+def _all_of(conditions: Sequence[Condition]) -> Condition:
+    return conditions[0] if len(conditions) == 1 else Combined("and", tuple(conditions))
 
 
 def root_of(model: type[Model]) -> type[Model]:

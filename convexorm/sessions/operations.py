@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -14,8 +14,9 @@ from convexorm.errors import InvalidRequestError
 from convexorm.expressions import Column
 from convexorm.func import Greatest
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model, dump
+from convexorm.model import InstanceState, Model
 from convexorm.query import Query
+from convexorm.relatives import found, leave, unresolved
 from convexorm.requests import (
     Applied,
     Delete,
@@ -80,17 +81,20 @@ class Insertion:
     unique: bool | Key
     returning: bool
     gone: None = None
+    waiting: dict[str, Model] = attrs.field(factory=dict, init=False)
+    """What references lead to that is inserted by the same commit, by attribute."""
 
     def write(self) -> Write:
         model = type(self.instance)
-        document = dump_valid(self.instance)
+        self.waiting = unresolved(self.instance)
+        document = dump_valid(self.instance, self.waiting)
         key = self.unique if isinstance(self.unique, Key) else None
-        if self.unique is True and model.__mapper__.key:
+        if self.unique is True and model.__mapper__.key and self.waiting.keys().isdisjoint(model.__mapper__.key):
             key = self.compiler.key(model, self.instance.primary_key)
         return Insert(self.compiler.table(model), document, key, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        _inserted(self.identities, self.instance, applied, write)
+        _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
 
 
 @attrs.define(eq=False)
@@ -104,15 +108,17 @@ class Upsertion:
     greatest: tuple[str, ...]
     returning: bool
     gone: None = None
+    waiting: dict[str, Model] = attrs.field(factory=dict, init=False)
 
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
-        document = dump_valid(instance)
+        self.waiting = unresolved(instance)
+        document = dump_valid(instance, self.waiting)
         key = self.compiler.key(model, instance.primary_key)
         return Upsert(self.compiler.table(model), key, document, self.keep, self.greatest, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        _inserted(self.identities, self.instance, applied, write)
+        _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
 
 
 @attrs.define(eq=False)
@@ -122,13 +128,15 @@ class Change:
     identities: IdentityMap
     instance: Model
     patch: Patch
+    waiting: dict[str, Model] = attrs.field(factory=dict)
     gone: None = None
 
     def write(self) -> Write:
         return self.patch
 
     def applied(self, applied: Applied, write: Write) -> None:
-        document = {**self.identities.document_of(self.instance), **self.patch.set}
+        led = _led(self.instance, self.waiting)
+        document = {**self.identities.document_of(self.instance), **self.patch.set, **led}
         for field in self.patch.unset:
             document.pop(field, None)
         self.instance._state.document = document
@@ -178,6 +186,7 @@ class Deletion:
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
+        leave(self.instance)
         self.identities.removed(self.instance)
 
 
@@ -269,16 +278,27 @@ def check_keyed(model: type[Model]) -> None:
         raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
 
 
-def dump_valid(instance: Model) -> dict[str, Value]:
-    """The document of an instance. Raises ValidationError if it is not valid."""
+def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
+    """The document of an instance, without the attributes in `leaving`. Raises ValidationError if it is not valid."""
     validate(instance)
-    return dump(instance)
+    return instance.__mapper__.dump(instance, leaving)
 
 
-def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write) -> None:
+def _led(instance: Model, waiting: Mapping[str, Model]) -> dict[str, Value]:
+    """What references hold, by field, now that what they lead to was inserted."""
+    led: dict[str, Value] = {}
+    for name, target in waiting.items():
+        value = target.convex_id
+        instance.__dict__[name] = value
+        found(instance, instance.__mapper__.references[name], value, target)
+        led[instance.__mapper__.columns[name].field] = value
+    return led
+
+
+def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write, led: Mapping[str, Value]) -> None:
     assert isinstance(written, Written)
     assert isinstance(write, Insert | Upsert)
-    document: Document = {**write.doc, "_id": written.id, "_creationTime": written.creation_time}
+    document: Document = {**write.doc, **led, "_id": written.id, "_creationTime": written.creation_time}
     identities.inserted(instance, document)
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from convexorm.deployments.base import Port
-from convexorm.requests import MAX_READS, Document, Read, ReadResult, Search
+from convexorm.requests import (
+    MAX_READS,
+    Document,
+    Follow,
+    Followed,
+    Group,
+    Read,
+    ReadResult,
+    Search,
+    joined_edges,
+)
 
 __all__ = ["Reader"]
 
@@ -24,7 +34,25 @@ class Reader:
         return result
 
     async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
-        """All answers to all reads."""
+        """All answers to all reads, with all that they lead to."""
+        results = await self._run(reads)
+        edges = [pair for read, result in zip(reads, results, strict=True) for pair in _edges(read.follow, result.followed)]
+        if edges:
+            await self._complete(edges)
+        return results
+
+    async def _complete(self, edges: Sequence[tuple[Follow, Followed]]) -> None:
+        """Go on with what the calls before could not follow to its end, level by level."""
+        while edges:
+            cut = [(follow, one, group) for follow, one in edges for group in one.groups.values() if group.next is not None]
+            reads = [_rest_of_group(follow, group) for follow, _, group in cut]
+            results = await self._run(reads)
+            for (_, one, group), result in zip(cut, results, strict=True):
+                one.add(group.key, result.docs)
+                one.followed = joined_edges(one.followed, result.followed)
+            edges = [pair for follow, one in edges for pair in _edges(follow.follow, one.followed)]
+
+    async def _run(self, reads: Sequence[Read]) -> list[ReadResult]:
         if not reads:
             return []
         if len(reads) == 1:
@@ -50,6 +78,17 @@ class Reader:
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         """The nearest documents with their cosine similarity, best first."""
         return await self._port.search(search)
+
+
+def _edges(follow: Sequence[Follow], followed: Sequence[Followed]) -> Iterator[tuple[Follow, Followed]]:
+    return zip(follow, followed, strict=True)
+
+
+def _rest_of_group(follow: Follow, group: Group) -> Read:
+    """The read that goes on where a call stopped to follow an edge."""
+    read = follow.read(group.key)
+    limit = None if read.limit is None else read.limit - len(group.docs)
+    return attrs.evolve(read, after=group.next or None, limit=limit)
 
 
 def _rest(read: Read, result: ReadResult) -> Read:

@@ -30,12 +30,16 @@ from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Count, Digest, Query
+from convexorm.references import Reference
+from convexorm.relations import Path, check_paths
+from convexorm.relatives import around, join_lists, leave
 from convexorm.requests import Delete, DeleteRange, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, at_most, check_query, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
 from convexorm.sessions.instances import identity_of, key_of
+from convexorm.sessions.loading import Loader
 from convexorm.sessions.operations import (
     ChangeByKey,
     Deletion,
@@ -88,38 +92,40 @@ class AsyncSession:
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
         self._identities = identities = IdentityMap(self, pending.about)
+        self._loader = Loader(compiler, self._reader, identities)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
         self._bulk = Bulk(port, compiler, identities)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @exclusive
-    async def get(self, model: type[M], key: Any) -> M | None:
+    async def get(self, model: type[M], key: Any, *, load: Sequence[Path] = ()) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
-        so is one that was added and is not committed yet, and None where the next commit deletes the document.
+        so is one that was added and is not committed yet, and None where the next commit deletes the document. `load` are
+        relations to load with it.
         """
         identity = self._compiler.identity(model, key)
         pending = self._pending.at(model, identity)
-        if pending is not MISSING:
-            return cast("M | None", pending)
-        known = self._identities.held(model, identity)
-        if known is not None and not known._state.doubtful:
-            return cast("M", known)
-        (found,) = await self._get_many(model, [key])
+        known = self._identities.held(model, identity) if pending is MISSING else cast("M | None", pending)
+        if pending is not MISSING or (known is not None and not known._state.doubtful):
+            if load and known is not None:
+                await self._loader.load([known], check_paths(load, model))
+            return cast("M | None", known)
+        (found,) = await self._get_many(model, [key], load)
         return found
 
     @exclusive
-    async def get_one(self, model: type[M], key: Any) -> M:
+    async def get_one(self, model: type[M], key: Any, *, load: Sequence[Path] = ()) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
-        found = await self.get(model, key)
+        found = await self.get(model, key, load=load)
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
 
     @exclusive
-    async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
+    async def get_many(self, model: type[M], keys: Iterable[Any], *, load: Sequence[Path] = ()) -> list[M | None]:
         """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys.
 
         What is added or deleted and not committed yet is seen, as by `get`.
@@ -127,14 +133,27 @@ class AsyncSession:
         wanted = list(keys)
         pending = [self._pending.at(model, self._compiler.identity(model, key)) for key in wanted]
         read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
-        found = iter(await self._get_many(model, read))
+        found = iter(await self._get_many(model, read, load))
+        new = [one for one in pending if isinstance(one, Model)]
+        if load and new:
+            await self._loader.load(new, check_paths(load, model))
         return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
+
+    @exclusive
+    async def load(self, instances: Model | Iterable[Model], *paths: Path) -> None:
+        """Load relations of instances that are there already: `session.load(orders, Order.customer)`.
+
+        What they are related to is read in one call and from one snapshot, as far as one call goes; the instances
+        themselves are not read again. Raises InvalidRequestError for what is no relation of theirs.
+        """
+        given = [instances] if isinstance(instances, Model) else list(instances)
+        await self._loader.load(given, paths)
 
     @exclusive
     async def all(self, query: Query[M]) -> list[M]:
         """All documents of the query."""
         result = await self._reader.one(self._compiler.read(query))
-        return self._identities.load(query.model, result.docs)
+        return await self._loader.instances(query.model, query._load, result)
 
     @exclusive
     async def first(self, query: Query[M]) -> M | None:
@@ -174,7 +193,8 @@ class AsyncSession:
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(attrs.evolve(read, after=after, limit=size, peek=True))
         following = encode_cursor(read, index_key(result.docs[-1], read.range)) if result.more else None
-        return Page(self._identities.load(query.model, result.docs), following, result.more)
+        items = await self._loader.instances(query.model, query._load, result)
+        return Page(items, following, result.more)
 
     async def stream(self, query: Query[M]) -> AsyncIterator[M]:
         """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory."""
@@ -184,8 +204,12 @@ class AsyncSession:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
             result = await self._batch(attrs.evolve(read, limit=size, peek=True))
             last = index_key(result.docs[-1], read.range) if result.docs else None
-            for document in result.docs:
-                yield self._identities.load(query.model, (document,))[0]
+            if query._load:
+                for instance in await self._loaded(query, result):
+                    yield instance
+            else:
+                for document in result.docs:
+                    yield self._identities.load(query.model, (document,))[0]
             if not result.more:
                 return
             read = attrs.evolve(read, after=last, skip=0)
@@ -194,7 +218,7 @@ class AsyncSession:
     @exclusive
     async def count(self, query: Query[Any]) -> int:
         """How many documents the query has. Convex has no stored counts: each counted document is read there."""
-        result = await self._reader.one(attrs.evolve(self._compiler.read(query), count=True))
+        result = await self._reader.one(self._compiler.statement(query.count()))
         return result.count
 
     @overload
@@ -220,7 +244,7 @@ class AsyncSession:
     @exclusive
     async def digests(self, query: Query[Any]) -> Mapping[str, str]:
         """A digest of each document of the query by its `_id`: the same as long as the document is."""
-        result = await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each"))
+        result = await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each", follow=()))
         return result.digests
 
     @exclusive
@@ -232,7 +256,7 @@ class AsyncSession:
         map.
         """
         pack = Pack(vector.field, length)
-        reads = [attrs.evolve(self._compiler.read(query), pack=pack) for query in queries]
+        reads = [attrs.evolve(self._compiler.read(query), pack=pack, follow=()) for query in queries]
         first, *rest = await self._reader.run(reads)
         return reduce(ReadResult.joined, rest, first)
 
@@ -255,24 +279,32 @@ class AsyncSession:
     @exclusive
     async def _read(self, queries: Sequence[Any]) -> tuple[Any, ...]:
         results = await self._reader.run([self._compiler.statement(one) for one in queries])
-        return tuple(self._answer(one, result) for one, result in zip(queries, results, strict=True))
+        return tuple([await self._answer(one, result) for one, result in zip(queries, results, strict=True)])
 
-    def _answer(self, one: Query[Any] | Count | Digest, result: ReadResult) -> Any:
+    async def _answer(self, one: Query[Any] | Count | Digest, result: ReadResult) -> Any:
         if isinstance(one, Count):
             return result.count
-        return result.digests[""] if isinstance(one, Digest) else self._identities.load(one.model, result.docs)
+        if isinstance(one, Digest):
+            return result.digests[""]
+        return await self._loader.instances(one.model, one._load, result)
+
+    @exclusive
+    async def _loaded(self, query: Query[M], result: ReadResult) -> list[M]:
+        """The instances of one step of a stream."""
+        return await self._loader.instances(query.model, query._load, result)
 
     @exclusive
     async def _batch(self, read: Read) -> ReadResult:
         """One step of a stream, which leaves the session to others between its steps."""
         return await self._reader.one(read)
 
-    async def _get_many(self, model: type[M], keys: Sequence[Any]) -> list[M | None]:
-        reads = [self._compiler.read_of_key(model, key) for key in keys]
+    async def _get_many(self, model: type[M], keys: Sequence[Any], load: Sequence[Path] = ()) -> list[M | None]:
+        paths = check_paths(load, model)
+        reads = [self._compiler.read_of_key(model, key, paths) for key in keys]
         results = await self._reader.run(reads)
         instances: list[M | None] = []
         for read, result in zip(reads, results, strict=True):
-            loaded = self._identities.load(model, result.docs)
+            loaded = await self._loader.instances(model, paths, result)
             instances.append(loaded[0] if loaded else None)
             if not loaded and (gone := self._identities.held(model, identity_of(read.range.eq))) is not None:
                 self._identities.found_gone(gone)
@@ -322,6 +354,37 @@ class AsyncSession:
         self._turn.check()
         self.touched(instance)
 
+    def bring(self, instance: Model) -> None:
+        """A new instance is related to one of the session: it comes along."""
+        self.add(instance)
+
+    def discard(self, instance: Model) -> None:
+        """An instance of the session, a row between two others, is to be no longer."""
+        self.delete(instance)
+
+    def keep(self, instance: Model) -> None:
+        """A row between two others that was to be no longer is to be."""
+        self._pending.withdraw(instance)
+
+    def known(self, reference: Reference, value: object) -> Model | None:
+        """The instance that a reference of this value leads to, if the session holds it."""
+        target = reference.target
+        if reference.key is None:
+            return self._identities.by_id(target, value) if isinstance(value, str) else None
+        try:
+            identity = self._compiler.identity(target, value)
+        except ValidationError:
+            return None
+        pending = self._pending.at(target, identity)
+        return self._identities.held(target, identity) if pending is MISSING else pending
+
+    def _gather(self, instance: Model) -> None:
+        """What is new around an instance comes into the session as well."""
+        join_lists(instance)
+        for other in list(around(instance)):
+            if other._state.session is None and other._state.document is None and not other._state.deleted:
+                self.add(other)
+
     def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
 
@@ -329,8 +392,8 @@ class AsyncSession:
         is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
         instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
-        document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
-        of another session, or one deleted.
+        document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
+        result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
         self._turn.check()
         if state_of(instance).session is self:
@@ -338,6 +401,7 @@ class AsyncSession:
         key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         self._identities.adopt(instance)
         self._pending.ask(Insertion(self._compiler, self._identities, instance, key, returning))
+        self._gather(instance)
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -363,6 +427,7 @@ class AsyncSession:
         rising = tuple(self._compiler.column(model, name).field for name in greatest)
         self._identities.adopt(instance)
         self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning))
+        self._gather(instance)
         return DONE
 
     def update(
@@ -408,6 +473,7 @@ class AsyncSession:
         self._identities.check_held(instance)
         if is_new(instance):
             self._pending.withdraw(instance)
+            leave(instance)
             instance._state.session = None
             return DONE
         if self._pending.about(instance):

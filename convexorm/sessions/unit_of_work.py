@@ -23,9 +23,11 @@ from convexorm.errors import (
 from convexorm.hooks import call_hook
 from convexorm.model import Model
 from convexorm.moments import Moment
+from convexorm.relatives import settle, unresolved
 from convexorm.requests import Applied, Commit, Delete, Write, Written
 from convexorm.sessions.changes import changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
+from convexorm.sessions.graphs import in_order, refer_within
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.operations import Change, Operation, Retraction
 from convexorm.sessions.pending import Pending
@@ -72,7 +74,7 @@ class UnitOfWork:
 
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
-        return [instance for instance in self._identities.changeable() if changes_of(instance)]
+        return [one for one in self._identities.changeable() if changes_of(one) or unresolved(one)]
 
     def deleted(self) -> list[Model]:
         """Instances marked for deletion and not yet committed."""
@@ -98,6 +100,8 @@ class UnitOfWork:
             instances = [one.instance for one in operations if one.instance is not None]
             self._identities.watch(touched.values())
             self._identities.watch(instances)
+            for instance in (*touched.values(), *instances):
+                settle(instance)
             self._unsettled = None
             written = [one for one in instances if not one._state.deleted]
         except BaseException as error:
@@ -123,8 +127,10 @@ class UnitOfWork:
     def _gathered(self) -> tuple[list[Operation], list[Write]]:
         """Everything there is to write, changes first."""
         self._call_hooks()
-        operations: list[Operation] = [*self._changes(), *self._pending]
-        return operations, [operation.write() for operation in operations]
+        operations = in_order([*self._changes(), *self._pending])
+        writes = [operation.write() for operation in operations]
+        refer_within(operations, writes)
+        return operations, writes
 
     def _call_hooks(self) -> None:
         """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
@@ -141,11 +147,14 @@ class UnitOfWork:
         doomed = {id(one.instance) for one in self._pending}
         found: list[Operation] = []
         for instance in self._identities.changeable():
-            changes = {} if id(instance) in doomed else changes_of(instance)
-            if changes:
+            if id(instance) in doomed:
+                continue
+            waiting = unresolved(instance)
+            changes = changes_of(instance)
+            if changes or waiting:
                 document = self._identities.document_of(instance)
-                patch = patch_of(instance, changes, document, self._compiler.table(type(instance)))
-                found.append(Change(self._identities, instance, patch))
+                patch = patch_of(instance, changes, document, self._compiler.table(type(instance)), waiting)
+                found.append(Change(self._identities, instance, patch, waiting))
         return found
 
     # -- a commit without an answer --------------------------------------------------------------------------------

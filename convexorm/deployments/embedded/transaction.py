@@ -95,6 +95,9 @@ class Transaction:
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
         for position, write in enumerate(writes):
+            if isinstance(write, Insert | Upsert | Patch) and write.refs:
+                self._flush()
+                write = self._with_ids(write)
             pending = self._gathered(position, write) if isinstance(write, Insert | Upsert) else None
             if pending is None:
                 self._flush()
@@ -105,6 +108,17 @@ class Transaction:
         for position, table, key in self._unique:
             self._require_one(position, table, key)
         return self._results
+
+    def _with_ids(self, write: Insert | Upsert | Patch) -> Insert | Upsert | Patch:
+        """The write with the ids of what the commit has written before it."""
+        ids: dict[str, Value] = {}
+        for field, place in write.refs.items():
+            written = self._results[place]
+            assert isinstance(written, Written)
+            ids[field] = written.id
+        if isinstance(write, Patch):
+            return attrs.evolve(write, set={**write.set, **ids})
+        return attrs.evolve(write, doc={**write.doc, **ids})
 
     def _require_one(self, position: int, table: Table, key: Key) -> None:
         """Raise StaleDataError if several documents have a key that a write was to make a document's own."""

@@ -1,0 +1,95 @@
+"""Follows the edges of a read: from its documents to related ones, in the same transaction.
+
+Documents that have the same key share what they lead to. Groups that are whole are looked up many at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from convexorm.deployments.embedded.connections import Connection
+from convexorm.deployments.embedded.keys import id_tick
+from convexorm.deployments.embedded.reads import answer
+from convexorm.deployments.embedded.rows import documents
+from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.requests import Document, Follow, Followed, Read, identity_of_value
+from convexorm.schema import Table
+from convexorm.values import Value, canonical
+
+__all__ = ["follow", "tables_of"]
+
+_CHUNK = 500
+"""Keys of one statement."""
+
+
+def tables_of(reads: Iterable[Read | Follow]) -> Iterator[Table]:
+    """The tables that edges lead to."""
+    for read in reads:
+        for edge in read.follow:
+            yield edge.range.table
+            yield from tables_of((edge,))
+
+
+def follow(
+    connection: Connection,
+    stored: Callable[[Follow], StoredTable | None],
+    edges: Sequence[Follow],
+    found: Sequence[Document],
+) -> tuple[Followed, ...]:
+    """What edges from these documents lead to."""
+    return tuple([_follow(connection, stored, edge, found) for edge in edges])
+
+
+def _follow(
+    connection: Connection, stored: Callable[[Follow], StoredTable | None], edge: Follow, found: Sequence[Document]
+) -> Followed:
+    field = edge.field
+    keys: dict[str | bytes, Value] = {}
+    for document in found:
+        key = document.get(field)
+        if key is not None:
+            keys[identity_of_value(key)] = key
+    table = stored(edge)
+    followed = Followed()
+    if table is None:
+        for key in keys.values():
+            followed.add(key, ())
+    elif _is_single(edge, table):
+        _single(connection, table, edge, list(keys.values()), followed)
+    else:
+        for key in keys.values():
+            followed.add(key, answer(connection, table, edge.read(key)).docs)
+    if edge.follow:
+        behind = [document for group in followed.groups.values() for document in group.docs]
+        followed.followed = follow(connection, stored, edge.follow, behind)
+    return followed
+
+
+def _is_single(edge: Follow, table: StoredTable) -> bool:
+    """Whether an edge leads to the first document under a whole key."""
+    whole = edge.range.index == "by_id" or len(table.indexes.get(edge.range.index, ())) == 1
+    bounded = edge.range.eq or edge.range.lower or edge.range.upper
+    return whole and edge.limit == 1 and edge.filter is None and not bounded and edge.order == "asc"
+
+
+def _single(connection: Connection, table: StoredTable, edge: Follow, keys: Sequence[Value], followed: Followed) -> None:
+    by_id = edge.range.index == "by_id"
+    column = "tick" if by_id else table.columns[edge.range.index]
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        names: list[int] | list[bytes]
+        if by_id:
+            names = [tick for key in chunk if isinstance(key, str) and (tick := id_tick(key)) is not None]
+        else:
+            names = [canonical(key) for key in chunk]
+        marks = ",".join("?" * len(names))
+        rows = connection.execute(
+            f"SELECT {table.select} FROM {table.name} WHERE {column} IN ({marks}) ORDER BY tick", names
+        ).fetchall()
+        field = "_id" if by_id else table.indexes[edge.range.index][0]
+        first: dict[str | bytes, Document] = {}
+        for document in documents(rows, table.vectors, table.label):
+            first.setdefault(identity_of_value(document[field]), document)
+        for key in chunk:
+            one = first.get(identity_of_value(key))
+            followed.add(key, () if one is None else (one,))
