@@ -138,11 +138,10 @@ class StaleDataError(ConvexORMError):
 class NotLoadedError(ConvexORMError):
     """A relation was touched that was not loaded: nothing is read behind one's back. `relation` is the one to load."""
 
-    def __init__(self, relation: str, *, new: bool = False) -> None:
+    def __init__(self, relation: str) -> None:
         self.relation = relation
-        how = "set it, or say" if new else "say"
         super().__init__(
-            f"{relation} is not loaded; {how} .load({relation}) in the query, or session.load(instance, {relation})"
+            f"{relation} is not loaded; say .load({relation}) in the query, or session.load(instance, {relation})"
         )
 
 

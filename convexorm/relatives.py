@@ -75,7 +75,7 @@ def _one(instance: Model, relation: ToOne) -> Model | None:
     leads = _peek(instance).leads.get(reference.attribute, {})
     value = _value(instance, reference)
     if value not in leads:
-        raise NotLoadedError(relation.shown, new=instance._state.document is None)
+        raise NotLoadedError(relation.shown)
     one: Model | None = leads[value]
     if one is None and not relation.nullable:
         target = relation.target.__mapper__.name

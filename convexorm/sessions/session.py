@@ -218,7 +218,7 @@ class AsyncSession:
     @exclusive
     async def count(self, query: Query[Any]) -> int:
         """How many documents the query has. Convex has no stored counts: each counted document is read there."""
-        result = await self._reader.one(self._compiler.statement(query.count()))
+        result = await self._reader.one(self._compiler.statement(Count(query)))
         return result.count
 
     @overload
