@@ -19,7 +19,7 @@ STORM_SCALE ?= 20
 # What `make deployment` and `make bench` take further, such as `make deployment ARGS="--port 3211"`.
 ARGS ?=
 
-.PHONY: all demo test lint types schema-check functions-test python-test test-python storm bench deployment schema format clean
+.PHONY: all demo test lint types schema-check versions functions-test python-test test-python storm bench deployment schema format clean
 
 all: $(DEV) $(NODE)  ## Install everything
 
@@ -41,7 +41,7 @@ $(NODE): $(DEV) package.json package-lock.json
 demo: $(RUN)  ## Store, page, search, change and delete conversations; embedded, or on CONVEX_URL
 	$(BIN)/python examples/demo.py
 
-test: lint types schema-check functions-test python-test  ## Check everything; the Python tests come last
+test: lint types schema-check versions functions-test python-test  ## Check everything; the Python tests come last
 
 # One after the other, so that each is readable and pytest has the last word.
 .NOTPARALLEL:
@@ -56,6 +56,9 @@ types: $(DEV) $(NODE)
 
 schema-check: $(DEV)
 	$(BIN)/python -m convexorm schema mastra_convex.entities --out convex/schema.ts --check
+
+versions: $(NODE)  ## Typecheck and bundle the functions with other versions of convex and TypeScript
+	$(BIN)/npm run --silent versions
 
 functions-test: $(NODE)
 	$(BIN)/npm run --silent test

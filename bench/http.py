@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx2
 
-from bench.embedded import CONTENT, Message, values
+from bench.peers import CONTENT, Message, values
 from bench.tables import interleaved, print_table
 from convexorm import AsyncSession, Deployment, Session, connect
 

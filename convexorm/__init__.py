@@ -25,6 +25,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column, Mapped
+from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Count, Query
 from convexorm.references import UNSET, Id
@@ -35,6 +36,7 @@ from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
     "UNSET",
+    "AsyncFunctions",
     "AsyncSession",
     "AuthError",
     "Column",
@@ -46,6 +48,7 @@ __all__ = [
     "FullTableScanError",
     "FunctionFailed",
     "FunctionNotFound",
+    "Functions",
     "Hit",
     "Id",
     "Index",

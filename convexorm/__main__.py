@@ -17,8 +17,9 @@ from pathlib import Path
 
 from convexorm.errors import ConvexORMError, InvalidRequestError
 from convexorm.model import Model
-from convexorm.projects.files import stamped, write_files
+from convexorm.projects.files import read_file, stamped, write_files
 from convexorm.projects.functions import functions as functions_to_copy
+from convexorm.projects.packages import require_convex
 from convexorm.schema import Schema, Table, to_typescript
 
 __all__ = ["main", "models_of"]
@@ -31,7 +32,12 @@ _FORCE = "overwrite files that are not ours, and ours that were edited"
 
 
 def models_of(module_name: str) -> Iterator[type[Model]]:
-    """The mapped models a module defines or imports, in the order of its names."""
+    """The mapped models a module defines or imports, in the order of its names.
+
+    Raises InvalidRequestError for what is no module's name, and whatever importing it raises.
+    """
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise InvalidRequestError(f"{module_name!r} is no module's name; right is such as myapp.models")
     for value in vars(importlib.import_module(module_name)).values():
         if isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value):
             yield value
@@ -56,7 +62,7 @@ def _schema(arguments: argparse.Namespace) -> int:
     if not arguments.check:
         _write(arguments.out.parent, {arguments.out.name: text}, force=arguments.force)
         return 0
-    found = arguments.out.read_text(encoding="utf-8") if arguments.out.exists() else ""
+    found = read_file(arguments.out) or ""
     if found == text:
         return 0
     difference = difflib.unified_diff(
@@ -75,16 +81,22 @@ def _renaming(text: str) -> tuple[str, str]:
 
 
 def _functions(arguments: argparse.Namespace) -> int:
+    found = require_convex(arguments.folder)
     _write(arguments.folder, functions_to_copy(), force=arguments.force)
-    sys.stdout.write("deploy with `npx convex deploy`\n")
+    sys.stdout.write(f"{found}\ndeploy with `npx convex deploy`\n")
     return 0
+
+
+def _printable(path: Path) -> str:
+    """A path as text that can be printed: the bytes of a name need not be any."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def _write(folder: Path, files: Mapping[str, str], *, force: bool) -> None:
     """Write files and say which."""
     changed = write_files(folder, files, force=force)
     for path in changed:
-        sys.stdout.write(f"wrote {path}\n")
+        sys.stdout.write(f"wrote {_printable(path)}\n")
     if len(changed) < len(files):
         kept = len(files) - len(changed)
         sys.stdout.write(f"{kept} file{'s are' if kept > 1 else ' is'} as it should be\n")

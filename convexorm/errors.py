@@ -28,16 +28,22 @@ __all__ = [
 ]
 
 
-class ConvexORMError(Exception):
-    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+class Travelling(BaseException):
+    """What exceptions have in common that travel between processes: they pickle and copy with all their attributes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.args), self.__dict__
 
 
-def _rebuilt(cls: type[ConvexORMError], args: tuple[Any, ...]) -> ConvexORMError:
+class ConvexORMError(Travelling, Exception):
+    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+
+
+def _rebuilt(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """An error as it was, but for its attributes. Its class is not called: it takes other arguments than its message."""
-    return cls.__new__(cls, *args)
+    error = cls.__new__(cls, *args)
+    error.args = args  # an OSError leaves them to its __init__
+    return error
 
 
 class ValidationError(ConvexORMError, ValueError):
@@ -167,11 +173,15 @@ class DeploymentError(ConvexORMError):
 
 
 class FunctionFailed(DeploymentError):
-    """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing."""
+    """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing.
 
-    def __init__(self, problem: str, *, function: str, text: str) -> None:
+    `data` is that of a `ConvexError`, which is always told; None for any other error.
+    """
+
+    def __init__(self, problem: str, *, function: str, text: str = "", data: object = None) -> None:
         self.function = function
         self.text = text
+        self.data = data
         super().__init__(problem)
 
 

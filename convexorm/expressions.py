@@ -252,21 +252,17 @@ class Column(_Operand[T]):
     def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
-        state = instance._state
-        if state.document is None:
+        document = instance._state.document
+        if document is None:
             raise AttributeError(f"{owner.__name__}.{self.name} is not set")
-        attributes = instance.__dict__
+        attributes, name = instance.__dict__, self.name
         if len(attributes) == 1:  # only `_state`: the first look takes along what needs no conversion
-            stored = state.document.get
-            for name, field, kind in owner.__mapper__.as_is:
-                if type(value := stored(field)) is kind:
-                    attributes[name] = value
-            if self.name in attributes:
-                return attributes[self.name]  # type: ignore[no-any-return]
-        value = self.load(state.document.get(self.field, MISSING))
-        attributes[self.name] = value
+            owner.__mapper__.fill(attributes, document)
+            if name in attributes:
+                return attributes[name]  # type: ignore[no-any-return]
+        value = attributes[name] = self.load(document.get(self.field, MISSING))
         if self.type.mutable:
-            state.touch(instance)
+            instance._state.touch(instance)
         return value
 
     def dump(self, value: object) -> Value | Missing:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import attrs
 
 from convexorm.conditions import Comparison, Condition, Membership
+from convexorm.conversions import dump_function, fill_function
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
@@ -153,9 +154,17 @@ class Mapper:
     # -- values --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def as_is(self) -> tuple[tuple[str, str, type], ...]:
-        """The columns whose stored values are the attributes' values, if they are of a class: attribute, field, class."""
-        return tuple((name, column.field, column.type.as_is) for name, column in self.columns.items() if column.type.as_is)
+    def fill(self) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
+        """Adds to an instance's attributes those that its document holds as they are."""
+        return fill_function(self.columns)
+
+    @cached_property
+    def _of_instance(self) -> Callable[[Model], dict[str, Value]]:
+        return dump_function(self.columns, of_rows=False)
+
+    @cached_property
+    def _of_row(self) -> Callable[[Mapping[str, Any]], dict[str, Value]]:
+        return dump_function(self.columns, of_rows=True)
 
     @cached_property
     def mutable(self) -> tuple[str, ...]:
@@ -174,11 +183,7 @@ class Mapper:
 
     def document(self, row: Mapping[str, Any]) -> dict[str, Value]:
         """The document for attributes by name; those left out take their defaults. ValidationError if none can hold it."""
-        document: dict[str, Value] = {}
-        for name, column in self.columns.items():
-            value = column.dump(row[name] if name in row else column.default())
-            if value is not MISSING:
-                document[column.field] = value
+        document = self._of_row(row)
         if self._discriminates:
             self._discriminate(document)
         return document
@@ -188,13 +193,11 @@ class Mapper:
 
         Raises ValidationError for what cannot be stored.
         """
-        document: dict[str, Value] = {}
-        for name, column in self.columns.items():
-            if name in leaving:
-                continue
-            value = column.dump(getattr(instance, name))
-            if value is not MISSING:
-                document[column.field] = owned(value)
+        if leaving:
+            given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
+            document = {column.field: owned(value) for column, value in given if value is not MISSING}
+        else:
+            document = self._of_instance(instance)
         if self._discriminates:
             self._discriminate(document)
         return document
@@ -325,7 +328,7 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "as_is", "mutable", "hooks", "references", "relations"):
+        for name in ("table", "primary_index", "mutable", "hooks", "references", "relations"):
             getattr(self, name)
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
-import numpy as np
 
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
 from convexorm.values import Missing, Value, canonical, is_finite, reach
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "DELETED_BY_RANGE",
@@ -234,8 +236,8 @@ class ReadResult:
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
-    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). For these two,
-    `count` and `skipped` only say how far the call went.
+    answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). These two count
+    nothing: `count` and `skipped` are 0, but where `next` is not None, and say how far the call went.
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)
@@ -251,6 +253,8 @@ class ReadResult:
         """What this call and the one that went on behind it found together."""
         matrix = later.matrix
         if self.matrix is not None and later.matrix is not None:
+            import numpy as np  # it is there, or there were no matrices
+
             rows = np.concatenate((self.matrix.rows, later.matrix.rows))
             matrix = Matrix([*self.matrix.ids, *later.matrix.ids], rows, self.matrix.rounded or later.matrix.rounded)
         digests = {**self.digests, **later.digests}

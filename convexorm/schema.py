@@ -7,19 +7,20 @@ A `Schema` holds `Table`s, a `Table` holds validated fields and indexes. Models 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
-import numpy as np
 
+from convexorm.checks import vouching
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
+from convexorm.foreign import is_array, is_int64
 from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_DOCUMENT_SIZE,
     MAX_OBJECT_FIELDS,
-    ConvexInt64,
     Value,
     check_field_name,
     check_value,
@@ -59,8 +60,8 @@ MAX_INDEX_FIELDS = 16
 """Fields of one index, `_creationTime` not counted (Convex limit)."""
 VECTOR_DIMENSIONS = range(2, 4_097)
 """Dimensions of a vector index (Convex limit)."""
-MAX_VECTOR_NUMBER = float(np.finfo(np.float32).max)
-"""The largest number of a vector that an index can compare: it holds float32 (Convex limit)."""
+VECTOR_NUMBERS = (2.0**-126, float(2**128 - 2**104))
+"""Between which the largest number of a vector lies that an index can compare: it holds float32 (Convex limit)."""
 SYSTEM_FIELDS = ("_id", "_creationTime")
 """Fields that Convex gives every document."""
 BUILT_IN_INDEXES: Mapping[str, tuple[str, ...]] = {"by_creation_time": ("_creationTime",), "by_id": ("_id",)}
@@ -123,7 +124,10 @@ class Number(_Scalar):
 
 @attrs.frozen
 class Int64(_Scalar):
-    noun, builder, kinds = "an int64", "int64", frozenset((ConvexInt64,))
+    noun, builder, kinds = "an int64", "int64", frozenset()
+
+    def accepts(self, value: Value) -> bool:
+        return is_int64(value)
 
 
 @attrs.frozen
@@ -328,6 +332,7 @@ class Table:
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
     vector_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
     _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
+    _vouches: Callable[[Mapping[str, Value]], bool] | None = attrs.field(init=False, default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not _IDENTIFIER.match(self.name):
@@ -402,6 +407,12 @@ class Table:
 
     def check(self, document: Mapping[str, Value]) -> None:
         """Raise ValidationError or LimitExceeded unless this table can hold `document` (without `_id`, `_creationTime`)."""
+        if self._vouches is None:
+            object.__setattr__(self, "_vouches", vouching(self.fields, _PLAIN, MAX_DOCUMENT_SIZE // 8))
+        if not self._vouches(document):  # type: ignore[misc]
+            self._check_each(document)
+
+    def _check_each(self, document: Mapping[str, Value]) -> None:
         acceptors = self._acceptors
         scalar = True
         size = 0
@@ -455,12 +466,17 @@ class Table:
                 f"{name}: {error.limit}", maximum=error.maximum, actual=error.actual, table=self.name
             ) from None
         lengths = self._vector_lengths.get(name)
-        if lengths is not None and isinstance(value, list | np.ndarray) and len(value) not in lengths:
+        if lengths is None or not (isinstance(value, list) or is_array(value)):
+            return
+        if len(value) not in lengths:
             right = " or ".join(f"{length:,}" for length in sorted(lengths))
             problem = f"a vector of {len(value):,}, its index has {right} dimensions"
             raise ValidationError(problem, table=self.name, field=name)
-        if lengths is not None and isinstance(value, list | np.ndarray) and not _fits_float32(value):
-            raise ValidationError("a vector index holds numbers of float32, got one beyond", table=self.name, field=name)
+        if not _fits_float32(value):
+            problem = (
+                "a vector index holds numbers of float32, got one beyond, or all of them too small to have a direction"
+            )
+            raise ValidationError(problem, table=self.name, field=name)
 
     def _mismatch(self, name: str, value: Value) -> ValidationError:
         path, validator, inner = _wrong(self.fields[name].validator, value)
@@ -490,6 +506,17 @@ class Table:
         return f"defineTable({{\n{fields}  }}){indexes}"
 
 
+_TEXT = "type(value) is str and (value.isascii() or is_text(value))"
+_PLAIN: Mapping[type[Validator], str] = {
+    Null: "value is None",
+    Boolean: "type(value) is bool",
+    Number: "is_number(value)",
+    String: _TEXT,
+    Id: _TEXT,
+}
+"""Of which validators a value is known to be right by itself, whatever else the document holds, and by what."""
+
+
 def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
     """Where in a value that a validator does not accept it goes wrong: the path, what is expected there, what is there."""
     if isinstance(validator, Array) and type(value) is list:
@@ -508,9 +535,14 @@ def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
     return "", validator, value
 
 
-def _fits_float32(numbers: Sequence[Any] | np.ndarray[Any, Any]) -> bool:
-    largest = np.abs(np.asarray(numbers, dtype=np.float64)).max(initial=0.0)
-    return bool(largest <= MAX_VECTOR_NUMBER)  # False for NaN, too
+def _fits_float32(numbers: Any) -> bool:
+    """Whether float32 holds the direction of a vector, to its precision."""
+    least, most = VECTOR_NUMBERS
+    if is_array(numbers):
+        largest = abs(numbers).max(initial=0.0)  # NaN if one is
+    else:
+        largest = math.nan if any(map(math.isnan, numbers)) else max(map(abs, numbers), default=0.0)
+    return bool(largest == 0 or least <= largest <= most)  # False for NaN, too
 
 
 def _kind(value: Value) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import numpy as np
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.errors import DeploymentError
+from convexorm.foreign import is_array
 from convexorm.requests import (
     Applied,
     Bound,
@@ -42,6 +43,9 @@ from convexorm.requests import (
 )
 from convexorm.schema import BUILT_IN_INDEXES, Table
 from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, digest, size_of
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "DEPLOY",
@@ -175,9 +179,13 @@ def _encode_follow(follow: Follow) -> Json:
     return encoded
 
 
-def encode_reads(reads: Sequence[Read]) -> Json:
-    """The arguments of `read`."""
-    return {"version": VERSION, "reads": [encode_read(read) for read in reads]}
+def encode_reads(reads: Sequence[Read], share: int = 1) -> Json:
+    """The arguments of `read`; with a `share` the call ends that many times earlier."""
+    return {
+        "version": VERSION,
+        "reads": [encode_read(read) for read in reads],
+        **({"share": share} if share > 1 else {}),
+    }
 
 
 @contextmanager
@@ -207,10 +215,11 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         raise ValueError("a place to go on behind that is none of the index")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
+    counted = following is not None or (read.pack is None and read.digest is None)
     return ReadResult(
         docs,
-        int(one["count"]),
-        int(one["skipped"]),
+        int(one["count"]) if counted else 0,
+        int(one["skipped"]) if counted else 0,
         one["more"],
         following,
         matrix,
@@ -240,6 +249,8 @@ def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
     """The documents without their packed field, and the field of all of them as a matrix."""
+    import numpy as np
+
     floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in docs]), dtype="<f4")
     rows = floats.reshape(len(docs), pack.length).astype(np.float32)
     return docs, Matrix([doc["_id"] for doc in docs], rows, rounded)
@@ -281,7 +292,7 @@ def _encode_guarded(op: str, write: Patch | Replace | Delete, **rest: Any) -> Js
 
 def _with_packed(encoded: Json, table: Table, name: str, fields: Mapping[str, Value]) -> Json:
     """The fields of a write, those that are numpy arrays as bytes."""
-    arrays = {field: fields[field] for field in table.vector_fields if isinstance(fields.get(field), np.ndarray)}
+    arrays = {field: fields[field] for field in table.vector_fields if is_array(fields.get(field))}
     encoded[name] = {**fields, **{field: _little_endian(array) for field, array in arrays.items()}}
     if arrays:
         encoded["packed"] = {field: array.dtype.itemsize for field, array in arrays.items()}
@@ -413,7 +424,7 @@ def encode_search(search: Search) -> Json:
         "index": search.index,
         "field": index.field,
         "dimensions": index.dimensions,
-        "vector": np.asarray(search.vector, dtype="<f8").tobytes(),
+        "vector": struct.pack(f"<{len(search.vector)}d", *search.vector),
         "limit": search.limit,
     }
     if search.filter:

@@ -3,7 +3,8 @@
 `ConvexServerCache` and `AsyncConvexServerCache` keep the rows that the npm package's cache keeps, so a Python service and a
 TypeScript app share one cache: a head for each key, and a row for each element of a list. A head that has expired, or that
 is marked as deleted, is as good as none; whoever writes to its key next puts it to use again and removes what it left. The
-time is the caller's, and one moment for all that an operation checks and prolongs.
+time is the caller's, and one moment for all that an operation checks and prolongs. A list and the counter of its indexes
+are a pair: what prolongs the one prolongs the other.
 
 A row belongs to the cache whose prefix it has, not to whoever can spell its key: "t" and "1x" make the same key as "t1" and
 "x", and are two.
@@ -21,6 +22,7 @@ from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking
 from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
 from convexorm.types import json_text
+from convexorm.values import is_whole
 from mastra_convex.arguments import MAX_SAFE_INTEGER, check_amount, check_mapping, check_text, naming
 from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions
 from mastra_convex.domain import AsyncDomain, Backend
@@ -114,7 +116,7 @@ class AsyncCaching(AsyncDomain):
         name, moment = self._name("INCREMENT", "key", key), _milliseconds()
 
         async def count(session: AsyncSession) -> int:
-            return await self._counted(session, "INCREMENT", name, moment)
+            return int((await self._continued(session, "INCREMENT", name, "counter", moment)).counter or 0)
 
         async with self._session() as session:
             return await self._written(session, count, {name: False}, moment)
@@ -142,14 +144,17 @@ class AsyncCaching(AsyncDomain):
             json_text(value)
 
         async def push(session: AsyncSession) -> None:
-            await self._pushed(session, "LIST_PUSH", name, value, moment)
+            self._append(session, await self._continued(session, "LIST_PUSH", name, "list", moment), value)
 
         async with self._session() as session:
             await self._written(session, push, {name: False}, moment)
 
     async def list_push_indexed(self, *, list_key: str, counter_key: str, value: Mapping[str, Any]) -> int:
         """Count one more under `counter_key`, append `value` with that number less one as its `index` to the list, and
-        answer the index: both in one commit, so that indexes and elements never part. They expire together.
+        answer the index: both in one commit, so that indexes and elements never part.
+
+        From then on they expire together, whichever of them is counted, pushed to or prolonged by itself. A list never has
+        an index twice: a counter that was deleted or set goes on after the greatest that the list has.
         """
         operation = "LIST_PUSH_INDEXED"
         list_name, counter_name = (
@@ -165,8 +170,14 @@ class AsyncCaching(AsyncDomain):
         moment = _milliseconds()
 
         async def push(session: AsyncSession) -> int:
-            index = await self._counted(session, operation, counter_name, moment) - 1
-            await self._pushed(session, operation, list_name, {**value, "index": index}, moment)
+            counter = await self._continued(session, operation, counter_name, "counter", moment)
+            head = await self._continued(session, operation, list_name, "list", moment)
+            counter.partner, head.partner = list_name, counter_name
+            index = int(counter.counter or 0) - 1
+            if head.counter != 1:
+                index = max(index, await self._next_index(session, list_name))
+                counter.counter = index + 1
+            self._append(session, head, {**value, "index": index})
             return index
 
         async with self._session() as session:
@@ -200,32 +211,43 @@ class AsyncCaching(AsyncDomain):
         query = CacheListItem.query().by_index("by_key_index", key=name)
         return query.where(CacheListItem.key_prefix == self._prefix)
 
-    async def _counted(self, session: AsyncSession, operation: str, name: str, moment: float) -> int:
-        entry = await self._continued(session, operation, name, "counter", moment)
-        return int(entry.counter or 0)
-
-    async def _pushed(self, session: AsyncSession, operation: str, name: str, value: Any, moment: float) -> None:
-        entry = await self._continued(session, operation, name, "list", moment)
-        index = int(entry.counter or 0) - 1
-        item = CacheListItem(key=name, key_prefix=self._prefix, index=index, value=value)
+    def _append(self, session: AsyncSession, head: CacheEntry, value: Any) -> None:
+        """Add an element behind those of a list that was continued by it."""
+        index = int(head.counter or 0) - 1
+        item = CacheListItem(key=head.key, key_prefix=self._prefix, index=index, value=value)
         session.add(item, returning=False)
 
+    async def _next_index(self, session: AsyncSession, name: str) -> int:
+        """One more than the last index that an element of the list has been given; what was pushed without one has none."""
+        items = self._items(name).order("desc")
+        for item in await session.all(items.limit(1)):
+            index = _index_of(item)
+            if index is None:
+                found = [_index_of(other) for other in await session.all(items)]
+                index = next((one for one in found if one is not None), None)
+            return 0 if index is None else index + 1
+        return 0
+
     async def _continued(self, session: AsyncSession, operation: str, name: str, kind: Kind, moment: float) -> CacheEntry:
-        """The head of a counter or a list, begun if need be, with one more to it and a new life."""
+        """The head of a counter or a list, begun if need be, with one more to it and a new life, as its partner has."""
         entry = await session.get(CacheEntry, (name, self._prefix))
+        expires_at = _expiry(moment, self._ttl)
         if entry is not None and _live(entry, moment):
             if entry.kind != kind:
                 raise WrongCacheKind(name.removeprefix(self._prefix), expected=kind, actual=entry.kind, operation=operation)
             entry.counter = (entry.counter or 0) + 1
+            partner = None if entry.partner is None else await session.get(CacheEntry, (entry.partner, self._prefix))
+            if partner is not None and partner.partner == name and _live(partner, moment):
+                partner.expires_at = expires_at
         else:
             session.delete_range(self._items(name))
             if entry is None:
                 entry = CacheEntry(key=name, key_prefix=self._prefix, kind=kind, counter=1)
                 session.add(entry, returning=False)
             entry.kind = kind
-            entry.value = None
+            entry.value = entry.partner = None
             entry.counter = 1
-        entry.expires_at = _expiry(moment, self._ttl)
+        entry.expires_at = expires_at
         return entry
 
     async def _written(
@@ -304,6 +326,12 @@ def _lifetime(operation: str, value: object) -> float:
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def _index_of(item: CacheListItem) -> int | None:
+    """The index that `list_push_indexed` gave an element."""
+    index = item.value.get("index") if isinstance(item.value, dict) else None
+    return index if is_whole(index) else None
 
 
 def _between(items: Query[CacheListItem], from_: int, to: int) -> Query[CacheListItem]:

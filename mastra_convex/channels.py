@@ -12,7 +12,7 @@ from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import ChannelConfig, ChannelInstallation
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import now
-from mastra_convex.records import record_of
+from mastra_convex.records import record_of, replace
 
 __all__ = ["AsyncChannels", "Channels"]
 
@@ -26,7 +26,8 @@ class AsyncChannels(AsyncDomain):
     async def save_installation(self, *, installation: ChannelInstallation | Mapping[str, Any]) -> None:
         """Store an installation. One with its id is replaced, all but its `created_at`; `updated_at` is now.
 
-        The webhook of another agent's active installation is an InvalidArgument.
+        The id of another agent's installation, and the webhook of another agent's active one, are an InvalidArgument: an
+        installation goes over to another agent by being deleted first.
         """
         operation = "SAVE_INSTALLATION"
         moment = now()
@@ -42,34 +43,39 @@ class AsyncChannels(AsyncDomain):
             check_mapping(operation, "installation.data", record.data)
 
             async def save(session: AsyncSession) -> None:
-                taken = [] if record.webhook_id is None else await session.all(_active(record.webhook_id))
-                for other in taken:
-                    if other.agent_id != record.agent_id:
-                        raise InvalidArgument(
-                            f"{record.webhook_id!r} is another agent's",
-                            operation=operation,
-                            argument="installation.webhook_id",
-                            status="WEBHOOK_TAKEN",
-                        )
-                    if other.id != record.id:  # the agent's own, which nobody else can have taken while it is there
-                        expected = {name: getattr(other, name) for name in ("webhook_id", "agent_id", "status")}
-                        session.update(ChannelInstallation, other.id, {}, expected=expected)
-                session.upsert(record, keep=("created_at",), returning=False)
-                if (
-                    record.webhook_id is not None
-                    and record.status == "active"
-                    and all(one.id == record.id for one in taken)
+                queries = [_by_id(record.id), *([] if record.webhook_id is None else [_active(record.webhook_id)])]
+                before, *active = await session.read(*queries)
+                taken = [one for several in active for one in several]
+                for found, argument, status in (
+                    *((one, "webhook_id", "WEBHOOK_TAKEN") for one in taken),
+                    *((one, "id", "INSTALLATION_TAKEN") for one in before),
                 ):
+                    if found.agent_id != record.agent_id:
+                        raise InvalidArgument(
+                            f"{getattr(record, argument)!r} is another agent's",
+                            operation=operation,
+                            argument=f"installation.{argument}",
+                            status=status,
+                        )
+                replace(session, record, next(iter(before), None), keep=("created_at",), expect=("agent_id",))
+                others = [one for one in taken if one.id != record.id]
+                for other in others:  # the agent's own, which nobody else can have taken while it is there
+                    expected = {name: getattr(other, name) for name in ("webhook_id", "agent_id", "status")}
+                    session.update(ChannelInstallation, other.id, {}, expected=expected)
+                if record.webhook_id is not None and record.status == "active" and not others:
                     session.update(ChannelInstallation, record.id, {}, unique=_active(record.webhook_id))
 
             async with self._session() as session:
                 await session.transact(save)
 
-    async def get_installation(self, *, id: str) -> ChannelInstallation | None:
-        """The installation, or None."""
-        check_id("GET_INSTALLATION", "id", id)
+    async def get_installation(self, *, id: str, agent_id: str | None = None) -> ChannelInstallation | None:
+        """The installation, or None; with an `agent_id` another agent's is None."""
+        operation = "GET_INSTALLATION"
+        check_id(operation, "id", id)
+        check_optional_id(operation, "agent_id", agent_id)
         async with self._session() as session:
-            return await session.get(ChannelInstallation, id)
+            found = await session.get(ChannelInstallation, id)
+        return found if found is None or agent_id in (None, found.agent_id) else None
 
     async def get_installation_by_agent(self, *, platform: str, agent_id: str) -> ChannelInstallation | None:
         """An agent's installation on a platform: an active one before a pending one before one with an error, of several
@@ -103,11 +109,15 @@ class AsyncChannels(AsyncDomain):
             found = await session.all(ChannelInstallation.query().by_index("by_platform", platform=platform))
         return sorted(found, key=lambda one: (one.created_at, one.creation_time), reverse=True)
 
-    async def delete_installation(self, *, id: str) -> None:
-        """Delete the installation; nothing happens where there is none."""
-        check_id("DELETE_INSTALLATION", "id", id)
+    async def delete_installation(self, *, id: str, agent_id: str | None = None) -> None:
+        """Delete the installation; nothing happens where there is none, nor with an `agent_id` to another agent's."""
+        operation = "DELETE_INSTALLATION"
+        query = _by_id(check_id(operation, "id", id))
+        agent = check_optional_id(operation, "agent_id", agent_id)
+        if agent is not None:
+            query = query.where(ChannelInstallation.agent_id == agent)
         async with self._session() as session:
-            session.delete_key(ChannelInstallation, id)
+            session.delete_range(query)
             await session.commit()
 
     async def save_config(self, *, config: ChannelConfig | Mapping[str, Any]) -> None:
@@ -143,6 +153,10 @@ class AsyncChannels(AsyncDomain):
         async with self._session() as session:
             await session.delete_all(ChannelInstallation.query().full_scan())
             await session.delete_all(ChannelConfig.query().full_scan())
+
+
+def _by_id(id: str) -> Query[ChannelInstallation]:
+    return ChannelInstallation.query().by_index("by_record_id", id=id).limit(1)
 
 
 def _active(webhook_id: str) -> Query[ChannelInstallation]:

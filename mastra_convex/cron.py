@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from zoneinfo import ZoneInfo
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
 
 import attrs
 
@@ -33,8 +34,8 @@ _FIELDS = ("second", "minute", "hour", "day", "month", "weekday", "year")
 _BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7), (1, 9999))
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", re.ASCII)
 _ITEM = re.compile(r"(?:(\*)|(\d{1,4})(?:-(\d{1,4}))?)(?:/(\d{1,4}))?", re.ASCII)
-_GAP = timedelta(hours=3)
-"""More than any clock is put back or forward in one night."""
+_AROUND = timedelta(hours=25)
+"""More than any clock was ever put back or forward."""
 _LONGEST = 40
 """Years, within which every pattern comes that ever does: after 40 the 29th of February has been on each weekday."""
 
@@ -43,16 +44,29 @@ class CronError(ValueError):
     """A text that is no cron pattern, or a day that never comes."""
 
 
+_NO_ZONES = frozenset(("localtime", "Factory"))
+"""Names among those of zones that are whatever a machine is set to."""
+
+
 def timezone_of(name: str | None) -> tzinfo:
-    """The timezone with this name in the IANA database, UTC without one. Raises CronError for an unknown one."""
+    """The timezone with this name in the IANA database, in whatever case, UTC without one. Raises CronError for others.
+
+    Files beside the database (`localtime`, `posixrules`, `right/…`) are no zones: other machines have none such, or others.
+    """
     if name is None:
         return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown; no name; a folder of names
+    known = _zones().get(name.lower())
+    if known is None:
         raise CronError(
             "a timezone of the IANA database, such as 'Europe/Berlin' (`pip install tzdata` if this machine has none)"
-        ) from None
+        )
+    return ZoneInfo(known)
+
+
+@cache
+def _zones() -> Mapping[str, str]:
+    """The names of zones by the same in lower case, as the JavaScript of Mastra's scheduler looks them up."""
+    return {name.lower(): name for name in available_timezones() - _NO_ZONES}
 
 
 @attrs.frozen
@@ -98,11 +112,31 @@ class CronPattern:
         return pattern
 
     def after(self, moment: datetime, zone: tzinfo) -> datetime | None:
-        """The first time after an instant, in UTC; None where there is none.
+        """The first time after an instant, in UTC; None where there is none, or none that a datetime holds.
 
-        A local time that is skipped in spring comes an hour later, one that comes twice in autumn is its first.
+        A pattern with hours of its own comes once at each of its local times: one that is skipped in spring comes as much
+        later, one that comes twice in autumn is its first. A pattern that comes in every hour follows the clock: what is
+        skipped does not come, and what comes twice does.
         """
-        start = moment.astimezone(zone).replace(tzinfo=None) - _GAP
+        try:
+            return self._after(moment, zone)
+        except OverflowError:
+            return None
+
+    def _after(self, moment: datetime, zone: tzinfo) -> datetime | None:
+        best: datetime | None = None
+        # Around a change of the clock local times and instants are not in one order: what is as near is looked at, too.
+        end = start = _local(moment, zone) - _shift(moment, zone)
+        for local in self._times(start):
+            if best is not None and local > end:
+                break
+            for found in self._instants(local, zone):
+                if found > moment and (best is None or found < best):
+                    best, end = found, _local(found, zone) + _shift(found, zone)
+        return best
+
+    def _times(self, start: datetime) -> Iterator[datetime]:
+        """The local times it may come, from one on."""
         for day in self._dates(start.date()):
             for hour in sorted(self.hours):
                 if datetime.combine(day, time(hour, 59, 59)) < start:
@@ -110,17 +144,24 @@ class CronPattern:
                 for minute in sorted(self.minutes):
                     for second in sorted(self.seconds):
                         local = datetime.combine(day, time(hour, minute, second))
-                        found = local.replace(tzinfo=zone).astimezone(UTC)
-                        if found > moment:
-                            return found
-        return None
+                        if local >= start:
+                            yield local
+
+    def _instants(self, local: datetime, zone: tzinfo) -> Iterator[datetime]:
+        """When it comes for a local time."""
+        first, second = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+        every_hour = len(self.hours) == 24
+        if first <= second or not every_hour:  # a skipped time is later on the clock before the change
+            yield first
+        if first < second and every_hour:
+            yield second
 
     def _dates(self, start: date) -> Iterator[date]:
         """The days it may come, from one on, as far as there are any."""
-        years = range(start.year, min(start.year + _LONGEST, 9998))
-        if self.years is not None:
-            years = [year for year in sorted(self.years) if start.year <= year < 9999]  # type: ignore[assignment]
-        for year in years:
+        last = min(start.year + _LONGEST, 9999)
+        for year in range(start.year, last + 1) if self.years is None else sorted(self.years):
+            if year < start.year:
+                continue
             for month in sorted(self.months):
                 if (year, month) < (start.year, start.month):
                     continue
@@ -133,6 +174,16 @@ class CronPattern:
         if self.days is None or self.weekdays is None:
             return all(one is None or one(day) for one in (self.days, self.weekdays))
         return self.days(day) or self.weekdays(day)
+
+
+def _local(moment: datetime, zone: tzinfo) -> datetime:
+    return moment.astimezone(zone).replace(tzinfo=None)
+
+
+def _shift(moment: datetime, zone: tzinfo) -> timedelta:
+    """By how much the clock is changed around an instant."""
+    offsets = [(moment + away).astimezone(zone).utcoffset() or timedelta() for away in (-_AROUND, timedelta(), _AROUND)]
+    return max(offsets) - min(offsets)
 
 
 def _numbers(field: int, text: str) -> frozenset[int]:

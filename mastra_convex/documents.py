@@ -33,6 +33,8 @@ _TYPED = frozenset(
         "mastra_scorers",
         "mastra_threads",
         "mastra_unfinished_copies",
+        "mastra_unfinished_moves",
+        "mastra_unfinished_moves_messages",
         "mastra_vector_indexes",
         "mastra_workflow_snapshot",
         "mastra_workflow_snapshots",

@@ -361,6 +361,7 @@ class ObservationalMemory(Model, table="mastra_observational_memory", primary_ke
 
     by_record_id = Index("id")
     by_lookup_key = Index("lookup_key", "generation_count")
+    by_lookup_owner = Index("lookup_key", "resource_id", "generation_count")
 
 
 class VectorIndex(Model, table="mastra_vector_indexes", primary_key="id"):
@@ -391,6 +392,7 @@ class Vector(Model, table="mastra_vectors", primary_key=("index_name", "id")):
 class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix")):
     """A value, a counter, or the head of a list in the server cache. `value` is JSON text, `expires_at` milliseconds.
 
+    `partner` is the key of the counter of a list's indexes, and the list's key with that counter.
     `key` begins with `key_prefix`, which is told from others by itself: "t" and "1x" make the key of "t1" and "x".
     """
 
@@ -399,6 +401,7 @@ class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix"))
     kind: Mapped[Literal["value", "list", "counter", "deleted"]]
     value: Mapped[Any | None] = field(type=_TEXT, default=None)
     counter: Mapped[float | None] = field(default=None)
+    partner: Mapped[str | None] = field(default=None)
     expires_at: Mapped[float | None] = field(name="expiresAt", none="null", default=None)
 
     by_key = Index("key")

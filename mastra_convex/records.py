@@ -10,7 +10,7 @@ from convexorm.types import IsoDatetimeType
 from mastra_convex.arguments import check_id, check_instant
 from mastra_convex.errors import InvalidArgument
 
-__all__ = ["merged", "put", "record_of"]
+__all__ = ["merged", "put", "record_of", "replace"]
 
 M = TypeVar("M", bound=Model)
 
@@ -74,10 +74,15 @@ async def put(session: AsyncSession, record: Any, *, keep: Iterable[str] = (), e
         session.upsert(record, keep=keep, greatest=("updated_at",), returning=False)
         return None
     stored = await session.get(type(record), record.primary_key)
+    replace(session, record, stored, keep=keep, expect=expect)
+    return stored
+
+
+def replace(session: AsyncSession, record: Any, stored: Any, *, keep: Iterable[str] = (), expect: Iterable[str]) -> None:
+    """The same where the stored one, or None, was just read."""
     session.expunge_all()
     if stored is None:
         session.add(record, returning=False)
     else:
         session.update(type(record), record.primary_key, {}, expected={name: getattr(stored, name) for name in expect})
         session.upsert(record, keep=keep, greatest=("updated_at",), returning=False)
-    return stored

@@ -15,6 +15,7 @@ from uuid import uuid4
 from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError
 from convexorm.faces import blocking
 from mastra_convex.arguments import (
+    MAX_SAFE_INTEGER,
     check_choice,
     check_id,
     check_keys,
@@ -330,8 +331,8 @@ def _now() -> int:
 
 
 def _later(schedule: Schedule) -> int:
-    """Now, or a millisecond after what is stored where a clock that is ahead has written that."""
-    return max(_now(), schedule.updated_at + 1)
+    """Now, or a millisecond after what is stored where a clock that is ahead has written that; the last moment stays."""
+    return min(max(_now(), schedule.updated_at + 1), MAX_SAFE_INTEGER)
 
 
 def _next_fire(operation: str, schedule: Schedule) -> int:

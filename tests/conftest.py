@@ -26,6 +26,20 @@ from convexorm import Deployment, connect
 ROOT = Path(__file__).parents[1]
 ADMIN_KEY = "local-test-key"
 
+_REDACTED = ["--redact"]
+"""What every host is started with: production tells no more of an error than the data of a ConvexError."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--told", action="store_true", help="let the local hosts tell the texts of errors, as development does"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--told"):
+        _REDACTED.clear()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
@@ -79,7 +93,8 @@ def start_host(functions: Path, *options: str) -> tuple[subprocess.Popen[str], s
     process = subprocess.Popen(
         [
             *(node(), "--import", "tsx", "scripts/deployment/main.ts"),
-            *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin", *options),
+            *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin"),
+            *(*_REDACTED, *options),
         ],
         cwd=ROOT,
         stdin=subprocess.PIPE,

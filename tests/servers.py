@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Answer", "Server", "received", "refusal", "scripted", "serve", "success"]
+__all__ = ["Answer", "Server", "deployed", "is_probe", "received", "refusal", "scripted", "serve", "success"]
 
 
 @attrs.frozen
@@ -30,6 +30,7 @@ class Answer:
     length: int | None = None
     pause: float = 0.0
     encoding: str | None = None
+    headers: dict[str, str] = attrs.field(factory=dict)
 
 
 Handler = Callable[[dict[str, Any]], Answer | None]
@@ -46,6 +47,21 @@ class Server:
     @property
     def bodies(self) -> list[bytes]:
         return [body for _, _, body in self.calls]
+
+
+VERSIONED = Answer(
+    b'{"status": "error", "errorMessage": "Server Error", "errorData": {"code": "Version", "message": "m", "supported": 2}}'
+)
+"""What functions of ours answer to whoever only looks whether they are there."""
+
+
+def is_probe(call: dict[str, Any]) -> bool:
+    return bool(call["args"] == {"version": 0})
+
+
+def deployed(handle: Handler) -> Handler:
+    """A handler of a deployment that has our functions, whatever it answers to their calls."""
+    return lambda call: VERSIONED if is_probe(call) else handle(call)
 
 
 def success(value: Any) -> Answer:
@@ -74,7 +90,9 @@ def serve(handle: Handler) -> Iterator[Server]:
             if answer is None:
                 self.close_connection = True
                 return
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Type", answer.type)
             if answer.encoding is not None:
                 self.send_header("Content-Encoding", answer.encoding)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -60,8 +62,22 @@ def test_tables_can_be_renamed(capsys: pytest.CaptureFixture[str]) -> None:
         ["schema", "tests.models", "--rename", "tasks=not a name"],
         ["schema", "tests.models", "--rename", "tasks=notes"],
         ["schema", "tests.models", "--out", "/no/such/folder/schema.ts"],
+        ["schema", "tests/models.py"],
+        ["schema", ""],
+        ["schema", ".models"],
     ],
-    ids=["no module", "no models", "nothing to check", "half a name", "a bad name", "a name that is taken", "no folder"],
+    ids=[
+        "no module",
+        "no models",
+        "nothing to check",
+        "half a name",
+        "a bad name",
+        "a name that is taken",
+        "no folder",
+        "a file",
+        "nothing",
+        "a relative module",
+    ],
 )
 def test_a_mistake_is_told_in_a_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     try:
@@ -192,6 +208,46 @@ def test_nothing_is_written_where_a_part_cannot_be(project: Path, link: bool, ca
     assert [path.name for path in (project / "convex").iterdir()] == ["orm"]
 
 
+@pytest.mark.parametrize("command", ["schema", "functions", "check"])
+@pytest.mark.parametrize("there", ["circle", "pipe", "device", "folder", "link to nowhere", "NUL", "bytes"])
+def test_what_is_no_file_is_told_in_a_line_and_stays_as_it_is(
+    project: Path, command: str, there: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, name = COMMANDS["functions" if command == "functions" else "schema"]
+    path = project / name
+    path.parent.mkdir(parents=True)
+    if there == "circle":
+        path.symlink_to(path)
+    elif there == "link to nowhere":
+        path.symlink_to(project / "no" / "such")
+    elif there == "pipe":
+        os.mkfifo(path)
+    elif there == "device":
+        path.symlink_to("/dev/null")
+    elif there == "folder":
+        path.mkdir()
+    elif there == "bytes":
+        path.write_bytes(b"\xff\xfe")
+    else:
+        arguments = [*arguments[:-1], f"{arguments[-1]}\0"]
+    more = ["--check"] if command == "check" else [] if there == "bytes" else ["--force"]
+    before = path.lstat() if there != "NUL" else None
+    assert main([*arguments, *more]) == 1
+    told = capsys.readouterr()
+    assert len(told.err.splitlines()) == 1
+    assert told.out == ""
+    assert before is None or path.lstat() == before
+
+
+def test_a_name_that_is_no_text_is_told_as_well_as_it_goes(
+    project: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    name = os.fsdecode(b"\xff.ts")
+    assert main(["schema", "tests.models", "--out", name]) == 0
+    assert main(["schema", "tests.models", "--out", name, "--check"]) == 0
+    assert rb"wrote \udcff.ts" in capfdbinary.readouterr().out
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, name = COMMANDS["schema"]
     assert main(arguments) == 0
@@ -220,3 +276,43 @@ def test_it_runs_as_a_module_from_a_projects_folder(tmp_path: Path) -> None:
         [sys.executable, "-m", "convexorm", "schema", "my_models"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == SCHEMA.read_text(encoding="utf-8")
+
+
+# -- the project's packages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        ("1.31.7", "convex 1.31.7 is installed; the functions need 1.31.7"),
+        ("1.48.0", "convex 1.48.0 is installed"),
+        ("1.50.0-alpha.1", "convex 1.50.0-alpha.1 is installed"),
+        ("next", "convex next is installed"),
+        (None, "convex is not installed here yet; the functions need 1.31.7 or newer"),
+    ],
+)
+def test_functions_say_which_version_of_convex_they_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str | None, told: str
+) -> None:
+    installed(tmp_path, version)
+    assert main(["functions", str(tmp_path / "packages" / "convex")]) == 0
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("version", ["1.31.6", "1.28.0", "0.19.1"])
+def test_functions_are_not_copied_beside_a_convex_that_is_too_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], version: str
+) -> None:
+    installed(tmp_path, version)
+    assert main(["functions", str(tmp_path / "packages" / "convex"), "--force"]) == 1
+    assert f"has convex {version}, and the functions need 1.31.7 or newer" in capsys.readouterr().err
+    assert not (tmp_path / "packages" / "convex").exists()
+
+
+def installed(project: Path, version: str | None) -> None:
+    """A project with a package in a folder of its own, and this version of convex, or none."""
+    (project / "packages").mkdir()
+    if version is not None:
+        folder = project / "node_modules" / "convex"
+        folder.mkdir(parents=True)
+        (folder / "package.json").write_text(json.dumps({"version": version}))

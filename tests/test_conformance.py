@@ -1656,7 +1656,7 @@ async def test_a_search_the_index_cannot_answer_is_refused(
 
 
 def test_the_functions_may_be_in_another_module(models_host: Host) -> None:
-    with connect(models_host.url, models_host.key, functions="lib/store") as deployment, Session(deployment) as session:
+    with connect(models_host.url, models_host.key, module="lib/store") as deployment, Session(deployment) as session:
         session.delete_all(Chunk.query().full_scan())
         session.add(Chunk(text="x", kind="x", embedding=[1.0, 0.0, 0.0]))
         session.commit()

@@ -103,17 +103,33 @@ def test_a_url_with_more_than_a_place_is_refused_without_being_shown(url: str) -
     assert "secret" not in str(refused.value)
 
 
+_VARIABLES = (
+    "CONVEX_URL",
+    "CONVEX_ADMIN_KEY",
+    "CONVEX_DEPLOY_KEY",
+    "CONVEX_SELF_HOSTED_URL",
+    "CONVEX_SELF_HOSTED_ADMIN_KEY",
+)
+
+
 def test_the_environment_names_the_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CONVEX_URL", raising=False)
+    for name in _VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(DeploymentError, match="CONVEX_URL"):
         connect()
     monkeypatch.setenv("CONVEX_URL", "https://example.convex.cloud")
-    monkeypatch.delenv("CONVEX_ADMIN_KEY", raising=False)
-    with pytest.raises(AuthError, match="CONVEX_ADMIN_KEY"):
+    monkeypatch.setenv("CONVEX_SELF_HOSTED_ADMIN_KEY", "a-key-of-another")
+    with pytest.raises(AuthError, match="CONVEX_DEPLOY_KEY"):
         connect()
-    monkeypatch.setenv("CONVEX_ADMIN_KEY", "a-key")
+    for name in ("CONVEX_ADMIN_KEY", "CONVEX_DEPLOY_KEY"):
+        monkeypatch.setenv(name, "a-key")
+        with connect() as deployment:
+            assert isinstance(deployment, RemoteDeployment)
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("CONVEX_URL")
+    monkeypatch.setenv("CONVEX_SELF_HOSTED_URL", "http://127.0.0.1:3210")
     with connect() as deployment:
-        assert isinstance(deployment, RemoteDeployment)
+        assert repr(deployment) == "<RemoteDeployment http://127.0.0.1:3210>"
     monkeypatch.setenv("CONVEX_URL", "memory:")
     with connect() as deployment:
         assert isinstance(deployment, EmbeddedDeployment)

@@ -78,7 +78,7 @@ def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path}")
-    for name in ("CONVEX_URL", "CONVEX_ADMIN_KEY"):
+    for name in [name for name in os.environ if name.startswith("CONVEX_") and "TEST" not in name]:
         monkeypatch.delenv(name, raising=False)
     module = ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)

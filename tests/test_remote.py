@@ -32,7 +32,6 @@ from convexorm import (
     connect,
 )
 from convexorm.deployments.remote import port
-from convexorm.errors import FunctionFailed, FunctionNotFound
 from convexorm.faces import finish
 from convexorm.requests import Commit, Insert, Patch
 from tests.conftest import Host
@@ -45,7 +44,7 @@ KEY = "prod:secret-admin-key|0123456789abcdef"
 def result(**changes: Any) -> Answer:
     """The answer to one read that found nothing, with changes."""
     nothing = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    return success({"version": 2, "results": [{**nothing, **changes}]})
+    return success({"version": 3, "results": [{**nothing, **changes}]})
 
 
 EMPTY = result()
@@ -88,13 +87,13 @@ def test_a_call_is_a_post_of_convexs_http_api_with_the_admin_key(ask: Ask) -> No
     assert headers["authorization"] == f"Convex {KEY}"
     assert json.loads(body) == {
         "path": "orm:read",
-        "args": {"version": 2, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
+        "args": {"version": 3, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
         "format": "convex_encoded_json",
     }
 
 
 def test_the_functions_may_live_in_another_module() -> None:
-    with serve(lambda call: EMPTY) as server, connect(server.url + "/", KEY, functions="lib/store") as deployment:
+    with serve(lambda call: EMPTY) as server, connect(server.url + "/", KEY, module="lib/store") as deployment:
         count(deployment)
     assert server.calls[0][0] == "/api/query"
     assert json.loads(server.bodies[0])["path"] == "lib/store:read"
@@ -107,8 +106,6 @@ PASSING: dict[str, Answer | None] = {
     "500": Answer(b"", 500),
     "502 with HTML": Answer(b"<html>Bad gateway</html>", 502, "text/html"),
     "503": Answer(b'{"code":"ServiceUnavailable","message":"x"}', 503),
-    "429": Answer(b'{"code":"TooManyConcurrentRequests"}', 429),
-    "a conflict Convex gave up on": Answer(b'{"code":"OptimisticConcurrencyControlFailure"}', 503),
     "a truncated body": Answer(b'{"status": "succ', length=1_000),
     "200 with HTML": Answer(b"<html>Sign in</html>", 200, "text/html"),
     "half of an answer": Answer(b'{"status": "succ'),
@@ -136,7 +133,7 @@ def test_a_failure_that_passes_is_retried_with_the_same_body(ask: Ask, name: str
 
 def test_a_commit_is_retried_under_one_id_and_a_new_one_has_another() -> None:
     def answer(call: dict[str, Any]) -> Answer | None:
-        return None if len(server.calls) % 2 else success({"version": 2, "results": [[["id", 1.0]]]})
+        return None if len(server.calls) % 2 else success({"version": 3, "results": [[["id", 1.0]]]})
 
     with serve(answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         for _ in range(2):
@@ -184,8 +181,7 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a bad key": (Answer(b'{"code":"BadDeployKey","message":"x"}', 403), AuthError, "refused the admin key"),
     "an unauthenticated call": (Answer(b'{"code":"Unauthenticated"}', 401), AuthError, "refused the admin key"),
     "403 with HTML": (Answer(b"<html>", 403, "text/html"), AuthError, "refused the admin key"),
-    "no functions": (refusal("Could not find public function for 'orm:read'"), FunctionNotFound, "npx convex deploy"),
-    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 2"),
+    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 3"),
     "an unknown table": (refusal(code="UnknownTable", message="m", table="t"), DeploymentError, "no table 't'"),
     "an unknown index": (
         refusal(code="UnknownIndex", message="m", table="t", index="i"),
@@ -202,22 +198,20 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     ),
     "a range too large": (refusal(code="RangeTooLarge", message="m", write=0, table="t"), LimitExceeded, "4,000"),
     "a limit": (refusal(code="Limit", message="m", limit="writes", maximum=5, actual=6), LimitExceeded, "5, got 6"),
-    "a function that fails": (refusal("Uncaught TypeError: x", status=560), FunctionFailed, "Uncaught TypeError"),
-    "a limit of Convex": (refusal("Too many bytes read in a single function execution"), LimitExceeded, "Convex"),
     "404": (Answer(b"not found", 404, "text/plain"), DeploymentError, "404"),
     "a redirect": (Answer(b"", 302), DeploymentError, "302"),
-    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 2"),
-    "an answer of another version": (success({"version": 2, "results": []}), DeploymentError, "wire version 2"),
-    "too few results": (success({"version": 2, "results": []}), DeploymentError, "wire version 2"),
-    "results of another shape": (success({"version": 2, "results": [{"docs": []}]}), DeploymentError, "wire version 2"),
-    "results that are none": (success({"version": 2, "results": ["x"]}), DeploymentError, "wire version 2"),
-    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 2"),
-    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 2"),
-    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 2"),
-    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 2"),
-    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 2"),
+    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 3"),
+    "an answer of another version": (success({"version": 3, "results": []}), DeploymentError, "wire version 3"),
+    "too few results": (success({"version": 3, "results": []}), DeploymentError, "wire version 3"),
+    "results of another shape": (success({"version": 3, "results": [{"docs": []}]}), DeploymentError, "wire version 3"),
+    "results that are none": (success({"version": 3, "results": ["x"]}), DeploymentError, "wire version 3"),
+    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 3"),
+    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 3"),
+    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 3"),
+    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 3"),
+    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 3"),
     "a refusal of another shape": (refusal(code=["Stale"]), DeploymentError, "no JSON answer"),
-    "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "x"),
+    "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "no JSON answer"),
 }
 
 
@@ -236,7 +230,7 @@ def test_a_refusal_is_one_typed_error_and_is_not_sent_again(ask: Ask, name: str)
 
 @pytest.mark.parametrize("results", [[], [[]], [[True]], [[["id"]]], ["x"], [[["id", 1.0], ["id", 2.0]]], [None]])
 def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -> None:
-    answer = success({"version": 2, "results": results})
+    answer = success({"version": 3, "results": results})
     with serve(lambda call: answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         session.add(Task(text="x", owner_id="u"))
         with pytest.raises(DeploymentError):
@@ -245,7 +239,7 @@ def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -
 
 
 def test_a_searchs_answer_of_another_shape_is_a_deployment_error() -> None:
-    answer = success({"version": 2, "hits": [["x"]]})
+    answer = success({"version": 3, "hits": [["x"]]})
     with (
         serve(lambda call: answer) as server,
         connect(server.url, KEY) as deployment,
@@ -353,7 +347,10 @@ async def test_the_event_loop_goes_on_while_a_server_stalls() -> None:
 # -- access --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", [None, "", " ", "a\nb", "ключ", " secret", "secret\r\nX: y", 5, b"secret"])
+@pytest.mark.parametrize(
+    "key",
+    [None, "", " ", "a\nb", "ключ", " secret", "secret\r\nX: y", 5, b"secret", "project:t:p|secret", "preview:t:p|secret"],
+)
 def test_a_key_that_is_none_is_refused_before_anything_is_sent(key: Any) -> None:
     with pytest.raises(AuthError) as refused:
         connect("http://127.0.0.1:1", key)
@@ -379,15 +376,15 @@ def test_the_host_refuses_a_wrong_key(ask: Ask, models_host: Host) -> None:
 @pytest.mark.parametrize("function", ["read", "commit", "search"])
 def test_without_the_key_the_functions_are_not_found(models_host: Host, function: str) -> None:
     kind = {"read": "query", "commit": "mutation", "search": "action"}[function]
-    body = {"path": f"orm:{function}", "args": {"version": 2}, "format": "convex_encoded_json"}
+    body = {"path": f"orm:{function}", "args": {"version": 3}, "format": "convex_encoded_json"}
     answer = httpx2.post(f"{models_host.url}/api/{kind}", json=body).json()
     assert answer["status"] == "error"
-    assert "Could not find public function" in answer["errorMessage"]
+    assert "errorData" not in answer  # which they would throw
 
 
 def test_functions_that_are_not_deployed_are_named_with_how_to_deploy_them(models_host: Host) -> None:
     with (
-        connect(models_host.url, models_host.key, functions="nowhere") as deployment,
+        connect(models_host.url, models_host.key, module="nowhere") as deployment,
         pytest.raises(DeploymentError, match=r"'nowhere:read'.*python -m convexorm functions"),
     ):
         count(deployment)

@@ -13,8 +13,11 @@ const TAG_OBJECT = 0x15;
 const END = 0x00;
 const ESCAPED = 0xff;
 
+/** Bytes in a buffer of their own, in words that TypeScript has before 5.7, where the type became generic, and after. */
+type Owned = ReturnType<Uint8Array["slice"]>;
+
 /** The canonical form of a value, or of a missing one. */
-export function canonical(value: Value | undefined): Uint8Array<ArrayBuffer> {
+export function canonical(value: Value | undefined): Owned {
   const out = new Bytes();
   encode(value, out);
   return out.written();
@@ -26,7 +29,7 @@ export async function canonicalHash(value: Value | undefined): Promise<string> {
 }
 
 /** SHA-256 in lower-case hex. */
-export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+export async function sha256(bytes: Owned): Promise<string> {
   return hex(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)));
 }
 
@@ -61,7 +64,7 @@ class Bytes {
     this.#bytes = grown;
   }
 
-  written(): Uint8Array<ArrayBuffer> {
+  written(): Owned {
     return this.#bytes.slice(0, this.#length);
   }
 }

@@ -25,12 +25,21 @@ export function shapeFlawOf(fields: Fields): string | null {
 
 /** Why a vector index could not find a document by its vector, or null if it can. */
 export function vectorFlawOf(fields: Fields, indexes: readonly VectorIndex[]): string | null {
-  const isBeyond = (number: Value) => typeof number === "number" && !(Math.abs(number) <= limits.VECTOR_NUMBER);
   const unfit = indexes.find(({ vectorField }) => {
     const vector = Object.hasOwn(fields, vectorField) ? fields[vectorField] : undefined;
-    return Array.isArray(vector) && vector.some(isBeyond);
+    return Array.isArray(vector) && !fitsFloat32(vector);
   });
-  return unfit === undefined ? null : `field "${unfit.vectorField}" holds numbers that no vector index can, beyond float32`;
+  return unfit === undefined
+    ? null
+    : `field "${unfit.vectorField}" holds numbers that no vector index can: beyond float32, or all too small for it`;
+}
+
+/** Whether float32 holds the direction of a vector, to its precision. What is no number is for the schema to refuse. */
+function fitsFloat32(vector: readonly Value[]): boolean {
+  const { least, most } = limits.VECTOR_NUMBERS;
+  const numbers = vector.filter((each) => typeof each === "number");
+  const largest = numbers.reduce((found, each) => Math.max(found, Math.abs(each)), 0); // NaN if one of them is
+  return largest === 0 || (largest >= least && largest <= most);
 }
 
 /** Sizes count the bytes Convex adds for `_id` and `_creationTime`. */

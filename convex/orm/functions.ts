@@ -1,3 +1,5 @@
+// Projects made by an older template have the types of ES2021; what Convex runs has more.
+/// <reference lib="es2022" />
 /**
  * The three functions of the wire, over the schema they are deployed with, and the one that sweeps the ledger.
  *
@@ -31,8 +33,8 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const read = internalQueryGeneric({
     handler: async ({ db }, request: Record<string, unknown>) => {
-      const reads = parseReads(request);
-      const meter = new ReadMeter();
+      const { reads, share } = parseReads(request);
+      const meter = new ReadMeter(share);
       const results: Result[] = [];
       for (const each of reads) catalog.requireAssumed(each.table, each.index, each.fields);
       for (const each of reads) results.push(await answer(readerOf(db), catalog, meter, each));

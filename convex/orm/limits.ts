@@ -38,6 +38,8 @@ export const READ_WORK = 1 << 20;
 export const ARRAY_WORK = 2;
 export const OBJECT_WORK = 6;
 export const READ_INDEX_RANGES = 4_000;
+// A call may be asked for a part of all this: of the most parts, one is a single document.
+export const READ_SHARES = 8_192;
 
 // Wire: one call of `commit`. One write fewer than Convex allows, for the ledger.
 export const WRITES = 15_999;
@@ -63,5 +65,6 @@ export const SEARCH_RESULTS = 256;
 export const SEARCH_CLAUSES = 64;
 export const VECTOR_DIMENSIONS = { least: 2, most: 4_096 };
 
-// Convex: a vector index holds float32; a number beyond it would have no distance to anything.
-export const VECTOR_NUMBER = 3.4028234663852886e38;
+// Convex: a vector index holds float32. A number beyond it would have no distance to anything, and a vector whose numbers are all
+// below its normal ones would lose its direction.
+export const VECTOR_NUMBERS = { least: 1.1754943508222875e-38, most: 3.4028234663852886e38 };

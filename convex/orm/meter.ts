@@ -13,6 +13,9 @@ export class ReadMeter {
   work = 0;
   ranges = 0;
 
+  /** `share` is in how many parts the budget is cut, of which this call may use one. */
+  constructor(readonly share = 1) {}
+
   read(document: Document): void {
     this.documents += 1;
     this.bytes += getDocumentSize(document);
@@ -21,10 +24,11 @@ export class ReadMeter {
 
   /** Whether the budget of a call of `read` is used up. */
   get isSpent(): boolean {
+    const { share } = this;
     return (
-      this.documents >= limits.READ_DOCUMENTS ||
-      this.bytes >= limits.READ_BYTES ||
-      this.work >= limits.READ_WORK ||
+      this.documents * share >= limits.READ_DOCUMENTS ||
+      this.bytes * share >= limits.READ_BYTES ||
+      this.work * share >= limits.READ_WORK ||
       this.ranges >= limits.READ_INDEX_RANGES
     );
   }

@@ -367,12 +367,13 @@ function requireAtMost(limit: string, maximum: number, actual: number): void {
 const lengthOf = (value: unknown): number => (Array.isArray(value) ? value.length : 0);
 
 /** The reads of a `read` request. */
-export function parseReads(request: unknown): Read[] {
+export function parseReads(request: unknown): { reads: Read[]; share: number } {
   requireVersion(request);
   if (isObject(request)) requireAtMost("reads", limits.READS, lengthOf(request["reads"]));
-  const { reads } = shape({ version: whole, reads: list(read) })(request, "request");
+  const { reads, share = 1 } = shape({ version: whole, reads: list(read), share: optional(whole) })(request, "request");
   if (reads.length === 0) throw invalid("request.reads", "one read or more");
-  return reads;
+  if (share < 1 || share > limits.READ_SHARES) throw invalid("request.share", `1 to ${limits.READ_SHARES}`);
+  return { reads, share };
 }
 
 /** The id and the chunks of writes of a `commit` request; without writes the commit is withdrawn. */

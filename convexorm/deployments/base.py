@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self, TypeAlias
+
+import attrs
 
 from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
+from convexorm.values import Value
 
-__all__ = ["Deployment", "Port", "check_deployment"]
+__all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "check_deployment"]
+
+ATTEMPTS = 4
+"""How often a call to a deployment over HTTP is sent at most, unless it is told otherwise."""
 
 
 class Port(Protocol):
@@ -44,6 +50,31 @@ class Port(Protocol):
         ...
 
 
+FunctionKind: TypeAlias = Literal["query", "mutation", "action"]
+
+
+@attrs.frozen
+class FunctionCall:
+    """A call of a function of the deployment. `token` is a user's, instead of the deployment's admin key."""
+
+    kind: FunctionKind
+    path: str
+    arguments: Mapping[str, Value] = attrs.field(repr=False)
+    token: str | None = attrs.field(default=None, repr=False)
+    component: str | None = None
+
+
+class Caller(Protocol):
+    """One face of a deployment's functions."""
+
+    async def call(self, call: FunctionCall) -> Value:
+        """What the function answers. A query may be sent several times, anything else only if it never left.
+
+        Raises FunctionFailed, FunctionNotFound, DeploymentError, AuthError, ValidationError and LimitExceeded.
+        """
+        ...
+
+
 class Deployment(ABC):
     """Where documents live. Safe to share between threads and tasks; close it when done."""
 
@@ -51,6 +82,16 @@ class Deployment(ABC):
     """The face whose coroutines never suspend."""
     asynchronous: Port
     """The face whose coroutines never block the event loop."""
+
+    @property
+    def blocking_caller(self) -> Caller:
+        """The deployment's functions, called without suspending. Raises InvalidRequestError where there are none."""
+        raise InvalidRequestError("this deployment has no functions to call")
+
+    @property
+    def asynchronous_caller(self) -> Caller:
+        """The deployment's functions, called without blocking the event loop. InvalidRequestError where there are none."""
+        raise InvalidRequestError("this deployment has no functions to call")
 
     @abstractmethod
     def close(self) -> None:

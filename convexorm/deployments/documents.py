@@ -5,8 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-
 from convexorm.requests import Document, Matrix, Pack, ReadResult
 from convexorm.values import canonical
 
@@ -23,7 +21,9 @@ def document_digest(document: Document) -> str:
 
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:
-    """The result with one field as a matrix, and the documents without it."""
+    """A complete result with one field as a matrix, and the documents without it."""
+    import numpy as np
+
     vectors: list[Any] = []
     kept: list[Document] = []
     for document in result.docs:
@@ -37,4 +37,4 @@ def packed(result: ReadResult, pack: Pack) -> ReadResult:
         rows = exact.astype(np.float32)
     matrix = Matrix([document["_id"] for document in kept], rows, not np.array_equal(rows, exact, equal_nan=True))
     digests = {document["_id"]: document_digest(document) for document in result.docs}
-    return ReadResult(kept, len(kept), result.skipped, result.more, result.next, matrix, digests)
+    return ReadResult(kept, 0, 0, False, None, matrix, digests)

@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 
 from convexorm.errors import InvalidRequestError
 
-__all__ = ["body_of", "stamped", "write_files"]
+__all__ = ["body_of", "read_file", "stamped", "write_files"]
 
 _STAMP = re.compile(r"// (?:Generated|Copied) by `python -m convexorm \w+`[^\n]*?(?: \[(?P<digest>[0-9a-f]{16})\])?\n")
 
@@ -31,6 +31,16 @@ def body_of(text: str) -> str | None:
     return None if stamp is None else text[stamp.end() :]
 
 
+def read_file(path: Path) -> str | None:
+    """The text of a file, None if there is none. Raises InvalidRequestError for what is no file, or holds no text."""
+    if not _is_file(path):
+        return None
+    try:
+        return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise InvalidRequestError(f"{path} holds no text in UTF-8; name another file") from None
+
+
 def write_files(folder: Path, files: Mapping[str, str], *, force: bool = False) -> list[Path]:
     """Write stamped texts below a folder, by their paths there; the paths of those that are new or have changed.
 
@@ -44,8 +54,7 @@ def write_files(folder: Path, files: Mapping[str, str], *, force: bool = False) 
         for parent in path.parents[: len(path.parts) - len(folder.parts) - 1]:
             if (parent.exists() or parent.is_symlink()) and not parent.is_dir():
                 raise InvalidRequestError(f"{parent} is no folder; nothing was written")
-        if path.is_dir():
-            raise InvalidRequestError(f"{path} is a folder; name a file")
+        _is_file(path)
     if not force:
         refused = [problem for path in texts if (problem := _foreign(path)) is not None]
         if refused:
@@ -53,12 +62,40 @@ def write_files(folder: Path, files: Mapping[str, str], *, force: bool = False) 
     changed = [path for path, text in texts.items() if not path.exists() or path.read_bytes() != text.encode()]
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path.resolve(), texts[path])
+        _replace(_real(path), texts[path])
     return changed
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file. Raises InvalidRequestError for what is there and is none, a device or a pipe even."""
+    if "\0" in str(path):
+        raise InvalidRequestError("a path holds no NUL")
+    if path.is_dir():
+        raise InvalidRequestError(f"{path} is a folder; name a file")
+    if path.exists():
+        if not path.is_file():
+            raise InvalidRequestError(f"{path} is no file that can be replaced; name another")
+        return True
+    if path.is_symlink() and not _real(path).parent.is_dir():
+        raise InvalidRequestError(f"{path} is a link that leads nowhere; name another file")
+    return False
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads. Raises InvalidRequestError for links that lead in a circle."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # which of the two depends on the version of Python
+        real = path
+    if real.is_symlink():
+        raise InvalidRequestError(f"{path} is a link that leads in a circle; name another file")
+    return real
 
 
 def _require_folder(folder: Path) -> None:
     """Raise unless the folder is there, or its parent is."""
+    if "\0" in str(folder):
+        raise InvalidRequestError("a path holds no NUL")
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise InvalidRequestError(f"{folder} is a file; name a folder")
     if not folder.exists() and not folder.parent.is_dir():

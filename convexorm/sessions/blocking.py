@@ -15,6 +15,7 @@ from convexorm.sessions.session import TRANSACT_ATTEMPTS, AsyncSession
 
 __all__ = ["Session"]
 
+M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
 
@@ -59,6 +60,11 @@ class Session:
     merge = blocking(AsyncSession.merge)
     expunge_all = blocking(AsyncSession.expunge_all)
     close = blocking(AsyncSession.close)
+
+    def attach(self, instance: M) -> M:
+        return self._core.attach(instance)
+
+    attach.__doc__ = AsyncSession.attach.__doc__
 
     def transact(self, fn: Callable[[Session], T], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         async def run(_: AsyncSession) -> T:

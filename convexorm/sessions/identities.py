@@ -98,6 +98,22 @@ class IdentityMap:
             raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
         state.session = self._owner
 
+    def attach(self, instance: M) -> M:
+        """The session's instance of a detached instance's document: the one it holds already, or else this one."""
+        state = instance._state
+        if state.document is None or state.deleted or (state.session is not None and instance not in self):
+            raise InvalidRequestError(f"{instance!r} is {state.name}; only a detached instance can be attached")
+        instances, id_ = self._of(root_of(type(instance))), state.document["_id"]
+        assert isinstance(id_, str)
+        if instances.get(id_) is not None:
+            (held,) = self.load(type(instance), [state.document])
+            return held
+        state.session = self._owner
+        instances.put(id_, instance)
+        if len(instance.__dict__) > 1:  # it may have been changed
+            self.touch(instance)
+        return instance
+
     def inserted(self, instance: Model, document: Document) -> None:
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
         instance._state.document = document

@@ -560,6 +560,18 @@ class AsyncSession:
         instance._state.doubtful = True
         return DONE
 
+    def attach(self, instance: M) -> M:
+        """Take in a detached instance with its document and its changes, without reading.
+
+        Answers the session's own instance of that document, as it is, where there is one.
+
+        Raises InvalidRequestError for an instance that is new, deleted, or of another session.
+        """
+        self._turn.check()
+        state_of(instance)
+        self._compiler.mapper(type(instance))
+        return self._identities.attach(instance)
+
     @exclusive
     async def merge(self, instance: M) -> M:
         """The session's own instance of the document with this primary key (or `_id`), given the values of `instance`.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from asyncio import Task, current_task
-from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from sys import modules
 from threading import get_ident
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from weakref import ref
 
 from convexorm.errors import InvalidRequestError
+from convexorm.locks import Holder, Lock
+
+if TYPE_CHECKING:
+    from asyncio import Task
 
 __all__ = ["Turn", "exclusive"]
 
@@ -21,50 +25,77 @@ Who: TypeAlias = "tuple[int, Task[Any] | None]"
 """A thread, and the task in it where there is one."""
 
 
+class _Use(Holder):
+    """A method of a session under way: the coroutine that runs it, from its first step to its last.
+
+    The interpreter itself says whether a coroutine is at its end: then it has no frame.
+    """
+
+    __slots__ = ("coroutine", "who")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.who = _me()
+        self.coroutine: Callable[[], Any] = _not_yet
+
+    @property
+    def over(self) -> bool:
+        """Whether the coroutine has ended, or nobody will go on with it: its event loop is closed."""
+        coroutine = self.coroutine()
+        if coroutine is None or coroutine.cr_frame is None:
+            return True
+        task = self.who[1]
+        return task is not None and (task.done() or task.get_loop().is_closed())
+
+
 class Turn:
     """Held by one task or thread for as long as a method of the session runs; it may take it several times over."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        self._held: dict[str, Who] = {}  # a dictionary, since of two threads that set its default only one does
+        self._lock: Lock[_Use] = Lock()
 
     def check(self) -> None:
         """Raise InvalidRequestError if the session is in the midst of something for another task or thread."""
-        if self._held:
-            holder = self._held.get("by")
-            if holder is not None and holder != (me := _me()):
-                self._refuse(holder, me)
+        if not self._lock.free:
+            self._refuse(_me())
 
-    def take(self) -> bool:
-        """Begin; whether it was not this one's turn already. Raises InvalidRequestError, as `check` does."""
-        me = _me()
-        holder = self._held.setdefault("by", me)
-        if holder is me:
-            return True
-        if holder == me:
-            return False
-        self._refuse(holder, me)
-        return self.take()
+    def take(self, use: _Use) -> None:
+        """Begin, unless it is the same task's or thread's turn already. Raises InvalidRequestError, as `check` does."""
+        while not self._lock.take(use):
+            holder = self._lock.holder
+            if holder is not None and holder.who == use.who and not holder.over:
+                return
+            self._refuse(use.who)
 
-    def give_back(self) -> None:
+    def give_back(self, use: _Use) -> None:
         """End what began with `take`."""
-        self._held.clear()
+        self._lock.give(use)
 
-    def _refuse(self, holder: Who, me: Who) -> None:
-        """Raise, unless the holder is a task that ended without giving its turn back, or whose event loop is closed."""
-        if holder[1] is not None and (holder[1].done() or holder[1].get_loop().is_closed()):
-            self._held.clear()
+    def _refuse(self, me: Who) -> None:
+        """Raise if it is the turn of another task or thread."""
+        holder = self._lock.holder
+        if holder is None or holder.who == me or holder.over:
             return
-        other = "task" if holder[0] == me[0] else "thread"
+        other = "task" if holder.who[0] == me[0] else "thread"
         raise InvalidRequestError(
             f"this session is in use by another {other}; a session is for one task or thread at a time: open another"
         )
 
 
 def _me() -> Who:
-    loop = _get_running_loop()
-    return get_ident(), None if loop is None else current_task(loop)
+    running = getattr(modules.get("asyncio.events"), "_get_running_loop", None)  # not imported: there is no loop
+    loop = None if running is None else running()
+    if loop is None:
+        return get_ident(), None
+    from asyncio import current_task
+
+    return get_ident(), current_task(loop)
+
+
+def _not_yet() -> None:
+    """No coroutine."""
 
 
 class _TakesTurns(Protocol):
@@ -74,15 +105,24 @@ class _TakesTurns(Protocol):
 def exclusive(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """A coroutine method that has the session to itself from its first step to its last."""
+    """A coroutine method that has the session to itself from its first step to its last.
 
-    @wraps(method)
-    async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        outermost = self._turn.take()
+    It holds the session's turn in the name of the coroutine that runs it, so whatever ends that ends the turn, although an
+    interrupt may keep it from giving the turn back.
+    """
+
+    async def run(use: _Use, self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._turn.take(use)
         try:
             return await method(self, *args, **kwargs)
         finally:
-            if outermost:
-                self._turn.give_back()
+            self._turn.give_back(use)
 
-    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, T]]", run)
+    @wraps(method)
+    async def alone(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
+        use = _Use()
+        running = run(use, self, *args, **kwargs)
+        use.coroutine = ref(running)
+        return await running
+
+    return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, T]]", alone)

@@ -6,9 +6,9 @@ A family a module: `scalars`, `times`, `texts`, `choices`, `anything` (without a
 `field(type=...)`, or to any place of an annotation with `Annotated[T, a_column_type]`.
 """
 
-from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled
+from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled, result_type
 from convexorm.types.anything import JSON_MARK, AnyType, JsonTextType, JsonType, MarkedJsonType, json_text
-from convexorm.types.codec import ColumnType, dumper, loader
+from convexorm.types.codec import ColumnType, dumper, loader, quick_of
 from convexorm.types.names import Names, annotations_of, bindings
 from convexorm.types.scalars import FloatType, StrType
 from convexorm.types.times import IsoDatetimeType, TimestampType, iso_timestamp
@@ -36,4 +36,6 @@ __all__ = [
     "iso_timestamp",
     "json_text",
     "loader",
+    "quick_of",
+    "result_type",
 ]

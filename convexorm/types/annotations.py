@@ -12,7 +12,7 @@ import collections.abc
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
@@ -25,6 +25,7 @@ import typing_extensions
 
 from convexorm import schema
 from convexorm.errors import ValidationError
+from convexorm.foreign import is_int64_class
 from convexorm.schema import AnyValue
 from convexorm.types.anything import AnyType, JsonTextType
 from convexorm.types.choices import EnumType, FlagType, LiteralType
@@ -45,9 +46,8 @@ from convexorm.types.scalars import (
 from convexorm.types.texts import DecimalType, PathType, UUIDType
 from convexorm.types.times import DateType, IsoDatetimeType, TimedeltaType, TimestampType, TimeType
 from convexorm.types.unions import OptionalType, UnionType
-from convexorm.values import ConvexInt64
 
-__all__ = ["Int64", "IsoDatetime", "JsonText", "column_type", "compiled"]
+__all__ = ["Documents", "Int64", "IsoDatetime", "JsonText", "column_type", "compiled", "result_type"]
 
 Int64 = Annotated[int, Int64Type()]
 """An int stored as int64: `Mapped[Int64]`."""
@@ -69,7 +69,6 @@ _SCALARS: Mapping[Any, ColumnType[Any]] = {
     timedelta: TimedeltaType(),
     Decimal: DecimalType(),
     UUID: UUIDType(),
-    ConvexInt64: ConvexInt64Type(),
     Any: AnyType(),
     object: AnyType(),
 }
@@ -99,6 +98,10 @@ _INSTEAD: Mapping[Any, str] = {
 }
 
 
+Documents = Callable[[type], ColumnType[Any]]
+"""From a model to the column type of its documents, where such may stand."""
+
+
 @attrs.frozen
 class _Place:
     """Where an annotation is written, and what is being taken apart around it."""
@@ -106,6 +109,7 @@ class _Place:
     names: Names | None
     variables: Mapping[Any, Any]
     around: tuple[Any, ...] = ()
+    documents: Documents | None = None
 
     def inside(self, what: Any) -> _Place:
         """The place inside a class or an alias. ValidationError for one that holds itself."""
@@ -138,6 +142,14 @@ def compiled(annotation: Any, given: ColumnType[Any] | None = None) -> tuple[Col
     if type(codec) is ListType and isinstance(codec.item, FloatType):
         codec = VectorType()
     return codec, nullable
+
+
+def result_type(annotation: Any, documents: Documents) -> ColumnType[Any]:
+    """The column type for what a function answers, in which documents may stand wherever a type may.
+
+    Raises ValidationError for an annotation that says nothing of Convex values, NameError for a name that is not there.
+    """
+    return _item(annotation, _Place(None, {}, documents=documents))
 
 
 def _check_none(codec: ColumnType[Any]) -> None:
@@ -262,6 +274,8 @@ def _codec(annotation: Any, place: _Place) -> ColumnType[Any]:
         return LiteralType(arguments)
     if isinstance(annotation, collections.abc.Hashable) and annotation in _SCALARS:
         return _SCALARS[annotation]
+    if is_int64_class(annotation):
+        return ConvexInt64Type(annotation)
     kind = origin or annotation
     if kind in _LISTS:
         return ListType(_item(arguments[0], place)) if arguments else AnyType(schema.Array(AnyValue()))
@@ -305,6 +319,8 @@ def _class(kind: type, arguments: tuple[Any, ...], place: _Place) -> ColumnType[
     if issubclass(kind, PurePath):
         return PathType(kind)
     if hasattr(kind, "__mapper__"):
+        if place.documents is not None:
+            return place.documents(kind)
         raise ValidationError(f"{kind.__name__} is a model, which has documents of its own; store its key instead")
     inside = place.inside((kind, arguments))
     parameters = getattr(kind, "__parameters__", ())

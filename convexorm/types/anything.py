@@ -12,6 +12,7 @@ from typing import Any
 
 from convexorm import schema
 from convexorm.errors import ConvexORMError, LimitExceeded, ValidationError
+from convexorm.foreign import is_int64
 from convexorm.schema import AnyValue, Validator
 from convexorm.types.codec import ColumnType, key_step, refuse, total, within
 from convexorm.types.scalars import real, unrounded, whole
@@ -20,7 +21,6 @@ from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_SAFE_INTEGER,
     MISSING,
-    ConvexInt64,
     Value,
     check_field_name,
     check_text,
@@ -74,7 +74,7 @@ def _strict_scalar(value: Any) -> Value:
         return _strict(str.__str__(value))
     if isinstance(value, Enum) and not isinstance(value, int | float):
         raise ValidationError(f"expected a value of JSON or bytes, got {type(value).__name__}; store its value")
-    if type(value) is ConvexInt64 or value is MISSING:
+    if is_int64(value) or value is MISSING:
         return value
     if isinstance(value, Real):
         return real(value)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+
+import attrs
 
 from convexorm.conditions import Operator
 from convexorm.errors import LimitExceeded, ValidationError
@@ -19,10 +21,21 @@ from convexorm.schema import AnyValue, Validator
 from convexorm.types.names import Names
 from convexorm.values import MAX_DOCUMENT_NESTING, Missing, Value, check_value, same
 
-__all__ = ["ColumnType", "dumper", "key_step", "loader", "refuse", "total", "within"]
+__all__ = ["ColumnType", "Quick", "dumper", "key_step", "loader", "quick_of", "refuse", "total", "within"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound="type[ColumnType[Any]]")
+
+
+@attrs.frozen
+class Quick:
+    """What `dump` does with the commonest values, in Python's words about `{0}`, for functions that are made of text and
+    need not call it: under this condition it answers this. `names` are those that the two use.
+    """
+
+    condition: str
+    stored: str = "{0}"
+    names: Mapping[str, Any] = {}
 
 
 class ColumnType(Generic[T]):
@@ -40,6 +53,7 @@ class ColumnType(Generic[T]):
     holds_none: bool = False
     ordered: bool = True
     as_is: type | None = None
+    quick: ClassVar[Quick | None] = None
 
     @property
     def name(self) -> str:
@@ -110,6 +124,11 @@ def total(cls: C) -> C:
 
 def _is_total(codec: ColumnType[Any], method: str) -> bool:
     return next(base for base in type(codec).__mro__ if method in vars(base)) in _TOTAL
+
+
+def quick_of(codec: ColumnType[Any]) -> Quick | None:
+    """What may stand for a call of `dump`, unless the type is one of somebody else, who may have another `dump`."""
+    return codec.quick if type(codec) in _TOTAL else None
 
 
 def dumper(codec: ColumnType[T]) -> Callable[[T], Value]:

@@ -1,14 +1,23 @@
-"""Scalars that Convex has itself: text, numbers, booleans, bytes, nothing."""
+"""Scalars that Convex has itself: text, numbers, booleans, bytes, int64, nothing.
+
+All but int64 are stored as what they are, by one mechanism: a value of exactly one Python class is stored and loaded as it
+is, if it fits; what else means such a value (an instance of a subclass, one of numpy) becomes one first.
+"""
 
 from __future__ import annotations
 
+import typing
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from convexorm import schema
 from convexorm.errors import ValidationError
-from convexorm.types.codec import ColumnType, refuse, total
-from convexorm.values import MAX_SAFE_INTEGER, ConvexInt64, Value, check_text
+from convexorm.foreign import is_int64
+from convexorm.types.codec import ColumnType, Quick, refuse, total
+from convexorm.values import MAX_SAFE_INTEGER, Value, check_text
+
+if TYPE_CHECKING:
+    from convex import ConvexInt64
 
 __all__ = [
     "BoolType",
@@ -21,87 +30,102 @@ __all__ = [
     "StrType",
 ]
 
+T = TypeVar("T")
+
 
 @total
-class StrType(ColumnType[str]):
+class _Scalar(ColumnType[T]):
+    """Values of `kind`, stored as they are."""
+
+    kind: ClassVar[type]
+    mutable = False
+
+    def dump(self, value: T) -> Value:
+        return self._fitting(value if type(value) is self.kind else self._meant(value))
+
+    def load(self, value: Value) -> T:
+        return typing.cast("T", value) if type(value) is self.kind else self._loaded(value)
+
+    def _meant(self, value: Any) -> Any:
+        """The value of `kind` that one of another class means. ValidationError where it means none."""
+        return refuse(self.name, value)
+
+    def _fitting(self, value: Any) -> Any:
+        """The value, if Convex can hold it. ValidationError for all others."""
+        return value
+
+    def _loaded(self, value: Value) -> T:
+        """What a stored value of another class is loaded as. ValidationError where that is nothing."""
+        return refuse(self.name, value)
+
+
+@total
+class StrType(_Scalar[str]):
     """str as a string; an instance of a subclass (a member of a StrEnum, numpy's text) as the plain text it is."""
 
     name = "str"
     validator = schema.String()
-    mutable = False
-    as_is = str
+    kind = as_is = str
+    quick = Quick("type({0}) is str and {0}.isascii()")
 
-    def dump(self, value: str) -> Value:
-        if type(value) is not str:
-            if not isinstance(value, str):
-                refuse("str", value)
-            value = str.__str__(value)
+    def _meant(self, value: Any) -> str:
+        return str.__str__(value) if isinstance(value, str) else refuse("str", value)
+
+    def _fitting(self, value: str) -> str:
         if not value.isascii():
             check_text(value)
         return value
-
-    def load(self, value: Value) -> str:
-        return value if type(value) is str else refuse("str", value)
 
     def sample(self, name: str, number: int) -> str:
         return f"{name}-{number}"
 
 
 @total
-class BoolType(ColumnType[bool]):
+class BoolType(_Scalar[bool]):
     """bool as a boolean; numpy's as well."""
 
     name = "bool"
     validator = schema.Boolean()
-    mutable = False
-    as_is = bool
+    kind = as_is = bool
+    quick = Quick("type({0}) is bool")
 
-    def dump(self, value: bool) -> Value:
-        if type(value) is bool:
-            return value
-        return bool(value) if _is_numpys_bool(value) else refuse("bool", value)
-
-    def load(self, value: Value) -> bool:
-        return value if type(value) is bool else refuse("bool", value)
+    def _meant(self, value: Any) -> bool:
+        kind = type(value)
+        numpys = kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
+        return bool(value) if numpys else refuse("bool", value)
 
     def sample(self, name: str, number: int) -> bool:
         return False
 
 
-def _is_numpys_bool(value: object) -> bool:
-    kind = type(value)
-    return kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_")
-
-
 @total
-class BytesType(ColumnType[bytes]):
+class BytesType(_Scalar[bytes]):
     """bytes as bytes. What can be changed in place, such as a bytearray, is none."""
 
     name = "bytes"
     validator = schema.Bytes()
-    mutable = False
-    as_is = bytes
+    kind = as_is = bytes
+    quick = Quick("type({0}) is bytes")
 
-    def dump(self, value: bytes) -> Value:
-        if type(value) is bytes:
-            return value
+    def _meant(self, value: Any) -> bytes:
         return bytes(memoryview(value)) if isinstance(value, bytes) else refuse("bytes", value)
-
-    def load(self, value: Value) -> bytes:
-        return value if type(value) is bytes else refuse("bytes", value)
 
     def sample(self, name: str, number: int) -> bytes:
         return f"{name}-{number}".encode()
 
 
+def integer(value: Any) -> int:
+    """An int, or one of a subclass or of numpy, as a plain one."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        refuse("int", value)
+    return int(value)
+
+
 def whole(value: Any) -> int:
-    """An int that a float64 holds exactly; of a subclass, or numpy's, as a plain one."""
-    if type(value) is not int:
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            refuse("int", value)
-        value = int(value)
-    if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
-        return value  # type: ignore[no-any-return]
+    """The same, if a float64 holds it exactly."""
+    number: int = value if type(value) is int else integer(value)
+    if -MAX_SAFE_INTEGER <= number <= MAX_SAFE_INTEGER:
+        return number
     raise ValidationError("an integer beyond 2**53 does not fit a number (float64); use Int64 for it")
 
 
@@ -127,53 +151,67 @@ def real(value: Any) -> float:
 
 
 @total
-class FloatType(ColumnType[float]):
+class FloatType(_Scalar[float]):
     """float as float64; ints and numpy's numbers count, as far as they are exact in one. NaN is refused."""
 
     name = "float"
     validator = schema.Number()
-    mutable = False
-    as_is = float
+    kind = as_is = float
+    quick = Quick("type({0}) is float and {0} == {0}")
 
-    def dump(self, value: float) -> Value:
-        return value if type(value) is float and value == value else real(value)
+    def _meant(self, value: Any) -> float:
+        return real(value)
 
-    def load(self, value: Value) -> float:
-        kind = type(value)
-        if kind is float:
-            return value  # type: ignore[no-any-return]
-        return float(value) if kind is int else refuse("float", value)
+    def _fitting(self, value: float) -> float:
+        return real(value)
+
+    def _loaded(self, value: Value) -> float:
+        return float(value) if type(value) is int else refuse("float", value)
 
     def sample(self, name: str, number: int) -> float:
         return float(number)
 
 
 @total
-class IntType(ColumnType[int]):
+class IntType(_Scalar[int]):
     """int as float64, which holds integers up to 2**53 exactly. `Int64` is for larger ones."""
 
     name = "int"
     validator = schema.Number()
-    mutable = False
-    as_is = int
+    kind = as_is = int
+    quick = Quick(f"type({{0}}) is int and -{MAX_SAFE_INTEGER} <= {{0}} <= {MAX_SAFE_INTEGER}")
 
-    def dump(self, value: int) -> Value:
+    def _meant(self, value: Any) -> int:
+        return integer(value)
+
+    def _fitting(self, value: int) -> int:
         return whole(value)
 
-    def load(self, value: Value) -> int:
-        kind = type(value)
-        if kind is int:
-            return value  # type: ignore[no-any-return]
-        if kind is float:
-            return int(value) if value.is_integer() else _refuse_fraction()
-        return refuse("int", value)
+    def _loaded(self, value: Value) -> int:
+        if type(value) is not float:
+            refuse("int", value)
+        if not value.is_integer():
+            raise ValidationError("expected int, got a float that is not whole")
+        return int(value)
 
     def sample(self, name: str, number: int) -> int:
         return number
 
 
-def _refuse_fraction() -> int:
-    raise ValidationError("expected int, got a float that is not whole")
+@total
+class NoneType(_Scalar[None]):
+    """None as null."""
+
+    name = "None"
+    validator = schema.Null()
+    kind = type(None)
+    holds_none = True
+
+    def sample(self, name: str, number: int) -> None:
+        return None
+
+
+# -- int64 ---------------------------------------------------------------------------------------------------------
 
 
 @total
@@ -185,51 +223,39 @@ class Int64Type(ColumnType[int]):
     mutable = False
 
     def dump(self, value: int) -> Value:
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            refuse("int", value)
-        if not -(2**63) <= value < 2**63:
+        number = integer(value)
+        if not -(2**63) <= number < 2**63:
             raise ValidationError("an integer beyond 64 bits does not fit an int64")
-        return ConvexInt64(int(value))
+        from convex import ConvexInt64
+
+        return ConvexInt64(number)
 
     def load(self, value: Value) -> int:
-        return int(value.value) if type(value) is ConvexInt64 else refuse("int64", value)
+        return int(value.value) if is_int64(value) else refuse("int64", value)
 
     def sample(self, name: str, number: int) -> int:
         return number
 
 
 @total
-class ConvexInt64Type(ColumnType[ConvexInt64]):
+class ConvexInt64Type(ColumnType["ConvexInt64"]):
     """The Convex client's own int64, as it is."""
 
     name = "ConvexInt64"
     validator = schema.Int64()
-    as_is = ConvexInt64
+
+    def __init__(self, kind: type[ConvexInt64]) -> None:
+        self.as_is = self._kind = kind
 
     def dump(self, value: ConvexInt64) -> Value:
-        return ConvexInt64(int(value.value)) if type(value) is ConvexInt64 else refuse("ConvexInt64", value)
+        return self._copied(value)
 
     def load(self, value: Value) -> ConvexInt64:
-        return ConvexInt64(int(value.value)) if type(value) is ConvexInt64 else refuse("ConvexInt64", value)
+        loaded: ConvexInt64 = self._copied(value)
+        return loaded
+
+    def _copied(self, value: Any) -> Any:
+        return self._kind(int(value.value)) if type(value) is self._kind else refuse("ConvexInt64", value)
 
     def sample(self, name: str, number: int) -> ConvexInt64:
-        return ConvexInt64(number)
-
-
-@total
-class NoneType(ColumnType[None]):
-    """None as null."""
-
-    name = "None"
-    validator = schema.Null()
-    mutable = False
-    holds_none = True
-
-    def dump(self, value: None) -> Value:
-        return None if value is None else refuse("None", value)
-
-    def load(self, value: Value) -> None:
-        return None if value is None else refuse("None", value)
-
-    def sample(self, name: str, number: int) -> None:
-        return None
+        return self._kind(number)

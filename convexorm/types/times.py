@@ -8,7 +8,7 @@ from typing import Any
 from convexorm import schema
 from convexorm.conditions import Operator
 from convexorm.errors import ValidationError
-from convexorm.types.codec import ColumnType, refuse, total
+from convexorm.types.codec import ColumnType, Quick, refuse, total
 from convexorm.values import Value
 
 __all__ = ["DateType", "IsoDatetimeType", "TimeType", "TimedeltaType", "TimestampType", "iso_timestamp"]
@@ -92,6 +92,11 @@ class IsoDatetimeType(ColumnType[datetime]):
     name = "datetime"
     validator = schema.String()
     mutable = False
+    quick = Quick(
+        "type({0}) is datetime and {0}.tzinfo is UTC",
+        "{0}.isoformat(timespec='milliseconds')[:-6] + 'Z'",
+        {"datetime": datetime, "UTC": UTC},
+    )
 
     def dump(self, value: datetime) -> Value:
         return iso_timestamp(value)

@@ -7,11 +7,12 @@ from typing import Any, Generic, TypeVar
 
 from convexorm import schema
 from convexorm.errors import ValidationError
+from convexorm.foreign import is_int64
 from convexorm.schema import AnyOf, AnyValue, Validator
 from convexorm.types.choices import EnumType, LiteralType
 from convexorm.types.codec import ColumnType, dumper, loader, refuse, total
 from convexorm.types.records import RecordType
-from convexorm.values import ConvexInt64, Value
+from convexorm.values import Value
 
 __all__ = ["OptionalType", "UnionType"]
 
@@ -53,7 +54,6 @@ _KINDS: Mapping[type, str] = {
     float: "number",
     str: "string",
     bytes: "bytes",
-    ConvexInt64: "int64",
     list: "array",
     dict: "object",
 }
@@ -77,7 +77,7 @@ def _kinds(validator: Validator) -> set[str]:
         return {kind for member in validator.members for kind in _kinds(member)}
     if isinstance(validator, schema.Literal):
         return {_KINDS[type(validator.value)]}
-    return set(_KINDS.values()) if isinstance(validator, AnyValue) else {_VALIDATED[type(validator)]}
+    return {*_KINDS.values(), "int64"} if isinstance(validator, AnyValue) else {_VALIDATED[type(validator)]}
 
 
 _PYTHON: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "bytes": bytes}
@@ -129,7 +129,7 @@ class UnionType(ColumnType[Any]):
         return refuse(self.name, value)
 
     def load(self, value: Value) -> Any:
-        load = self._loads.get(_KINDS.get(type(value), ""))
+        load = self._loads.get(_KINDS.get(type(value), "int64" if is_int64(value) else ""))
         return refuse(self.name, value) if load is None else load(value)
 
     def _record(self, tag: Any) -> RecordType:

@@ -35,7 +35,7 @@ def evaluated(read: Read, documents: Iterable[Document]) -> ReadResult:
     digests = {document["_id"]: document_digest(document) for document in found}
     if read.digest == "all":
         digests = {"": whole_digest(digests)}
-    return ReadResult((), len(found), skipped, more, digests=digests)
+    return ReadResult((), 0, 0, False, digests=digests)
 
 
 def _matches(read: Read, documents: Iterable[Document]) -> list[Document]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote import RemotePort
 from convexorm.errors import ConvexORMError, DeploymentError, FunctionFailed, LimitExceeded, ValidationError
 
@@ -68,7 +69,7 @@ class Handler:
 
     async def _send(self, operation: str, table: str, arguments: Mapping[str, Any]) -> Any:
         request = {"op": operation, "tableName": table, **arguments}
-        return await self.port.call("mutation", self.function, request, attempts=1 if operation in _ONCE else None)
+        return await self.port.ask(FunctionCall("mutation", self.function, request), once=operation in _ONCE)
 
     def _meaning(self, operation: str, table: str, text: str) -> ConvexORMError:
         """What a text says, where it says more than that the operation failed. It is never repeated: it may hold data."""

@@ -108,7 +108,8 @@ class Reader:
             operation, arguments = asked
             answer = await self._handler.call(operation, typed.name, **arguments)
             records = answer.result if isinstance(answer.result, list) else [answer.result] if answer.result else []
-            return documents_of(table, typed.name, records)
+            if all(record.get(name) == value for record in records for name, value in known.items()):
+                return documents_of(table, typed.name, records)  # else another resource's is the latest
         equal = {name: value for name, value in known.items() if name in typed.fields and _is_plain(value)}
         return documents_of(table, typed.name, await self._query(typed.name, equal))
 
@@ -178,7 +179,13 @@ def _history(read: Read) -> _Asked | None:
 
 
 def _latest(read: Read) -> _Asked | None:
-    if _wanted(read) != 1 or read.order != "desc" or len(read.range.eq) != 1 or read.range.lower or read.range.upper:
+    if (
+        _wanted(read) != 1
+        or read.order != "desc"
+        or not 1 <= len(read.range.eq) <= 2
+        or read.range.lower
+        or read.range.upper
+    ):
         return None
     return "omGetLatest", {"lookupKey": read.range.eq[0]}
 
@@ -193,6 +200,7 @@ _SHORTCUTS = {
     ("mastra_schedules", "by_status_next_fire_at"): _due,
     ("mastra_schedule_triggers", "by_schedule_actual"): _history,
     ("mastra_observational_memory", "by_lookup_key"): _latest,
+    ("mastra_observational_memory", "by_lookup_owner"): _latest,
     ("mastra_workflow_snapshots", "by_workflow_run"): _run,
 }
 """By our table and index: what to ask instead of all documents of a value, or None where that does not fit the read."""

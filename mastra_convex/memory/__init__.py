@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from convexorm.faces import blocking
 from mastra_convex.domain import Domain
-from mastra_convex.entities import Message, ObservationalMemory, Resource, Thread
+from mastra_convex.entities import Document, Message, ObservationalMemory, Resource, Thread
 from mastra_convex.memory.activation import ActivatedChunk, ActivatedObservations
 from mastra_convex.memory.buffering import ObservationChunk, RefreshedChunk
-from mastra_convex.memory.copies import AsyncCopies, ClonedThread, CloneOptions, CopiedThread, CopyFilter
+from mastra_convex.memory.copies import COPIES, AsyncCopies, ClonedThread, CloneOptions, CopiedThread, CopyFilter
 from mastra_convex.memory.messages import AsyncMessages, MessageList, MessagePage
+from mastra_convex.memory.moves import MOVES, TAKEN
 from mastra_convex.memory.observational import AsyncObservations, HistoryOptions
 from mastra_convex.memory.resources import AsyncResources
 from mastra_convex.memory.threads import AsyncThreads, ThreadPage
@@ -39,6 +40,8 @@ class AsyncMemory(AsyncThreads, AsyncMessages, AsyncResources, AsyncCopies, Asyn
         async with self._session() as session:
             for query in (Message.query(), Thread.query(), Resource.query(), ObservationalMemory.query()):
                 await session.delete_all(query.full_scan())
+            for table in (COPIES.table, MOVES.table, TAKEN):
+                await session.delete_all(Document.query().by_index("by_table", table=table))
 
 
 class Memory(Domain):

@@ -1,16 +1,18 @@
-"""Copies of threads: a new, independent thread with some or all of another's messages."""
+"""Copies of threads: a new, independent thread with some or all of another's messages.
+
+The ids of the messages of a copy of more than one commit follow from its note.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypedDict
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import attrs
 
-from convexorm import AsyncSession, ConvexORMError, StaleDataError
+from convexorm import AsyncSession, LimitExceeded, StaleDataError
 from convexorm.types import iso_timestamp
 from convexorm.values import size_of
 from mastra_convex.arguments import (
@@ -27,14 +29,41 @@ from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import ThreadAlreadyExists, ThreadNotFound
 from mastra_convex.instants import now
-from mastra_convex.memory.unfinished import UnfinishedCopy, note_of, take_back_others
+from mastra_convex.memory.unfinished import Kind, Unfinished, note_of
 
-__all__ = ["AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
+__all__ = ["COPIES", "AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
 
 _COPIED_AT_ONCE = 4_000
 """Messages written in one commit."""
 _COPIED_BYTES = 8 << 20
 """Bytes of messages written in one commit; Convex allows 16 MiB, as arguments and as documents."""
+_TAKEN_BACK_AT_ONCE = 1_000
+"""Messages deleted by id in one commit, fewer where they are large: each takes two of the 4,096 index ranges."""
+
+
+def _ids(note: Mapping[str, Any]) -> list[str]:
+    """The ids of the messages of a copy, in order."""
+    return [str(uuid5(UUID(note["work"]), str(number))) for number in range(int(note["messages"]))]
+
+
+async def _take_back(session: AsyncSession, note: Mapping[str, Any], expect: Callable[[], None]) -> None:
+    ids, at_once = _ids(note), _TAKEN_BACK_AT_ONCE
+    while ids:
+        for id in ids[:at_once]:
+            session.delete_key(Message, id)
+        expect()
+        try:
+            await session.commit()
+        except LimitExceeded:
+            session.rollback()
+            if at_once == 1:
+                raise
+            at_once //= 2
+        else:
+            ids = ids[at_once:]
+
+
+COPIES = Kind("mastra_unfinished_copies", _take_back)
 
 
 class CopyFilter(TypedDict, total=False):
@@ -89,8 +118,9 @@ class AsyncCopies(AsyncDomain):
 
         One atomic commit for up to 4,000 messages (8 MiB); of a longer thread the messages are copied in several first, and
         the thread appears with the last. Whatever interrupts those, they are taken back: at once, or, where the process has
-        ended, by the next copy to this id, which also ends one that is still under way. Raises ThreadNotFound, and
-        ThreadAlreadyExists for a taken `new_thread_id`.
+        ended, by the next copy to this id, or when a thread is saved under it, which also ends one that is under way (with
+        `owners="strict"` only one of the same resource).
+        Raises ThreadNotFound, and ThreadAlreadyExists for a `new_thread_id` that a thread or messages have.
         """
         given = source_thread_id, source_resource_id, new_thread_id, resource_id
         copy, _ = await self._copy("COPY_THREAD", *given, title, metadata, options)
@@ -132,17 +162,22 @@ class AsyncCopies(AsyncDomain):
         chosen = _Choice(operation, options)
         async with self._session() as session:
             start = Thread.query().limit(1)
-            found, taken, left = await session.read(
-                start.by_index("by_record_id", id=source_id), start.by_index("by_record_id", id=new_id), note_of(new_id)
+            inside = Message.query().by_index("by_thread", thread_id=new_id)
+            found, taken, left, others = await session.read(
+                start.by_index("by_record_id", id=source_id),
+                start.by_index("by_record_id", id=new_id),
+                note_of(COPIES.table, new_id),
+                inside.limit(1),
             )
             if not found or source_resource_id not in (None, found[0].resource_id):
                 raise ThreadNotFound(source_id, operation=operation)
-            if taken:
-                raise ThreadAlreadyExists(new_id, operation=operation)
-            source = found[0]
-            if left:
+            source, owner = found[0], resource_id or found[0].resource_id
+            if left and not taken and not (self._strict and left[0].record.get("resource_id") != owner):
                 session.expunge_all()
-                await take_back_others(session, new_id)
+                await COPIES.take_back(session, new_id)
+                left, others = await session.read(note_of(COPIES.table, new_id), inside.limit(1))
+            if taken or left or others:
+                raise ThreadAlreadyExists(new_id, operation=operation)
             messages = await chosen.messages(session, source_id, source_resource_id)
             moment = now()
             clone: dict[str, Any] = {"sourceThreadId": source_id, "clonedAt": iso_timestamp(moment)}
@@ -150,7 +185,7 @@ class AsyncCopies(AsyncDomain):
                 clone["lastMessageId"] = messages[-1].id
             thread = Thread(
                 id=new_id,
-                resource_id=resource_id or source.resource_id,
+                resource_id=owner,
                 title=title or (f"Clone of {source.title}" if source.title else None),
                 metadata={**(metadata or {}), "clone": clone},
                 created_at=moment,
@@ -223,28 +258,36 @@ async def _store(
 
     Every commit finds the source as `expected`, if that is given; it is what the first write of each is about.
     """
-    *first, last = _chunks(messages)
-    unfinished = None if not first else await UnfinishedCopy.begun(session, thread.id, len(messages))
+    chunks = list(_chunks(messages))
+    alone = Message.query().by_index("by_thread", thread_id=thread.id)
+
+    def write(chunk: list[Message], *, first: bool) -> None:
+        if expected is not None:
+            session.update(Thread, source_id, {}, expected=expected)
+        if chunk is chunks[-1]:
+            session.add(thread)
+        for message in chunk:
+            session.add(message, unique=alone if first and message is chunk[0] else False, returning=False)
+
+    if len(chunks) == 1:
+        write(chunks[0], first=True)
+        COPIES.expect_none(session, thread.id)
+        await session.commit()
+        return
+    work = Unfinished(COPIES, thread.id, resource_id=thread.resource_id, messages=len(messages))
+    for message, id in zip(messages, _ids(work.note), strict=True):
+        message.id = id
     try:
-        if unfinished is not None:
-            for message, id in zip(messages, unfinished.ids(), strict=True):
-                message.id = id
-        for chunk in (*first, last):
-            if expected is not None:
-                session.update(Thread, source_id, {}, expected=expected)
-            if unfinished is not None and chunk is last:
-                unfinished.finish()
-            elif unfinished is not None:
-                unfinished.expect()
-            if chunk is last:
-                session.add(thread)
-            session.add_all(chunk, unique=False, returning=False)
+        work.begin(session)
+        await session.commit()
+        session.expunge_all()
+        for chunk in chunks:
+            write(chunk, first=chunk is chunks[0])
+            work.finish(session) if chunk is chunks[-1] else work.expect(session)
             await session.commit()
     except BaseException:
         session.rollback()
-        if unfinished is not None:
-            with suppress(ConvexORMError):  # what cannot be taken back now is for the next copy to this id
-                await unfinished.take_back()
+        await work.undo(session)
         raise
 
 

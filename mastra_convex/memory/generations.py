@@ -1,34 +1,38 @@
 """Generations of observational memory: whose they are, which is the newest, and how one follows another.
 
-Generations with one lookup key, which is a thread's or, without a thread, a resource's, belong to the resource of the
-newest one. To every other resource there are none. A generation that has a successor is closed: what is noted in it is
-put into the newest one or refused.
+A resource's generations of a thread, or without a thread of itself, are a row of their own. Other resources may have
+observed the same thread, before it was anybody's or when it was theirs: their generations have the same lookup key, as the
+npm package makes it, and are in nobody's way. A generation that has a successor is closed: what is noted in it is put into
+the newest one or refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 from convexorm import AsyncSession, LimitExceeded, Query, StaleDataError
-from mastra_convex.arguments import check_id, check_optional_id
+from mastra_convex.arguments import check_id
 from mastra_convex.entities import ObservationalMemory
-from mastra_convex.errors import InvalidArgument, ObservationalMemoryNotFound, ObservationalMemoryReplaced
-from mastra_convex.instants import now
+from mastra_convex.errors import ObservationalMemoryNotFound, ObservationalMemoryReplaced
+from mastra_convex.instants import later, now
 from mastra_convex.memory.claims import carried
 
 __all__ = [
     "OBSERVING",
     "add_following",
-    "check_owner",
     "clear",
     "current",
+    "generations_by_all",
     "generations_of",
+    "hand_over",
     "lookup_key",
     "newest_for",
     "newest_of",
-    "owned_key",
+    "same_memory",
     "stored",
+    "thread_key",
 ]
 
 OBSERVING = ("is_observing", "is_buffering_observation")
@@ -36,27 +40,32 @@ OBSERVING = ("is_observing", "is_buffering_observation")
 
 
 def lookup_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
-    """The key of a thread's generations, or without one of a resource's."""
-    if thread_id is None:
-        return f"resource:{check_id(operation, 'resource_id', resource_id)}"
-    check_optional_id(operation, "resource_id", resource_id)
-    return f"thread:{check_id(operation, 'thread_id', thread_id)}"
-
-
-def owned_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
-    """The same for who says whose they are."""
+    """The key of a thread's generations, or without one of a resource's. Whose they are is always said."""
     check_id(operation, "resource_id", resource_id)
-    return lookup_key(operation, thread_id, resource_id)
+    if thread_id is None:
+        return f"resource:{resource_id}"
+    return thread_key(check_id(operation, "thread_id", thread_id))
 
 
-def generations_of(key: str) -> Query[ObservationalMemory]:
-    """All with this key, the newest first."""
+def thread_key(thread_id: str) -> str:
+    """The key of all that was observed in a thread, by whomever."""
+    return f"thread:{thread_id}"
+
+
+def generations_of(key: str, resource_id: str) -> Query[ObservationalMemory]:
+    """A resource's generations with this key, the newest first."""
+    query = ObservationalMemory.query().by_index("by_lookup_owner", lookup_key=key, resource_id=resource_id)
+    return query.order("desc")
+
+
+def generations_by_all(key: str) -> Query[ObservationalMemory]:
+    """Those of all resources with this key, the newest first."""
     return ObservationalMemory.query().by_index("by_lookup_key", lookup_key=key).order("desc")
 
 
-async def newest_of(session: AsyncSession, key: str) -> ObservationalMemory | None:
-    """The newest with this key, whoever has it."""
-    return await session.first(generations_of(key))
+async def newest_of(session: AsyncSession, key: str, resource_id: str) -> ObservationalMemory | None:
+    """The newest of them."""
+    return await session.first(generations_of(key, resource_id))
 
 
 async def stored(session: AsyncSession, operation: str, id: str) -> ObservationalMemory:
@@ -79,21 +88,21 @@ async def newest_for(
     session: AsyncSession, operation: str, record: ObservationalMemory, *, forward: bool
 ) -> ObservationalMemory:
     """The same for a record that was got."""
-    newest = await newest_of(session, record.lookup_key)
+    if record.resource_id is None:  # another writer's, and nobody's: nothing follows it
+        return record
+    newest = await newest_of(session, record.lookup_key, record.resource_id)
     if newest is None:
         raise ObservationalMemoryNotFound(record.id, operation=operation)
     if newest.id == record.id:
         return record
-    if forward and newest.resource_id == record.resource_id:
+    if forward:
         return newest
     raise ObservationalMemoryReplaced(record.id, newest.id, operation=operation)
 
 
-def check_owner(operation: str, record: ObservationalMemory | None, resource_id: str | None) -> None:
-    """Raise InvalidArgument for a record that is another resource's."""
-    if record is not None and record.resource_id != resource_id:
-        what = f"the memory of thread {record.thread_id!r}" if record.thread_id else f"observational memory {record.id!r}"
-        raise InvalidArgument(f"{what} is another resource's", operation=operation, argument="resource_id")
+def same_memory(one: ObservationalMemory, other: ObservationalMemory) -> bool:
+    """Whether two records are generations of one memory: of one thread and one resource."""
+    return (one.lookup_key, one.resource_id) == (other.lookup_key, other.resource_id)
 
 
 def add_following(
@@ -135,23 +144,57 @@ def add_following(
         following.last_buffered_at_tokens = record.last_buffered_at_tokens
         following.last_buffered_at_time = record.last_buffered_at_time
         record.buffered_observation_chunks = None
-    taken: dict[str, Any] = {"lookup_key": following.lookup_key}
+    taken: dict[str, Any] = {"lookup_key": following.lookup_key, "resource_id": following.resource_id}
     if not first:
         taken["generation_count"] = following.generation_count
-    session.add(following, unique=ObservationalMemory.query().by_index("by_lookup_key", **taken), returning=False)
+    session.add(following, unique=ObservationalMemory.query().by_index("by_lookup_owner", **taken), returning=False)
     return following
+
+
+def hand_over(
+    session: AsyncSession,
+    generations: Sequence[ObservationalMemory],
+    resource_id: str,
+    newest: ObservationalMemory | None,
+) -> None:
+    """Give generations, the newest first, to another resource. `newest` is what that one has itself, and then becomes an
+    older generation: what waits there to become active goes over, before what waits already.
+
+    The commit is refused where either memory has changed since it was read.
+    """
+    behind = 0
+    if newest is not None and generations:
+        behind = max(0, int(newest.generation_count) + 1 - generations[-1].generation_count)
+    for one in generations:
+        values: dict[str, Any] = {"resource_id": resource_id, "updated_at": later(one.updated_at)}
+        values["generation_count"] = one.generation_count + behind
+        if newest is not None and one is generations[0]:
+            waiting = [*(newest.buffered_observation_chunks or ()), *(one.buffered_observation_chunks or ())]
+            known = [*(newest.activated_cycle_ids or ()), *(one.activated_cycle_ids or ())]
+            values |= {"buffered_observation_chunks": waiting or None, "activated_cycle_ids": known or None}
+        place = {"lookup_key": one.lookup_key, "resource_id": resource_id, "generation_count": values["generation_count"]}
+        alone = ObservationalMemory.query().by_index("by_lookup_owner", **place)
+        session.update(ObservationalMemory, one.id, values, expected=_as_read(one), unique=alone)
+    if newest is not None and generations:
+        closed = {"buffered_observation_chunks": None, "updated_at": later(newest.updated_at)}
+        session.update(ObservationalMemory, newest.id, closed, expected=_as_read(newest))
+
+
+def _as_read(record: ObservationalMemory) -> dict[str, Any]:
+    return {"resource_id": record.resource_id, "updated_at": record.updated_at}
 
 
 async def clear(session: AsyncSession, key: str, resource_id: str) -> None:
     """Delete a resource's generations with this key: in one commit, or if that is too much in several, the newest last."""
+    every = generations_of(key, resource_id).order("asc")
     while True:
-        newest = await newest_of(session, key)
-        if newest is None or newest.resource_id != resource_id:
+        newest = await newest_of(session, key, resource_id)
+        if newest is None:
             return None
         session.expunge_all()
         before: dict[str, Any] = {"resource_id": resource_id, "generation_count": newest.generation_count}
         session.update(ObservationalMemory, newest.id, {}, expected=before)
-        session.delete_range(generations_of(key).order("asc"))
+        session.delete_range(every)
         try:
             return await session.commit()
         except StaleDataError:  # there is a newer one by now, or it is another resource's
@@ -160,10 +203,7 @@ async def clear(session: AsyncSession, key: str, resource_id: str) -> None:
         except LimitExceeded as error:
             session.rollback()
             too_many = error
-        older = (
-            generations_of(key)
-            .order("asc")
-            .where(ObservationalMemory.generation_count <= newest.generation_count, ObservationalMemory.id != newest.id)
-        )
+        count = ObservationalMemory.generation_count
+        older = every.where(count <= newest.generation_count, ObservationalMemory.id != newest.id)
         if not await session.delete_all(older):
             raise too_many

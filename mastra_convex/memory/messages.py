@@ -28,9 +28,10 @@ from mastra_convex.arguments import (
     check_several,
 )
 from mastra_convex.domain import AsyncDomain
-from mastra_convex.entities import Message, Thread
+from mastra_convex.entities import Document, Message, Thread
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import now
+from mastra_convex.memory.copies import COPIES
 from mastra_convex.memory.owners import expect_owner, not_theirs
 from mastra_convex.records import merged, record_of
 
@@ -436,14 +437,30 @@ async def _owned_threads(session: AsyncSession, ids: Iterable[str], resource_id:
 async def _keep_in_own_threads(session: AsyncSession, operation: str, messages: Iterable[Message]) -> None:
     """Raise InvalidArgument for a message in another resource's thread; the commit expects that there is none."""
     owners = {message.thread_id: message for message in messages}
+    new = {id: message.resource_id for id, message in owners.items()}
     for thread in await session.get_many(Thread, list(owners)):
-        if thread is not None and any(
-            one.resource_id != thread.resource_id for one in messages if one.thread_id == thread.id
-        ):
+        if thread is None:
+            continue
+        del new[thread.id]
+        if any(one.resource_id != thread.resource_id for one in messages if one.thread_id == thread.id):
             raise not_theirs(operation, "messages.thread_id", thread.id)
+    await _keep_from_copies(session, operation, new)
     for message in owners.values():
         if message.resource_id is not None:
             expect_owner(session, Thread, message.thread_id, message.resource_id)
+
+
+async def _keep_from_copies(session: AsyncSession, operation: str, owners: Mapping[str, str | None]) -> None:
+    """Raise InvalidArgument for a thread that is not there yet because a copy to it, of another resource, is under way.
+
+    The commit expects that there is none.
+    """
+    keys = [(COPIES.table, id) for id in owners]
+    for (_, id), note in zip(keys, await session.get_many(Document, keys) if keys else (), strict=True):
+        if note is None:
+            COPIES.expect_none(session, id)
+        elif note.record.get("resource_id") != owners[id]:
+            raise not_theirs(operation, "messages.thread_id", id)
 
 
 async def _save_strictly(session: AsyncSession, operation: str, records: Sequence[Message]) -> None:
@@ -457,9 +474,13 @@ async def _save_strictly(session: AsyncSession, operation: str, records: Sequenc
             raise not_theirs(operation, "messages.thread_id", record.thread_id)
         messages[record.id] = record
         threads[record.thread_id] = record.resource_id
+    new = dict(threads)
     for thread in await session.get_many(Thread, list(threads)):
-        if thread is not None and thread.resource_id != threads[thread.id]:
+        if thread is None:
+            continue
+        if thread.resource_id != new.pop(thread.id):
             raise not_theirs(operation, "messages.thread_id", thread.id)
+    await _keep_from_copies(session, operation, new)
     _touch(session, threads)
     for id, owner in threads.items():
         expect_owner(session, Thread, id, str(owner))

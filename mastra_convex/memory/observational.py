@@ -1,8 +1,9 @@
 """Observational memory: what an observer noted of a thread or of a resource, generation after generation.
 
 A record is one generation. Observations are added to its active ones at once, or buffered in chunks and swapped in later; a
-reflection condenses the active ones into the next generation. Records are a thread's, or without a thread a resource's; to
-every resource but their own there are none.
+reflection condenses the active ones into the next generation. A memory is a resource's, of one thread or, without a thread,
+of itself; to every other resource there is none. A thread that is there is observed for the resource that has it only,
+one that is not there for the first one that comes.
 
 Every change of a record gives it a later `updated_at`, so that a change computed from what was read is refused, and
 computed again, wherever another writer was faster. Chunks, counters and configuration that are written to a generation
@@ -16,7 +17,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, TypeVar
 from uuid import uuid4
 
-from convexorm import AsyncSession
+from convexorm import AsyncSession, Query
 from mastra_convex.arguments import (
     check_amount,
     check_flag,
@@ -36,7 +37,7 @@ from mastra_convex.arguments import (
 )
 from mastra_convex.chunks import BufferedObservationChunk
 from mastra_convex.domain import AsyncDomain
-from mastra_convex.entities import ObservationalMemory
+from mastra_convex.entities import ObservationalMemory, Thread
 from mastra_convex.errors import (
     InvalidArgument,
     NoBufferedReflection,
@@ -60,16 +61,17 @@ from mastra_convex.memory.claims import LEASE_MS, claim, release
 from mastra_convex.memory.generations import (
     OBSERVING,
     add_following,
-    check_owner,
     clear,
     current,
+    generations_by_all,
     generations_of,
     lookup_key,
     newest_for,
     newest_of,
-    owned_key,
+    same_memory,
     stored,
 )
+from mastra_convex.memory.owners import expect_owner, not_theirs
 
 __all__ = ["AsyncObservations", "HistoryOptions"]
 
@@ -91,10 +93,9 @@ class AsyncObservations(AsyncDomain):
 
     async def get_observational_memory(self, *, thread_id: str | None, resource_id: str) -> ObservationalMemory | None:
         """The newest generation of a thread, or without one of a resource; None where there is none of this resource's."""
-        key = owned_key("GET_OBSERVATIONAL_MEMORY", thread_id, resource_id)
+        key = lookup_key("GET_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
-            record = await newest_of(session, key)
-        return None if record is None or record.resource_id != resource_id else record
+            return await newest_of(session, key, resource_id)
 
     async def get_observational_memory_history(
         self,
@@ -106,19 +107,19 @@ class AsyncObservations(AsyncDomain):
     ) -> list[ObservationalMemory]:
         """Generations, the newest first, the current one among them. Without a `limit` all of them."""
         operation = "GET_OBSERVATIONAL_MEMORY_HISTORY"
-        all_ = generations_of(owned_key(operation, thread_id, resource_id))
-        query = all_.where(ObservationalMemory.resource_id == resource_id)
+        query = generations_of(lookup_key(operation, thread_id, resource_id), resource_id)
         given = check_options(operation, "options", options, ("from", "from_", "to", "offset"))
-        start = given.get("from") or given.get("from_")
-        if start is not None:
-            query = query.where(ObservationalMemory.created_at >= check_instant(operation, "options.from", start))
+        for name in ("from", "from_"):
+            if given.get(name) is not None:
+                start = check_instant(operation, f"options.{name}", given[name])
+                query = query.where(ObservationalMemory.created_at >= start)
         if given.get("to") is not None:
             query = query.where(ObservationalMemory.created_at <= check_instant(operation, "options.to", given["to"]))
-        query = query.offset(check_whole(operation, "options.offset", given.get("offset") or 0))
+        if given.get("offset") is not None:
+            query = query.offset(check_whole(operation, "options.offset", given["offset"]))
         query = query.limit(check_limit(operation, "limit", limit))
         async with self._session() as session:
-            newest, found = await session.read(all_.limit(1), query)
-        return found if newest and newest[0].resource_id == resource_id else []
+            return await session.all(query)
 
     async def initialize_observational_memory(
         self,
@@ -132,22 +133,21 @@ class AsyncObservations(AsyncDomain):
         """Begin observing a thread or a resource: the first generation, empty. Where there is one, that is answered.
 
         Of several first callers one stores its generation, and all are answered that one. Raises InvalidArgument for a
-        thread whose memory is another resource's.
+        thread that another resource has, or, where the thread is not there, has observed.
         """
         operation = "INITIALIZE_OBSERVATIONAL_MEMORY"
-        key = owned_key(operation, thread_id, resource_id)
+        key = lookup_key(operation, thread_id, resource_id)
         config = dict(check_mapping(operation, "config", config))
         check_optional_text(operation, "observed_timezone", observed_timezone)
 
         async def begin(session: AsyncSession) -> ObservationalMemory:
-            newest = await newest_of(session, key)
+            newest, first = await _observing(session, operation, thread_id, resource_id, key)
             if newest is not None:
-                check_owner(operation, newest, resource_id)
                 return newest
             record = _empty(operation, thread_id, resource_id, scope)
             record.config = config
             record.observed_timezone = observed_timezone
-            session.add(record, unique=generations_of(key), returning=False)
+            session.add(record, unique=first, returning=False)
             return record
 
         _empty(operation, thread_id, resource_id, scope)
@@ -161,7 +161,8 @@ class AsyncObservations(AsyncDomain):
 
         `record` is a generation, or a mapping of its attributes with at least `id`, `scope`, `resource_id` and, for a
         thread's, `thread_id`. How it is found follows from those, whatever its `lookup_key`. Raises InvalidArgument where
-        the id, or the memory it would belong to, is another resource's.
+        the id is that of another resource's record, or another resource has the thread or, where it is not there, has
+        observed it.
         """
         operation = "INSERT_OBSERVATIONAL_MEMORY_RECORD"
         _record(operation, "record", record)
@@ -169,21 +170,19 @@ class AsyncObservations(AsyncDomain):
         async def insert(session: AsyncSession) -> None:
             new = _record(operation, "record", record)
             held = await session.get(ObservationalMemory, new.id)
-            newest = await newest_of(session, new.lookup_key)
-            owned = [one for one in (held, newest) if one is not None]
-            for one in owned:
-                check_owner(operation, one, new.resource_id)
+            if held is not None and held.resource_id != new.resource_id:
+                raise _anothers(operation, f"observational memory {held.id!r}")
+            newest, first = await _observing(session, operation, new.thread_id, str(new.resource_id), new.lookup_key)
             if held is not None:
                 new.updated_at = later(held.updated_at, new.updated_at)
-            guards = {one.id: {"resource_id": one.resource_id, "updated_at": one.updated_at} for one in owned}
-            unique = held is None if newest is not None else generations_of(new.lookup_key)
-            session.expunge_all()
-            for id, expected in guards.items():
-                session.update(ObservationalMemory, id, {}, expected=expected)
-            if held is not None:
+                expected = {"resource_id": held.resource_id, "updated_at": held.updated_at}
+                session.expunge(held)
+                session.update(ObservationalMemory, new.id, {}, expected=expected)
                 session.upsert(new, returning=False)
+            elif newest is not None:
+                session.add(new, returning=False)
             else:
-                session.add(new, unique=unique, returning=False)
+                session.add(new, unique=first, returning=False)
 
         with naming(operation, "record"):
             async with self._session() as session:
@@ -191,7 +190,7 @@ class AsyncObservations(AsyncDomain):
 
     async def clear_observational_memory(self, *, thread_id: str | None, resource_id: str) -> None:
         """Delete all generations of a thread, or without one of a resource; nothing happens to another resource's."""
-        key = owned_key("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id)
+        key = lookup_key("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
             await clear(session, key, resource_id)
 
@@ -334,7 +333,7 @@ class AsyncObservations(AsyncDomain):
         observations that `current_record` holds stands behind the reflection, its tokens counted too. Of several
         reflections on one record one is stored: the others raise ObservationalMemoryReplaced, or ObservationsChanged where
         the reflection is on observations that are no longer there. Raises ObservationalMemoryNotFound for a thread's
-        record that is not stored.
+        record that is not stored, and for one that is not of this thread and this resource.
         """
         operation = "CREATE_REFLECTION_GENERATION"
         given = _record(operation, "current_record", current_record)
@@ -346,7 +345,7 @@ class AsyncObservations(AsyncDomain):
             held = await session.get(ObservationalMemory, given.id)
             if held is None:
                 return await self._begin_late(session, operation, given, reflection, tokens)
-            record = await newest_for(session, operation, held, forward=False)
+            record = await newest_for(session, operation, _of(operation, held, given), forward=False)
             active, known = record.active_observations, given.active_observations if read else record.active_observations
             if not active.startswith(known):
                 raise ObservationsChanged(record.id, operation=operation)
@@ -365,9 +364,8 @@ class AsyncObservations(AsyncDomain):
     ) -> ObservationalMemory:
         """A reflection on a record that is not stored: the first generation there is, of a resource. A thread's memory
         that is not there was deleted with the thread, and does not come back."""
-        newest = await newest_of(session, given.lookup_key)
+        newest = await newest_of(session, given.lookup_key, str(given.resource_id))
         if newest is not None:
-            check_owner(operation, newest, given.resource_id)
             raise ObservationalMemoryReplaced(given.id, newest.id, operation=operation)
         if given.thread_id is not None:
             raise ObservationalMemoryNotFound(given.id, operation=operation)
@@ -408,15 +406,15 @@ class AsyncObservations(AsyncDomain):
 
         `token_count` is the size of both together. The record keeps its observations and loses its buffered reflection, so
         of several swaps one succeeds; its buffered chunks go over to the next generation. Raises
-        ObservationalMemoryNotFound, NoBufferedReflection, and ObservationalMemoryReplaced for a generation that has a
-        successor.
+        ObservationalMemoryNotFound, also for a record that is not of this thread and this resource, NoBufferedReflection,
+        and ObservationalMemoryReplaced for a generation that has a successor.
         """
         operation = "SWAP_BUFFERED_REFLECTION_TO_ACTIVE"
         given = _record(operation, "current_record", current_record)
         tokens = check_amount(operation, "token_count", token_count)
 
         async def swap(session: AsyncSession) -> ObservationalMemory:
-            held = await stored(session, operation, given.id)
+            held = _of(operation, await stored(session, operation, given.id), given)
             if not held.buffered_reflection:
                 raise NoBufferedReflection(held.id, operation=operation)
             record = await newest_for(session, operation, held, forward=False)
@@ -571,6 +569,42 @@ class AsyncObservations(AsyncDomain):
             return await session.transact(run)
 
 
+# -- owners --------------------------------------------------------------------------------------------------------
+
+
+async def _observing(
+    session: AsyncSession, operation: str, thread_id: str | None, resource_id: str, key: str
+) -> tuple[ObservationalMemory | None, Query[ObservationalMemory]]:
+    """The newest generation that a resource has, and of what there must be none if it begins.
+
+    Raises InvalidArgument for a thread that is another resource's; the next commit expects that it is not.
+    """
+    own = generations_of(key, resource_id)
+    if thread_id is None:
+        return await session.first(own), own
+    every = generations_by_all(key)
+    newest, threads, all_ = await session.read(
+        own.limit(1), Thread.query().by_index("by_record_id", id=thread_id).limit(1), every.limit(1)
+    )
+    if threads and threads[0].resource_id != resource_id:
+        raise not_theirs(operation, "thread_id", thread_id)
+    if not threads and all_ and all_[0].resource_id not in (resource_id, None):
+        raise _anothers(operation, f"the memory of thread {thread_id!r}")
+    expect_owner(session, Thread, thread_id, resource_id)
+    return newest[0] if newest else None, own if threads or all_ else every
+
+
+def _anothers(operation: str, what: str) -> InvalidArgument:
+    return InvalidArgument(f"{what} is another resource's", operation=operation, argument="resource_id")
+
+
+def _of(operation: str, held: ObservationalMemory, given: ObservationalMemory) -> ObservationalMemory:
+    """The stored record, if it is of the memory that the caller says. Raises ObservationalMemoryNotFound."""
+    if not same_memory(held, given):
+        raise ObservationalMemoryNotFound(held.id, operation=operation)
+    return held
+
+
 # -- records -------------------------------------------------------------------------------------------------------
 
 
@@ -621,6 +655,7 @@ def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[
     else:
         values = dict(check_keys(operation, argument, given, tuple(columns)))
     check_id(operation, f"{argument}.id", values.get("id"))
+    check_id(operation, f"{argument}.resource_id", values.get("resource_id"))
     record = _empty(operation, values.get("thread_id"), values.get("resource_id"), values.get("scope", ""))
     for name, value in values.items():
         if value is None or name == "lookup_key":

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import attrs
 
-from convexorm import AsyncSession, ConvexORMError, LimitExceeded, Query, StaleDataError
+from convexorm import AsyncSession, LimitExceeded, Query, StaleDataError
 from convexorm.requests import MAX_DELETED_BY_RANGE
 from mastra_convex.arguments import (
     OrderBy,
@@ -24,19 +23,18 @@ from mastra_convex.arguments import (
     check_paging,
 )
 from mastra_convex.domain import AsyncDomain
-from mastra_convex.entities import Message, ObservationalMemory, Thread
+from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import ThreadNotFound
 from mastra_convex.instants import later, now
 from mastra_convex.listing import slice_of
+from mastra_convex.memory.copies import COPIES
+from mastra_convex.memory.generations import generations_by_all, generations_of, thread_key
+from mastra_convex.memory.moves import MOVES, Move
 from mastra_convex.memory.owners import expect_owner, not_theirs, own_thread
+from mastra_convex.memory.unfinished import note_of
 from mastra_convex.records import merged, put, record_of
 
 __all__ = ["AsyncThreads", "ThreadPage"]
-
-_MOVED_AT_ONCE = 3_000
-"""Messages that change hands in one commit, fewer where they are large: each takes an index range of Convex's 4,096."""
-_BROUGHT_BACK_AT_ONCE = 1_000
-"""Messages given back in one commit: each is read by its id, and takes two of those ranges."""
 
 
 @attrs.frozen
@@ -65,21 +63,42 @@ class AsyncThreads(AsyncDomain):
         """Store the thread whole, in place of one with its id. Timestamps default to now, metadata to `{}`; a later
         `updated_at` that is stored stays, and what is answered is what was given.
 
-        With `owners="strict"` an id that another resource's thread has is an InvalidArgument.
+        With `owners="strict"` an id is an InvalidArgument that another resource's thread has, or messages of another
+        resource where there is no thread. What a copy to this id has left, whose process has ended, is deleted.
         """
         operation, moment = "SAVE_THREAD", now()
         record = record_of(operation, "thread", Thread, thread, metadata={}, created_at=moment, updated_at=moment)
         check_id(operation, "resource_id", record.resource_id)
         check_mapping(operation, "metadata", record.metadata)
 
+        again = False
+
         async def save(session: AsyncSession) -> Thread:
+            nonlocal again
+            if again:
+                await self._take_back_copy(session, operation, record)
+            again = True
             stored = await put(session, record, expect=("resource_id",) if self._strict else ())
-            if self._strict and stored is not None and stored.resource_id != record.resource_id:
+            COPIES.expect_none(session, record.id)
+            if self._strict and stored is None:
+                await _keep_from_others(session, operation, record)
+            elif self._strict and stored.resource_id != record.resource_id:
                 raise not_theirs(operation, "thread.id", record.id)
             return record
 
         async with self._session() as session:
             return await session.transact(save)
+
+    async def _take_back_copy(self, session: AsyncSession, operation: str, thread: Thread) -> None:
+        """Delete what a copy to this id has left. Raises InvalidArgument where it may be another resource's alone."""
+        note = await session.first(note_of(COPIES.table, thread.id))
+        if note is None:
+            return
+        if self._strict and note.record.get("resource_id") != thread.resource_id:
+            raise not_theirs(operation, "thread.id", thread.id)
+        session.expunge_all()
+        await COPIES.take_back(session, thread.id)
+        session.expunge_all()
 
     async def update_thread(
         self,
@@ -186,23 +205,22 @@ class AsyncThreads(AsyncDomain):
     ) -> Thread:
         """Give the thread, its messages and what was observed in it to another resource.
 
+        With a `source_resource_id`, as with `owners="strict"`, only its messages go, not what others have in the thread;
+        what others have observed in it stays theirs anyway. What the new owner has observed in it before are older
+        generations then.
+
         One atomic commit for up to 3,000 messages (5 MiB); a longer thread moves in several, the thread itself with the
-        last. Whatever interrupts those, the messages go back to whom they belonged; where nothing can go back, because the
-        process has ended, another call moves the rest, or, with the resource that has the thread, brings back what is gone.
-        Raises ThreadNotFound, also where `source_resource_id` is given and does not own the thread.
+        last. Whatever interrupts those, the messages go back to whom they belonged: at once, or, where the process has
+        ended, with the next move or deletion of the thread. Raises ThreadNotFound, also where `source_resource_id` is given
+        and does not own the thread, and StaleDataError where another move of the thread has ended this one.
         """
         operation = "UPDATE_THREAD_RESOURCE_ID"
         check_id(operation, "thread_id", thread_id)
         check_id(operation, "resource_id", resource_id)
         check_optional_id(operation, "source_resource_id", source_resource_id)
         async with self._session() as session:
-            move = _Move(session, operation, thread_id, resource_id, source_resource_id)
-            try:
-                return await move.run()
-            except BaseException:
-                with suppress(ConvexORMError):  # what cannot go back now is for the next call
-                    await move.undo()
-                raise
+            own = self._strict or source_resource_id is not None
+            return await Move(session, operation, thread_id, resource_id, source_resource_id, own=own).run()
 
     async def delete_thread(self, *, thread_id: str, resource_id: str | None = None) -> None:
         """Delete the thread, its messages and what was observed in it; nothing happens where there is none.
@@ -214,119 +232,61 @@ class AsyncThreads(AsyncDomain):
         check_id("DELETE_THREAD", "thread_id", thread_id)
         check_optional_id("DELETE_THREAD", "resource_id", resource_id)
         messages = Message.query().by_index("by_thread", thread_id=thread_id)
-        generations = _generations(thread_id)
+        observed = thread_key(thread_id)
+        generations = generations_by_all(observed) if resource_id is None else generations_of(observed, resource_id)
         if resource_id is not None:
             messages = messages.where(Message.resource_id == resource_id)
-            generations = generations.where(ObservationalMemory.resource_id == resource_id)
         expected = {} if resource_id is None else {"resource_id": resource_id}
+        kinds = [MOVES, COPIES]
         async with self._session() as session:
+            while True:
+                session.delete_key(Thread, thread_id, expected=expected)
+                for kind in kinds:
+                    kind.expect_none(session, thread_id)
+                session.delete_range(messages)
+                session.delete_range(generations)
+                try:
+                    await session.commit()
+                    return
+                except LimitExceeded:
+                    session.rollback()
+                    if not await _delete_most(session, thread_id, resource_id, (messages, generations)):
+                        return
+                except StaleDataError as error:
+                    session.rollback()
+                    if error.write == 0:  # it is another resource's
+                        return
+                    await MOVES.take_back(session, thread_id)
+                    copy = await session.first(note_of(COPIES.table, thread_id))
+                    session.expunge_all()
+                    if copy is not None and resource_id not in (None, copy.record.get("resource_id")):
+                        kinds = [MOVES]  # another resource's, which goes on
+                    else:
+                        await COPIES.take_back(session, thread_id)
+
+
+async def _delete_most(
+    session: AsyncSession, thread_id: str, resource_id: str | None, queries: Iterable[Query[Any]]
+) -> bool:
+    """Delete what is in a thread, in several commits; False where that is another resource's."""
+    for query in queries:
+        while await session.first(query) is not None:
+            if resource_id is not None:
+                expect_owner(session, Thread, thread_id, resource_id)
+            session.delete_range(query.limit(MAX_DELETED_BY_RANGE))
             try:
-                while True:
-                    session.delete_range(messages)
-                    session.delete_range(generations)
-                    session.delete_key(Thread, thread_id, expected=expected)
-                    try:
-                        return await session.commit()
-                    except LimitExceeded:
-                        session.rollback()
-                    for query in (messages, generations):
-                        while await session.first(query) is not None:
-                            if resource_id is not None:
-                                expect_owner(session, Thread, thread_id, resource_id)
-                            session.delete_range(query.limit(MAX_DELETED_BY_RANGE))
-                            await session.commit()
+                await session.commit()
             except StaleDataError:
-                session.rollback()  # it is another resource's
+                session.rollback()
+                return False
+    return True
 
 
-class _Move:
-    """A thread that changes hands, with all that is in it, and how that is undone."""
-
-    def __init__(self, session: AsyncSession, operation: str, thread_id: str, resource_id: str, source: str | None) -> None:
-        self._session = session
-        self._operation = operation
-        self._thread_id = thread_id
-        self._resource_id = resource_id
-        self._source = source
-        self._at_once = _MOVED_AT_ONCE
-        self._from: str | None = None
-        self._owners: dict[str, str | None] = {}
-        """Whose the messages were that have moved, or may have."""
-
-    async def run(self) -> Thread:
-        """Move everything, in as many commits as it takes."""
-        moved = None
-        while moved is None:
-            try:
-                moved = await self._session.transact(self._step)
-            except LimitExceeded:
-                if self._at_once == 1:
-                    raise
-                self._at_once //= 2
-        self._owners = {}
-        return moved
-
-    async def _step(self, session: AsyncSession) -> Thread | None:
-        """Move some messages, or with the last of them the thread, which is the answer."""
-        thread = await session.get(Thread, self._thread_id)  # whose it is holds, since every step expects that
-        if thread is None or self._source not in (None, thread.resource_id):
-            raise ThreadNotFound(self._thread_id, operation=self._operation)
-        self._from = thread.resource_id
-        left = (
-            Message.query()
-            .by_index("by_thread", thread_id=self._thread_id)
-            .where(Message.resource_id != self._resource_id)
-            .limit(self._at_once + 1)
-        )
-        others = _generations(self._thread_id).where(ObservationalMemory.resource_id != self._resource_id)
-        messages, generations = await session.read(left, others)
-        for message in messages[: self._at_once]:
-            self._owners[message.id] = message.resource_id
-            message.resource_id = self._resource_id
-        if len(messages) > self._at_once:
-            # A step that arrives when the move is undone already finds another time, and changes nothing.
-            expected = {"resource_id": thread.resource_id, "updated_at": thread.updated_at}
-            session.update(Thread, thread.id, {}, expected=expected)
-            return None
-        for generation in generations:
-            generation.resource_id = self._resource_id
-            generation.updated_at = later(generation.updated_at)
-        if thread.resource_id == self._resource_id:
-            expect_owner(session, Thread, thread.id, thread.resource_id)
-        if self._owners or generations or thread.resource_id != self._resource_id:
-            thread.resource_id = self._resource_id
-            thread.updated_at = later(thread.updated_at)
-        return thread
-
-    async def undo(self) -> None:
-        """Give back what has moved of a thread that has not; to whom a thread belongs already, nothing is taken from."""
-        if not self._owners or self._from == self._resource_id:
-            return
-        if not await self._session.transact(self._fence):
-            return
-        ids = list(self._owners)
-        for start in range(0, len(ids), _BROUGHT_BACK_AT_ONCE):
-
-            async def give_back(session: AsyncSession, ids: list[str] = ids[start : start + _BROUGHT_BACK_AT_ONCE]) -> None:
-                for message in await session.get_many(Message, ids):
-                    theirs = message is not None and message.resource_id == self._resource_id
-                    if message is not None and theirs and message.thread_id == self._thread_id:
-                        message.resource_id = self._owners[message.id]
-
-            await self._session.transact(give_back)
-
-    async def _fence(self, session: AsyncSession) -> bool:
-        """Let no step of the move be applied from now on; False if the thread has moved, or is gone."""
-        thread = await session.get(Thread, self._thread_id)
-        if thread is None or thread.resource_id != self._from:
-            return False
-        thread.updated_at = later(thread.updated_at)
-        return True
-
-
-def _generations(thread_id: str) -> Query[ObservationalMemory]:
-    """What was observed in a thread."""
-    return ObservationalMemory.query().by_index("by_lookup_key", lookup_key=f"thread:{thread_id}")
+async def _keep_from_others(session: AsyncSession, operation: str, thread: Thread) -> None:
+    """Raise InvalidArgument where others have messages in what is to be a new thread."""
+    inside = Message.query().by_index("by_thread", thread_id=thread.id)
+    if await session.first(inside.where(Message.resource_id != thread.resource_id)) is not None:
+        raise not_theirs(operation, "thread.id", thread.id)
 
 
 async def _page(session: AsyncSession, query: Query[Thread], paging: Paging, include_total: bool) -> ThreadPage:

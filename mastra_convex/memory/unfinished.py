@@ -1,85 +1,103 @@
-"""Copies of more than one commit: whatever ends one before its last commit, what it has written can be taken back.
+"""Work of more than one commit: whatever ends it before its last one, what it has written can be taken back.
 
-A note under the new thread's id says which copy is under way, and the ids of its messages follow from the note. Every
-commit of the copy expects the note, and the last one removes it. So whoever finds a note can end that copy and delete what
-it has written, and nothing of it arrives afterwards: the one who began it, when something goes wrong, or after a process
-has died the next one who copies to this id.
+A note under a thread's id says what is under way: a copy to that thread, or a move of it to another resource. What has been
+written follows from the note. Every commit of the work expects the note, and the last one removes it. So whoever finds a
+note can end that work and take back what it has written, and nothing of it arrives afterwards: the one who began it, when
+something goes wrong, or after a process has died the next one whose work the rest would be in the way of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import uuid4
 
 from convexorm import AsyncSession, Query, StaleDataError
-from mastra_convex.entities import Document, Message
+from mastra_convex.entities import Document
+from mastra_convex.undoing import undone
 
-__all__ = ["UNFINISHED", "UnfinishedCopy", "note_of", "take_back_others"]
+__all__ = ["Kind", "Unfinished", "note_of"]
 
-UNFINISHED = "mastra_unfinished_copies"
-"""The table, among those of records without a type, that has the notes."""
-_TAKEN_BACK_AT_ONCE = 1_000
-"""Messages deleted by id in one commit: each takes two of the 4,096 index ranges Convex allows."""
-
-
-def note_of(thread_id: str) -> Query[Document]:
-    """The note of a copy to this thread, if there is one."""
-    return Document.query().by_index("by_table_primary", table=UNFINISHED, record_key=thread_id).limit(1)
+TakeBack = Callable[[AsyncSession, Mapping[str, Any], Callable[[], None]], Awaitable[None]]
+"""Deletes or gives back what a note tells of. Each of its commits calls the function first, so that it is of this note."""
 
 
-class UnfinishedCopy:
-    """A copy to a thread, from its first commit to its last."""
+class Kind:
+    """A kind of work: the table, among those of records without a type, that has its notes, and how it is taken back."""
 
-    def __init__(self, session: AsyncSession, thread_id: str, note: Mapping[str, Any]) -> None:
-        self._session = session
-        self._key = (UNFINISHED, thread_id)
-        self._note = note
+    def __init__(self, table: str, take_back: TakeBack) -> None:
+        self.table = table
+        self._take_back = take_back
 
-    @classmethod
-    async def begun(cls, session: AsyncSession, thread_id: str, count: int) -> UnfinishedCopy:
-        """Note a copy of so many messages. Raises StaleDataError where another one is under way."""
-        note = {"id": thread_id, "copy": uuid4().hex, "messages": count}
-        session.add(Document(table=UNFINISHED, record_key=thread_id, record=note), returning=False)
+    def expect_none(self, session: AsyncSession, thread_id: str) -> None:
+        """Let the next commit be refused, with StaleDataError, where such work is under way at the thread."""
+        session.update(Document, (self.table, thread_id), {}, expected={"record": {}}, missing_ok=True)
+
+    async def take_back(self, session: AsyncSession, thread_id: str, known: Unfinished | None = None) -> None:
+        """End what is under way at the thread, or only what is `known`, and undo it. Can be cut off, and run again."""
+        record: Any = None if known is None else known.note
+        while True:
+            if record is None:
+                note = await session.first(note_of(self.table, thread_id))
+                if note is None or (known is not None and note.record.get("work") != known.note["work"]):
+                    return
+                record = note.record
+                session.expunge_all()
+            try:
+                await self._end(session, thread_id, record)
+                return
+            except StaleDataError:  # it has gone on, is finished, or is taken back by somebody else
+                session.expunge_all()
+                record = None
+
+    async def _end(self, session: AsyncSession, thread_id: str, record: Mapping[str, Any]) -> None:
+        key = (self.table, thread_id)
+        ended = record
+        if not record.get("ended"):
+            ended = {**record, "ended": uuid4().hex}
+            session.update(Document, key, {"record": ended}, expected={"record": record})
+            await session.commit()
+
+        def expect() -> None:
+            session.update(Document, key, {}, expected={"record": ended})
+
+        await self._take_back(session, ended, expect)
+        session.delete_key(Document, key, expected={"record": ended}, missing_ok=False)
         await session.commit()
-        session.expunge_all()
-        return cls(session, thread_id, note)
 
-    def ids(self) -> list[str]:
-        """The ids of the new messages, in order."""
-        copy, count = self._note.get("copy"), self._note.get("messages")
-        if not isinstance(copy, str) or not isinstance(count, int | float):
-            return []
-        return [str(uuid5(UUID(copy), str(number))) for number in range(int(count))]
 
-    def expect(self) -> None:
-        """Let the next commit be refused, with StaleDataError, if somebody has ended the copy."""
-        self._session.update(Document, self._key, {}, expected={"record": self._note})
+class Unfinished:
+    """Work on a thread, from its first commit to its last. `note` is what is stored of it."""
 
-    def finish(self) -> None:
+    def __init__(self, kind: Kind, thread_id: str, **known: Any) -> None:
+        self._kind = kind
+        self._thread_id = thread_id
+        self._key = (kind.table, thread_id)
+        self.note: dict[str, Any] = {"id": thread_id, "work": uuid4().hex, **known}
+
+    def begin(self, session: AsyncSession) -> None:
+        """Let the next commit be the first one. It is refused, with StaleDataError, where such work is under way."""
+        table, key = self._key
+        session.add(Document(table=table, record_key=key, record=self.note), returning=False)
+
+    def expect(self, session: AsyncSession, note: Mapping[str, Any] | None = None) -> None:
+        """Let the next commit be refused, with StaleDataError, if somebody has ended the work; it stores another `note`."""
+        session.update(Document, self._key, {} if note is None else {"record": note}, expected={"record": self.note})
+
+    def finish(self, session: AsyncSession) -> None:
         """Let the next commit be the last one."""
-        self._session.delete_key(Document, self._key, expected={"record": self._note}, missing_ok=False)
+        session.delete_key(Document, self._key, expected={"record": self.note}, missing_ok=False)
 
-    async def take_back(self) -> None:
-        """End the copy and delete what it has written. Nothing happens if it is finished, or somebody else ends it."""
-        session, ended = self._session, {**self._note, "ended": uuid4().hex}
-        try:
-            session.update(Document, self._key, {"record": ended}, expected={"record": self._note})
-            await session.commit()
-            ids = self.ids()
-            for start in range(0, len(ids), _TAKEN_BACK_AT_ONCE):
-                for id in ids[start : start + _TAKEN_BACK_AT_ONCE]:
-                    session.delete_key(Message, id)
-                await session.commit()
-            session.delete_key(Document, self._key, expected={"record": ended})
-            await session.commit()
-        except StaleDataError:
-            session.rollback()
+    async def undo(self, session: AsyncSession) -> None:
+        """Take it back; nothing happens if it is finished. Interrupted, it goes on, and is interrupted afterwards."""
+
+        async def take_back() -> None:
+            session.expunge_all()
+            await self._kind.take_back(session, self._thread_id, self)
+
+        await undone(take_back)
 
 
-async def take_back_others(session: AsyncSession, thread_id: str) -> None:
-    """End whatever copy to this thread is not finished, and delete what it has written."""
-    while (note := await session.first(note_of(thread_id))) is not None:
-        record = note.record
-        session.expunge_all()
-        await UnfinishedCopy(session, thread_id, record).take_back()
+def note_of(table: str, thread_id: str) -> Query[Document]:
+    """The note of what is under way at this thread, if there is one."""
+    return Document.query().by_index("by_table_primary", table=table, record_key=thread_id).limit(1)

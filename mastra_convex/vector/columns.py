@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Value
-from mastra_convex import filters
-from mastra_convex.filters import Filter, Leaf, Several, reached
+from mastra_convex.filters import AllOf, AnyOf, Filter, Leaf, Node, Not, Several, reached
 from mastra_convex.locks import ProcessLock
 
 __all__ = ["Columns"]
@@ -47,46 +46,54 @@ class Columns:
         """Which rows match: rows without metadata match only the empty filter."""
         if filter.is_empty:
             return np.ones(len(self._metadata), dtype=np.bool_)
-        return self._present & self._mask(filter.root)
+        return self._present & self._mask(filter.root, True)
 
-    def _mask(self, node: filters.Node) -> Mask:
-        mask = self._masks.get(node.key)
+    def _mask(self, node: Node, holds: bool) -> Mask:
+        """For which rows the node holds; with False for which it fails. It may be open for others."""
+        key = node.key, holds
+        mask = self._masks.get(key)
         if mask is None:
-            mask = _EVALUATORS[type(node)](self, node)
+            mask = _EVALUATORS[type(node)](self, node, holds)
             with self._lock():
                 if len(self._masks) >= _KEPT_MASKS:
                     self._masks.pop(next(iter(self._masks)))
-                self._masks[node.key] = mask
+                self._masks[key] = mask
         return mask
 
-    def _all(self, node: filters.All) -> Mask:
+    def _all(self, node: AllOf, holds: bool) -> Mask:
+        return self._every(node.parts, holds) if holds else self._some(node.parts, holds)
+
+    def _any(self, node: AnyOf, holds: bool) -> Mask:
+        return self._some(node.parts, holds) if holds else self._every(node.parts, holds)
+
+    def _not(self, node: Not, holds: bool) -> Mask:
+        return self._mask(node.part, not holds)
+
+    def _every(self, parts: Sequence[Node], holds: bool) -> Mask:
         mask = np.ones(len(self._metadata), dtype=np.bool_)
-        for part in node.parts:
-            mask = mask & self._mask(part)
+        for part in parts:
+            mask = mask & self._mask(part, holds)
         return mask
 
-    def _any(self, node: filters.Any) -> Mask:
+    def _some(self, parts: Sequence[Node], holds: bool) -> Mask:
         mask = np.zeros(len(self._metadata), dtype=np.bool_)
-        for part in node.parts:
-            mask = mask | self._mask(part)
+        for part in parts:
+            mask = mask | self._mask(part, holds)
         return mask
 
-    def _not(self, node: filters.Not) -> Mask:
-        return ~self._mask(node.part)
-
-    def _leaf(self, leaf: Leaf) -> Mask:
+    def _leaf(self, leaf: Leaf, holds: bool) -> Mask:
         column = self._columns.get(leaf.path)
         if column is None:
             column = self._columns[leaf.path] = _Column(
                 [MISSING if one is None else reached(one, leaf.path) for one in self._metadata]
             )
-        return column.mask(leaf)
+        return column.mask(leaf, holds)
 
 
-_EVALUATORS: dict[type, Callable[[Columns, Any], Mask]] = {
-    filters.All: Columns._all,
-    filters.Any: Columns._any,
-    filters.Not: Columns._not,
+_EVALUATORS: dict[type, Callable[[Columns, Any, bool], Mask]] = {
+    AllOf: Columns._all,
+    AnyOf: Columns._any,
+    Not: Columns._not,
     Leaf: Columns._leaf,
 }
 
@@ -110,15 +117,18 @@ class _Column:
             code for code, one in enumerate(self._values) if isinstance(one, list | Several | int) and not _is_float(one)
         ]
 
-    def mask(self, leaf: Leaf) -> Mask:
+    def mask(self, leaf: Leaf, holds: bool) -> Mask:
+        asked = leaf.test if holds else leaf.fails
         if leaf.bounds is None or not all(_is_float(number) for _, number in leaf.bounds):
-            answers = np.fromiter((leaf.test(value) for value in self._values), np.bool_, len(self._values))
+            answers = np.fromiter((asked(value) for value in self._values), np.bool_, len(self._values))
         else:
             answers = ~np.isnan(self._numbers)
             for op, number in leaf.bounds:
                 answers &= _COMPARE[op](self._numbers, number)
+            if not holds:
+                answers = ~answers
             for code in self._apart:
-                answers[code] = leaf.test(self._values[code])
+                answers[code] = asked(self._values[code])
         mask: Mask = answers[self._codes]
         return mask
 
@@ -138,5 +148,5 @@ def _identity(value: Any) -> Hashable:
     if kind is list or kind is dict:
         return kind, json.dumps(value, sort_keys=True, default=repr)
     if kind is Several:
-        return kind, json.dumps(value.values, sort_keys=True, default=repr)
+        return kind, value.lacking, json.dumps(value.values, sort_keys=True, default=repr)
     return kind, value

@@ -270,10 +270,10 @@ class _Index:
     def condition(self, operation: str, filter: Mapping[str, Any] | None) -> Condition | None:
         """The condition of a filter, None for an empty one."""
         given = {} if filter is None else check_mapping(operation, "filter", filter)
-        if set(given) == {"metadata"} and isinstance(given["metadata"], Mapping):
-            given = given["metadata"]
         if not given:
             return None
+        if set(given) == {"metadata"} and isinstance(given["metadata"], Mapping):
+            given = given["metadata"]
         if "$or" not in given:
             return self._equality(operation, given)
         branches = given["$or"]

@@ -6,6 +6,7 @@
  */
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { UserClock } from "./clock";
+import { Files } from "./files";
 import { WriteLog } from "./conflicts";
 import { flawOf, type ValidatorJSON } from "./documents";
 import { canonicalPath, kindOf, type FunctionKind, type Functions, type RegisteredFunction } from "./functions";
@@ -56,6 +57,7 @@ interface Invocable extends RegisteredFunction {
 export class Backend {
   readonly tables: Tables;
   readonly log = new WriteLog();
+  readonly files = new Files();
   #snapshot: Snapshot = new Map<string, Tree<Stored>>();
   #lastTick = 0;
   /** The function under way, after which the next one runs. */
@@ -111,9 +113,9 @@ export class Backend {
   }
 
   async #runQuery(path: string, found: Invocable, args: JSONValue): Promise<Value> {
-    const { transaction, outcome } = await this.#inTurn(() => this.#run(path, found, args, false));
-    this.#count(transaction, { committed: false });
-    return outcome();
+    const ran = await this.#inTurn(() => this.#run(path, found, args, false));
+    this.#count(ran, { committed: false });
+    return ran.outcome();
   }
 
   async #runMutation(path: string, found: Invocable, args: JSONValue): Promise<Value> {
@@ -135,8 +137,9 @@ export class Backend {
     }
   }
 
-  #commit({ transaction, outcome, isRefused }: Ran): Value {
-    this.#count(transaction, { committed: !isRefused });
+  #commit(ran: Ran): Value {
+    const { transaction, outcome, isRefused } = ran;
+    this.#count(ran, { committed: !isRefused });
     if (isRefused) return outcome();
     const { changes } = transaction;
     if (changes.length > 0) {
@@ -155,8 +158,8 @@ export class Backend {
     return outcome();
   }
 
-  #count(transaction: Transaction, { committed }: { committed: boolean }): void {
-    this.options.metrics.transaction(transaction.meter.used, { committed });
+  #count({ transaction }: Ran, { committed }: { committed: boolean }): void {
+    this.options.metrics.transaction(transaction.meter.used, transaction.options.clock.used, { committed });
   }
 
   /** Runs a query or a mutation once, to its end. */

@@ -3,8 +3,10 @@
  */
 import { randomBytes } from "node:crypto";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
+import { NotPermitted, requireOperation, type Operation } from "./access";
 import { Backend, ConflictError, isConvexError } from "./backend";
 import { QueryCache } from "./cache";
+import type { Files } from "./files";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
 import { Tally } from "./metrics";
 import { CallError, exportValue, importArguments, type Format } from "./values";
@@ -28,14 +30,25 @@ export class Host {
   readonly metrics = new Tally();
   readonly #queries = new QueryCache();
   readonly #backend: Backend;
+  get files(): Files {
+    return this.#backend.files;
+  }
   readonly #redact: boolean;
+  /** The operations of the admin key; undefined: all. */
+  readonly allowed: readonly Operation[] | undefined;
 
   /** `latency` and `userTime` are in milliseconds; with `redact` errors say no more than in production. */
   constructor(
     readonly functions: Functions,
-    { latency, userTime, redact = false }: { latency: number; userTime: number; redact?: boolean },
+    {
+      latency,
+      userTime,
+      redact = false,
+      allowed,
+    }: { latency: number; userTime: number; redact?: boolean; allowed?: readonly Operation[] | undefined },
   ) {
     this.#redact = redact;
+    this.allowed = allowed;
     this.#backend = new Backend({
       functions,
       latency,
@@ -45,13 +58,17 @@ export class Host {
     });
   }
 
-  /** Throws ConflictError where a mutation was in conflict every time. */
+  /**
+   * Throws ConflictError where a mutation was in conflict every time, and NotPermitted where the key lacks the operation of a mutation or an
+   * action. That of a query fails as a function does: the backend answers in both ways.
+   */
   async answer(call: Call): Promise<Answer> {
     try {
       const value = await this.#run(call);
       return { status: "success", value: exportValue(value, call.format), logLines: [] };
     } catch (error) {
       if (error instanceof ConflictError) throw error;
+      if (error instanceof NotPermitted && call.kind !== "query") throw error;
       return failure(error, call.format, this.#redact);
     }
   }
@@ -65,6 +82,7 @@ export class Host {
         `Could not find public function for '${name}'. Did you forget to run \`npx convex dev\` or \`npx convex deploy\`?`,
       );
     }
+    if (found.isInternal) requireOperation(this.allowed, kindOf(found));
     if (kindOf(found) !== kind) {
       throw new CallError(`Trying to execute ${name} as ${WORDS[kind]}, but it is defined as ${WORDS[kindOf(found)]}.`);
     }

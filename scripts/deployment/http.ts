@@ -1,15 +1,16 @@
 /**
- * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /version`, and two routes of its own,
- * `GET /metrics` and `POST /metrics/reset`, that need no key.
+ * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /api/check_admin_key`, `GET /version`, the upload URLs
+ * and URLs of files, and two routes of its own, `GET /metrics` and `POST /metrics/reset`, that need no key.
  *
  * Whatever a client sends, it gets an answer or its connection is closed, and the host goes on.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { NotPermitted } from "./access";
 import { ConflictError } from "./backend";
 import type { Host } from "./calls";
 import type { FunctionKind } from "./functions";
-import { formatNamed } from "./values";
+import { formatNamed, printed } from "./values";
 
 // Arguments of 16 MiB as JSON, with room for the encoding.
 const MAXIMUM_BODY = 64 * (1 << 20);
@@ -19,6 +20,11 @@ const KINDS: Record<string, FunctionKind> = {
   "/api/mutation": "mutation",
   "/api/action": "action",
 };
+
+/** Where the WebSocket clients connect. */
+const SYNC = /^\/api\/([^/]+\/)?sync$/;
+
+const FILES = "/api/storage/";
 
 /** A request that is refused before a function is looked for. */
 class HttpError extends Error {
@@ -33,8 +39,8 @@ class HttpError extends Error {
 
 interface Reply {
   status: number;
-  type: "application/json" | "text/plain";
-  body: string;
+  type: string;
+  body: string | Buffer;
 }
 
 export function serve(host: Host, adminKey: string): Server {
@@ -82,7 +88,14 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
       case "POST /metrics/reset":
         host.metrics.reset();
         return json(host.metrics.counts);
+      case "GET /api/check_admin_key":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
+        return json({ success: true, allowedOps: host.allowed ?? [], isReadOnly: false });
     }
+    if (SYNC.test(pathname)) {
+      throw new HttpError(501, "WebSocketNotServed", "This host serves HTTP alone, no WebSocket: subscriptions need a deployment.");
+    }
+    if (pathname.startsWith(FILES)) return await replyAboutFile(pathname.slice(FILES.length), request, host);
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
     if (kind === undefined) throw new HttpError(404, "NotFound", "There is nothing at this path.");
     if (request.method !== "POST") throw new HttpError(405, "MethodNotAllowed", "Functions are called with POST.");
@@ -92,6 +105,7 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
     if (error instanceof ConflictError) {
       return json({ code: "OptimisticConcurrencyControlFailure", message: error.message }, 503);
     }
+    if (error instanceof NotPermitted) return json({ code: "OperationNotPermitted", message: error.message }, 403);
     // Nobody waits for the answer to a request that was broken off.
     if (request.destroyed) return json({ code: "Aborted", message: "The body has no end." }, 400);
     console.error(error);
@@ -103,9 +117,21 @@ async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: H
   const body = await bodyOf(request);
   const isAdmin = authenticate(request.headers.authorization, adminKey);
   const { path, args, format } = parseCall(body);
-  const reply = json(await host.answer({ kind, path, args, format, isAdmin }));
-  host.metrics.call(body.byteLength, Buffer.byteLength(reply.body));
-  return reply;
+  const answer = printed(await host.answer({ kind, path, args, format, isAdmin }));
+  host.metrics.call(body.byteLength, Buffer.byteLength(answer));
+  return { status: 200, type: "application/json", body: answer };
+}
+
+async function replyAboutFile(name: string, request: IncomingMessage, host: Host): Promise<Reply> {
+  if (request.method === "POST" && name === "upload") {
+    const token = new URL(request.url ?? "", "http://host").searchParams.get("token") ?? "";
+    const storageId = host.files.upload(token, await bodyOf(request), request.headers["content-type"]);
+    if (storageId === undefined) throw new HttpError(401, "BadUploadUrl", "The upload URL is none, or none any more.");
+    return json({ storageId });
+  }
+  const file = request.method === "GET" ? host.files.at(name) : undefined;
+  if (file === undefined) throw new HttpError(404, "StorageFileNotFound", "There is no such file.");
+  return { status: 200, type: file.type ?? "application/octet-stream", body: file.bytes };
 }
 
 /** Whether the caller has the admin key. A wrong key is refused, none is a caller like everybody. */
@@ -115,16 +141,17 @@ function authenticate(authorization: string | undefined, adminKey: string): bool
   if (scheme !== "Convex") {
     throw new HttpError(401, "Unauthenticated", "This deployment knows no identity providers, only the admin key.");
   }
-  if (!timingSafeEqual(digest(key), digest(adminKey))) {
-    throw new HttpError(
-      403,
-      "BadDeployKey",
-      "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
-        "generated for matches the desired deployment.",
-    );
-  }
+  if (!timingSafeEqual(digest(key), digest(adminKey))) throw badKey();
   return true;
 }
+
+const badKey = (): HttpError =>
+  new HttpError(
+    403,
+    "BadDeployKey",
+    "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
+      "generated for matches the desired deployment.",
+  );
 
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 

@@ -2,11 +2,12 @@
  * A Convex deployment on this machine, for tests and development:
  *
  *     npm run deployment -- [--port 3210] [--admin-key KEY] [--functions convex] [--latency 0] [--user-time 500] [--redact]
- *         [--exit-with-stdin]
+ *         [--allow OPERATION …] [--exit-with-stdin]
  *
  * `--latency` are the milliseconds between the run of a mutation and its commit, in which others may commit: with it mutations overlap, and
  * conflict as they do on Convex. `--user-time` are those that one query or mutation may take apart from its system calls.
- * With `--redact` an error says no more than in production: only the data of a ConvexError.
+ * With `--redact` an error says no more than in production: only the data of a ConvexError. `--allow` are the operations of the admin key,
+ * such as RunInternalQueries; without it the key has all.
  *
  * Serves the functions of a directory on 127.0.0.1 from memory, and prints `ready URL` once it does. It ends on SIGTERM and SIGINT,
  * with `--exit-with-stdin` also when its standard input is closed.
@@ -16,6 +17,7 @@ import { register } from "node:module";
 import type { AddressInfo } from "node:net";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { OPERATIONS, type Operation } from "./access";
 import { Host } from "./calls";
 import { Functions } from "./functions";
 import { serve } from "./http";
@@ -34,6 +36,7 @@ function options() {
       latency: { type: "string", default: "0" },
       "user-time": { type: "string", default: String(DEFAULT_USER_TIME) },
       redact: { type: "boolean", default: false },
+      allow: { type: "string", multiple: true, default: [] },
       "exit-with-stdin": { type: "boolean", default: false },
     },
   });
@@ -46,6 +49,7 @@ function options() {
     latency: milliseconds("--latency", values.latency),
     userTime: milliseconds("--user-time", values["user-time"]),
     redact: values.redact,
+    allowed: operations(values.allow.flatMap((names) => names.split(/[\s,]+/))),
     exitWithStdin: values["exit-with-stdin"],
   };
 }
@@ -56,8 +60,15 @@ function milliseconds(option: string, given: string): number {
   return number;
 }
 
+/** The operations that a key is allowed, undefined for all. */
+function operations(names: string[]): Operation[] | undefined {
+  const wrong = names.find((name) => !OPERATIONS.includes(name as Operation));
+  if (wrong !== undefined) throw new Error(`--allow ${wrong} is none of ${OPERATIONS.join(", ")}`);
+  return names.length === 0 ? undefined : (names as Operation[]);
+}
+
 async function main(): Promise<void> {
-  const { port, adminKey, directory, latency, userTime, redact, exitWithStdin } = options();
+  const { port, adminKey, directory, latency, userTime, redact, allowed, exitWithStdin } = options();
   // Standard output is for the one line; what functions log goes to standard error.
   globalThis.console = new Console(process.stderr, process.stderr);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => process.exit(0));
@@ -66,12 +77,13 @@ async function main(): Promise<void> {
   register("./packages.ts", import.meta.url);
   // What a function leaves behind unhandled is its own fault, and said; the host goes on.
   process.on("uncaughtException", (error) => console.error(error));
-  const host = new Host(await Functions.load(directory), { latency, userTime, redact });
+  const host = new Host(await Functions.load(directory), { latency, userTime, redact, allowed });
   const server = serve(host, adminKey);
   server.on("error", fail);
   server.listen(port, "127.0.0.1", () => {
     const address = server.address() as AddressInfo;
-    process.stdout.write(`ready http://127.0.0.1:${address.port}\n`);
+    host.files.origin = `http://127.0.0.1:${address.port}`;
+    process.stdout.write(`ready ${host.files.origin}\n`);
   });
 }
 

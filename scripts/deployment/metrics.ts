@@ -1,6 +1,6 @@
 /**
  * Counts what Convex would bill: calls, bytes of their bodies, documents and bytes read and written; and conflicts, by the table in
- * which they were.
+ * which they were. `most` is the largest that one call, or one run of a function, has used of each of Convex's limits.
  *
  * Reads count whether a transaction commits or rolls back, writes only when it commits. A mutation that is run again counts once.
  */
@@ -15,7 +15,20 @@ export interface Metrics {
   documentsWritten: number;
   bytesWritten: number;
   conflicts: Record<string, number>;
+  /** Milliseconds that queries and mutations have taken apart from their system calls. */
+  userTime: number;
+  most: Record<Limited, number>;
 }
+
+export type Limited =
+  | "requestBytes"
+  | "responseBytes"
+  | "documentsRead"
+  | "bytesRead"
+  | "indexRanges"
+  | "documentsWritten"
+  | "bytesWritten"
+  | "userTime";
 
 const zero = (): Metrics => ({
   calls: 0,
@@ -26,6 +39,17 @@ const zero = (): Metrics => ({
   documentsWritten: 0,
   bytesWritten: 0,
   conflicts: {},
+  userTime: 0,
+  most: {
+    requestBytes: 0,
+    responseBytes: 0,
+    documentsRead: 0,
+    bytesRead: 0,
+    indexRanges: 0,
+    documentsWritten: 0,
+    bytesWritten: 0,
+    userTime: 0,
+  },
 });
 
 export class Tally {
@@ -39,9 +63,13 @@ export class Tally {
     this.counts.calls += 1;
     this.counts.requestBytes += requestBytes;
     this.counts.responseBytes += responseBytes;
+    this.#raise({ requestBytes, responseBytes });
   }
 
-  transaction(used: Usage, { committed }: { committed: boolean }): void {
+  transaction(used: Usage, userTime: number, { committed }: { committed: boolean }): void {
+    const { documentsRead, bytesRead, databaseQueries: indexRanges, documentsWritten, bytesWritten } = used;
+    this.#raise({ documentsRead, bytesRead, indexRanges, documentsWritten, bytesWritten, userTime });
+    this.counts.userTime += userTime;
     this.counts.documentsRead += used.documentsRead;
     this.counts.bytesRead += used.bytesRead;
     if (!committed) return;
@@ -51,5 +79,10 @@ export class Tally {
 
   conflict(table: string): void {
     this.counts.conflicts[table] = (this.counts.conflicts[table] ?? 0) + 1;
+  }
+
+  #raise(used: Partial<Record<Limited, number>>): void {
+    const { most } = this.counts;
+    for (const [limit, amount] of Object.entries(used) as [Limited, number][]) most[limit] = Math.max(most[limit], amount);
   }
 }

@@ -99,6 +99,13 @@ const IMMEDIATE: Record<string, (execution: Execution, args: Arguments) => strin
   },
   "1.0/actions/vectorSearch": ({ backend }, { query }) =>
     json({ results: nearest(backend, query as unknown as { indexName: string; vector: number[]; limit: number; expressions: FilterJSON | null }) }),
+  "1.0/storageGenerateUploadUrl": ({ backend }) => json(backend.files.uploadUrl()),
+  "1.0/storageGetUrl": ({ backend }, { storageId }) => json(backend.files.url(storageId as string)),
+  "1.0/storageGetMetadata": ({ backend }, { storageId }) => json(backend.files.metadata(storageId as string)),
+  "1.0/storageDelete": ({ backend }, { storageId }) => {
+    backend.files.delete(storageId as string);
+    return "{}";
+  },
   "1.0/getTransactionMetrics": (execution) => json(transactionOf(execution).meter.report()),
   "1.0/getFunctionMetadata": ({ name }) => json({ name, componentPath: "" }),
   "1.0/getDeploymentMetadata": () => json({ name: "local", region: null, class: "s16" }),

@@ -57,6 +57,18 @@ export function exportValue(value: Value, format: Format): JSONValue {
   return format === "json" ? exportClean(value) : convexToJson(value);
 }
 
+/** JSON whose whole floats have a point, as the backend writes them: clients whose language tells 1 from 1.0 rely on it. */
+export function printed(value: unknown): string {
+  if (typeof value === "number") return Number.isInteger(value) && Math.abs(value) < 1e21 ? `${value}.0` : JSON.stringify(value);
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(printed).join(",")}]`;
+  const fields: string[] = [];
+  for (const [name, each] of Object.entries(value)) {
+    if (each !== undefined) fields.push(`${JSON.stringify(name)}:${printed(each)}`);
+  }
+  return `{${fields.join(",")}}`;
+}
+
 /** The lossy format: what JSON has no word for becomes a string. */
 function exportClean(value: Value): JSONValue {
   if (typeof value === "bigint") return value.toString();

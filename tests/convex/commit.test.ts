@@ -617,10 +617,22 @@ describe("search", () => {
     expect(hits.map(([score]: [number]) => score)).toEqual([0, 0, 0]);
   });
 
-  it.each([1e39, -Infinity, NaN])("is spared numbers that no vector index can hold: %f", async (number) => {
+  it.each([
+    [1, 1e39],
+    [1, -Infinity],
+    [NaN, 1],
+    [1e-39, -1e-300],
+  ])("is spared vectors that no vector index can hold: %f and %f", async (...at) => {
     const here = deployment();
-    const refused = await refusal(here.insert("points", { name: "x", at: [1, number] }));
+    const refused = await refusal(here.insert("points", { name: "x", at }));
     expect(refused).toMatchObject({ code: "BadDocument", table: "points" });
+  });
+
+  it("finds small numbers beside a greater one, and the least that an index can hold", async () => {
+    const here = deployment();
+    await here.insert("points", { name: "beside", at: [1, 1e-300] }, { name: "least", at: [2 ** -126, 2 ** -126] });
+    const { hits } = await here.search(request);
+    expect(hits.map(([, doc]: [number, { name: string }]) => doc.name)).toEqual(["beside", "least"]);
   });
 
   it.each<[string, Record<string, unknown>, string[]]>([

@@ -69,6 +69,12 @@ describe("values", () => {
     expect(await echo(value)).toEqual({ status: "success", value: convexToJson(value), logLines: [] });
   });
 
+  it("that are floats have a point, also where they are whole", async () => {
+    const body = { path: "samples:echo", args: { value: [1, 2.5, -3, 1e21, 0, "4"] }, format: "json" };
+    const text = await (await post("query", body, `Convex ${KEY}`)).text();
+    expect(text).toContain('"value":[1.0,2.5,-3.0,1e+21,0.0,"4"]');
+  });
+
   it("are plain as json", async () => {
     const plain = { n: "7", f: 1.5, nan: "NaN", inf: "-Infinity", b: "AQI=", l: [null, true, "s"] };
     expect(await echo(value, "json")).toEqual({ status: "success", value: plain, logLines: [] });
@@ -187,7 +193,7 @@ describe("metrics", () => {
     const request = JSON.stringify({ path: "samples:twice", args: { n: 1 }, format: "json" });
     const response = await post("action", request);
     const responseBytes = (await response.text()).length;
-    expect(await metrics()).toEqual({
+    expect(await metrics()).toMatchObject({
       calls: 1,
       requestBytes: request.length,
       responseBytes,
@@ -196,6 +202,8 @@ describe("metrics", () => {
       documentsWritten: 0,
       bytesWritten: 0,
       conflicts: {},
+      userTime: 0, // an action has no limit of it
+      most: { requestBytes: request.length, responseBytes, documentsRead: 0 },
     });
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     expect((await metrics()).calls).toBe(0);
@@ -206,7 +214,9 @@ describe("metrics", () => {
     expect(await metrics()).toMatchObject({ calls: 1, documentsRead: 0, documentsWritten: 4 });
     const read = { table: "items", index: "by_rank", fields: ["rank"], limit: 1, peek: true };
     await call("query", "orm:read", { version: 2, reads: [read] });
-    const { documentsRead, bytesRead, documentsWritten } = await metrics();
+    const { documentsRead, bytesRead, documentsWritten, userTime, most } = await metrics();
+    expect(most).toMatchObject({ documentsRead, bytesRead, indexRanges: 1, documentsWritten: 4 });
+    expect(userTime).toBeGreaterThanOrEqual(most.userTime);
     expect([documentsRead, documentsWritten]).toEqual([2, 4]);
     expect(bytesRead).toBeGreaterThan(100);
   });
@@ -344,6 +354,43 @@ describe("the process", () => {
       errorData: { code: "Version", supported: 2 },
     });
     started.kill();
+  });
+
+  it("lets a key run what it has the operation for, and says which it has", async () => {
+    const { process: started, url: own } = await start(
+      ...["--functions", "tests/convex/functions", "--admin-key", KEY, "--allow", "RunInternalQueries", "--allow", "RunInternalActions"],
+    );
+    const headers = { authorization: `Convex ${KEY}` };
+    const allowed = await fetch(`${own}/api/check_admin_key`, { headers });
+    expect(await allowed.json()).toEqual({ success: true, allowedOps: ["RunInternalQueries", "RunInternalActions"], isReadOnly: false });
+    expect((await fetch(`${own}/api/check_admin_key`)).status).toBe(403);
+    const calling = async (kind: string, path: string) =>
+      await fetch(`${own}/api/${kind}`, { method: "POST", body: JSON.stringify({ path, args: {}, format: "json" }), headers });
+    expect(await (await calling("query", "orm:read")).json()).toMatchObject({ errorData: { code: "Invalid" } });
+    const refused = await calling("mutation", "orm:commit");
+    expect(refused.status).toBe(403);
+    expect(await refused.json()).toMatchObject({ code: "OperationNotPermitted" });
+    started.kill();
+  });
+
+  it("takes a file at an upload URL of its own, and serves it", async () => {
+    const upload = (await call("mutation", "samples:uploadUrl", {})).value as string;
+    expect(upload.startsWith(`${url}/api/storage/upload?token=`)).toBe(true);
+    const posted = () => fetch(upload, { method: "POST", body: "hello", headers: { "content-type": "text/x-greeting" } });
+    const { storageId } = (await (await posted()).json()) as { storageId: string };
+    expect((await posted()).status).toBe(401); // once
+    const { url: at } = (await call("query", "samples:file", { storageId })).value as { url: string };
+    const found = await fetch(at);
+    expect([found.headers.get("content-type"), await found.text()]).toEqual(["text/x-greeting", "hello"]);
+    expect((await fetch(`${url}/api/storage/${storageId}`)).status).toBe(404);
+  });
+
+  it("refuses a WebSocket at once", async () => {
+    for (const path of ["/api/sync", "/api/1.48.0/sync"]) {
+      const response = await fetch(url + path);
+      expect(response.status).toBe(501);
+      expect(await response.json()).toMatchObject({ code: "WebSocketNotServed" });
+    }
   });
 
   it("says its version", async () => {

@@ -413,3 +413,21 @@ it("reads through by_id and by_creation_time", async () => {
   expect(byId!.docs).toEqual([doc]);
   expect(byTime!.docs.map(plain)).toEqual([{ place: 1 }]);
 });
+
+describe("a share of a call's budget", () => {
+  it("ends the call that many times earlier, down to one document", async () => {
+    const here = await ordered();
+    const counted = async (share: number) => {
+      const request = { version: 2, reads: [{ table: "items", index: "by_creation_time" }], share };
+      const [result] = (await here.query(request)).results as Result[];
+      return [result!.count, result!.next === null];
+    };
+    expect(await counted(1)).toEqual([ORDERED.length, true]);
+    expect(await counted(800)).toEqual([10, false]);
+    expect(await counted(8_192)).toEqual([1, false]);
+    for (const share of [0, 8_193, 1.5, "1"]) {
+      const request = { version: 2, reads: [{ table: "items", index: "by_creation_time" }], share };
+      expect(await refusal(here.query(request))).toMatchObject({ code: "Invalid" });
+    }
+  });
+});

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sqlite3
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +121,36 @@ def test_a_damaged_row_or_catalog_is_named_without_its_contents(path: Path, dama
             assert "convexorm_commits" in str(refused.value) or "'places'" in str(refused.value), (name, refused.value)
             assert "damaged" in str(refused.value)
             assert "the-con" not in told(refused.value), name
+
+
+@pytest.mark.parametrize("depth", [900, 3_000, 100_000])
+def test_a_row_nested_at_any_depth_is_answered_or_refused_with_a_typed_error(path: Path, depth: int) -> None:
+    connection = sqlite3.connect(path)
+    body = f'{{"name":{"[" * depth}"{SECRET}"{"]" * depth}}}'
+    connection.execute("UPDATE t1 SET body = ?", (body,))
+    connection.commit()
+    connection.close()
+    refusals = 0
+    for request in REQUESTS.values():
+        try:
+            with connect(f"sqlite:///{path}") as deployment:
+                request(deployment)
+        except DeploymentError as error:
+            refusals += 1
+            assert "'places'" in str(error)  # noqa: PT017
+            assert SECRET not in told(error)  # noqa: PT017
+    assert refusals
+
+
+def test_a_stack_that_its_caller_has_used_up_is_not_the_datas_fault(path: Path) -> None:
+    def deeper(left: int) -> Any:
+        return deeper(left - 1) if left else read()(deployment)
+
+    with connect(f"sqlite:///{path}") as deployment:
+        room = sys.getrecursionlimit() - len(inspect.stack())
+        with pytest.raises(RecursionError):
+            deeper(room - 10)
+        assert read()(deployment)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mastra_convex import ConvexServerCache, WrongCacheKind
+from convexorm import Session
+from mastra_convex import CacheEntry, ConvexServerCache, WrongCacheKind
 from tests.conftest import Host
 from tests.interop.oddities import ANY_KEYS, DEEP, LARGE, PLAIN, exactly
 from tests.interop.typescript import Clients, NpmError
@@ -66,6 +67,25 @@ def test_counters_count_for_both_sides(cache: ConvexServerCache, npm: Clients, u
         assert cache.list_push_indexed(**indexed, value={"n": number}) == number
     assert npm.call("cache", "increment", f"{unique} counter") == 4
     assert npm.call("cache", "listFromTo", f"{unique} list", 1, 1) == [{"n": 1, "index": 1}]
+
+
+def test_a_list_and_its_counter_are_prolonged_together_by_both_sides(
+    cache: ConvexServerCache, npm: Clients, unique: str, shared_host: Host
+) -> None:
+    def expiries() -> set[float | None]:
+        with shared_host.connect() as deployment, Session(deployment) as session:
+            keys = [(f"{PREFIX}{unique} {kind}", PREFIX) for kind in ("list", "counter")]
+            return {one.expires_at for one in session.get_many(CacheEntry, keys) if one is not None}
+
+    cache.list_push_indexed(list_key=f"{unique} list", counter_key=f"{unique} counter", value={})
+    first = expiries()
+    npm.call("cache", "listPush", f"{unique} list", "pushed")
+    second = expiries()
+    npm.call("cache", "increment", f"{unique} counter")
+    assert [len(one) for one in (first, second, expiries())] == [1, 1, 1]
+    assert first != second
+    assert cache.list_push_indexed(list_key=f"{unique} list", counter_key=f"{unique} counter", value={}) == 2
+    assert len(expiries()) == 1
 
 
 def test_both_tell_one_kind_of_entry_from_another(cache: ConvexServerCache, npm: Clients, unique: str) -> None:

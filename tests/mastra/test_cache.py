@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import random
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier, local
@@ -265,6 +266,60 @@ async def test_a_counter_and_its_list_expire_at_one_moment(
     for _ in range(2):
         last = await cache.list_push_indexed(list_key="l", counter_key="c", value={})
     assert await cache.list_from_to(key="l", from_=0) == [{"index": index} for index in range(last + 1)]
+
+
+PAIRED = ("push", "count", "index", "index", "index", "wait", "wait", "drop", "set", "delete")
+
+
+async def test_a_list_has_no_index_twice_and_lives_as_long_as_its_counter(
+    face: str, deployment: Deployment, unique: str, clock: Clock
+) -> None:
+    """Whatever is done to either in between: pushing, counting, setting and deleting, with time going by."""
+    caches = [open_cache(face, deployment, key_prefix=unique, ttl_ms=ttl) for ttl in (300_000, 300_000, 400_000)]
+    chance = random.Random(1)
+    for _ in range(60):
+        cache, step = chance.choice(caches), chance.choice(PAIRED)
+        if step == "push":
+            await cache.list_push(key="l", value={"plain": True})
+        elif step == "count":
+            await suppressed(cache.increment(key="c"))
+        elif step == "wait":
+            clock.now += chance.choice([100_000, 250_000, 299_999, 300_000])
+        elif step == "drop":
+            await cache.delete(key="c")
+        elif step == "set":
+            await cache.set(key="c", value=1, ttl_ms=chance.choice([1, 100_000]))
+        elif step == "delete" and chance.random() < 0.3:
+            await cache.delete(key="l")
+        else:
+            index = await suppressed(cache.list_push_indexed(list_key="l", counter_key="c", value={"at": clock.now}))
+            if index is not None:
+                assert (await cache.list_from_to(key="l", from_=-1))[0]["index"] == index
+        indexes = [one["index"] for one in await cache.list_from_to(key="l", from_=0) if "index" in one]
+        assert indexes == sorted(set(indexes))
+        heads = [one for key in "lc" for one in rows(deployment, unique + key)[0] if one.kind in ("list", "counter")]
+        if len({one.key for one in heads if one.partner and (one.expires_at or 0) > clock.now}) == 2:
+            assert len({one.expires_at for one in heads}) == 1
+
+
+async def suppressed(call: Awaitable[int]) -> int | None:
+    """What a call answers, None where the key holds another kind."""
+    try:
+        return await call
+    except WrongCacheKind:
+        return None
+
+
+async def test_what_prolongs_a_list_prolongs_its_counter_and_the_other_way_round(
+    cache: AsyncConvexServerCache, clock: Clock
+) -> None:
+    for prolonged in (cache.list_push(key="l", value={}), cache.increment(key="c")):
+        before = await cache.list_push_indexed(list_key="l", counter_key="c", value={})
+        clock.now += 299_000
+        await prolonged
+        clock.now += 299_000
+        assert await cache.list_push_indexed(list_key="l", counter_key="c", value={}) > before
+        assert await cache.list_length(key="l") > 1
 
 
 async def test_a_cache_without_a_time_to_live_keeps_everything(

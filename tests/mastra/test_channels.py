@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, Literal
 
 import pytest
@@ -63,11 +64,11 @@ async def test_a_missing_installation_is_none(channels: AsyncChannels, unique: s
 
 async def test_a_second_save_replaces_everything_but_the_creation(channels: AsyncChannels, unique: str) -> None:
     await channels.save_installation(installation=installation(unique, webhook_id="w", error="e", config_hash="h"))
-    second = installation(unique, "other", platform="discord", status="pending", data={"new": 1}, created_at=at(9))
+    second = installation(unique, platform="discord", status="pending", data={"new": 1}, created_at=at(9))
     await channels.save_installation(installation=second)
     found = await channels.get_installation(id=unique)
     assert found is not None
-    assert (found.agent_id, found.platform, found.status, found.data) == ("other", "discord", "pending", {"new": 1})
+    assert (found.platform, found.status, found.data) == ("discord", "pending", {"new": 1})
     assert (found.webhook_id, found.error, found.config_hash) == (None, None, None)
     assert found.created_at == at(0)
 
@@ -144,6 +145,10 @@ async def test_the_webhook_of_another_agents_active_installation_cannot_be_taken
             with pytest.raises(InvalidArgument, match=r"installation\.webhook_id") as caught:
                 await channels.save_installation(installation=theirs)
             assert caught.value.id.endswith("_WEBHOOK_TAKEN")
+        repointed = installation(f"{unique}a", f"{unique}bob", status=status, webhook_id=f"{unique}other")
+        with pytest.raises(InvalidArgument, match=r"installation\.id") as caught:
+            await channels.save_installation(installation=repointed)
+        assert caught.value.id.endswith("_INSTALLATION_TAKEN")
     assert await channels.get_installation(id=f"{unique}b") is None
     await channels.save_installation(installation={**own, "id": f"{unique}again"})
     await channels.save_installation(installation={**own, "status": "pending"})
@@ -154,6 +159,60 @@ async def test_the_webhook_of_another_agents_active_installation_cannot_be_taken
     found = await channels.get_installation_by_webhook_id(webhook_id=unique)
     assert found is not None
     assert found.agent_id == f"{unique}bob"
+
+
+async def test_no_sequence_of_calls_takes_an_installation_over(channels: AsyncChannels, unique: str) -> None:
+    """Two agents call at random about the same ids and webhooks, held to a model."""
+    chance = random.Random(7)
+    rows: dict[str, dict[str, Any]] = {}
+    order, refused = ("active", "pending", "error"), 0
+    for step in range(120):
+        me, id, hook = (f"{unique}{chance.choice(names)}" for names in ("ab", "123", "vw"))
+        if chance.random() < 0.25:
+            await channels.delete_installation(id=id, agent_id=me)
+            if id in rows and rows[id]["agent_id"] == me:
+                del rows[id]
+        else:
+            status = chance.choice(order)
+            one = installation(id, me, status=status, webhook_id=chance.choice([hook, hook, None]), data={"step": step})
+            held = [
+                row["agent_id"]
+                for row in rows.values()
+                if row["status"] == "active" and row["webhook_id"] == one["webhook_id"] is not None
+            ]
+            if {me, *held, rows.get(id, one)["agent_id"]} == {me}:
+                await channels.save_installation(installation=one)
+                rows[id] = {**one, "step": step}
+            else:
+                refused += 1
+                with pytest.raises(InvalidArgument, match="another agent's"):
+                    await channels.save_installation(installation=one)
+        for name in (f"{unique}v", f"{unique}w"):
+            mine = [row for row in rows.values() if row["webhook_id"] == name]
+            best = min((order.index(row["status"]) for row in mine), default=None)
+            found = await channels.get_installation_by_webhook_id(webhook_id=name)
+            assert (found is None) is (best is None)
+            assert found is None or (found.status == order[best or 0] and found.data == rows[found.id]["data"])
+        other = await channels.get_installation(id=id, agent_id=me)
+        assert (other is None) is (id not in rows or rows[id]["agent_id"] != me)
+    assert refused > 10
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "host"])
+def test_an_id_taken_at_once_by_several_agents_is_that_of_one(open_deployment: Any, kind: str, unique: str) -> None:
+    store = ConvexStore(id="test", deployment=open_deployment(kind))
+
+    def take(number: int) -> int | None:
+        try:
+            store.channels.save_installation(installation=installation(unique, f"{unique}{number}", data={"by": number}))
+        except InvalidArgument:
+            return None
+        return number
+
+    (winner,) = (one for one in at_once(6, take) if one is not None)
+    found = store.channels.get_installation(id=unique)
+    assert found is not None
+    assert (found.agent_id, found.data) == (f"{unique}{winner}", {"by": winner})
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "host"])
@@ -374,7 +433,7 @@ def test_finding_an_installation_does_not_read_the_others(fresh_host: Host) -> N
         assert found.id == "i198"
         assert fresh_host.metrics()["documentsRead"] <= 2
         fresh_host.reset()
-        channels.save_installation(installation=installation("i7"))
+        channels.save_installation(installation=installation("i7", "a1", webhook_id="new"))
         counts = fresh_host.metrics()
-        assert counts["calls"] == 1
-        assert counts["documentsRead"] <= 5
+        assert counts["calls"] == 2
+        assert counts["documentsRead"] <= 6

@@ -36,6 +36,7 @@ LEAVES = st.one_of(
         st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$ne"]),
         NUMBERS,
     ),
+    st.builds(lambda name, values: {name: {"$not": {"$all": values}}}, st.sampled_from(["a", "a.b"]), st.lists(SCALARS)),
     st.builds(lambda name, low, high: {name: {"$gte": low, "$lt": high}}, st.sampled_from(["a", "b"]), NUMBERS, NUMBERS),
     st.builds(lambda name, values: {name: {"$in": values}}, st.sampled_from(["a", "b"]), st.lists(SCALARS, max_size=3)),
     st.builds(lambda name, there: {name: {"$exists": there}}, st.sampled_from(["a", "c"]), st.booleans()),
@@ -45,6 +46,7 @@ FILTERS: st.SearchStrategy[dict[str, Any]] = st.recursive(
     lambda inner: (
         st.builds(lambda op, parts: {op: parts}, st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3))
         | st.builds(lambda parts: {"$nor": parts}, st.lists(inner, max_size=3))
+        | st.builds(lambda part: {"$not": part}, inner)
     ),
     max_leaves=4,
 )

@@ -19,8 +19,8 @@ from convexorm.requests import Applied, Commit
 from mastra_convex import AsyncConvexStore, ConvexServerCache, ConvexVector
 from mastra_convex import cache as module
 from mastra_convex.entities import Document
-from mastra_convex.memory import copies, threads
-from mastra_convex.memory.unfinished import UNFINISHED
+from mastra_convex.memory.copies import COPIES
+from mastra_convex.memory.moves import MOVES, TAKEN
 from mastra_convex.vector.upserts import PartialUpsert
 from tests.mastra.support import messages, thread
 
@@ -149,12 +149,12 @@ CASES = {
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits at which a handful of rows takes several commits."""
-    monkeypatch.setattr(copies, "_COPIED_AT_ONCE", AT_ONCE)
-    monkeypatch.setattr(threads, "_MOVED_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("mastra_convex.memory.copies._COPIED_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("mastra_convex.memory.copies._TAKEN_BACK_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("mastra_convex.memory.moves._MOVED_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr("mastra_convex.memory.moves._GIVEN_BACK_AT_ONCE", AT_ONCE - 1)
     monkeypatch.setattr("mastra_convex.memory.threads.MAX_DELETED_BY_RANGE", AT_ONCE)
     monkeypatch.setattr("mastra_convex.memory.messages._DELETED_AT_ONCE", AT_ONCE)
-    monkeypatch.setattr("mastra_convex.memory.unfinished._TAKEN_BACK_AT_ONCE", AT_ONCE)
-    monkeypatch.setattr("mastra_convex.memory.threads._BROUGHT_BACK_AT_ONCE", AT_ONCE)
     monkeypatch.setattr("mastra_convex.vector.upserts._TAKEN_BACK_AT_ONCE", AT_ONCE)
     monkeypatch.setattr("mastra_convex.vector.exact._UPSERTED_AT_ONCE", AT_ONCE)
     for place in (
@@ -215,7 +215,8 @@ async def test_whatever_ends_it_nothing_half_done_is_seen_and_again_it_is_exact(
 
 async def _notes(store: AsyncConvexStore) -> list[Any]:
     async with store.memory._session() as session:
-        return [one.record_key for one in await session.all(Document.query().by_index("by_table", table=UNFINISHED))]
+        tables = [Document.query().by_index("by_table", table=table) for table in (COPIES.table, MOVES.table, TAKEN)]
+        return [one.record for several in await session.read(*tables) for one in several]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.undone])
@@ -245,7 +246,7 @@ async def test_a_commit_that_arrives_after_a_copy_was_taken_back_writes_nothing(
     for name in ("clone_thread", "update_thread_resource_id"):
         case = CASES[name]
         count, before, _ = await commits_of(deployment, case, f"{unique}-{name}")
-        for number in range(1 if name == "clone_thread" else 0, count):
+        for number in range(1, count):  # the first one is the note, of nothing yet
             id = f"{unique}{name}{number}"
             plain = AsyncConvexStore(id="test", deployment=deployment)
             await case.prepare(plain, id)
@@ -272,7 +273,7 @@ async def test_a_move_that_was_killed_is_brought_home(deployment: Deployment, un
     plain = AsyncConvexStore(id="test", deployment=deployment)
     await case.prepare(plain, unique)
     before = await case.seen(plain, unique)
-    store, _ = opened(deployment, number=1, error=Killed())
+    store, _ = opened(deployment, number=2, error=Killed())
     with pytest.raises(Killed):
         await case.run(store, unique)
     assert await case.seen(plain, unique) != before

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from convexorm.values import MISSING
 from mastra_convex.errors import InvalidArgument
-from mastra_convex.filters import MAX_NESTING, All, Filter, Leaf, Node, Not, Several, compile_filter, reached
-from mastra_convex.filters import Any as AnyOf
+from mastra_convex.filters import MAX_NESTING, AllOf, AnyOf, Filter, Leaf, Node, Not, Several, compile_filter, reached
 
 SPELLED: dict[str, Callable[[Any], Any]] = {
     "@datetime": datetime.fromisoformat,
@@ -100,6 +99,7 @@ def parsed(text: str) -> datetime | None:
 
 
 def values_at(value: Any, steps: list[str]) -> list[Any]:
+    """The ends of a path; MISSING for an element of an array, an object, that has none."""
     if not steps:
         return [value]
     if isinstance(value, dict):
@@ -110,7 +110,7 @@ def values_at(value: Any, steps: list[str]) -> list[Any]:
     if isinstance(value, list):
         if steps[0].isdigit():
             return values_at(value[int(steps[0])], steps[1:]) if int(steps[0]) < len(value) else []
-        return [found for item in value if isinstance(item, dict) for found in values_at(item, steps)]
+        return [end for item in value if isinstance(item, dict) for end in values_at(item, steps) or [MISSING]]
     return []
 
 
@@ -140,57 +140,71 @@ def has(value: Any, operand: Any) -> bool:
     return False
 
 
-def naive_operator(name: str, operand: Any, values: list[Any], near: list[Any]) -> bool:
-    match name:
-        case "$eq":
-            return any(same(value, operand) for value in near)
-        case "$ne":
-            return naive_operator("$nin", [operand], values, near)
-        case "$gt" | "$gte" | "$lt" | "$lte":
-            return any(ordered(value, operand, name) for value in near)
-        case "$in":
-            return any(same(value, one) for value in near for one in operand)
-        case "$nin":
-            there = bool(values) or not any(one is None for one in operand)
-            return there and not naive_operator("$in", operand, values, near)
-        case "$all":
-            return operand != [] and all(any(same(value, one) for value in near) for one in operand)
-        case "$exists":
-            return bool(values) is operand
-        case "$size":
-            return any(isinstance(value, list) and len(value) == operand for value in values)
-        case "$contains":
-            return any(has(value, operand) for value in values)
-        case "$regex":
-            return any(isinstance(value, str) and re.search(operand, value) is not None for value in near)
-        case "$elemMatch":
-            items = [item for value in values if isinstance(value, list) for item in value]
-            if all(key.startswith("$") for key in operand):
-                return any(all(naive_operator(op, it, [item], [item]) for op, it in operand.items()) for item in items)
-            return any(isinstance(item, dict) and naive(operand, item) for item in items)
-        case "$not" if list(operand) == ["$eq"]:
-            return naive_operator("$ne", operand["$eq"], values, near)
-        case "$not" if list(operand) == ["$in"]:
-            return naive_operator("$nin", operand["$in"], values, near)
-        case "$not":
-            return not all(naive_operator(op, it, values, near) for op, it in operand.items())
-    raise AssertionError(name)
+class Naive:
+    """Answers of 1 (it holds), 0 (it fails) and between; `null` is what a missing field answers to whether it equals None.
+
+    That is 1 for MongoDB, 0 for who tells the two apart, and a half for who leaves it open.
+    """
+
+    def __init__(self, null: float) -> None:
+        self.null = null
+
+    def operator(self, name: str, operand: Any, ends: list[Any]) -> float:
+        values = [end for end in ends if end is not MISSING]
+        near = widened(values)
+        match name:
+            case "$eq":
+                absent = operand is None and (not values or MISSING in ends)
+                return max(float(any(same(value, operand) for value in near)), self.null if absent else 0)
+            case "$in":
+                return max([0, *(self.operator("$eq", one, ends) for one in operand)])
+            case "$ne":
+                return 1 - self.operator("$eq", operand, ends)
+            case "$nin":
+                return 1 - self.operator("$in", operand, ends)
+            case "$all":
+                return min([1, *(self.operator("$eq", one, ends) for one in operand)]) if operand else 0
+            case "$gt" | "$gte" | "$lt" | "$lte":
+                return any(ordered(value, operand, name) for value in near)
+            case "$exists":
+                return bool(values) is operand
+            case "$size":
+                return any(isinstance(value, list) and len(value) == operand for value in values)
+            case "$contains":
+                return any(has(value, operand) for value in values)
+            case "$regex":
+                return any(isinstance(value, str) and re.search(operand, value) is not None for value in near)
+            case "$elemMatch":
+                items = [item for value in values if isinstance(value, list) for item in value]
+                if all(key.startswith("$") for key in operand):
+                    return max([0, *(self.operators(operand, [item]) for item in items)])
+                return max([0, *(self(operand, item) for item in items if isinstance(item, dict))])
+            case "$not":
+                return 1 - self.operators(operand, ends)
+        raise AssertionError(name)
+
+    def operators(self, given: dict[str, Any], ends: list[Any]) -> float:
+        return min(self.operator(name, operand, ends) for name, operand in given.items())
+
+    def __call__(self, filter: dict[str, Any], metadata: dict[str, Any]) -> float:
+        answers: list[float] = [1]
+        for name, operand in filter.items():
+            if name in ("$and", "$or", "$nor"):
+                parts = [self(part, metadata) for part in operand]
+                answers.append({"$and": min([1, *parts]), "$or": max([0, *parts]), "$nor": 1 - max([0, *parts])}[name])
+            elif name == "$not":
+                answers.append(1 - self(operand, metadata))
+            else:
+                operators = isinstance(operand, dict) and any(key.startswith("$") for key in operand)
+                answers.append(self.operators(operand if operators else {"$eq": operand}, ends_of(metadata, name)))
+        return min(answers)
 
 
-def naive(filter: dict[str, Any], metadata: dict[str, Any]) -> bool:
-    answers = []
-    for name, operand in filter.items():
-        if name in ("$and", "$or", "$nor"):
-            parts = [naive(part, metadata) for part in operand]
-            answers.append({"$and": all(parts), "$or": any(parts), "$nor": not any(parts)}[name])
-        elif name == "$not":
-            answers.append(not naive(operand, metadata))
-        else:
-            values = values_at(metadata, name.split("."))
-            operators = isinstance(operand, dict) and any(key.startswith("$") for key in operand)
-            asked = operand if operators else {"$eq": operand}
-            answers.append(all(naive_operator(op, it, values, widened(values)) for op, it in asked.items()))
-    return all(answers)
+def ends_of(metadata: dict[str, Any], name: str) -> list[Any]:
+    return values_at(metadata, name.split("."))
+
+
+naive, mongodb, strict = Naive(0.5), Naive(1), Naive(0)
 
 
 # -- properties ----------------------------------------------------------------------------------------------------
@@ -252,19 +266,20 @@ FILTERS: st.SearchStrategy[dict[str, Any]] = st.just({}) | st.recursive(
 )
 
 
-def decomposed(node: Node, metadata: dict[str, Any], answers: dict[Any, bool]) -> bool:
+def decomposed(node: Node, metadata: dict[str, Any], answers: dict[Any, float]) -> float:
     """As a columnar evaluator would: each different leaf once, on what its path reaches."""
     match node:
         case Leaf():
             if node.key not in answers:
-                answers[node.key] = node.test(reached(metadata, node.path))
+                value = reached(metadata, node.path)
+                answers[node.key] = (1 + node.test(value) - node.fails(value)) / 2
             return answers[node.key]
         case Not():
-            return not decomposed(node.part, metadata, answers)
-        case All():
-            return all(decomposed(part, metadata, answers) for part in node.parts)
+            return 1 - decomposed(node.part, metadata, answers)
+        case AllOf():
+            return min([1, *(decomposed(part, metadata, answers) for part in node.parts)])
         case AnyOf():
-            return any(decomposed(part, metadata, answers) for part in node.parts)
+            return max([0, *(decomposed(part, metadata, answers) for part in node.parts)])
 
 
 @settings(max_examples=200, deadline=None)
@@ -272,8 +287,29 @@ def decomposed(node: Node, metadata: dict[str, Any], answers: dict[Any, bool]) -
 def test_matching_is_what_the_rules_say_by_leaves_or_at_once(filter: dict[str, Any], metadata: dict[str, Any]) -> None:
     expected = naive(filter, metadata)
     whole = compiled(filter)
-    assert whole.matches(metadata) is expected
-    assert decomposed(whole.root, metadata, {}) is expected
+    assert whole.matches(metadata) is (expected == 1)
+    assert whole.root.denies(metadata) is (expected == 0)
+    assert decomposed(whole.root, metadata, {}) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(filter=FILTERS, metadata=METADATA)
+@example(filter={"$nor": [{"a": None}]}, metadata={})
+@example(filter={"$not": {"a": {"$in": [1, None]}}}, metadata={})
+@example(filter={"a": {"$not": {"$all": [None]}}}, metadata={})
+@example(filter={"$nor": [{"$or": [{"a": 1}, {"$not": {"a": {"$ne": None}}}]}]}, metadata={"b": 1})
+@example(filter={"a": {"$not": {"$elemMatch": {"b": None}}}}, metadata={"a": [{}]})
+@example(filter={"a.b": {"$ne": None}}, metadata={"a": [{"b": 1}, {}]})
+def test_what_matches_does_so_in_mongodb_too_and_whoever_tells_missing_from_none(
+    filter: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    matches = compiled(filter).matches(metadata)
+    by_others = [bool(mongodb(filter, metadata)), bool(strict(filter, metadata))]
+    if by_others[0] is by_others[1] is False:
+        assert not matches
+    if "None" not in repr(filter):
+        assert by_others == [matches, matches]
+    assert not matches or all(by_others)
 
 
 @settings(max_examples=60, deadline=None)
@@ -326,7 +362,9 @@ def test_bounds_are_the_leaf_for_all_but_arrays(conditions: dict[str, Any], valu
         ({"a": {"b": None}}, "a.b", None),
         ({"a.b": 1, "a": {"b": 2}}, "a.b", 1),
         ({"a": {"b.c": 1, "b": {"c": 2}}}, "a.b.c", 1),
-        ({"a": [{"b": 1}, {"c": 0}, 7, {"b": 2}]}, "a.b", Several((1, 2))),
+        ({"a": [{"b": 1}, {"c": 0}, 7, {"b": 2}]}, "a.b", Several((1, 2), lacking=True)),
+        ({"a": [{"b": 1}, {"b": 2}, 7]}, "a.b", Several((1, 2))),
+        ({"a": [{"b": 1}, {}]}, "a.b", Several((1,), lacking=True)),
         ({"a": [{"b": 1}]}, "a.b", 1),
         ({"a": [{"c": 1}]}, "a.b", MISSING),
         ({"a": [[{"b": 1}]]}, "a.b", MISSING),
@@ -365,9 +403,9 @@ def test_bounds_are_comparisons_with_numbers_and_nothing_else(filter: dict[str, 
 
 def test_a_leaf_is_one_path_and_a_not_has_a_leaf_of_its_own() -> None:
     root = compiled({"a": {"$gt": 1, "$not": {"$gt": 5}}, "$or": [{"b": 1}, {"a.b": {"$exists": False}}]}).root
-    assert isinstance(root, All)
+    assert isinstance(root, AllOf)
     first, second = root.parts
-    assert isinstance(first, All)
+    assert isinstance(first, AllOf)
     assert isinstance(second, AnyOf)
     above, denied = first.parts
     assert isinstance(above, Leaf)
@@ -418,7 +456,13 @@ def test_keys_are_equal_for_filters_that_say_the_same(a: dict[str, Any], b: dict
 
 @pytest.mark.parametrize(
     ("filter", "empty", "leaves"),
-    [(None, True, 0), ({}, True, 0), ({"metadata": {}}, True, 0), ({"$nor": []}, False, 0), ({"$not": {"a": 1}}, False, 1)],
+    [
+        (None, True, 0),
+        ({}, True, 0),
+        ({"metadata": {}}, False, 0),
+        ({"$nor": []}, False, 0),
+        ({"$not": {"a": 1}}, False, 1),
+    ],
 )
 def test_only_no_filter_is_empty(filter: Any, empty: bool, leaves: int) -> None:
     assert compiled(filter).is_empty is empty

@@ -287,6 +287,7 @@ def test_a_model_of_ones_own_is_searched_by_a_session(deployment: Deployment) ->
         ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{"tag": "a"}] * 65}}, "1 to 64"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{}]}}, "one equality"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"$nor": []}}, r"\$nor"),
+        ("query", {"query_vector": [1.0] * 8, "filter": {"metadata": {}}}, "one equality"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"tag": {"$ne": None}}}, "strings, numbers"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"number": float("nan")}}, "strings, numbers"),
         ("query", {"query_vector": [1.0] * 8, "filter": {"$or": [{"number": float("inf")}]}}, "strings, numbers"),

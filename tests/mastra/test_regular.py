@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mastra_convex import regular
-from mastra_convex.regular import MAX_LENGTH, MAX_STATES, PatternError, compile_pattern
+from mastra_convex.filters import regular
+from mastra_convex.filters.regular import MAX_LENGTH, MAX_STATES, PatternError, compile_pattern
 
 FLAGS = {"i": re.I, "m": re.M, "s": re.S, "x": re.X, "a": re.A}
 

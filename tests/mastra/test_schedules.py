@@ -413,7 +413,30 @@ async def test_a_resumed_schedule_is_not_due_for_the_time_it_was_paused(
     assert caught.value.argument == "patch.next_fire_at"
 
 
+async def test_a_schedule_resumed_while_the_clock_goes_through_an_hour_again_is_not_late(
+    schedules: AsyncSchedules, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half past two, for the second time in that night."""
+    monkeypatch.setattr("mastra_convex.schedules.moment", lambda: datetime(2026, 10, 25, 1, 31, tzinfo=UTC))
+    paused = {"status": "paused", "next_fire_at": 1_000, "timezone": "europe/berlin"}
+    await schedules.create_schedule(schedule=schedule(unique, cron="*/15 * * * *", **paused))
+    resumed = await schedules.update_schedule(id=unique, patch={"status": "active"})
+    assert resumed.next_fire_at == datetime(2026, 10, 25, 1, 45, tzinfo=UTC).timestamp() * 1_000
+
+
 # -- clocks --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_last_moment_there_is_stays(schedules: AsyncSchedules, unique: str) -> None:
+    last = 2**53 - 1
+    times = dict.fromkeys(("next_fire_at", "created_at", "updated_at"), last)
+    await schedules.create_schedule(schedule=schedule(unique, **{**times, "next_fire_at": last - 1}))
+    assert (await schedules.update_schedule(id=unique, patch={"metadata": {"a": 1}})).updated_at == last
+    fire = {**claim(unique, last - 1, last), "last_fire_at": last}
+    assert [await schedules.update_schedule_next_fire(**fire) for _ in range(2)] == [True, False]
+    paused = await schedules.update_schedule(id=unique, patch={"status": "paused"})
+    resumed = await schedules.update_schedule(id=unique, patch={"status": "active"})
+    assert (paused.next_fire_at, resumed.next_fire_at, resumed.metadata) == (last, last, {"a": 1})
 
 
 async def test_a_clock_that_is_behind_sets_no_schedule_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ SECRET = "prod:happy-otter-123|c2VjcmV0"
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CONVEX_URL", "CONVEX_ADMIN_KEY"):
+    for name in [name for name in os.environ if name.startswith("CONVEX_") and "TEST" not in name]:
         monkeypatch.delenv(name, raising=False)
 
 

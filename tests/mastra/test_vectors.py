@@ -147,7 +147,36 @@ async def test_a_filter_narrows_before_the_search(vectors: AsyncConvexVector, in
 async def test_rows_without_metadata_match_no_filter(vectors: AsyncConvexVector, index: str) -> None:
     await vectors.upsert(index_name=index, vectors=[ROWS[3]], ids=["bare"])
     assert (await found(vectors, index, ROWS[3], top_k=2))[1] == "bare"
-    assert "bare" not in await found(vectors, index, ROWS[3], top_k=SIZE, filter={"number": {"$exists": False}})
+    opened: list[dict[str, Any]] = [{"number": {"$exists": False}}, {"metadata": {}}, {"$nor": []}]
+    for filter in opened:
+        assert "bare" not in await found(vectors, index, ROWS[3], top_k=SIZE + 1, filter=filter)
+
+
+async def test_no_denial_of_none_is_about_vectors_without_the_field(vectors: AsyncConvexVector, unique: str) -> None:
+    """However it is said and nested, in searches, in updates and in deletions."""
+    metadata: list[Any] = [{"a": 1}, {"a": None}, {"b": 1}, {"a": [{"c": 1}, {}]}, {}, None]
+    names = [f"{unique}{number}" for number in range(len(metadata))]
+    await vectors.create_index(index_name=unique, dimension=2)
+    await vectors.upsert(index_name=unique, vectors=[[1.0, 0.0]] * len(names), ids=names, metadata=metadata)
+    denials: list[dict[str, Any]] = [
+        *(
+            {"a": {"$ne": None}},
+            {"a": {"$nin": [5, None]}},
+            {"a": {"$not": {"$eq": None}}},
+            {"a": {"$not": {"$all": [None]}}},
+        ),
+        *({"$nor": [{"a": None}]}, {"$nor": [{"a": {"$in": [None]}}]}, {"$not": {"a": None}}),
+        {"$not": {"$or": [{"a": None}, {"a": {"$in": [None, 7]}}]}},
+        {"$nor": [{"$not": {"a": {"$ne": None}}}]},
+    ]
+    for filter in denials:
+        assert await found(vectors, unique, [1.0, 0.0], filter=filter) == [names[0], names[3]], filter
+    for filter in ({"a.c": {"$ne": None}}, {"a": {"$elemMatch": {"$nor": [{"c": None}]}, "$size": 1}}):
+        assert await found(vectors, unique, [1.0, 0.0], filter=filter) == [], filter
+    await vectors.update_vector(index_name=unique, filter=denials[4], update={"metadata": {"touched": True}})
+    assert await found(vectors, unique, [1.0, 0.0], filter={"touched": True}) == [names[0], names[3]]
+    await vectors.delete_vectors(index_name=unique, filter=denials[6])
+    assert await found(vectors, unique, [1.0, 0.0]) == [names[1], names[2], names[4], names[5]]
 
 
 async def test_metadata_that_convex_cannot_hold_is_kept_and_filtered(vectors: AsyncConvexVector, unique: str) -> None:

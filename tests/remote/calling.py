@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
 from convexorm import Deployment
-from convexorm.deployments.remote import RemotePort
+from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote.sockets import Socket
 from convexorm.faces import finish
 from tests.servers import Answer, success
@@ -23,12 +23,12 @@ Say = Callable[[Deployment, Any], Any]
 
 def say(deployment: Deployment, value: Any) -> Any:
     """What a function of the deployment answers to a value."""
-    return finish(cast("RemotePort", deployment.blocking).call("query", "echo:echo", {"value": value}))
+    return finish(deployment.blocking_caller.call(FunctionCall("query", "echo:echo", {"value": value})))
 
 
 async def say_async(deployment: Deployment, value: Any) -> Any:
     async with asyncio.timeout(30):  # a wait that does not end is a failure, not one of the whole suite
-        return await cast("RemotePort", deployment.asynchronous).call("query", "echo:echo", {"value": value})
+        return await deployment.asynchronous_caller.call(FunctionCall("query", "echo:echo", {"value": value}))
 
 
 def echo(call: dict[str, Any]) -> Answer:

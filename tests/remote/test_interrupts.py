@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from convexorm import AsyncSession, Deployment, DeploymentError, Session, connect
 from convexorm.wire import VERSION
+from tests.interrupting import PACKAGE, interrupted
 from tests.models import Task
 from tests.remote.calling import KEY, check_open, say, say_async
 from tests.servers import Answer, Server, serve, success
+
+DEPLOYMENTS = PACKAGE / "deployments"
 
 
 def answer(call: dict[str, Any]) -> Answer:
@@ -42,32 +43,6 @@ def close(deployment: Deployment) -> None:
     deployment.close()
 
 
-def interrupted(act: Callable[[], object], at: int) -> bool:
-    """Whether the act came to the line `at` of those it goes through in the remote deployment, where it is interrupted."""
-    lines = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal lines
-        if "convexorm/deployments/" not in frame.f_code.co_filename.replace("\\", "/"):
-            return None if event == "call" and "convexorm" not in frame.f_code.co_filename else trace
-        if event == "line":
-            lines += 1
-            if lines == at:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    try:
-        sys.settrace(trace)
-        act()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 def walk(server: Server, act: Callable[[Deployment], None], *, fresh: bool) -> int:
     """Interrupt the act at each line in turn; how many there were."""
     at = 0
@@ -75,7 +50,7 @@ def walk(server: Server, act: Callable[[Deployment], None], *, fresh: bool) -> i
         while True:
             at += 1
             there = connect(server.url, KEY) if fresh else deployment
-            if not interrupted(lambda there=there: act(there), at):  # type: ignore[misc]
+            if interrupted(lambda there=there: act(there), at, DEPLOYMENTS) is None:  # type: ignore[misc]
                 there.close()
                 return at - 1
             if not fresh:
@@ -103,7 +78,7 @@ def test_closing_interrupted_anywhere_can_be_done_again() -> None:
             at += 1
             deployment = connect(server.url, KEY)
             say(deployment, 1)
-            if not interrupted(deployment.close, at):
+            if interrupted(deployment.close, at, DEPLOYMENTS) is None:
                 break
             deployment.close()
             check_open(0)

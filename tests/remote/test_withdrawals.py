@@ -12,6 +12,7 @@ from convexorm import (
     ConvexORMError,
     Deployment,
     DeploymentError,
+    FunctionFailed,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -25,7 +26,7 @@ from convexorm.requests import Commit, Insert, Written
 from convexorm.wire import VERSION
 from tests.models import Task
 from tests.remote.calling import KEY
-from tests.servers import Answer, refusal, serve, success
+from tests.servers import VERSIONED, Answer, is_probe, refusal, serve, success
 
 COMMIT = Commit("one", [Insert(Task.__mapper__.table, {"text": "x", "ownerId": "u", "done": False})])
 APPLIED = success({"version": VERSION, "results": [[["id", 1.0]]]})
@@ -67,6 +68,8 @@ class Scene:
         self.asked: list[dict[str, Any]] = []
 
     def __call__(self, call: dict[str, Any]) -> Answer | None:
+        if is_probe(call):
+            return VERSIONED
         self.asked.append(call)
         return (self.withdrawals if call["args"].get("withdraw") else self.commits).pop(0)
 
@@ -82,6 +85,7 @@ REFUSED: dict[str, tuple[Answer, type[ConvexORMError]]] = {
     "a bad document": (refusal(code="BadDocument", message="m", write=0, table="tasks"), ValidationError),
     "a limit": (refusal(code="Limit", message="m", limit="writes", maximum=5, actual=6), LimitExceeded),
     "a limit of Convex": (refusal("Too many bytes read in a single function execution"), LimitExceeded),
+    "a failure that production hides": (refusal("[Request ID: 1a] Server Error"), FunctionFailed),
     "an unknown index": (refusal(code="UnknownIndex", message="m", table="tasks", index="i"), IndexRangeError),
     "another index": (
         refusal(code="OtherIndex", message="m", table="tasks", index="i", assumed=["a"], deployed=["b"]),

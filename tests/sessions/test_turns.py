@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from convexorm import AsyncSession, Deployment, InvalidRequestError, Session, connect
 from convexorm.deployments import Port
+from convexorm.faces import finish
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from tests.conftest import Host
+from tests.interrupting import PACKAGE, walk
 from tests.models import Note, Task
 
 MINE = Task.query().by_index("by_owner", owner_id="u")
@@ -218,6 +221,77 @@ def test_a_task_whose_loop_is_closed_holds_no_turn() -> None:
         loop.close()
         assert asyncio.run(session.count(MINE)) == 0
         task.get_coro().close()
+
+
+UNDER_WAY: dict[str, Callable[[Any], Any]] = {
+    "read": lambda session: session.get(Note, "n"),
+    "commit": lambda session: session.commit(),
+    "transact": lambda session: session.transact(_nothing),
+}
+
+
+def _nothing(session: Any) -> Any:
+    return asyncio.sleep(0) if isinstance(session, AsyncSession) else None
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # between making one and running it
+@pytest.mark.parametrize("call", UNDER_WAY)
+def test_an_interrupt_at_any_line_leaves_the_session_to_other_threads(call: str) -> None:
+    with connect("memory:") as deployment, ThreadPoolExecutor(1) as elsewhere:
+        session = Session(deployment)
+        for error in walk(lambda: UNDER_WAY[call](session), PACKAGE):
+            assert elsewhere.submit(session.count, MINE).result(20) == 0
+            assert session.count(MINE) == 0
+            del error  # kept until here: it holds the frames of what it interrupted
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("call", ["read", "commit"])
+async def test_an_interrupt_at_any_line_leaves_the_session_to_other_tasks(call: str) -> None:
+    with connect("memory:") as deployment:
+        session = AsyncSession(deployment, _port=deployment.blocking)  # so that no line of it is on another thread
+        for error in walk(lambda: finish(UNDER_WAY[call](session)), PACKAGE):
+            assert await asyncio.create_task(session.count(MINE)) == 0
+            assert await session.count(MINE) == 0
+            del error
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_of_many_that_find_an_abandoned_session_one_at_a_time_has_it() -> None:
+    with connect("memory:") as deployment:
+        session = Session(deployment)
+        inside: list[int] = []
+        most: list[int] = []
+        refused: list[InvalidRequestError] = []
+
+        def work(session: Session) -> None:
+            inside.append(1)
+            most.append(len(inside))
+            if len(inside) > 1:
+                gate.set()
+            gate.wait()
+            inside.pop()
+
+        def enter() -> None:
+            start.wait()
+            try:
+                session.transact(work)
+            except InvalidRequestError as error:
+                refused.append(error)
+                gate.set()
+
+        for error in walk(lambda: UNDER_WAY["commit"](session), PACKAGE / "sessions" / "turns.py", least=5):
+            start, gate = threading.Barrier(4), threading.Event()
+            threads = [threading.Thread(target=enter) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert most
+            assert set(most) == {1}
+            most.clear()
+            del error
+        assert refused
 
 
 def test_a_stream_leaves_the_session_to_others_between_its_steps() -> None:

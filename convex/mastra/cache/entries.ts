@@ -86,6 +86,16 @@ export class Entries {
     else await this.db.replace(ENTRIES, old._id, fields);
   }
 
+  /** Writes what goes on: its partner, if it has one, is prolonged as well. */
+  async prolong(old: Entry | null, fields: Fields): Promise<void> {
+    const partner = old?.["partner"];
+    if (old === null || typeof partner !== "string") return await this.put(old, fields);
+    const other = await this.#entry(partner, old.keyPrefix);
+    await this.put(old, { ...fields, partner });
+    if (other === null || other["partner"] !== old.key || other.kind === "deleted" || this.#isOver(other)) return;
+    await this.db.patch(ENTRIES, other._id, { expiresAt: fields["expiresAt"] ?? null });
+  }
+
   async append(element: Fields): Promise<void> {
     this.#require(element);
     this.hasWritten = true;

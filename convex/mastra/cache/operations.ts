@@ -46,7 +46,7 @@ export const OPERATIONS: Record<string, Operation> = {
     const { key, keyPrefix, ...others } = head(request, "list");
     const element = { key, keyPrefix, index, value: encoded(request["value"]) };
     await entries.append(element);
-    await entries.put(entry, { key, keyPrefix, ...others, counter: index + 1 });
+    await entries.prolong(entry, { key, keyPrefix, ...others, counter: index + 1 });
     return {};
   },
 
@@ -76,7 +76,7 @@ export const OPERATIONS: Record<string, Operation> = {
     const { entry, rest } = await entries.live(textIn(request, "key"), textIn(request, "keyPrefix"));
     if (rest) return { hasMore: true };
     const counter = countOf(ofKind(entry, "counter", request)) + 1;
-    await entries.put(entry, { ...head(request, "counter"), counter });
+    await entries.prolong(entry, { ...head(request, "counter"), counter });
     return { result: counter };
   },
 };

@@ -1,7 +1,7 @@
 """The embedded deployment: the requests, answered in SQLite, with Convex's order, validation and atomicity.
 
 `engine` answers requests on the calling thread. Underneath: `sources` opens memory and files, whose `format` it checks;
-`connections` lends connections in `turns`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
+`connections` lends connections to `works`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
 Convex table lies in SQLite, `rows` how a document lies in a row, `keys` how an index key does. `reads`, `search` and
 `transaction` answer requests, `ledger` remembers commits, `backups` copies the whole, and `damage` says what is said of
 failures.
@@ -9,17 +9,20 @@ failures.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import attrs
 
-from convexorm.deployments.base import Deployment, Port
+from convexorm.deployments.base import Caller, Deployment, Port
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
+from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake, check_fakes
+from convexorm.deployments.embedded.paths import path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.errors import DeploymentError
@@ -27,32 +30,50 @@ from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Sear
 
 __all__ = ["EmbeddedDeployment"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class EmbeddedDeployment(Deployment):
     """Documents in a SQLite file, or in memory with `path=None`.
 
     A file that is opened `read_only` is not changed; one that cannot be written can be read all the same. With
     `synchronous="full"` a commit is on the disk when it is answered, with "normal" a power cut may take the latest.
+    `functions` are Python functions that stand for those of the Convex project, by path.
 
-    Raises DeploymentError for a file of another application, or of a later version of this library.
+    Raises DeploymentError for a file of another application or of a later version of this library, and for no path.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, read_only: bool = False, synchronous: str = "normal"
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        read_only: bool = False,
+        synchronous: str = "normal",
+        functions: Mapping[str, Fake] | None = None,
     ) -> None:
         if synchronous not in ("normal", "full"):
             raise DeploymentError(f"synchronous is 'normal' or 'full', got {synchronous!r}")
-        self.path = None if path is None else Path(path)
+        self._fakes = check_fakes(functions)
+        self.path = None if path is None else Path(path_of(path))
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
         self._engine = Engine(source)
         self.blocking: Port = _BlockingPort(self._engine)
         self.asynchronous: Port = _AsyncPort(self._engine)
 
     @classmethod
-    def at(cls, url: str) -> EmbeddedDeployment:
+    def at(cls, url: str, *, functions: Mapping[str, Fake] | None = None) -> EmbeddedDeployment:
         """The deployment of a URL `sqlite:///path?option=value`. Raises DeploymentError for options that there are not."""
         location = location_of(url)
-        return cls(location.path, read_only=location.read_only, synchronous=location.synchronous)
+        return cls(location.path, read_only=location.read_only, synchronous=location.synchronous, functions=functions)
+
+    @property
+    def blocking_caller(self) -> Caller:
+        return BlockingFakes(self._fakes)
+
+    @property
+    def asynchronous_caller(self) -> Caller:
+        return AsyncFakes(self._fakes)
 
     def close(self) -> None:
         self._engine.close()
@@ -61,18 +82,27 @@ class EmbeddedDeployment(Deployment):
         self._engine.backup(path, Decision())
 
     async def abackup(self, path: str | os.PathLike[str]) -> None:
+        """`backup`, for callers that await. Cancelled, it leaves no file; once the file gets its name, it is answered."""
+        import asyncio  # whoever awaits this has imported it
+
         decision = Decision()
+        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision)
         try:
-            await asyncio.to_thread(self._engine.backup, path, decision)
+            await asyncio.shield(running)
         except asyncio.CancelledError:
-            decision.drop()
-            raise
+            if decision.drop():
+                running.cancel()  # if it has not begun
+                raise
+            while not running.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
+            running.result()
 
     def vacuum(self) -> None:
         self._engine.vacuum()
 
     async def avacuum(self) -> None:
-        await asyncio.to_thread(self._engine.vacuum)
+        await _in_a_thread(self._engine.vacuum)
 
     def __repr__(self) -> str:
         return f"<EmbeddedDeployment {self.path or 'memory'}>"
@@ -105,16 +135,25 @@ class _AsyncPort:
     engine: Engine
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
-        return await asyncio.to_thread(self.engine.read, reads)
+        return await _in_a_thread(self.engine.read, reads)
 
     async def commit(self, commit: Commit) -> list[Applied]:
-        return await asyncio.to_thread(self.engine.commit, commit)
+        return await _in_a_thread(self.engine.commit, commit)
 
     async def withdraw(self, commit: Commit) -> list[Applied] | None:
-        return await asyncio.to_thread(self.engine.withdraw, commit)
+        return await _in_a_thread(self.engine.withdraw, commit)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
-        return await asyncio.to_thread(self.engine.search, search)
+        return await _in_a_thread(self.engine.search, search)
 
     async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        from asyncio import sleep
+
+        await sleep(seconds)
+
+
+async def _in_a_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` answers on one of the event loop's worker threads."""
+    from asyncio import to_thread  # whoever awaits this has imported it
+
+    return await to_thread(work, *args, **kwargs)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import failure, primary_code
+from convexorm.deployments.embedded.paths import absolute
 from convexorm.errors import DeploymentError
 
 __all__ = ["Decision", "back_up"]
@@ -36,10 +37,11 @@ class Decision:
 
 def back_up(pool: Pool, path: str | os.PathLike[str], decision: Decision) -> None:
     """Write what the database holds to `path`. Raises DeploymentError if that is there, or cannot be written."""
-    target = os.path.abspath(path)
+    target = absolute(path)
     if os.path.lexists(target):
         raise DeploymentError(f"there is a {target} already; a backup overwrites nothing")
     partial_ = f"{target}.{uuid4().hex[:8]}.partial"
+    problem = None
     try:
         try:
             pool.run(partial(_write, partial_))
@@ -48,9 +50,13 @@ def back_up(pool: Pool, path: str | os.PathLike[str], decision: Decision) -> Non
                 _name(partial_, target)
         finally:
             _remove(partial_)
+    except OSError as error:
+        problem = DeploymentError(f"the backup {target} cannot be written: {error.strerror or 'the disk failed'}")
     except BaseException:  # an interrupt may have come between
         _remove(partial_)
         raise
+    if problem is not None:
+        raise problem
 
 
 def _write(path: str, connection: Connection) -> None:

@@ -18,9 +18,10 @@ from typing import Any, Protocol, TypeVar
 from weakref import finalize
 
 from convexorm.deployments.embedded import forks
-from convexorm.deployments.embedded.damage import failure, is_busy
-from convexorm.deployments.embedded.turns import Turn, Work
+from convexorm.deployments.embedded.damage import failure, has_room, is_busy
+from convexorm.deployments.embedded.works import Work
 from convexorm.errors import DeploymentError, InvalidRequestError
+from convexorm.locks import Lock
 from convexorm.schema import Table
 
 __all__ = ["BUSY_STEP", "BUSY_TIMEOUT", "Connection", "Pool", "Source"]
@@ -109,7 +110,7 @@ class _Place:
     __slots__ = ("connection", "turn")
 
     def __init__(self) -> None:
-        self.turn = Turn()
+        self.turn: Lock[Work] = Lock()
         self.connection: Connection | None = None
 
 
@@ -120,7 +121,7 @@ class Pool:
         self._source = source
         self._memory = source.memory
         self._places: list[_Place] = []
-        self._writers = Turn()
+        self._writers: Lock[Work] = Lock()
         self._closed = False
         self._inherited = False
         rest = partial(_rest, self._places, self._memory)
@@ -151,7 +152,9 @@ class Pool:
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
-            except (sqlite3.Error, UnicodeDecodeError) as error:  # raised below, where it is no longer the cause
+            except (sqlite3.Error, UnicodeDecodeError, RecursionError) as error:  # raised below, and no longer the cause
+                if isinstance(error, RecursionError) and not has_room():
+                    raise
                 failed = _inherited() if self._inherited else failure(self._source.name, error, _names(tables))
                 until = until or time.monotonic() + BUSY_TIMEOUT
                 again = is_busy(error) and time.monotonic() < until
@@ -281,7 +284,7 @@ class Pool:
                 holder = place.turn.holder
                 place.connection.abandon(at_work=holder is not None and holder.thread == thread and not holder.over)
         self._places.clear()
-        self._writers = Turn()
+        self._writers = Lock()
         self._inherited = self._memory
 
 

@@ -7,15 +7,18 @@ cause of the error that is raised.
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from convexorm.errors import DeploymentError
 
-__all__ = ["damaged", "decoded", "failure", "is_busy", "primary_code"]
+__all__ = ["damaged", "decoded", "failure", "has_room", "is_busy", "primary_code"]
 
 T = TypeVar("T")
 
+_ROOM = 200
+"""Frames that are more than enough for whatever Convex can hold."""
 _DAMAGED = "the file is damaged"
 _TEXTS: dict[int, str] = {
     sqlite3.SQLITE_ERROR: f"what the catalog names is not there; {_DAMAGED}",
@@ -53,7 +56,9 @@ def failure(place: str, error: Exception, tables: Sequence[str] = ()) -> Deploym
     Python's module fails with a UnicodeDecodeError where SQLite's own message repeats bytes that are no text.
     """
     code = primary_code(error)
-    if code is not None:
+    if isinstance(error, RecursionError):
+        text = "what is stored or asked for is nested too deeply to be read"
+    elif code is not None:
         text = f"{_TEXTS.get(code, 'SQLite failed')} ({getattr(error, 'sqlite_errorname', 'SQLITE_ERROR')})"
     elif isinstance(error, sqlite3.ProgrammingError):
         text = "the connection is closed"
@@ -72,8 +77,18 @@ def decoded(table: str, decode: Callable[..., T], *arguments: Any) -> T:
     """What `decode` makes of stored data. Any failure is the data's, and is raised without its cause."""
     try:
         return decode(*arguments)
-    except (MemoryError, RecursionError):
+    except MemoryError:
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, RecursionError) and not has_room():
+            raise
         problem = damaged(table)
     raise problem  # inside of the except clause it would keep its cause, which may show the data
+
+
+def has_room() -> bool:
+    """Whether the caller has left enough of the stack: then it is data, nested too deeply, that has used up the rest."""
+    frame, room = sys._getframe(), sys.getrecursionlimit()
+    while frame.f_back is not None:
+        frame, room = frame.f_back, room - 1
+    return room >= _ROOM

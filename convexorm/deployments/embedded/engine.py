@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -20,7 +20,6 @@ from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.following import follow, tables_of
 from convexorm.deployments.embedded.reads import answer
-from convexorm.deployments.embedded.search import Searcher
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
@@ -40,6 +39,9 @@ from convexorm.requests import (
 )
 from convexorm.schema import Table
 
+if TYPE_CHECKING:
+    from convexorm.deployments.embedded.search import Searcher
+
 __all__ = ["Engine"]
 
 T = TypeVar("T")
@@ -52,7 +54,7 @@ class Engine:
         self._source = source
         self._catalog: Catalog | None = None
         """The tables as they were last seen, committed; replaced whole."""
-        self._searcher = Searcher()
+        self._searcher: Searcher | None = None
         self._pool = Pool(source)
 
     def close(self) -> None:
@@ -145,9 +147,16 @@ class Engine:
 
         def found(connection: Connection, stored: Sequence[StoredTable | None]) -> list[tuple[float, Document]]:
             (table,) = stored
-            return [] if table is None else self._searcher.search(connection, table, index, search)
+            return [] if table is None else self._searches().search(connection, table, index, search)
 
         return self._answered([search.table], found)
+
+    def _searches(self) -> Searcher:
+        if self._searcher is None:
+            from convexorm.deployments.embedded.search import Searcher  # numpy takes long to import
+
+            self._searcher = Searcher()
+        return self._searcher
 
     # commits
 

@@ -20,6 +20,7 @@ from convexorm.deployments.embedded import connections
 from convexorm.deployments.embedded.connections import BUSY_STEP, Connection
 from convexorm.deployments.embedded.damage import is_busy, primary_code
 from convexorm.deployments.embedded.format import FORMAT, create, format_of, migrate
+from convexorm.deployments.embedded.paths import absolute
 from convexorm.errors import DeploymentError
 
 __all__ = ["File", "Memory"]
@@ -56,7 +57,7 @@ class File:
 
     def __init__(self, path: Path, *, read_only: bool, synchronous: str) -> None:
         self.name = str(path)
-        self._path = os.path.abspath(path)  # a process may change its folder
+        self._path = absolute(path)
         self._synchronous = synchronous
         self._ready = False
         self.unwritable: str | None = "it was opened with mode=ro" if read_only else None

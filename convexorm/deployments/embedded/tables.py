@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from convexorm.deployments.embedded.cells import body_maker, keys_maker
 from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
-from convexorm.deployments.embedded.rows import pack, unpacked
+from convexorm.deployments.embedded.rows import unpacked
 from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import dumps, loads
@@ -49,30 +51,56 @@ class StoredTable:
         self.columns = {name: f"k{place}" for name, place in self.places.items()}
         self.complete = len(self.places) == len(table.indexes) and self.vectors.keys() >= set(table.vector_fields)
         """Whether everything that the table declares is here."""
-        self._keys = [document_key(fields) for fields in self.forms]
         keys = [f"k{place}" for place in range(len(self.forms))]
         kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *keys]
         self.select = ", ".join(("tick", "id", "body", *self.vectors.values()))
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
-        self.update = f"UPDATE {self.name} SET body = ?{''.join(f', {one} = ?' for one in kept)} WHERE tick = ?"
+        self._updates: dict[tuple[int, ...], str] = {}
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
+
+    @cached_property
+    def keys(self) -> Callable[[Document], tuple[bytes, ...]]:
+        """The function from a document to its key in each key column."""
+        return keys_maker(self.forms)
+
+    @cached_property
+    def _body(self) -> Callable[[Document], str]:
+        return body_maker(self.table)
 
     @property
     def counts_changes(self) -> bool:
         return bool(self.vectors)
 
-    def keys(self, document: Document) -> list[bytes]:
-        """The document's key in each key column."""
-        return [key(document) for key in self._keys]
+    def update(self, places: Sequence[int] | None = None) -> str:
+        """The statement that gives the row of a tick another document, and another key in these of the key columns: SQLite
+        writes an entry of an index again although it stays the same. None is all of them.
+        """
+        found = tuple(range(len(self.forms))) if places is None else tuple(places)
+        if found not in self._updates:
+            kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *(f"k{place}" for place in found)]
+            self._updates[found] = (
+                f"UPDATE {self.name} SET body = ?{''.join(f', {one} = ?' for one in kept)} WHERE tick = ?"
+            )
+        return self._updates[found]
 
-    def row(self, document: Document, keys: Sequence[bytes], seq: int) -> tuple[object, ...]:
-        """What the columns behind tick and id hold for a document."""
+    def keyed_by(self, fields: Collection[str]) -> list[int]:
+        """The places of the key columns that change with these fields."""
+        return [place for place, form in enumerate(self.forms) if any(path.partition(".")[0] in fields for path in form)]
+
+    def row(self, document: Document, keys: Sequence[bytes], seq: int, *, declared: bool = True) -> tuple[object, ...]:
+        """What the columns behind tick and id hold for a document, the key columns among them those that are given.
+
+        One that is not all as `table` declares, since another program stored some of it, is not `declared`.
+        """
+        dump = self._body if declared else dumps
         if not self.vectors:
-            return (dumps(document), *keys)
+            return (dump(document), *keys)
+        from convexorm.deployments.embedded.packing import pack  # numpy takes long to import
+
         blobs = {name: pack(document.get(name)) for name in self.vectors}
         body = {name: value for name, value in document.items() if blobs.get(name) is None}
-        return (dumps(body), *blobs.values(), seq, *keys)
+        return (dump(body), *blobs.values(), seq, *keys)
 
     def fields(self, row: Sequence[Any]) -> dict[str, Any]:
         """A document without its system fields, by its row as `select` names the columns."""
@@ -144,7 +172,8 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN {stored.vectors[name]} BLOB")
     if len(stored.vectors) > len(before.vectors):
         seq = stored.count_change(connection)
-        _rewrite(connection, before, stored.update, lambda document: stored.row(document, stored.keys(document), seq))
+        values = lambda document: stored.row(document, stored.keys(document), seq, declared=False)  # noqa: E731
+        _rewrite(connection, before, stored.update(), values)
     elif new:
         keys = [document_key(stored.forms[place]) for place in new]
         columns = ", ".join(f"k{place} = ?" for place in new)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -38,7 +38,7 @@ from convexorm.requests import (
     greater_stored,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Value, canonical, same, size_of
+from convexorm.values import MISSING, Value, canonical, is_plain_text, same, size_of
 
 __all__ = ["Transaction"]
 
@@ -52,26 +52,32 @@ _MAX_RANGED_BYTES = 6 << 20
 
 @attrs.frozen
 class _Row:
-    """A stored document: its row, its `_id`, and its fields without the system ones."""
+    """A stored document: its row, its `_id`, its fields without the system ones, and whether those are plain JSON."""
 
     tick: int
     id: str
     fields: dict[str, Value]
+    plain: bool
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
-    return None if row is None else _Row(row[0], row[1], stored.fields(row))
+    return None if row is None else _Row(row[0], row[1], stored.fields(row), is_plain_text(row[2]))
 
 
-@attrs.define(eq=False)
-class _Pending:
-    """An insert or upsert not yet written, with its keys, and the bytes of the key it is about if it names a whole one."""
+class _Batch:
+    """Inserts and upserts into one table that are not written yet, with their keys, and each with the bytes of the key that
+    it is about; all of those are of the same column.
+    """
 
-    position: int
-    write: Insert | Upsert
-    keys: Sequence[bytes]
-    column: str | None
-    key: bytes
+    __slots__ = ("column", "keys", "positions", "stored", "unique", "writes")
+
+    def __init__(self, stored: StoredTable) -> None:
+        self.stored = stored
+        self.column: str | None = None
+        self.positions: list[int] = []
+        self.writes: list[Insert | Upsert] = []
+        self.keys: list[Sequence[bytes]] = []
+        self.unique: list[bytes | None] = []
 
 
 class Transaction:
@@ -83,9 +89,7 @@ class Transaction:
         self._tables = tables
         self._ticks: dict[str, int] = {}
         self._changes: dict[str, int] = {}
-        self._pending: list[_Pending] = []
-        self._pending_column: str | None = None
-        self._random: list[str] = []
+        self._batch: _Batch | None = None
         self._unique: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
         self._deleted = 0
@@ -98,12 +102,9 @@ class Transaction:
             if isinstance(write, Insert | Upsert | Patch) and write.refs:
                 self._flush()
                 write = self._with_ids(write)
-            pending = self._gathered(position, write) if isinstance(write, Insert | Upsert) else None
-            if pending is None:
+            if not isinstance(write, Insert | Upsert) or not self._gathered(position, write):
                 self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
-            else:
-                self._pending.append(pending)
         self._flush()
         for position, table, key in self._unique:
             self._require_one(position, table, key)
@@ -130,51 +131,56 @@ class Transaction:
 
     # inserts and upserts, many at a time
 
-    def _gathered(self, position: int, write: Insert | Upsert) -> _Pending | None:
-        """The write, if it may wait for others like it: they are all about one table, and name whole keys of one index."""
-        stored = self._stored(write.table)
+    def _gathered(self, position: int, write: Insert | Upsert) -> bool:
+        """Whether the write waits for others like it: they are all about one table, and name whole keys of one index."""
+        stored = self._tables[id(write.table)]
         keys = stored.keys(write.doc)
-        about = write.unique if isinstance(write, Insert) else write.at
-        whole = None if about is None else _whole_key(stored, about, write.doc, keys)
-        if about is not None and whole is None:
-            return None
-        if isinstance(write, Upsert) and (write.keep or write.greatest or whole is None or whole[1] != keys[whole[2]]):
-            return None
-        column = None if whole is None else whole[0]
-        other = column is not None and self._pending_column not in (None, column)
-        if self._pending and (other or self._pending[0].write.table is not write.table):
+        about = write.at if isinstance(write, Upsert) else write.unique
+        column = key = None
+        if about is not None:
+            whole = _whole_key(stored, about, write.doc, keys)
+            if whole is None:
+                return False
+            column, key, place = whole
+            if isinstance(write, Upsert) and (write.keep or write.greatest or key != keys[place]):
+                return False
+        batch = self._batch
+        if batch is None or batch.stored is not stored or (column is not None and batch.column not in (None, column)):
             self._flush()
-        self._pending_column = self._pending_column or column
-        return _Pending(position, write, keys, column, b"" if whole is None else whole[1])
+            batch = self._batch = _Batch(stored)
+        batch.column = batch.column or column
+        batch.positions.append(position)
+        batch.writes.append(write)
+        batch.keys.append(keys)
+        batch.unique.append(key)
+        return True
 
     def _flush(self) -> None:
-        if not self._pending:
+        batch, self._batch = self._batch, None
+        if batch is None:
             return
-        pending, self._pending = self._pending, []
-        column, self._pending_column = self._pending_column, None
-        stored = self._stored(pending[0].write.table)
-        place = None if column is None else int(column[1:])
-        held = self._held(stored, column, {one.key for one in pending if one.column is not None})
-        seq = self._change(stored)
-        drawn = os.urandom(7 * len(pending)).hex()
-        self._random = [drawn[start : start + 14] for start in range(0, len(drawn), 14)]
+        stored, seq = batch.stored, self._change(batch.stored)
+        place = None if batch.column is None else int(batch.column[1:])
+        held = self._held(stored, batch.column, {key for key in batch.unique if key is not None})
+        new = self._next(stored, len(batch.writes))
         inserts, updates = [], []
-        for one in pending:
-            row = held.get(one.key) if one.column is not None else None
-            values = stored.row(one.write.doc, one.keys, seq)
+        for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
+            values = stored.row(write.doc, keys, seq)
+            row = held.get(key) if key is not None else None
             if row is None:
-                tick, id_ = self._next(stored)
-                inserts.append((tick, id_, *values))
-                self._results.append(Written(id_, time_of(tick)))
+                row = next(new)
+                inserts.append((*row, *values))
+                self._results.append(Written(row[1], row[0] / 1000))
                 if place is not None:
-                    held.setdefault(one.keys[place], (tick, id_))
-            elif isinstance(one.write, Insert):
-                raise StaleDataError(table=one.write.table.name, reason="exists", write=one.position)
+                    held.setdefault(keys[place], row)
+            elif type(write) is Insert:
+                raise StaleDataError(table=write.table.name, reason="exists", write=position)
             else:
                 updates.append((*values, row[0]))
                 self._results.append(Written(row[1], time_of(row[0]), False))
         self._connection.executemany(stored.insert, inserts)
-        self._connection.executemany(stored.update, updates)
+        if updates:
+            self._connection.executemany(stored.update(), updates)
 
     def _held(self, stored: StoredTable, column: str | None, keys: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
         """Those of `keys` that stored documents hold, with the tick and the `_id` of the first of each."""
@@ -190,15 +196,18 @@ class Transaction:
                 held.setdefault(key, (tick, id_))
         return held
 
-    def _next(self, stored: StoredTable) -> tuple[int, str]:
-        """The tick and the `_id` of the next document: later than all others of its table."""
+    def _next(self, stored: StoredTable, count: int) -> Iterator[tuple[int, str]]:
+        """The ticks and the `_id`s of the next documents: later than all others of their table."""
         last = self._ticks.get(stored.name)
         if last is None:
             last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
-        tick = self._ticks[stored.name] = last + 1
-        random = self._random.pop() if self._random else os.urandom(7).hex()
-        return tick, f"{tick:014x}{stored.number:04x}{random}"
+        random = os.urandom(7 * count).hex()
+        number = f"{stored.number:04x}"
+        for start in range(0, len(random), 14):
+            last += 1
+            self._ticks[stored.name] = last
+            yield last, f"{last:014x}{number}{random[start : start + 14]}"
 
     def _change(self, stored: StoredTable) -> int:
         """The number of this commit among those that changed the table, where it counts them; else 0."""
@@ -252,9 +261,23 @@ class Transaction:
             raise StaleDataError(table=write.table.name, reason="changed", write=position, fields=changed)
         return stored, row
 
-    def _store(self, stored: StoredTable, row: _Row, fields: Document) -> None:
-        values = stored.row(fields, stored.keys(fields), self._change(stored))
-        self._connection.execute(stored.update, (*values, row.tick))
+    def _store(
+        self,
+        stored: StoredTable,
+        row: _Row,
+        fields: Document,
+        changed: Collection[str] | None = None,
+        *,
+        declared: bool = True,
+    ) -> None:
+        """Give a row another document, of which only the fields `changed` differ from what it held, if these are given."""
+        places = None if changed is None else stored.keyed_by(changed)
+        keys: Sequence[bytes] = ()
+        if places is None or places:
+            keys = stored.keys(fields)
+            keys = keys if places is None else [keys[place] for place in places]
+        values = stored.row(fields, keys, self._change(stored), declared=declared)
+        self._connection.execute(stored.update(places), (*values, row.tick))
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
@@ -272,11 +295,11 @@ class Transaction:
         document = {**write.doc, **kept}
         if kept:
             write.table.check_size(document)
-        self._store(stored, row, document)
+        self._store(stored, row, document, declared=not kept or row.plain)
         return Written(row.id, time_of(row.tick), False)
 
     def _add(self, stored: StoredTable, document: Document) -> Written:
-        tick, id_ = self._next(stored)
+        ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
         return Written(id_, time_of(tick))
@@ -291,7 +314,7 @@ class Transaction:
         for name in write.unset:
             fields.pop(name, None)
         write.table.check_size(fields)
-        self._store(stored, row, fields)
+        self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
         return True
 
     def replace(self, position: int, write: Replace) -> Applied:

@@ -31,7 +31,7 @@ def location_of(url: str) -> Location:
     """What a URL that begins with `sqlite:///` says. Raises DeploymentError for options that there are not."""
     path, question, query = url.partition(":///")[2].partition("?")
     if not question:
-        return Location(unquote(path))
+        return Location(_unquoted(path))
     right = ", ".join(f"{name}={value}" for name, values in _OPTIONS.items() for value in values)
     given: dict[str, str] = {}
     for pair in query.split("&"):
@@ -43,4 +43,11 @@ def location_of(url: str) -> Location:
         if name in given:
             raise DeploymentError(f"the option {name!r} of a SQLite file is given twice")
         given[name] = value
-    return Location(unquote(path), given.get("mode") == "ro", given.get("synchronous", "normal"))
+    return Location(_unquoted(path), given.get("mode") == "ro", given.get("synchronous", "normal"))
+
+
+def _unquoted(path: str) -> str:
+    try:
+        return unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        raise DeploymentError("the path of a file is text that UTF-8 can write") from None

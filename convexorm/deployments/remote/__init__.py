@@ -13,17 +13,19 @@ code around it than h11 for the same promises, and about twice the processor tim
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
-from convexorm.deployments.base import Deployment
+from convexorm.deployments.base import ATTEMPTS, Caller, Deployment
 from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
+from convexorm.deployments.remote.calls import RemoteCaller
 from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
-from convexorm.deployments.remote.port import ATTEMPTS, Kind, Limits, RemotePort
+from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.values import is_finite, is_whole
 
-__all__ = ["ATTEMPTS", "Kind", "RemoteDeployment", "RemotePort"]
+__all__ = ["RemoteDeployment", "RemotePort"]
 
 
 class RemoteDeployment(Deployment):
@@ -36,12 +38,12 @@ class RemoteDeployment(Deployment):
     """
 
     def __init__(
-        self, url: str, admin_key: str | None, *, functions: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
+        self, url: str, admin_key: str | None, *, module: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
     ) -> None:
         if not admin_key:
             raise AuthError(
                 "a Convex deployment needs its admin key (a deploy key from the dashboard's settings): pass it beside the "
-                "URL, or pass no URL and set CONVEX_URL and CONVEX_ADMIN_KEY"
+                "URL, or pass no URL and set CONVEX_URL and CONVEX_DEPLOY_KEY"
             )
         if not isinstance(admin_key, str):
             raise AuthError(f"the admin key given is not one: it is a string, got {type(admin_key).__name__}")
@@ -51,6 +53,10 @@ class RemoteDeployment(Deployment):
             raise InvalidRequestError("retry is how often a call is sent at most, a whole number from 1")
         if not admin_key.isascii() or not admin_key.isprintable() or admin_key.strip() != admin_key:
             raise AuthError("the admin key given is not one: it holds white space or characters outside ASCII")
+        if re.match(r"project:|preview:[^:|]*:", admin_key):
+            raise AuthError(
+                "the admin key given is for a project, not for one deployment: make a deploy key in its settings"
+            )
         self._address = Address.parse(url)
         self._headers = [
             (b"Host", self._address.authority),
@@ -62,17 +68,29 @@ class RemoteDeployment(Deployment):
         ]
         self._connections = Connections(self._address)
         where, limits = str(self._address), Limits(timeout, retry)
-        self.blocking: RemotePort = RemotePort(where, functions, limits, self._post, _sleep)
-        self.asynchronous: RemotePort = RemotePort(where, functions, limits, self._post_async, asyncio.sleep)
+        self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep)
+        self.asynchronous: RemotePort = RemotePort(where, module, limits, self._post_async, asyncio.sleep)
 
-    def _call(self, kind: Kind, body: bytes) -> Call:
-        return Call(f"{self._address.path}/api/{kind}", self._headers, body)
+    @property
+    def blocking_caller(self) -> Caller:
+        return RemoteCaller(self.blocking)
 
-    async def _post(self, kind: Kind, body: bytes, attempt: Attempt) -> Reply:
-        return await self._connections.post(self._call(kind, body), attempt)
+    @property
+    def asynchronous_caller(self) -> Caller:
+        return RemoteCaller(self.asynchronous)
 
-    async def _post_async(self, kind: Kind, body: bytes, attempt: Attempt) -> Reply:
-        return await self._connections.post_async(self._call(kind, body), attempt)
+    def _call(self, target: Target, body: bytes | None) -> Call:
+        headers = self._headers
+        if target.token is not None:
+            bearer = (b"Authorization", f"Bearer {target.token}".encode())
+            headers = [bearer if name == b"Authorization" else (name, value) for name, value in headers]
+        return Call(f"{self._address.path}{target.path}", headers, body)
+
+    async def _post(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
+        return await self._connections.post(self._call(target, body), attempt)
+
+    async def _post_async(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
+        return await self._connections.post_async(self._call(target, body), attempt)
 
     def close(self) -> None:
         """End all connections, of both faces and every event loop, also under calls. Any thread may."""

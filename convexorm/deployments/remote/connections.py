@@ -13,7 +13,9 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from weakref import ref
 
@@ -25,7 +27,7 @@ from convexorm.deployments.remote.bodies import Body
 from convexorm.deployments.remote.deadlines import Deadline
 from convexorm.deployments.remote.sockets import LOOP, THREAD, Socket, Stream, Waiting
 from convexorm.deployments.remote.tls import secured
-from convexorm.errors import DeploymentError
+from convexorm.errors import DeploymentError, Travelling
 
 __all__ = ["Attempt", "Call", "Connections", "ProxyRefused", "Reply", "Stage"]
 
@@ -63,7 +65,7 @@ class Attempt:
         return self.stage in (Stage.SENDING, Stage.WAITING)
 
 
-class ProxyRefused(OSError):
+class ProxyRefused(Travelling, OSError):
     """The proxy does not let a call through."""
 
     def __init__(self, status: int) -> None:
@@ -73,11 +75,11 @@ class ProxyRefused(OSError):
 
 @attrs.frozen
 class Call:
-    """What is posted."""
+    """What is posted, or got where there is no body."""
 
     target: str
     headers: list[tuple[bytes, bytes]] = attrs.field(repr=False)
-    body: bytes = attrs.field(repr=False)
+    body: bytes | None = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -86,6 +88,27 @@ class Reply:
 
     status: int
     body: Body = attrs.field(repr=False)
+    headers: Mapping[bytes, bytes] = attrs.field(factory=dict, repr=False)
+
+    def date(self) -> datetime | None:
+        """When the answer was made, as its server's clock has it."""
+        return _date(self.headers.get(b"date"))
+
+    def asked_to_wait(self) -> float:
+        """Seconds that a deployment, or a proxy before it, asks to be left alone for."""
+        asked = self.headers.get(b"retry-after", b"")
+        if asked.isdigit() and len(asked) < 6:
+            return float(asked)
+        until, now = _date(asked), self.date() or datetime.now(UTC)
+        return 0.0 if until is None else max(0.0, (until - now).total_seconds())
+
+
+def _date(text: bytes | None) -> datetime | None:
+    try:
+        date = parsedate_to_datetime((text or b"").decode("latin-1"))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
 
 
 class Connection:
@@ -100,17 +123,18 @@ class Connection:
     async def post(self, call: Call, attempt: Attempt) -> Reply:
         """Raises OSError and h11.RemoteProtocolError for a conversation that breaks off, and what `Body` raises."""
         http, deadline = self._http, attempt.deadline
-        headers = [*call.headers, (b"Content-Length", b"%d" % len(call.body))]
-        head = http.send(h11.Request(method="POST", target=call.target, headers=headers)) or b""
-        http.send(h11.Data(call.body))  # of a known length, so it travels as it is
+        method, body = ("GET", b"") if call.body is None else ("POST", call.body)
+        headers = [*call.headers, (b"Content-Length", b"%d" % len(body))]
+        head = http.send(h11.Request(method=method, target=call.target, headers=headers)) or b""
+        http.send(h11.Data(body))  # of a known length, so it travels as it is
         http.send(h11.EndOfMessage())
         attempt.stage = Stage.SENDING
         try:
-            if len(call.body) <= _SHORT:
-                await self._stream.send(head + call.body, deadline)
+            if len(body) <= _SHORT:
+                await self._stream.send(head + body, deadline)
             else:
                 await self._stream.send(head, deadline)
-                await self._stream.send(call.body, deadline)
+                await self._stream.send(body, deadline)
         except (BrokenPipeError, ConnectionResetError):
             http.send_failed()  # a server may answer before it has read everything, and close
         attempt.stage = Stage.WAITING
@@ -119,7 +143,7 @@ class Connection:
             event = await _next(http, self._stream, deadline)
             if isinstance(event, h11.Response):
                 encodings = [value for name, value in event.headers if name == b"content-encoding"]
-                reply = Reply(event.status_code, Body(b", ".join(encodings).decode("latin-1")))
+                reply = Reply(event.status_code, Body(b", ".join(encodings).decode("latin-1")), dict(event.headers))
             elif isinstance(event, h11.Data) and reply is not None:
                 reply.body.add(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage) and reply is not None:

@@ -65,3 +65,10 @@ export const contended = mutationGeneric({
     return items.length;
   },
 });
+
+export const uploadUrl = mutationGeneric({ handler: async ({ storage }) => await storage.generateUploadUrl() });
+
+export const file = queryGeneric({
+  args: { storageId: v.string() },
+  handler: async ({ storage }, { storageId }) => ({ url: await storage.getUrl(storageId) }),
+});

@@ -1,0 +1,61 @@
+"""From attributes to documents and back, by functions made for each class: its columns written out as straight code.
+
+What a column's type says of itself (`ColumnType.quick`) stands in the text; all else is left to the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from convexorm.compiling import function
+from convexorm.expressions import Column
+from convexorm.types import quick_of
+from convexorm.values import MISSING, Value, owned
+
+__all__ = ["dump_function", "fill_function"]
+
+Columns = Mapping[str, Column[Any]]
+
+
+def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[str, Value]]:
+    """The function from an instance to the fields of its document; or from a row of attributes by name, where those left
+    out take their defaults. It raises ValidationError for what cannot be stored.
+    """
+    known: dict[str, Any] = {"MISSING": MISSING, "owned": owned}
+    body = ["document = {}"]
+    for place, (name, column) in enumerate(columns.items()):
+        if of_rows:
+            known[f"default_{place}"] = column.default
+            body.append(f"value = given[{name!r}] if {name!r} in given else default_{place}()")
+        else:
+            body.append(f"value = given.{name}")
+        body += _stored(place, column, known)
+    return function("dump", "given", [*body, "return document"], known)
+
+
+def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[str]:
+    """The lines that put `value` into the document as the column stores it."""
+    known[f"dump_{place}"] = column.dump
+    kept = f"document[{column.field!r}] = "
+    quick = quick_of(column.type)
+    if quick is not None:
+        known.update(quick.names)
+        yield f"if {quick.condition.format('value')}:"
+        yield f"    {kept}{quick.stored.format('value')}"
+        yield f"elif (value := dump_{place}(value)) is not MISSING:"
+    else:
+        yield f"if (value := dump_{place}(value)) is not MISSING:"
+    yield f"    {kept}{'owned(value)' if column.type.mutable else 'value'}"
+
+
+def fill_function(columns: Columns) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
+    """The function that adds to an instance's attributes those that its document holds as they are."""
+    known: dict[str, Any] = {}
+    body = ["get = document.get"]
+    for place, (name, column) in enumerate(columns.items()):
+        if column.type.as_is is not None:
+            known[f"kind_{place}"] = column.type.as_is
+            body.append(f"if type(value := get({column.field!r})) is kind_{place}:")
+            body.append(f"    attributes[{name!r}] = value")
+    return function("fill", "attributes, document", body, known)

@@ -1,0 +1,270 @@
+"""`AsyncFunctions` and `Functions`: a team's own queries, mutations and actions, with typed results.
+
+Arguments are plain values. A result is checked against `returns` as a column is against its annotation; models in it become
+instances, detached or of the session that a call names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, TypeAlias, TypeVar, overload
+
+from convexorm.deployments.base import Caller, Deployment, FunctionCall, FunctionKind, check_deployment
+from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.faces import blocking, named
+from convexorm.mapper import mapper_of
+from convexorm.model import InstanceState, Model
+from convexorm.schema import AnyValue
+from convexorm.sessions import AsyncSession, Session
+from convexorm.types import AnyType, ColumnType, result_type
+from convexorm.values import MISSING, Value
+
+__all__ = ["AsyncFunctions", "Functions"]
+
+T = TypeVar("T")
+Arguments: TypeAlias = Mapping[str, Any] | None
+AnySession: TypeAlias = AsyncSession | Session | None
+
+
+class AsyncFunctions:
+    """The functions of a Convex project, awaited. `Functions` is the same, blocking.
+
+    They are called with the deployment's admin key, internal ones too; with `token`, a JWT, as the user whose it is.
+    `component` is the name of a component whose functions are called. On an embedded deployment the Python functions given
+    to `connect(functions=...)` stand for them.
+
+    Raises InvalidRequestError for what is no deployment, and for a deployment without functions of a project.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        token: str | None = None,
+        component: str | None = None,
+        _caller: Caller | None = None,
+    ) -> None:
+        _check_printable("token", token)
+        _check_printable("component", component)
+        self._caller = _caller or check_deployment(deployment).asynchronous_caller
+        self._token = token
+        self._component = component
+
+    @overload
+    async def query(self, path: str, arguments: Arguments = None, *, returns: type[T], session: AnySession = None) -> T: ...
+    @overload
+    async def query(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        session: AnySession = None,
+    ) -> Any: ...
+    async def query(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        session: AnySession = None,
+    ) -> Any:
+        """What a query answers: `query("messages:list", {"channel": "general"}, returns=list[Message])`.
+
+        Without `returns` plain values. It is asked again after a failure that may pass. Raises FunctionFailed for what it
+        throws, whose `data` is that of a ConvexError; FunctionNotFound; ValidationError for arguments that Convex cannot
+        hold and for a result that is not what `returns` says.
+        """
+        return await self._call("query", path, arguments, returns, session)
+
+    @overload
+    async def mutation(
+        self, path: str, arguments: Arguments = None, *, returns: type[T], session: AnySession = None
+    ) -> T: ...
+    @overload
+    async def mutation(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        session: AnySession = None,
+    ) -> Any: ...
+    async def mutation(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        session: AnySession = None,
+    ) -> Any:
+        """What a mutation answers, as `query` has it. It is sent again only if it never left: after a DeploymentError that
+        says so it may have run.
+        """
+        return await self._call("mutation", path, arguments, returns, session)
+
+    @overload
+    async def action(
+        self, path: str, arguments: Arguments = None, *, returns: type[T], session: AnySession = None
+    ) -> T: ...
+    @overload
+    async def action(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        session: AnySession = None,
+    ) -> Any: ...
+    async def action(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        session: AnySession = None,
+    ) -> Any:
+        """What an action answers, as `query` has it. It is sent again only if it never left, as a mutation is."""
+        return await self._call("action", path, arguments, returns, session)
+
+    async def _call(self, kind: FunctionKind, path: str, arguments: Arguments, returns: Any, session: AnySession) -> Any:
+        _check_path(path)
+        codec = _codec(returns, session)
+        call = FunctionCall(kind, path, _arguments(path, arguments), self._token, self._component)
+        answer = await self._caller.call(call)
+        try:
+            return codec.load(answer)
+        except ValidationError as error:
+            place = f"what {path} answers{error.path}"
+            raise ValidationError(f"{place}: {error.problem}") from None
+
+
+named(AsyncFunctions, "Functions")
+
+
+class Functions:
+    """The functions of a Convex project, called without awaiting. `AsyncFunctions` is the same, awaited.
+
+    They are called with the deployment's admin key, internal ones too; with `token`, a JWT, as the user whose it is.
+    `component` is the name of a component whose functions are called. On an embedded deployment the Python functions given
+    to `connect(functions=...)` stand for them.
+    """
+
+    def __init__(self, deployment: Deployment, *, token: str | None = None, component: str | None = None) -> None:
+        caller = check_deployment(deployment).blocking_caller
+        self._core = AsyncFunctions(deployment, token=token, component=component, _caller=caller)
+
+    query = blocking(AsyncFunctions.query)
+    mutation = blocking(AsyncFunctions.mutation)
+    action = blocking(AsyncFunctions.action)
+
+
+# -- arguments and results -----------------------------------------------------------------------------------------
+
+
+def _check_printable(name: str, given: object) -> None:
+    """Raise InvalidRequestError for what cannot be a token or a name; it is not repeated."""
+    if given is None:
+        return
+    if not isinstance(given, str):
+        raise InvalidRequestError(f"{name} is a string, got {type(given).__name__}")
+    if not given.isascii() or not given.isprintable() or " " in given or not given:
+        raise InvalidRequestError(f"{name} is a string of printable ASCII without white space")
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, str):
+        raise InvalidRequestError(f'a function is named by its path, such as "messages:list", got {type(path).__name__}')
+    module, _, name = path.partition(":")
+    if not module or not path.isascii() or not path.isprintable() or (":" in path and not name):
+        raise InvalidRequestError('a function is named by its path, such as "messages:list" or "admin/users:list"')
+
+
+def _arguments(path: str, arguments: Arguments) -> Mapping[str, Value]:
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, Mapping):
+        raise InvalidRequestError(f"arguments are values by name, got {type(arguments).__name__}")
+    try:
+        dumped: Mapping[str, Value] = AnyType().dump(arguments)
+    except ValidationError as error:
+        raise ValidationError(f"the arguments of {path}{error.path}: {error.problem}") from None
+    return {name: value for name, value in dumped.items() if value is not MISSING}
+
+
+def _codec(returns: Any, session: AnySession) -> ColumnType[Any]:
+    if session is None:
+        return _detached(returns) if _hashable(returns) else result_type(returns, _DetachedType)
+    core = session._core if isinstance(session, Session) else session
+    if not isinstance(core, AsyncSession):
+        raise InvalidRequestError(f"session is a Session, got {type(session).__name__}")
+    return result_type(returns, lambda model: _HeldType(model, core))
+
+
+def _hashable(annotation: Any) -> bool:
+    try:
+        hash(annotation)
+    except TypeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1_024)
+def _detached(returns: Any) -> ColumnType[Any]:
+    return result_type(returns, _DetachedType)
+
+
+class _DocumentType(ColumnType[Model]):
+    """Documents of a model, as functions answer them."""
+
+    validator = AnyValue()
+
+    def __init__(self, model: type) -> None:
+        self._mapper = mapper_of(model)
+
+    @property
+    def name(self) -> str:
+        return self._mapper.model.__name__
+
+    def load(self, value: Value) -> Model:
+        if not isinstance(value, dict):
+            raise ValidationError(f"expected a document of {self.name}, got {type(value).__name__}")
+        if "_id" not in value:
+            return self._transient(value)
+        if not isinstance(value["_id"], str) or not isinstance(value.get("_creationTime"), int | float):
+            raise ValidationError(f"expected a document of {self.name}, with _id and _creationTime")
+        return self._instance(value)
+
+    def _instance(self, document: dict[str, Value]) -> Model:
+        raise NotImplementedError
+
+    def _transient(self, value: dict[str, Value]) -> Model:
+        """An instance of what looks like a document and is none: it has no `_id`."""
+        model = self._mapper.class_of(value) if self._mapper.polymorphic else self._mapper.model
+        columns = model.__mapper__.columns
+        given = {name: column.load(value.get(column.field, MISSING)) for name, column in columns.items()}
+        instance: Model = model(**given)
+        return instance
+
+
+class _DetachedType(_DocumentType):
+    """Documents that become detached instances."""
+
+    def _instance(self, document: dict[str, Value]) -> Model:
+        mapper = self._mapper
+        model: type[Model] = mapper.class_of(document) if mapper.polymorphic else mapper.model
+        instance = model.__new__(model)
+        object.__setattr__(instance, "_state", InstanceState(document))
+        return instance
+
+
+class _HeldType(_DetachedType):
+    """Documents that become instances of a session."""
+
+    def __init__(self, model: type, session: AsyncSession) -> None:
+        super().__init__(model)
+        self._session = session
+
+    def _instance(self, document: dict[str, Value]) -> Model:
+        return self._session.attach(super()._instance(document))

@@ -1,0 +1,60 @@
+import { ConvexError, v } from "convex/values";
+import { action, internalMutation, mutation, query } from "./_generated/server";
+import { internal } from "./_generated/api";
+
+/** The latest messages of a channel, newest first. */
+export const list = query({
+  args: { channel: v.id("channels"), limit: v.optional(v.number()) },
+  handler: async (ctx, { channel, limit }) =>
+    await ctx.db
+      .query("messages")
+      .withIndex("by_channel", (q) => q.eq("channel", channel))
+      .order("desc")
+      .take(limit ?? 50),
+});
+
+/** Say something in a channel that one is a member of. */
+export const send = mutation({
+  args: { channel: v.id("channels"), author: v.id("users"), text: v.string() },
+  returns: v.id("messages"),
+  handler: async (ctx, { channel, author, text }) => {
+    const found = await ctx.db.get(channel);
+    if (found === null) throw new ConvexError({ code: "NoChannel", channel });
+    if (!found.members.includes(author)) throw new ConvexError({ code: "NotAMember", channel: found.name });
+    return await ctx.db.insert("messages", { channel, author, text, body: { kind: "text", text } });
+  },
+});
+
+/** Remove what somebody wrote; for the server alone. */
+export const purge = internalMutation({
+  args: { channel: v.id("channels"), author: v.id("users") },
+  returns: v.number(),
+  handler: async (ctx, { channel, author }) => {
+    const messages = await ctx.db
+      .query("messages")
+      .withIndex("by_channel", (q) => q.eq("channel", channel))
+      .collect();
+    const theirs = messages.filter((message) => message.author === author);
+    for (const message of theirs) await ctx.db.delete(message._id);
+    return theirs.length;
+  },
+});
+
+/** Say the same in several channels, one after the other. */
+export const announce = action({
+  args: { channels: v.array(v.id("channels")), author: v.id("users"), text: v.string() },
+  returns: v.number(),
+  handler: async (ctx, { channels, author, text }): Promise<number> => {
+    for (const channel of channels) await ctx.runMutation(internal.messages.post, { channel, author, text });
+    return channels.length;
+  },
+});
+
+export const post = internalMutation({
+  args: { channel: v.id("channels"), author: v.id("users"), text: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { channel, author, text }) => {
+    await ctx.db.insert("messages", { channel, author, text, body: { kind: "text", text } });
+    return null;
+  },
+});

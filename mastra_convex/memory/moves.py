@@ -1,0 +1,170 @@
+"""Moves: a thread that changes hands, with its messages and what was observed in it.
+
+A move of more than one commit notes which messages it has taken from whom, in the commit that takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Literal
+
+from convexorm import AsyncSession, LimitExceeded, StaleDataError
+from mastra_convex.entities import Document, Message, Thread
+from mastra_convex.errors import ThreadNotFound
+from mastra_convex.instants import later
+from mastra_convex.memory.generations import generations_of, hand_over, thread_key
+from mastra_convex.memory.owners import expect_owner
+from mastra_convex.memory.unfinished import Kind, Unfinished, note_of
+
+__all__ = ["MOVES", "TAKEN", "Move"]
+
+TAKEN = "mastra_unfinished_moves_messages"
+"""The table, among those of records without a type, of the messages that moves have taken: a record a commit."""
+_MOVED_AT_ONCE = 3_000
+"""Messages that change hands in one commit, fewer where they are large: each takes an index range of Convex's 4,096."""
+_NOTED_AT_ONCE = 400_000
+"""Characters of their ids at most, which is what a record can hold for certain."""
+_GIVEN_BACK_AT_ONCE = 1_000
+"""Messages given back in one commit: each is read by its id, and takes two of those ranges."""
+
+
+async def _give_back(session: AsyncSession, note: Mapping[str, Any], expect: Callable[[], None]) -> None:
+    thread_id, to = note.get("id"), note.get("to")
+    for number in range(int(note.get("steps") or 0)):
+        key = _taken_key(note, number)
+        taken = await session.get(Document, key)
+        if taken is None:
+            continue
+        pairs = [(id, owner) for owner, ids in taken.record.get("of", ()) for id in ids]
+        session.expunge_all()
+        for start in range(0, len(pairs), _GIVEN_BACK_AT_ONCE):
+            owners = dict(pairs[start : start + _GIVEN_BACK_AT_ONCE])
+            last = start + _GIVEN_BACK_AT_ONCE >= len(pairs)
+
+            async def give_back(session: AsyncSession, owners: Any = owners, last: bool = last, key: Any = key) -> None:
+                for message in await session.get_many(Message, list(owners)):
+                    if message is not None and (message.resource_id, message.thread_id) == (to, thread_id):
+                        message.resource_id = owners[message.id]
+                if last:
+                    session.delete_key(Document, key)
+                expect()
+
+            await session.transact(give_back)
+
+
+MOVES = Kind("mastra_unfinished_moves", _give_back)
+
+
+def _taken_key(note: Mapping[str, Any], number: int) -> tuple[str, str]:
+    return TAKEN, f"{note['work']}/{number}"
+
+
+class Move:
+    """A move of a thread to a resource, and how it is undone. With `own` only its owner's messages go, not all in it."""
+
+    def __init__(
+        self, session: AsyncSession, operation: str, thread_id: str, resource_id: str, source: str | None, *, own: bool
+    ) -> None:
+        self._session = session
+        self._operation = operation
+        self._thread_id = thread_id
+        self._resource_id = resource_id
+        self._source = source
+        self._own = own
+        self._at_once = _MOVED_AT_ONCE
+        self._work = Unfinished(MOVES, thread_id, to=resource_id, steps=0)
+        self._next = self._work.note
+        self._begun = False
+        """Whether it may be noted; `_noted`: whether it certainly was."""
+        self._noted = False
+
+    async def run(self) -> Thread:
+        """Move everything, in as many commits as it takes; nothing stays moved where that fails."""
+        try:
+            while True:
+                moved = await self._some()
+                if isinstance(moved, Thread):
+                    return moved
+        except BaseException:
+            if self._begun:
+                await self._work.undo(self._session)
+            raise
+
+    async def _some(self) -> Thread | None:
+        try:
+            found = await self._session.transact(self._step)
+        except LimitExceeded:
+            if self._at_once == 1:
+                raise
+            self._at_once //= 2
+            return None
+        if found == "other" and not self._noted:
+            await MOVES.take_back(self._session, self._thread_id)
+        elif found == "other":  # somebody else moves it, and has given back what this one took
+            raise StaleDataError(table=Thread.__mapper__.table.name, reason="changed")
+        self._noted = self._noted or found == "more"
+        self._work.note = self._next
+        return found if isinstance(found, Thread) else None
+
+    async def _step(self, session: AsyncSession) -> Thread | Literal["more", "other"]:
+        """Move some messages, or with the last of them the thread, which is the answer. Where more is to come, that is
+        noted first; nothing happens where somebody else's move is noted."""
+        thread = await session.get(Thread, self._thread_id)  # whose it is holds, since every step expects that
+        if thread is None or self._source not in (None, thread.resource_id):
+            raise ThreadNotFound(self._thread_id, operation=self._operation)
+        owner, to = thread.resource_id, self._resource_id
+        inside = Message.query().by_index("by_thread", thread_id=self._thread_id).limit(self._at_once + 1)
+        inside = inside.where(Message.resource_id != to)
+        if self._own:
+            inside = inside.where(Message.resource_id == owner)
+        key = thread_key(self._thread_id)
+        notes, messages, observed, known = await session.read(
+            note_of(MOVES.table, self._thread_id), inside, generations_of(key, owner), generations_of(key, to).limit(1)
+        )
+        noted = notes[0].record if notes else None
+        ours = noted is not None and noted.get("work") == self._work.note["work"] and not noted.get("ended")
+        if not ours and (self._noted or noted is not None):
+            return "other"
+        if len(messages) > self._at_once:
+            expect_owner(session, Thread, thread.id, owner)
+            if noted is None:
+                self._begun = True
+                self._work.begin(session)
+            else:
+                self._take(session, noted, messages[: self._at_once])
+            return "more"
+        for message in messages:
+            message.resource_id = to
+        if owner == to:
+            expect_owner(session, Thread, thread.id, owner)
+            observed = []
+        hand_over(session, observed, to, known[0] if known else None)
+        if noted is not None:
+            self._work.note = noted
+            self._work.finish(session)
+            for number in range(int(noted["steps"])):
+                session.delete_key(Document, _taken_key(noted, number))
+        if noted is not None or messages or observed or owner != to:
+            thread.resource_id = to
+            thread.updated_at = later(thread.updated_at)
+        return thread
+
+    def _take(self, session: AsyncSession, noted: Mapping[str, Any], messages: Sequence[Message]) -> None:
+        """Move messages, and note whose they were."""
+        size = 0
+        taken: list[Message] = []
+        for message in messages:
+            size += len(message.id)
+            if taken and size > _NOTED_AT_ONCE:
+                break
+            taken.append(message)
+        number = int(noted["steps"])
+        of = [[owner, [one.id for one in several]] for owner, several in groupby(taken, lambda one: one.resource_id)]
+        table, key = _taken_key(noted, number)
+        session.add(Document(table=table, record_key=key, record={"id": key, "of": of}), returning=False)
+        self._work.note = dict(noted)
+        self._next = {**noted, "steps": number + 1}
+        self._work.expect(session, self._next)
+        for message in taken:
+            message.resource_id = self._resource_id
