@@ -214,6 +214,11 @@ class Mapper:
         """The relations, by attribute. NameError while a class that they speak of is not there."""
         return resolved(self, self.relationships)
 
+    @property
+    def checked(self) -> bool:
+        """Whether a reference is to lead to a document whenever it is written."""
+        return any(check for _, check, _ in self.referring.values())
+
     def taking_references(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a constructor is given, without relations, and with what those set left unset."""
         plain = {name: value for name, value in values.items() if name not in self.relationships}

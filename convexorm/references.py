@@ -152,6 +152,11 @@ class Reference:
         """Whether it may refer to none."""
         return self.mapper.columns[self.attribute].nullable
 
+    @property
+    def null(self) -> bool:
+        """Whether it is null, and not left out, where it refers to none."""
+        return self.mapper.columns[self.attribute].none == "null"
+
     def dump(self, value: Any) -> Value | Missing:
         """What a document holds for an attribute's value."""
         return self.mapper.columns[self.attribute].dump(value)

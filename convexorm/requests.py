@@ -15,7 +15,7 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value, canonical, is_finite, reach
+from convexorm.values import Missing, Value, canonical, hashable, is_finite, reach
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +24,11 @@ __all__ = [
     "DELETED_BY_RANGE",
     "MAX_DELETED_BY_RANGE",
     "MAX_READS",
+    "MAX_TIED_BYTES",
     "MAX_WRITES",
     "Applied",
     "Bound",
+    "Check",
     "Commit",
     "Delete",
     "DeleteRange",
@@ -46,6 +48,7 @@ __all__ = [
     "Read",
     "ReadResult",
     "Replace",
+    "Rule",
     "Search",
     "Target",
     "Upsert",
@@ -56,7 +59,6 @@ __all__ = [
     "check_reads",
     "check_search",
     "greater_stored",
-    "identity_of_value",
     "index_key",
     "joined_edges",
     "key_length",
@@ -71,6 +73,8 @@ MAX_WRITES = 15_999
 """Writes of one commit: Convex's 16,000 documents of one mutation, one of which is the commit's entry in the ledger."""
 MAX_DELETED_BY_RANGE = 4_000
 """Documents one commit deletes by ranges: each is read twice, and a function may read 32,000."""
+MAX_TIED_BYTES = 6 << 20
+"""Bytes of documents that one commit deletes or changes because of others that it deletes."""
 DELETED_BY_RANGE = "documents deleted by ranges in one commit"
 """What LimitExceeded calls that limit, and the one on their size."""
 MAX_SEARCH_RESULTS = 256
@@ -198,23 +202,18 @@ class Followed:
     def of(self, document: Document, field: str) -> Sequence[Document]:
         """What a document leads to by its field."""
         key = document.get(field)
-        group = None if key is None else self.groups.get(identity_of_value(key))
+        group = None if key is None else self.groups.get(hashable(key))
         return () if group is None else group.docs
 
     def add(self, key: Value, docs: Sequence[Document], following: KeyValue | None = None) -> None:
         """Documents that a key led to, behind those that are there."""
-        identity = identity_of_value(key)
+        identity = hashable(key)
         before = self.groups.get(identity)
         self.groups[identity] = Group(key, docs if before is None else [*before.docs, *docs], following)
 
     def merge(self, followed: tuple[Followed, ...]) -> None:
         """What the edges of further documents led to."""
         self.followed = joined_edges(self.followed, followed)
-
-
-def identity_of_value(value: Value) -> str | bytes:
-    """A value as a dictionary takes it: two are equal if the values are the same."""
-    return value if type(value) is str else canonical(value)
 
 
 def joined_edges(one: tuple[Followed, ...], two: tuple[Followed, ...]) -> tuple[Followed, ...]:
@@ -428,11 +427,47 @@ Applied: TypeAlias = Written | DeletedRange | bool
 
 
 @attrs.frozen
+class Rule:
+    """What deleting a document of one table does to those of another whose `field` is its `key`, found through an index.
+
+    "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
+    to null), "restrict" refuses the commit if there are any once all its writes are applied, as `relation`.
+    """
+
+    relation: str
+    table: Table
+    index: str
+    key: str
+    field: str
+    action: Literal["cascade", "restrict", "nullify"]
+    null: bool = False
+
+
+@attrs.frozen
+class Check:
+    """A field that must lead to a document once a commit is applied that writes it, through an index of its table."""
+
+    field: str
+    table: Table
+    index: str
+
+
+@attrs.frozen
 class Commit:
-    """Writes applied all or none, once for each `id` however often it is sent."""
+    """Writes applied all or none, once for each `id` however often it is sent.
+
+    `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere.
+    """
 
     id: str
     writes: Sequence[Write]
+    rules: Mapping[str, Sequence[Rule]] = attrs.field(factory=dict)
+    checks: Mapping[str, Sequence[Check]] = attrs.field(factory=dict)
+
+    def tables(self) -> list[Table]:
+        """All tables that it is about, each object once."""
+        ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
+        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled)}.values())
 
 
 @attrs.frozen

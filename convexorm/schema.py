@@ -51,6 +51,7 @@ __all__ = [
     "Validator",
     "VectorIndexDef",
     "compare",
+    "ids_in",
     "to_typescript",
 ]
 
@@ -331,6 +332,8 @@ class Table:
     _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
     vector_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    id_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    """The fields that hold ids, at any depth."""
     _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
     _vouches: Callable[[Mapping[str, Value]], bool] | None = attrs.field(init=False, default=None, eq=False, repr=False)
 
@@ -365,6 +368,7 @@ class Table:
         set_(self, "_acceptors", {name: prop.validator.accepts for name, prop in self.fields.items()})
         vectors = tuple(name for name, prop in self.fields.items() if prop.validator == Array(Number()))
         set_(self, "vector_fields", vectors)
+        set_(self, "id_fields", tuple(name for name, prop in self.fields.items() if _holds_ids(prop.validator)))
         lengths: dict[str, set[int]] = {}
         for vector_index in self.vector_indexes:
             lengths.setdefault(vector_index.field, set()).add(vector_index.dimensions)
@@ -533,6 +537,45 @@ def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
             path, innermost, found = _wrong(expected, one)
             return f"[{json.dumps(step, ensure_ascii=False)}]{path}", innermost, found
     return "", validator, value
+
+
+def _inside(validator: Validator) -> Iterable[Validator]:
+    """The validators that one is made of."""
+    if isinstance(validator, Array):
+        return (validator.items,)
+    if isinstance(validator, Record):
+        return (validator.values,)
+    if isinstance(validator, Object):
+        return [prop.validator for prop in validator.fields.values()]
+    return validator.members if isinstance(validator, AnyOf) else ()
+
+
+def _holds_ids(validator: Validator) -> bool:
+    return isinstance(validator, Id) or any(map(_holds_ids, _inside(validator)))
+
+
+def ids_in(validator: Validator, value: Value, is_of: Callable[[str, str], bool]) -> bool:
+    """Whether a value, which the validator accepts, holds ids of the right tables alone, as `is_of(table, id)` tells."""
+    if isinstance(validator, AnyOf):
+        return any(one.accepts(value) and ids_in(one, value, is_of) for one in validator.members)
+    if not _holds_ids(validator):
+        return True
+    if isinstance(validator, Id):
+        return is_of(validator.table, str(value))
+    if isinstance(validator, Array):
+        return all(ids_in(validator.items, one, is_of) for one in _listed(value))
+    if isinstance(validator, Record):
+        return all(ids_in(validator.values, one, is_of) for one in _mapped(value).values())
+    assert isinstance(validator, Object)
+    return all(ids_in(validator.fields[name].validator, one, is_of) for name, one in _mapped(value).items())
+
+
+def _listed(value: Value) -> Iterable[Value]:
+    return value if isinstance(value, list) else ()
+
+
+def _mapped(value: Value) -> Mapping[str, Value]:
+    return value if isinstance(value, dict) else {}
 
 
 def _fits_float32(numbers: Any) -> bool:

@@ -16,6 +16,7 @@ from convexorm.foreign import is_array
 from convexorm.requests import (
     Applied,
     Bound,
+    Check,
     Commit,
     Delete,
     DeletedRange,
@@ -34,6 +35,7 @@ from convexorm.requests import (
     Read,
     ReadResult,
     Replace,
+    Rule,
     Search,
     Target,
     Upsert,
@@ -364,7 +366,22 @@ def encode_commit(commit: Commit) -> Json:
     """The arguments of `commit`."""
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
-    return {"version": VERSION, "commitId": commit.id, "writes": chunks}
+    encoded_commit: Json = {"version": VERSION, "commitId": commit.id, "writes": chunks}
+    if commit.rules:
+        encoded_commit["rules"] = {table: list(map(_encode_rule, rules)) for table, rules in commit.rules.items()}
+    if commit.checks:
+        encoded_commit["checks"] = {table: list(map(_encode_check, checks)) for table, checks in commit.checks.items()}
+    return encoded_commit
+
+
+def _encode_rule(rule: Rule) -> Json:
+    encoded: Json = {"relation": rule.relation, "table": rule.table.name, **_encode_index(rule.table, rule.index)}
+    encoded |= {"key": rule.key, "field": rule.field, "action": rule.action}
+    return {**encoded, "null": True} if rule.null else encoded
+
+
+def _encode_check(check: Check) -> Json:
+    return {"field": check.field, "table": check.table.name, **_encode_index(check.table, check.index)}
 
 
 def encode_withdraw(commit: Commit) -> Json:

@@ -44,7 +44,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const commit = internalMutationGeneric({
     handler: async ({ db, scheduler }, request: Record<string, unknown>) => {
-      const { commitId, writes } = parseCommit(request);
+      const { commitId, writes, ties } = parseCommit(request);
       const meter = new CommitMeter();
       const ledger = new Ledger(writerOf(db), catalog, meter);
       const before = await ledger.recall(commitId);
@@ -55,7 +55,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       if (before === null) throw withdrawn();
       if (before !== undefined) return { version: VERSION, results: before };
 
-      const under = new Commit(new Transaction(writerOf(db), catalog, meter));
+      const under = new Commit(new Transaction(writerOf(db), catalog, meter), ties);
       const results: Applied[][] = [];
       let position = 0;
       for (const chunk of writes) {
@@ -64,6 +64,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
         results.push(applied);
       }
       await under.requireUnique();
+      await under.ties.hold();
       await under.tellCreationTimes();
       await ledger.record(commitId, results);
       if (isSweeper(commitId)) {

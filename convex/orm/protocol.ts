@@ -328,6 +328,31 @@ export type Applied = [string, number | null] | [string, number | null, boolean]
 
 const chunk = list<Write>(tagged(writes));
 
+const rule = shape({
+  relation: text,
+  table: text,
+  index: text,
+  fields: indexFields,
+  key: text,
+  field: text,
+  action: oneOf("cascade", "restrict", "nullify"),
+  null: optional(flag),
+});
+
+/** What deleting a document does to those of another table whose `field` is its `key`. */
+export type Rule = Parsed<typeof rule>;
+
+const check = shape({ field: text, table: text, index: text, fields: indexFields });
+
+/** A field that has to lead to a document once the commit is applied. */
+export type Check = Parsed<typeof check>;
+
+/** For each table what deleting its documents does to others, and which of its fields have to lead somewhere. */
+export type Ties = { rules: Record<string, Rule[]>; checks: Record<string, Check[]> };
+
+const rules = optional(mapping(list(rule)));
+const checks = optional(mapping(list(check)));
+
 const commitId: Parser<string> = (value, at) => {
   const name = text(value, at);
   const length = [...name].length;
@@ -377,12 +402,12 @@ export function parseReads(request: unknown): { reads: Read[]; share: number } {
 }
 
 /** The id and the chunks of writes of a `commit` request; without writes the commit is withdrawn. */
-export function parseCommit(request: unknown): { commitId: string; writes?: Write[][] } {
+export function parseCommit(request: unknown): { commitId: string; writes?: Write[][]; ties: Ties } {
   requireVersion(request);
   if (isObject(request) && "withdraw" in request) {
     const withdrawal = shape({ version: whole, commitId, withdraw: flag })(request, "request");
     if (!withdrawal.withdraw) throw invalid("request.withdraw", "true");
-    return { commitId: withdrawal.commitId };
+    return { commitId: withdrawal.commitId, ties: { rules: {}, checks: {} } };
   }
   if (isObject(request) && Array.isArray(request["writes"])) {
     // Before the writes are looked at one by one.
@@ -394,8 +419,9 @@ export function parseCommit(request: unknown): { commitId: string; writes?: Writ
       lengths.reduce((sum, length) => sum + length, 0),
     );
   }
-  const commit = shape({ version: whole, commitId, writes: list(chunk) })(request, "request");
-  return { commitId: commit.commitId, writes: commit.writes };
+  const commit = shape({ version: whole, commitId, writes: list(chunk), rules, checks })(request, "request");
+  const ties = { rules: commit.rules ?? {}, checks: commit.checks ?? {} };
+  return { commitId: commit.commitId, writes: commit.writes, ties };
 }
 
 /** A `search` request, with its vector as numbers. */

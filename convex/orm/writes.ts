@@ -8,7 +8,8 @@ import { invalid, rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
 import * as limits from "./limits";
 import { unpacked } from "./packed";
-import type { Applied, Document, Expectation, Fields, Key, Op, Write } from "./protocol";
+import type { Applied, Document, Expectation, Fields, Key, Op, Ties as Told, Write } from "./protocol";
+import { Ties } from "./ties";
 import type { Transaction } from "./transaction";
 
 /** A commit under way, and what its deleteRanges have used of their budget. */
@@ -23,7 +24,15 @@ export class Commit {
   /** Keys that writes give to documents, to be theirs alone once all writes are applied. */
   readonly unique: { position: number; table: string; key: Key }[] = [];
 
-  constructor(readonly transaction: Transaction) {}
+  /** What holds between its documents and others. */
+  readonly ties: Ties;
+
+  constructor(
+    readonly transaction: Transaction,
+    told: Told,
+  ) {
+    this.ties = new Ties(transaction, told);
+  }
 
   get isRangeBudgetSpent(): boolean {
     const { deletes, bytes, documents } = this.ranges;
@@ -114,6 +123,7 @@ const handlers: { [O in Op]: Handler<O> } = {
     if (unique && (await transaction.first(table, unique)) !== null) {
       throw stale(position, table, { reason: "exists" });
     }
+    commit.ties.note(position, table, doc);
     const applied: Applied = [await transaction.insert(position, table, doc), null];
     if (returning) commit.ask(table, applied);
     return applied;
@@ -122,6 +132,7 @@ const handlers: { [O in Op]: Handler<O> } = {
   async upsert(commit, { table, at, doc, keep = [], greatest = [], returning }, position) {
     const { transaction } = commit;
     const old = await transaction.first(table, at);
+    commit.ties.note(position, table, doc);
     if (old === null) {
       const applied: Applied = [await transaction.insert(position, table, doc), null, true];
       if (returning) commit.ask(table, applied);
@@ -139,22 +150,25 @@ const handlers: { [O in Op]: Handler<O> } = {
     if (unset.some((field) => Object.hasOwn(set, field))) {
       throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
     }
-    return await change(transaction, write, position, async (old) => {
+    return await change(commit, write, position, async (old) => {
+      commit.ties.note(position, table, set);
       if (unique !== undefined) commit.unique.push({ position, table, key: unique });
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
       await transaction.patch(position, table, old, { ...set, ...greaterStored(old, set, greatest), ...removed });
     });
   },
 
-  async replace({ transaction }, write, position) {
-    return await change(transaction, write, position, async (old) => {
-      await transaction.replace(position, write.table, old, write.doc);
+  async replace(commit, write, position) {
+    return await change(commit, write, position, async (old) => {
+      commit.ties.note(position, write.table, write.doc);
+      await commit.transaction.replace(position, write.table, old, write.doc);
     });
   },
 
-  async delete({ transaction }, write, position) {
-    return await change(transaction, write, position, async (old) => {
-      await transaction.delete(write.table, old);
+  async delete(commit, write, position) {
+    if ("id" in write.at && commit.ties.hasRemoved(write.at.id)) return true;
+    return await change(commit, write, position, async (old) => {
+      await commit.ties.remove(position, write.table, old);
     });
   },
 
@@ -174,9 +188,9 @@ const handlers: { [O in Op]: Handler<O> } = {
       ranges.documents += 1;
       ranges.bytes += getDocumentSize(document);
       if (matches(document)) {
-        await transaction.delete(table, document);
-        ranges.deletes += 1;
-        deleted += 1;
+        const removed = await commit.ties.remove(position, table, document);
+        ranges.deletes += removed;
+        if (removed > 0) deleted += 1;
       }
       if (isDone()) return stopped();
     }
@@ -186,7 +200,7 @@ const handlers: { [O in Op]: Handler<O> } = {
 
 /** Changes the document a write aims at, if it is there and is what the write expects; says whether it was there. */
 async function change(
-  transaction: Transaction,
+  { transaction }: Commit,
   write: Write<"patch" | "replace" | "delete">,
   position: number,
   apply: (old: Document) => Promise<void>,

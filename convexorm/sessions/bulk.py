@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import uuid4
 
 from convexorm.deployments.base import Port
-from convexorm.errors import ValidationError
+from convexorm.errors import LimitExceeded, ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
-    Commit,
     DeletedRange,
     DeleteRange,
     Key,
@@ -53,7 +51,7 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document))
         if not writes:
             return
-        applied = await self._port.commit(Commit(uuid4().hex, writes))
+        applied = await self._port.commit(self._compiler.commit(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -65,17 +63,29 @@ class Bulk:
                 self._identities.renew(held, {**write.doc, "_id": one.id, "_creationTime": time})
 
     async def delete(self, query: Query[Any]) -> int:
-        """Delete all documents of a query, and say how many there were."""
+        """Delete all documents of a query, with what that does to others, and say how many there were."""
         range_, filter_ = self._compiler.deletable(query)
         left = query._limit
         total = 0
+        most = MAX_DELETED_BY_RANGE
         while left is None or left > 0:
-            limit = MAX_DELETED_BY_RANGE if left is None else min(left, MAX_DELETED_BY_RANGE)
-            (applied,) = await self._port.commit(Commit(uuid4().hex, [DeleteRange(range_, filter_, limit)]))
+            limit = most if left is None else min(left, most)
+            commit = self._compiler.commit([DeleteRange(range_, filter_, limit)])
+            try:
+                (applied,) = await self._port.commit(commit)
+            except LimitExceeded:
+                if not commit.rules or limit == 1:
+                    raise
+                most = max(limit // 8, 1)  # each takes others along
+                continue
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
-            self._identities.doubt(lambda model: self._compiler.table(model).name == range_.table.name)
+            self._doubt({range_.table.name, *(rule.table.name for rules in commit.rules.values() for rule in rules)})
             left = None if left is None else left - applied.deleted
             if not applied.more:
                 break
         return total
+
+    def _doubt(self, tables: set[str]) -> None:
+        """Some documents of these tables were deleted or changed."""
+        self._identities.doubt(lambda model: self._compiler.table(model).name in tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import attrs
 
@@ -13,13 +14,26 @@ from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Count, Digest, Query
-from convexorm.relations import Many, Path, Through, ToMany, ToOne
-from convexorm.requests import Expect, Follow, Key, Range, Read, Search
+from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne
+from convexorm.requests import (
+    Check,
+    Commit,
+    Delete,
+    DeleteRange,
+    Expect,
+    Follow,
+    Key,
+    Range,
+    Read,
+    Rule,
+    Search,
+    Write,
+)
 from convexorm.schema import Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import Missing, Value
 
-__all__ = ["Compiler", "at_most", "check_query", "root_of"]
+__all__ = ["Compiler", "at_most", "check_query", "relations_of", "root_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -31,15 +45,19 @@ class Compiler:
         self._names = dict(names or {})
         self._tables: dict[str, Table] = {}
         self._mappers: dict[str, Mapper] = {}
+        self._written: dict[str, Mapper] = {}
+        """The mapper of each table by its name for this session."""
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
         self._mappers = {}
+        self._written = {}
 
     def mapper(self, model: type[Model]) -> Mapper:
         """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
         mapper = mapper_of(model)
         known = self._mappers.setdefault(mapper.name, mapper.root)
+        self._written.setdefault(self._names.get(mapper.name, mapper.name), mapper.root)
         if known is not mapper.root:
             raise InvalidRequestError(
                 f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
@@ -138,6 +156,54 @@ class Compiler:
         read = self.read(query)
         return read.range, read.filter
 
+    # -- commits ---------------------------------------------------------------------------------------------------
+
+    def commit(self, writes: Sequence[Write]) -> Commit:
+        """The commit of some writes, with what holds between the documents that they are about and others.
+
+        Raises InvalidRequestError where a relation that says what deleting does speaks of a class that is not there.
+        """
+        written = {write.table.name for write in writes}
+        checks = {name: found for name in written if (found := self._checks(name))}
+        rules: dict[str, Sequence[Rule]] = {}
+        deleted = {write.table.name for write in writes if isinstance(write, Delete | DeleteRange)}
+        while deleted:
+            name = deleted.pop()
+            ruled = self._rules(name)
+            if ruled:
+                rules[name] = ruled
+                deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
+        return Commit(uuid4().hex, writes, rules, checks)
+
+    def _checks(self, table: str) -> list[Check]:
+        mapper = self._written.get(table)
+        found: list[Check] = []
+        for one in () if mapper is None else mapper.family():
+            if one.checked:
+                references = [reference for reference in one.references.values() if reference.check]
+                found += [Check(each.field, self.table(each.target), each.index) for each in references]
+        return list({check.field: check for check in found}.values())
+
+    def _rules(self, table: str) -> list[Rule]:
+        mapper = self._written.get(table)
+        rules: dict[str, Rule] = {}
+        for one in () if mapper is None else mapper.family():
+            if one.relationships:
+                for relation in relations_of(one):
+                    rule = self._rule(relation)
+                    if rule is not None:
+                        rules.setdefault(relation.name, rule)
+        return list(rules.values())
+
+    def _rule(self, relation: Relation) -> Rule | None:
+        if not isinstance(relation, ToMany | Through) or relation.on_delete is None:
+            return None
+        reference = relation.reference if isinstance(relation, ToMany) else relation.near
+        null = relation.on_delete == "nullify" and reference.null
+        table = self.table(reference.mapper.model)
+        key, field = reference.key_field, reference.field
+        return Rule(relation.shown, table, relation.index, key, field, relation.on_delete, null)
+
     # -- keys ------------------------------------------------------------------------------------------------------
 
     def key(self, model: type[Model], key: Any) -> Key:
@@ -203,6 +269,15 @@ class Compiler:
 
 def _all_of(conditions: Sequence[Condition]) -> Condition:
     return conditions[0] if len(conditions) == 1 else Combined("and", tuple(conditions))
+
+
+def relations_of(mapper: Mapper) -> list[Relation]:
+    """The relations of a model. InvalidRequestError where they speak of a class that is not there."""
+    try:
+        return list(mapper.relations.values())
+    except NameError as error:
+        name = mapper.model.__name__
+        raise InvalidRequestError(f"a relation of {name} speaks of a class that is not there: {error}") from None
 
 
 def root_of(model: type[Model]) -> type[Model]:

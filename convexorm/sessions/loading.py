@@ -13,11 +13,11 @@ from convexorm.model import Model
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
 from convexorm.relatives import found, listed, loaded_list, related
-from convexorm.requests import Document, Follow, Followed, Read, ReadResult, identity_of_value
+from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap, state_of
 from convexorm.sessions.reader import Reader
-from convexorm.values import MISSING
+from convexorm.values import MISSING, hashable
 
 __all__ = ["Loader"]
 
@@ -57,7 +57,7 @@ class Loader:
         for path in paths:
             (edge,) = self._compiler.follow((path,))
             parents = self._parents(path, edge, [one for one in held if isinstance(one, path.model)])
-            keys = {identity_of_value(doc[edge.field]): doc[edge.field] for _, doc in parents if doc.get(edge.field)}
+            keys = {hashable(doc[edge.field]): doc[edge.field] for _, doc in parents if doc.get(edge.field) is not None}
             wanted.append((path, edge, keys, parents))
             reads += [edge.read(key) for key in keys.values()]
         results = iter(await self._reader.run(reads))
@@ -135,7 +135,7 @@ class Loader:
         for instance, document in parents:
             stored = document.get(reference.field)
             value = None if stored is None else reference.load(stored)
-            items = () if stored is None else groups.get(identity_of_value(stored), ())
+            items = () if stored is None else groups.get(hashable(stored), ())
             found(instance, reference, value, items[0] if items else None)
             if getattr(instance, reference.attribute) != value and instance._state.document is not document:
                 older.append(instance)
@@ -146,7 +146,7 @@ class Loader:
         reference, field = relation.reference, relation.reference.key_field
         for instance, document in parents:
             key = document.get(field)
-            items = [] if key is None else groups.get(identity_of_value(key), [])
+            items = [] if key is None else groups.get(hashable(key), [])
             if items:
                 value = reference.load(key)
                 for item in items:
@@ -160,12 +160,12 @@ class Loader:
         field, far = relation.near.key_field, relation.far
         for instance, document in parents:
             key = document.get(field)
-            group = None if key is None else edge.groups.get(identity_of_value(key))
+            group = None if key is None else edge.groups.get(hashable(key))
             pairs: list[tuple[Model, Model]] = []
             if group is not None and key is not None:
-                for row, row_document in zip(rows[identity_of_value(key)], group.docs, strict=True):
+                for row, row_document in zip(rows[hashable(key)], group.docs, strict=True):
                     target = row_document.get(far.field)
-                    leads = () if target is None else items.get(identity_of_value(target), ())
+                    leads = () if target is None else items.get(hashable(target), ())
                     if leads:
                         pairs.append((row, leads[0]))
                     self._row(relation.near, row, row_document, instance)

@@ -8,7 +8,6 @@ it overwrites to be what they were.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from uuid import uuid4
 
 import attrs
 
@@ -87,7 +86,7 @@ class UnitOfWork:
         operations, writes = self._gathered()
         if not operations:
             return
-        commit = Commit(uuid4().hex, writes)
+        commit = self._compiler.commit(writes)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment.now())
         touched = self._identities.touched
@@ -96,6 +95,7 @@ class UnitOfWork:
             results = await self._port.commit(commit)
             for operation, write, applied in zip(operations, writes, results, strict=True):
                 operation.applied(applied, write)
+            self._doubt_tied(commit)
             self._pending.done(operations)
             instances = [one.instance for one in operations if one.instance is not None]
             self._identities.watch(touched.values())
@@ -113,6 +113,12 @@ class UnitOfWork:
             raise
         for instance in written:
             call_hook("after_commit", instance)
+
+    def _doubt_tied(self, commit: Commit) -> None:
+        """Documents of these tables may have been deleted or changed because of others."""
+        tables = {rule.table.name for rules in commit.rules.values() for rule in rules if rule.action != "restrict"}
+        if tables:
+            self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
 
     def rollback(self) -> None:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
@@ -181,6 +187,7 @@ class UnitOfWork:
                     self._identities.touch(instance)
             elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
                 retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
+        self._doubt_tied(sent.commit)
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys

@@ -32,7 +32,7 @@ def open_(request: pytest.FixtureRequest, deployment: Deployment) -> Open:
     """Opens sessions of one face on one deployment, which is empty."""
     with Session(deployment) as session:
         found = session.read(*(model.query().full_scan().limit(1) for model in MODELS))
-        for model, items in zip(MODELS, found, strict=True):
+        for model, items in reversed(list(zip(MODELS, found, strict=True))):  # what refers before what forbids to delete it
             if items:
                 session.delete_all(model.query().full_scan())
     return lambda **options: open_session(request.param, deployment, **options)

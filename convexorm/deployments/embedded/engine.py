@@ -164,8 +164,8 @@ class Engine:
         """Apply all writes or none; an id that is remembered is answered as it was."""
         self._check_writable()
         check_commit(commit)
-        tables = {id(write.table): write.table for write in commit.writes}
-        return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=tables.values())
+        tables = commit.tables()
+        return self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
@@ -173,7 +173,7 @@ class Engine:
         if known is not None:
             return known
         catalog = self._ensure(connection, tables)
-        results = Transaction(connection, _by_id(catalog, tables)).apply(commit.writes)
+        results = Transaction(connection, _by_id(catalog, tables), commit).apply(commit.writes)
         ledger.remember(connection, commit, results)
         connection.execute("COMMIT")
         self._catalog = catalog

@@ -12,9 +12,9 @@ from convexorm.deployments.embedded.keys import id_tick
 from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.rows import documents
 from convexorm.deployments.embedded.tables import StoredTable
-from convexorm.requests import Document, Follow, Followed, Read, identity_of_value
+from convexorm.requests import Document, Follow, Followed, Read
 from convexorm.schema import Table
-from convexorm.values import Value, canonical
+from convexorm.values import Value, canonical, hashable
 
 __all__ = ["follow", "tables_of"]
 
@@ -48,7 +48,7 @@ def _follow(
     for document in found:
         key = document.get(field)
         if key is not None:
-            keys[identity_of_value(key)] = key
+            keys[hashable(key)] = key
     table = stored(edge)
     followed = Followed()
     if table is None:
@@ -89,7 +89,7 @@ def _single(connection: Connection, table: StoredTable, edge: Follow, keys: Sequ
         field = "_id" if by_id else table.indexes[edge.range.index][0]
         first: dict[str | bytes, Document] = {}
         for document in documents(rows, table.vectors, table.label):
-            first.setdefault(identity_of_value(document[field]), document)
+            first.setdefault(hashable(document[field]), document)
         for key in chunk:
-            one = first.get(identity_of_value(key))
+            one = first.get(hashable(key))
             followed.add(key, () if one is None else (one,))

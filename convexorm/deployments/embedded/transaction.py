@@ -12,14 +12,16 @@ import attrs
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
-from convexorm.deployments.embedded.rows import stream
-from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.deployments.embedded.rows import documents, stream
+from convexorm.deployments.embedded.tables import StoredTable, number_of
+from convexorm.deployments.embedded.ties import Ids, Ties
 from convexorm.deployments.filters import compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
     Applied,
+    Commit,
     Delete,
     DeletedRange,
     DeleteRange,
@@ -83,8 +85,11 @@ class _Batch:
 class Transaction:
     """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
 
-    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable]) -> None:
-        """`tables` has the stored form of each table that a write names, by the id of that object."""
+    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit) -> None:
+        """`tables` has the stored form of each table that the commit names, by the id of that object."""
+        self._ties = Ties(self, commit.rules, commit.checks)
+        self._checked = commit.checks
+        self._ids = Ids(lambda table: number_of(connection, table))
         self._connection = connection
         self._tables = tables
         self._ticks: dict[str, int] = {}
@@ -102,13 +107,50 @@ class Transaction:
             if isinstance(write, Insert | Upsert | Patch) and write.refs:
                 self._flush()
                 write = self._with_ids(write)
+            if write.table.id_fields or write.table.name in self._checked:
+                self._tie(position, write)
             if not isinstance(write, Insert | Upsert) or not self._gathered(position, write):
                 self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
         self._flush()
         for position, table, key in self._unique:
             self._require_one(position, table, key)
+        self._ties.hold()
         return self._results
+
+    def _tie(self, position: int, write: Write) -> None:
+        """Check the ids of a write, and note what they have to lead to."""
+        fields = write.set if isinstance(write, Patch) else getattr(write, "doc", {})
+        self._ids.check(write.table, fields)
+        if isinstance(write, Insert | Upsert):
+            self._ties.note(position, write.table, fields)
+
+    # what its ties ask for
+
+    def holding(self, table: Table, index: str, value: Value, *, limit: int = -1) -> list[Document]:
+        """The documents whose first index field is this value."""
+        stored = self._stored(table)
+        span = span_of(Range(table, index, (value,)), stored.columns.get(index, ""))
+        rows = self._connection.execute(
+            f"{select(stored, Read(Range(table, index)), span)} LIMIT ?", (*span.parameters, limit)
+        )
+        return documents(rows.fetchall(), stored.vectors, stored.label)
+
+    def discard(self, table: Table, document: Document) -> None:
+        """Delete a document."""
+        stored = self._stored(table)
+        self._change(stored)
+        self._connection.execute(stored.delete, (id_tick(str(document["_id"])),))
+
+    def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
+        """Set one field of a document, or remove it."""
+        stored = self._stored(table)
+        row = self._find(stored, table, str(document["_id"]))
+        assert row is not None
+        fields = {**row.fields, field: value}
+        if unset:
+            fields.pop(field)
+        self._store(stored, row, fields)
 
     def _with_ids(self, write: Insert | Upsert | Patch) -> Insert | Upsert | Patch:
         """The write with the ids of what the commit has written before it."""
@@ -314,6 +356,7 @@ class Transaction:
         for name in write.unset:
             fields.pop(name, None)
         write.table.check_size(fields)
+        self._ties.note(position, write.table, write.set)
         self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
         return True
 
@@ -321,18 +364,26 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        self._ties.note(position, write.table, write.doc)
         self._store(stored, row, write.doc)
         return True
 
     def delete(self, position: int, write: Delete) -> Applied:
+        if isinstance(write.at, str) and self._ties.has_removed(write.at):
+            return True
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        if self._ties.rules_of(write.table):
+            self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
+            return True
         self._change(stored)
         self._connection.execute(stored.delete, (row.tick,))
         return True
 
     def delete_range(self, position: int, write: DeleteRange) -> Applied:
+        if self._ties.rules_of(write.table):
+            return self._delete_tied(position, write)
         stored = self._stored(write.table)
         span = span_of(write.range, stored.columns.get(write.range.index, ""))
         matches = compile_filter(write.filter) if write.filter is not None else None
@@ -357,6 +408,34 @@ class Transaction:
         self._change(stored)
         self._connection.executemany(stored.delete, ticks)
         return DeletedRange(len(ticks), more)
+
+    def _delete_tied(self, position: int, write: DeleteRange) -> Applied:
+        """The same, where deleting has consequences: one document after the other."""
+        matches = compile_filter(write.filter) if write.filter is not None else None
+        deleted = 0
+        more = self._ranges_spent
+        for document in () if more else self._ranged_documents(write):
+            self._ranged += 1
+            self._ranged_bytes += size_of(document)
+            if matches is None or matches(document):
+                removed = self._ties.remove(position, write.table, document)
+                self._deleted += removed
+                deleted += removed > 0
+            more = deleted == write.limit or self._ranges_spent
+            if more:
+                break
+        if more and write.limit is None:
+            raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
+        return DeletedRange(deleted, more)
+
+    def _ranged_documents(self, write: DeleteRange) -> list[Document]:
+        """The documents of a range, as many as one commit may look at."""
+        stored = self._stored(write.table)
+        span = span_of(write.range, stored.columns.get(write.range.index, ""))
+        rows = self._connection.execute(
+            f"{select(stored, Read(write.range), span)} LIMIT ?", (*span.parameters, _MAX_RANGED + 1)
+        )
+        return documents(rows.fetchall(), stored.vectors, stored.label)
 
 
 def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[bytes]) -> tuple[str, bytes, int] | None:
