@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import attrs
 
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Exists, Membership, Negated
+from convexorm.crossing import crossings, named
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.relations import Path, check_paths
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
@@ -210,6 +211,7 @@ class Query(Generic[M]):
             f"limit   {'none' if read.limit is None else read.limit}",
             *([f"offset  {read.skip}"] if read.skip else []),
             *(["after   an instance"] if read.after is not None else []),
+            *crossings(table.name, read.filter, self._load),
         ]
         return "\n".join(lines)
 
@@ -303,6 +305,8 @@ def _outline(condition: Condition) -> str:
         return f"{_place(condition)} {_SYMBOLS[condition.op]}"
     if isinstance(condition, Membership):
         return f"{_place(condition)} in"
+    if isinstance(condition, Exists):
+        return named(condition)
     return "not(...)" if isinstance(condition, Negated) else "or_(...)"
 
 
@@ -331,5 +335,6 @@ _DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
     Comparison: lambda one: f"{_place(one)} {_SYMBOLS[one.op]} {_shown(one.value)}",
     Membership: lambda one: f"{_place(one)} in [{', '.join(map(_shown, one.values))}]",
     Negated: lambda one: f"not ({_described(one.arg)})",
+    Exists: named,
     Combined: _described_combined,
 }

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
 
 import attrs
 
+from convexorm.conditions import Combined, Comparison, Condition, Exists
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.references import Reference, Target, model_named
 from convexorm.relatives import assign, related
+from convexorm.requests import Follow, Range
 
 if TYPE_CHECKING:
-    from convexorm.conditions import Condition
     from convexorm.mapper import Mapper
     from convexorm.model import Model
     from convexorm.types.names import Bound, Names
@@ -44,6 +45,7 @@ __all__ = [
 T = TypeVar("T")
 M = TypeVar("M")
 
+Order: TypeAlias = Literal["asc", "desc"]
 OnDelete: TypeAlias = Literal["cascade", "restrict", "nullify"]
 
 
@@ -62,6 +64,10 @@ class Path:
     def relation(self) -> Relation:
         """What it leads through."""
         return self.model.__mapper__.relations[self.name]
+
+    def edge(self) -> Follow:
+        """The edge that loads it."""
+        raise NotImplementedError
 
     @property
     def loads(self) -> tuple[Path, ...]:
@@ -82,6 +88,10 @@ class One(Path, Generic[T]):
     def load(self, *paths: Path) -> One[T]:
         """The relation, with these of what it leads to."""
         return attrs.evolve(self, load=self._loading(paths))
+
+    def edge(self) -> Follow:
+        """The edge that loads it."""
+        return attrs.evolve(self.relation.edge(()), follow=tuple(path.edge() for path in self._load))
 
     def has(self, *conditions: Condition) -> Condition:
         """There is such a document, and all conditions on its columns hold; evaluated where the data is."""
@@ -118,6 +128,10 @@ class Many(Path, Generic[M]):
     def any(self, *conditions: Condition) -> Condition:
         """For one of the documents or more all conditions on its columns hold; evaluated where the data is."""
         return self.relation.exists(conditions)
+
+    def edge(self) -> Follow:
+        """The edge that loads it."""
+        return self.relation.listed(self._where, self._order, self._limit, tuple(path.edge() for path in self._load))
 
     @property
     def most(self) -> int | None:
@@ -255,9 +269,20 @@ class Relation:
     def _leads_back(self, other: Relation) -> bool:
         raise NotImplementedError
 
-    def exists(self, conditions: Iterable[Condition]) -> Condition:
-        """The condition that it leads to a document for which these hold."""
-        raise InvalidRequestError("conditions across relations are not there yet")
+    def edge(self, conditions: Sequence[Condition]) -> Follow:
+        """The edge to the documents for which these hold."""
+        raise NotImplementedError
+
+    def listed(
+        self, conditions: Sequence[Condition], order: Order, limit: int | None, follow: tuple[Follow, ...]
+    ) -> Follow:
+        """The edge to a list of documents."""
+        raise NotImplementedError
+
+    def exists(self, conditions: Sequence[Condition]) -> Condition:
+        """The condition that it leads to a document for which these hold. ValidationError for others' conditions."""
+        self.target.query().where(*conditions)
+        return Exists(self.edge(conditions), self.shown, self.mapper.name)
 
 
 @attrs.define(eq=False, slots=False, repr=False)
@@ -270,6 +295,9 @@ class ToOne(Relation):
 
     def path(self) -> Path:
         return One(self.model, self.name)
+
+    def edge(self, conditions: Sequence[Condition]) -> Follow:
+        return _to_one(self.reference, conditions)
 
     def _leads_back(self, other: Relation) -> bool:
         return isinstance(other, ToMany) and _same(other.reference, self.reference)
@@ -285,6 +313,18 @@ class ToMany(Relation):
 
     def path(self) -> Path:
         return Many(self.model, self.name)
+
+    def edge(self, conditions: Sequence[Condition]) -> Follow:
+        return self.listed(conditions, "asc", None, ())
+
+    def listed(
+        self, conditions: Sequence[Condition], order: Order, limit: int | None, follow: tuple[Follow, ...]
+    ) -> Follow:
+        first = Comparison(self.reference.field, "eq", "")  # in the place of whatever document the list is of
+        query = self.target.query().by_index(self.index, first).where(*conditions).order(order).limit(limit)
+        read = query.plan()
+        behind = attrs.evolve(read.range, eq=read.range.eq[1:])
+        return Follow(self.reference.key_field, behind, read.order, read.filter, read.limit, follow)
 
     def _leads_back(self, other: Relation) -> bool:
         return isinstance(other, ToOne) and _same(other.reference, self.reference)
@@ -308,8 +348,29 @@ class Through(Relation):
     def path(self) -> Path:
         return Many(self.model, self.name)
 
+    def edge(self, conditions: Sequence[Condition]) -> Follow:
+        rows = Range(self.between.__mapper__.table, self.index)
+        exists = Exists(_to_one(self.far, conditions), f"{self.shown}'s rows", self.between.__mapper__.name)
+        return Follow(self.near.key_field, rows, filter=exists)
+
+    def listed(
+        self, conditions: Sequence[Condition], order: Order, limit: int | None, follow: tuple[Follow, ...]
+    ) -> Follow:
+        items = attrs.evolve(_to_one(self.far, conditions), follow=follow)
+        rows = Range(self.between.__mapper__.table, self.index)
+        most = None if items.filter is not None else limit  # else it is not known how many rows it takes
+        return Follow(self.near.key_field, rows, order=order, limit=most, follow=(items,))
+
     def _leads_back(self, other: Relation) -> bool:
         return isinstance(other, Through) and _same(other.near, self.far) and _same(other.far, self.near)
+
+
+def _to_one(reference: Reference, conditions: Sequence[Condition]) -> Follow:
+    """The edge along a reference to the document that it means, if these hold for it."""
+    mapper = reference.target.__mapper__
+    fulfilled = (*conditions, *(() if mapper.only is None else (mapper.only,)))
+    filter_ = None if not fulfilled else fulfilled[0] if len(fulfilled) == 1 else Combined("and", fulfilled)
+    return Follow(reference.field, Range(mapper.table, reference.index), filter=filter_, limit=1)
 
 
 def _same(one: Reference, other: Reference) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
-from convexorm.conditions import Condition
+from convexorm.conditions import Condition, existences
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.schema import Table, VectorIndexDef
 from convexorm.values import Missing, Value, canonical, hashable, is_finite, reach
@@ -62,6 +62,7 @@ __all__ = [
     "index_key",
     "joined_edges",
     "key_length",
+    "tables_across",
     "version_digest",
     "vouches",
     "whole_digest",
@@ -467,7 +468,14 @@ class Commit:
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
         ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled)}.values())
+        across = [table for write in self.writes if isinstance(write, DeleteRange) for table in tables_across(write.filter)]
+        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
+
+
+def tables_across(condition: Condition | None) -> list[Table]:
+    """The tables that a condition looks into for other documents."""
+    edges = [one.edge for one in existences(condition)]
+    return [table for edge in edges for table in (edge.range.table, *tables_across(edge.filter))]
 
 
 @attrs.frozen

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Exists, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.foreign import is_array
 from convexorm.requests import (
@@ -115,6 +115,7 @@ _FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
         one.op, [{"op": one.op, "args": args} for args in _parts([_encode_filter(arg) for arg in one.args])]
     ),
     Negated: lambda one: {"op": "not", "arg": _encode_filter(one.arg)},
+    Exists: lambda one: {"op": "exists", **_encode_follow(one.edge)},
 }
 
 

@@ -7,6 +7,7 @@
 import { canonical, hex } from "./canonical";
 import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
+import type { Matcher } from "./exists";
 import { predicate } from "./filter";
 import type { ReadMeter } from "./meter";
 import type { Bound, Document, Follow, Followed } from "./protocol";
@@ -23,6 +24,7 @@ class Edge {
   readonly edges: Edge[];
   readonly #fields: readonly string[];
   readonly #matches: (document: Document) => boolean;
+  readonly #across: ((document: Document) => Promise<boolean>) | undefined;
 
   constructor(
     readonly following: Following,
@@ -32,6 +34,7 @@ class Edge {
     catalog.requireAssumed(follow.table, follow.index, follow.fields);
     this.#fields = catalog.fields(follow.table, follow.index);
     this.#matches = predicate(follow.filter);
+    this.#across = following.matcher().test(follow.filter);
     this.edges = (follow.follow ?? []).map((each) => new Edge(following, each));
     rangesOf({ ...follow, eq: [[null], ...(follow.eq ?? [])] }, this.#fields);
   }
@@ -75,7 +78,7 @@ class Edge {
       meter.ranges += 1;
       for await (const document of scan(db, table, index, this.#fields, range, order)) {
         meter.read(document);
-        if (this.#matches(document)) group.docs.push(document);
+        if (this.#across ? await this.#across(document) : this.#matches(document)) group.docs.push(document);
         if (limit !== undefined && group.docs.length >= limit) return group;
         if (meter.isSpent) return { ...group, next: keyOf(document, this.#fields) };
       }
@@ -105,6 +108,7 @@ export class Following {
     readonly db: Reader,
     readonly catalog: Catalog,
     readonly meter: ReadMeter,
+    readonly matcher: () => Matcher,
     follow: readonly Follow[],
   ) {
     this.#edges = follow.map((each) => new Edge(this, each));

@@ -122,7 +122,11 @@ export type Filter =
   | { op: "and" | "or"; args: Filter[] }
   | { op: "not"; arg: Filter }
   | { op: Comparison; field: string; path?: Step[] | undefined; value: Bound }
-  | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] };
+  | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] }
+  | Exists;
+
+/** An edge leads from the document to another. */
+export type Exists = { op: "exists" } & Follow;
 
 const step: Parser<Step> = (value, at) => {
   if (typeof value !== "string" && typeof value !== "number") throw invalid(at, "a string or a number");
@@ -147,6 +151,7 @@ const anyFilter: Parser<Filter> = tagged({
   gt: comparison("gt"),
   gte: comparison("gte"),
   in: shape({ op: oneOf("in"), field: text, path: optional(list(step)), values: list(bound) }),
+  exists: (value, at) => exists(value, at),
 });
 
 // --- read
@@ -181,7 +186,7 @@ export type Follow = {
 // Called through a function so that edges can lead to edges.
 const follow: Parser<Follow> = (value, at) => anyFollow(value, at);
 
-const anyFollow: Parser<Follow> = shape({
+const following = {
   field: text,
   table: text,
   index: text,
@@ -191,7 +196,11 @@ const anyFollow: Parser<Follow> = shape({
   filter: optional(filter),
   limit: optional(whole),
   follow: optional(list(follow)),
-});
+};
+
+const anyFollow: Parser<Follow> = shape(following);
+
+const exists: Parser<Exists> = shape({ op: oneOf("exists"), ...following });
 
 const anyRead = shape({
   table: text,

@@ -7,20 +7,23 @@
 import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
+import { Matcher } from "./exists";
 import { predicate } from "./filter";
 import { Following } from "./follow";
 import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
 import type { Document, Read, Result } from "./protocol";
-import { keyOf, rangesOf, scan } from "./range";
+import { keyOf, rangesOf, scan, type IndexRequest } from "./range";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
   const fields = catalog.fields(read.table, read.index);
   const ranges = rangesOf(read, fields);
-  const collector = new Collector(read);
+  const matcher = () => matcherOf(db, catalog, meter);
+  const matches = matcher().test(read.filter);
+  const collector = new Collector(matches ? { ...read, filter: undefined } : read);
   let last: Document | undefined;
   const next = () => (last === undefined ? (read.after ?? []) : keyOf(last, fields));
-  const following = read.follow && new Following(db, catalog, meter, read.follow);
+  const following = read.follow && new Following(db, catalog, meter, matcher, read.follow);
   const result = async (behind: Result["next"]): Promise<Result> => {
     const answered = await collector.result(behind);
     return following ? { ...answered, followed: await following.result(answered.docs) } : answered;
@@ -32,7 +35,7 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
     for await (const document of scan(db, read.table, read.index, fields, range, read.order ?? "asc")) {
       meter.read(document);
       last = document;
-      collector.take(document);
+      if (!matches || (await matches(document))) collector.take(document);
       // Followed some at a time, so that a call ends with few documents whose edges are left for the next.
       if (following) await following.keepUp(collector.documents);
       if (collector.isDone) return await result(null);
@@ -40,6 +43,21 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
     }
   }
   return await result(null);
+}
+
+/** What tells which documents fulfil conditions on others. */
+export function matcherOf(db: Reader, catalog: Catalog, meter: ReadMeter): Matcher {
+  async function* counted(request: IndexRequest): AsyncGenerator<Document> {
+    const fields = catalog.fields(request.table, request.index);
+    for (const range of rangesOf(request, fields)) {
+      meter.ranges += 1;
+      for await (const document of scan(db, request.table, request.index, fields, range, "asc")) {
+        meter.read(document);
+        yield document;
+      }
+    }
+  }
+  return new Matcher(counted, catalog);
 }
 
 /** Takes documents in scan order and keeps of them what a read asks for. */

@@ -5,6 +5,7 @@ import { compareValues, getDocumentSize } from "convex/values";
 import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
 import { invalid, rangeTooLarge, stale } from "./errors";
+import { Matcher } from "./exists";
 import { predicate } from "./filter";
 import * as limits from "./limits";
 import { unpacked } from "./packed";
@@ -174,7 +175,9 @@ const handlers: { [O in Op]: Handler<O> } = {
 
   async deleteRange(commit, { table, index, eq, lower, upper, filter, limit }, position) {
     const { transaction, ranges } = commit;
-    const matches = predicate(filter);
+    const plain = predicate(filter);
+    const across = new Matcher((request) => transaction.scan(request), transaction.catalog).test(filter);
+    const matches = across ?? ((document: Document) => Promise.resolve(plain(document)));
     let deleted = 0;
     const isDone = () => deleted === limit || commit.isRangeBudgetSpent;
     const stopped = (): Applied => {
@@ -187,7 +190,7 @@ const handlers: { [O in Op]: Handler<O> } = {
     for await (const document of transaction.scan(request)) {
       ranges.documents += 1;
       ranges.bytes += getDocumentSize(document);
-      if (matches(document)) {
+      if (await matches(document)) {
         const removed = await commit.ties.remove(position, table, document);
         ranges.deletes += removed;
         if (removed > 0) deleted += 1;

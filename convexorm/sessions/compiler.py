@@ -8,13 +8,13 @@ from uuid import uuid4
 
 import attrs
 
-from convexorm.conditions import Combined, Comparison, Condition
+from convexorm.conditions import Combined, Comparison, Condition, rewritten
 from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationError
 from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Count, Digest, Query
-from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne
+from convexorm.relations import Path, Relation, Through, ToMany
 from convexorm.requests import (
     Check,
     Commit,
@@ -86,7 +86,8 @@ class Compiler:
             read = attrs.evolve(read, follow=self.follow(query._load))
         if not self._names:
             return read
-        return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)))
+        filter_ = None if read.filter is None else self._across(read.filter)
+        return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)), filter=filter_)
 
     def statement(self, one: Query[Any] | Count | Digest) -> Read:
         """The read of a query, a count or a digest."""
@@ -98,40 +99,18 @@ class Compiler:
 
     def follow(self, paths: Sequence[Path]) -> tuple[Follow, ...]:
         """The edges that load these relations."""
-        return tuple(self._edge(path) for path in paths)
+        return tuple(self._followed(path.edge()) for path in paths)
 
-    def _edge(self, path: Path) -> Follow:
-        relation, further = path.relation, self.follow(path.loads)
-        if isinstance(relation, ToOne):
-            reference = relation.reference
-            field, range_ = reference.field, Range(self.table(reference.target), reference.index)
-            return Follow(field, range_, filter=reference.target.__mapper__.only, limit=1, follow=further)
-        assert isinstance(path, Many)
-        if isinstance(relation, Through):
-            far = relation.far
-            only = far.target.__mapper__.only
-            conditions = (*path._where, *(() if only is None else (only,)))
-            items = Follow(
-                far.field,
-                Range(self.table(far.target), far.index),
-                filter=_all_of(conditions) if conditions else None,
-                limit=1,
-                follow=further,
-            )
-            rows = Range(self.table(relation.between), relation.index)
-            most = None if conditions else path._limit  # else it is not known how many rows it takes
-            return Follow(relation.near.key_field, rows, order=path._order, limit=most, follow=(items,))
-        assert isinstance(relation, ToMany)
-        read = self._listed(relation, path)
-        range_ = attrs.evolve(read.range, table=self.table(relation.target), eq=read.range.eq[1:])
-        return Follow(relation.reference.key_field, range_, read.order, read.filter, read.limit, further)
+    def _followed(self, edge: Follow) -> Follow:
+        """An edge, with the names that tables have for this session."""
+        if not self._names:
+            return edge
+        range_ = attrs.evolve(edge.range, table=self._renamed(edge.range.table))
+        filter_ = None if edge.filter is None else self._across(edge.filter)
+        return attrs.evolve(edge, range=range_, filter=filter_, follow=tuple(map(self._followed, edge.follow)))
 
-    def _listed(self, relation: ToMany, path: Many[Any]) -> Read:
-        """The read of one document's list, whatever document that is."""
-        query: Query[Any] = relation.target.query()
-        first = Comparison(relation.reference.field, "eq", "")
-        query = query.by_index(relation.index, first).where(*path._where).order(path._order).limit(path._limit)
-        return query.plan()
+    def _across(self, condition: Condition) -> Condition:
+        return rewritten(condition, lambda one: attrs.evolve(one, edge=self._followed(one.edge)))
 
     def read_of_key(self, model: type[Model], key: Any, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
@@ -265,10 +244,6 @@ class Compiler:
         columns = {name: self.column(model, name) for name in values or ()}
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
         return {**model.__mapper__.expected, **expect}
-
-
-def _all_of(conditions: Sequence[Condition]) -> Condition:
-    return conditions[0] if len(conditions) == 1 else Combined("and", tuple(conditions))
 
 
 def relations_of(mapper: Mapper) -> list[Relation]:

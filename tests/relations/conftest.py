@@ -27,15 +27,28 @@ def host(shop_host: Host) -> Host:
     return shop_host
 
 
+def emptied(deployment: Deployment) -> Deployment:
+    """The deployment without documents; what refers to others goes before what forbids to delete them."""
+    with Session(deployment) as session:
+        found = session.read(*(model.query().full_scan().limit(1) for model in MODELS))
+        for model, items in reversed(list(zip(MODELS, found, strict=True))):
+            if items:
+                session.delete_all(model.query().full_scan())
+    return deployment
+
+
 @pytest.fixture(params=FACES)
 def open_(request: pytest.FixtureRequest, deployment: Deployment) -> Open:
     """Opens sessions of one face on one deployment, which is empty."""
-    with Session(deployment) as session:
-        found = session.read(*(model.query().full_scan().limit(1) for model in MODELS))
-        for model, items in reversed(list(zip(MODELS, found, strict=True))):  # what refers before what forbids to delete it
-            if items:
-                session.delete_all(model.query().full_scan())
+    emptied(deployment)
     return lambda **options: open_session(request.param, deployment, **options)
+
+
+@pytest.fixture
+def on_host(shop_host: Host) -> Iterator[Deployment]:
+    """The deployment on the host, which is empty."""
+    with shop_host.connect() as deployment:
+        yield emptied(deployment)
 
 
 def day(number: int) -> datetime:

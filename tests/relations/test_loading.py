@@ -6,6 +6,7 @@ import pytest
 
 from convexorm import (
     AsyncSession,
+    Deployment,
     InvalidRequestError,
     NoResultFound,
     NotLoadedError,
@@ -16,6 +17,7 @@ from tests.conftest import Host
 from tests.relations.conftest import Open, day, filled, save
 from tests.relations.models import Category, Customer, Line, Order, Tag
 
+CUSTOMERS = Customer.query().by_index("by_customer_id")
 OF_C0 = Order.query().by_index("by_customer", customer_id="c0")
 
 
@@ -38,7 +40,7 @@ async def test_a_query_loads_what_its_documents_refer_to(open_: Open) -> None:
 
 async def test_a_list_is_in_the_order_of_its_index_and_leads_back(open_: Open) -> None:
     await filled(open_)
-    customers = await open_().all(Customer.query().by_index("by_customer_id").load(Customer.orders))
+    customers = await open_().all(CUSTOMERS.load(Customer.orders))
     assert [ids(customer.orders) for customer in customers] == [["o0", "o3", "o6", "o7"], ["o1", "o4"], ["o2", "o5"]]
     assert all(order.customer is customer for customer in customers for order in customer.orders)
 
@@ -46,7 +48,7 @@ async def test_a_list_is_in_the_order_of_its_index_and_leads_back(open_: Open) -
 async def test_a_list_is_of_what_is_asked_for(open_: Open) -> None:
     await filled(open_)
     last = Customer.orders.where(Order.placed_at >= day(1), Order.total != 60).order("desc").limit(2)
-    customers = await open_().all(Customer.query().by_index("by_customer_id").load(last))
+    customers = await open_().all(CUSTOMERS.load(last))
     assert [ids(customer.orders) for customer in customers] == [["o7", "o3"], ["o4", "o1"], ["o5", "o2"]]
     orders = await open_().all(OF_C0.limit(1).load(Order.tags.where(Tag.owner_id == "c1").limit(1)))
     assert ids(orders[0].tags) == ["gift"]
@@ -151,52 +153,39 @@ async def test_what_is_no_relation_of_the_model_is_refused(open_: Open, path: ob
         await open_().get(Order, "o", load=[path])  # type: ignore[list-item]
 
 
-async def test_loading_is_one_call_that_reads_each_document_once(shop_host: Host) -> None:
-    async with shop_host.connect() as deployment:
-        await filled(lambda: AsyncSession(deployment))
+async def test_loading_is_one_call_that_reads_each_document_once(shop_host: Host, on_host: Deployment) -> None:
+    def read() -> tuple[int, int]:
+        counts = shop_host.metrics()
         shop_host.reset()
-        async with AsyncSession(deployment) as session:
-            orders = await session.all(OF_C0.load(Order.customer, Order.tags.load(Tag.owner)))
-            counts = shop_host.metrics()
-            # four orders, their customer, eight rows between, two tags, one owner
-            assert (counts["calls"], counts["documentsRead"]) == (1, 4 + 1 + 8 + 2 + 1)
-            shop_host.reset()
-            await session.load(orders, Order.customer)
-            assert shop_host.metrics()["documentsRead"] == 1
-            shop_host.reset()
-            await session.all(
-                Customer.query().by_index("by_customer_id").load(Customer.orders.order("desc").limit(3), Customer.orders)
-            )
-            assert shop_host.metrics()["calls"] == 1
-        shop_host.reset()
-        async with AsyncSession(deployment) as session:
-            await session.all(Customer.query().by_index("by_customer_id").load(Customer.orders.order("desc").limit(3)))
-            assert shop_host.metrics()["documentsRead"] == 3 + 3 + 2 + 2
-        with Session(deployment) as blocking:
-            for model in (Order, Customer, Tag):
-                blocking.delete_all(model.query().full_scan())
+        return counts["calls"], counts["documentsRead"]
+
+    await filled(lambda: AsyncSession(on_host))
+    read()
+    async with AsyncSession(on_host) as session:
+        orders = await session.all(OF_C0.load(Order.customer, Order.tags.load(Tag.owner)))
+        assert read() == (1, 4 + 1 + 8 + 2 + 1)  # orders, their customer, rows between, tags, an owner
+        await session.load(orders, Order.customer, Order.lines)
+        assert read() == (1, 1)
+    async with AsyncSession(on_host) as session:
+        await session.all(CUSTOMERS.load(Customer.orders.order("desc").limit(3)))
+        assert read() == (1, 3 + 3 + 2 + 2)
 
 
-async def test_past_one_call_it_goes_on_in_further_ones(shop_host: Host) -> None:
+async def test_past_one_call_it_goes_on_in_further_ones(shop_host: Host, on_host: Deployment) -> None:
     many, each = 6, 500
-    async with shop_host.connect() as deployment, AsyncSession(deployment) as session:
+    async with AsyncSession(on_host) as session:
         session.add_all([Customer(id=f"c{n}") for n in range(many)])
         session.add_all([Order(id=f"o{n}", customer_id=f"c{n}", placed_at=day(n)) for n in range(many)])
         await session.commit()
-        text = "x" * 4_000
         for n in range(many):
-            session.add_all([Line(order_id=f"o{n}", text=text) for _ in range(each)], returning=False)
+            session.add_all([Line(order_id=f"o{n}", text="x" * 4_000) for _ in range(each)], returning=False)
             await session.commit()
-        shop_host.reset()
-        async with AsyncSession(deployment) as fresh:
-            customers = await fresh.all(
-                Customer.query().by_index("by_customer_id").load(Customer.orders.load(Order.lines.load(Line.order)))
-            )
-            assert shop_host.metrics()["calls"] in (2, 3)
-            assert [[len(order.lines) for order in one.orders] for one in customers] == [[each]] * many
-            assert all(line.order is order for one in customers for order in one.orders for line in order.lines)
-        for model in (Order, Customer, Line):
-            await session.delete_all(model.query().full_scan())
+    shop_host.reset()
+    async with AsyncSession(on_host) as fresh:
+        customers = await fresh.all(CUSTOMERS.load(Customer.orders.load(Order.lines.load(Line.order))))
+        assert shop_host.metrics()["calls"] in (2, 3)
+        assert [[len(order.lines) for order in one.orders] for one in customers] == [[each]] * many
+        assert all(line.order is order for one in customers for order in one.orders for line in order.lines)
 
 
 def test_a_model_may_be_named_before_it_is_there() -> None:

@@ -18,7 +18,7 @@ from convexorm.deployments.embedded import ledger
 from convexorm.deployments.embedded.backups import Decision, back_up
 from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
-from convexorm.deployments.embedded.following import follow, tables_of
+from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
@@ -117,25 +117,24 @@ class Engine:
         """All answers from one snapshot, each whole."""
         check_reads(reads)
 
-        edges = list(tables_of(reads)) if any(read.follow for read in reads) else []
+        edges = list(tables_of(reads))
 
         def answers(connection: Connection, stored: Sequence[StoredTable | None]) -> list[ReadResult]:
-            results = [
-                _nothing(read) if table is None else answer(connection, _with_index(table, read.range.index), read)
-                for table, read in zip(stored, reads, strict=False)
-            ]
-            if not edges:
-                return results
             known = {id(table): one for table, one in zip(edges, stored[len(reads) :], strict=True)}
 
             def of(edge: Follow) -> StoredTable | None:
                 table = known[id(edge.range.table)]
                 return None if table is None else _with_index(table, edge.range.index)
 
-            return [
-                attrs.evolve(result, followed=follow(connection, of, read.follow, result.docs)) if read.follow else result
-                for result, read in zip(results, reads, strict=True)
-            ]
+            results: list[ReadResult] = []
+            for table, asked in zip(stored, reads, strict=False):
+                read = looking(connection, of, asked) if edges else asked
+                whole = table and answer(connection, _with_index(table, read.range.index), read)
+                result = whole or _nothing(read)
+                if read.follow:
+                    result = attrs.evolve(result, followed=follow(connection, of, read.follow, result.docs))
+                results.append(result)
+            return results
 
         return self._answered([*(read.range.table for read in reads), *edges], answers)
 

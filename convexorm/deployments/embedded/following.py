@@ -6,7 +6,11 @@ Documents that have the same key share what they lead to. Groups that are whole 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
+import attrs
+
+from convexorm.conditions import Exists, existences, rewritten
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import id_tick
 from convexorm.deployments.embedded.reads import answer
@@ -16,18 +20,45 @@ from convexorm.requests import Document, Follow, Followed, Read
 from convexorm.schema import Table
 from convexorm.values import Value, canonical, hashable
 
-__all__ = ["follow", "tables_of"]
+__all__ = ["follow", "looking", "tables_of"]
 
 _CHUNK = 500
 """Keys of one statement."""
 
 
 def tables_of(reads: Iterable[Read | Follow]) -> Iterator[Table]:
-    """The tables that edges lead to."""
+    """The tables that edges lead to, and conditions."""
     for read in reads:
-        for edge in read.follow:
+        for edge in (*read.follow, *(one.edge for one in existences(read.filter))):
             yield edge.range.table
             yield from tables_of((edge,))
+
+
+R = TypeVar("R", Read, Follow)
+
+
+def looking(connection: Connection, stored: Callable[[Follow], StoredTable | None], read: R) -> R:
+    """The read, whose conditions know how to look for other documents."""
+
+    def bound(exists: Exists) -> Exists:
+        edge = looking(connection, stored, attrs.evolve(exists.edge, limit=1))
+        table = stored(edge)
+        answers: dict[str | bytes, bool] = {}
+
+        def look(value: Value) -> bool:
+            key = hashable(value)
+            if key not in answers:
+                answers[key] = table is not None and bool(answer(connection, table, edge.read(value)).docs)
+            return answers[key]
+
+        return attrs.evolve(exists, edge=edge, look=look)
+
+    changed = read
+    if read.filter is not None and next(existences(read.filter), None) is not None:
+        changed = attrs.evolve(read, filter=rewritten(read.filter, bound))
+    if changed.follow:
+        changed = attrs.evolve(changed, follow=tuple([looking(connection, stored, edge) for edge in changed.follow]))
+    return changed
 
 
 def follow(

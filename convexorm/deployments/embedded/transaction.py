@@ -10,12 +10,13 @@ from typing import Any
 import attrs
 
 from convexorm.deployments.embedded.connections import Connection
+from convexorm.deployments.embedded.following import looking
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable, number_of
 from convexorm.deployments.embedded.ties import Ids, Ties
-from convexorm.deployments.filters import compile_filter
+from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
@@ -386,7 +387,7 @@ class Transaction:
             return self._delete_tied(position, write)
         stored = self._stored(write.table)
         span = span_of(write.range, stored.columns.get(write.range.index, ""))
-        matches = compile_filter(write.filter) if write.filter is not None else None
+        matches = self._matcher(write)
         cursor = self._connection.stream(select(stored, Read(write.range), span), span.parameters)
         ticks: list[tuple[int]] = []
         more = self._ranges_spent
@@ -409,9 +410,16 @@ class Transaction:
         self._connection.executemany(stored.delete, ticks)
         return DeletedRange(len(ticks), more)
 
+    def _matcher(self, write: DeleteRange) -> Predicate | None:
+        """What tells which documents of a range are to be deleted; None for all."""
+        read = looking(
+            self._connection, lambda edge: self._tables.get(id(edge.range.table)), Read(write.range, filter=write.filter)
+        )
+        return None if read.filter is None else compile_filter(read.filter)
+
     def _delete_tied(self, position: int, write: DeleteRange) -> Applied:
         """The same, where deleting has consequences: one document after the other."""
-        matches = compile_filter(write.filter) if write.filter is not None else None
+        matches = self._matcher(write)
         deleted = 0
         more = self._ranges_spent
         for document in () if more else self._ranged_documents(write):
