@@ -31,7 +31,7 @@ from convexorm.query import Count, Query
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, compare, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "NoResultFound",
     "NotLoadedError",
     "Page",
+    "Progress",
     "Query",
     "Related",
     "RelatedList",

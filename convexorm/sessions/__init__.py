@@ -7,7 +7,7 @@ is `Pending`, and the `UnitOfWork` that writes it; a `Compiler` turns models, ke
 from __future__ import annotations
 
 from convexorm.sessions.blocking import Session
-from convexorm.sessions.results import Hit, Page
+from convexorm.sessions.results import Hit, Page, Progress
 from convexorm.sessions.session import AsyncSession
 
-__all__ = ["AsyncSession", "Hit", "Page", "Session"]
+__all__ = ["AsyncSession", "Hit", "Page", "Progress", "Session"]

@@ -53,6 +53,7 @@ class Session:
     delete_key = blocking(AsyncSession.delete_key)
     delete_range = blocking(AsyncSession.delete_range)
     delete_all = blocking(AsyncSession.delete_all)
+    delete_tree = blocking(AsyncSession.delete_tree)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
     expunge = blocking(AsyncSession.expunge)

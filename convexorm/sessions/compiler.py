@@ -148,11 +148,15 @@ class Compiler:
         deleted = {write.table.name for write in writes if isinstance(write, Delete | DeleteRange)}
         while deleted:
             name = deleted.pop()
-            ruled = self._rules(name)
+            ruled = self._rules_of(name)
             if ruled:
                 rules[name] = ruled
                 deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
         return Commit(uuid4().hex, writes, rules, checks)
+
+    def rules(self, table: Table) -> list[Rule]:
+        """What deleting documents of a table does to others."""
+        return self._rules_of(table.name)
 
     def _checks(self, table: str) -> list[Check]:
         mapper = self._written.get(table)
@@ -163,7 +167,7 @@ class Compiler:
                 found += [Check(each.field, self.table(each.target), each.index) for each in references]
         return list({check.field: check for check in found}.values())
 
-    def _rules(self, table: str) -> list[Rule]:
+    def _rules_of(self, table: str) -> list[Rule]:
         mapper = self._written.get(table)
         rules: dict[str, Rule] = {}
         for one in () if mapper is None else mapper.family():

@@ -1,4 +1,4 @@
-"""`Page` and `Hit`: what reads answer that is more than instances."""
+"""`Page` and `Hit`: what reads answer that is more than instances; `Progress`: how far something has got."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-__all__ = ["Hit", "Page"]
+__all__ = ["Hit", "Page", "Progress"]
 
 T = TypeVar("T")
 
@@ -26,3 +26,11 @@ class Hit(Generic[T]):
 
     item: T
     score: float
+
+
+@attrs.frozen
+class Progress:
+    """How many documents are done, and of how many, where that is known."""
+
+    done: int
+    total: int | None

@@ -52,7 +52,8 @@ from convexorm.sessions.operations import (
 )
 from convexorm.sessions.pending import Pending
 from convexorm.sessions.reader import Reader
-from convexorm.sessions.results import Hit, Page
+from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
 from convexorm.values import MISSING, is_whole
@@ -94,6 +95,7 @@ class AsyncSession:
         self._identities = identities = IdentityMap(self, pending.about)
         self._loader = Loader(compiler, self._reader, identities)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
+        self._trees = Trees(port, compiler, self._reader)
         self._bulk = Bulk(port, compiler, identities)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -519,6 +521,23 @@ class AsyncSession:
         Each commit is atomic, all together are not. What is pending in the session stays pending.
         """
         return await self._bulk.delete(query)
+
+    @exclusive
+    async def delete_tree(self, instance: Model, *, on_progress: Callable[[Progress], object] | None = None) -> int:
+        """Delete the instance's document at once, with all that its relations say goes along, and say how many there were.
+
+        It takes as many commits as it takes, children first: each is atomic, all together are not, and after a failure the
+        same call goes on. `on_progress` is called after each with how many are deleted so far. What is pending in the
+        session stays pending. Raises StaleDataError, `exists`, where a relation forbids to delete a document.
+        """
+        document = self._identities.document_of(instance)
+        table = self._compiler.table(type(instance))
+        done, tables = await self._trees.delete(table, document, on_progress)
+        self._pending.withdraw(instance)
+        leave(instance)
+        self._identities.removed(instance)
+        self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
+        return done
 
     @exclusive
     async def commit(self) -> None:

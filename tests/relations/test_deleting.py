@@ -114,6 +114,50 @@ async def test_what_is_too_much_for_one_commit_is_refused(open_: Open) -> None:
     assert await counts(open_(), (Customer, Order, Line)) == [1, 0, 0]
 
 
+async def test_a_tree_of_any_size_is_deleted(open_: Open) -> None:
+    await shop(open_)
+    session = open_()
+    for _ in range(2):
+        await session.add_all([Line(order_id="o0") for _ in range(2_500)], returning=False)
+        await session.commit()
+    customer = await session.get_one(Customer, "c0", load=[Customer.orders])
+    seen: list[int] = []
+    done = await session.delete_tree(customer, on_progress=lambda progress: seen.append(progress.done))
+    # a customer, four orders, their lines and rows of tags
+    assert done == 1 + 4 + 8 + 5_000 + 8
+    assert seen == sorted(seen)
+    assert seen[-1] == done
+    assert customer not in session
+    assert await counts(open_(), (Customer, Order, Line, Tag, OrderTag)) == [2, 4, 8, 2, 8]
+    assert (await open_().get_one(Coupon, "used")).order_id is None
+
+
+async def test_a_tree_that_may_not_be_deleted_stays(open_: Open) -> None:
+    await shop(open_)
+    payment = Payment(order_id="o6")
+    await save(open_(), payment)
+    session = open_()
+    order = await session.get_one(Order, "o6")
+    before = await counts(open_())
+    with pytest.raises(StaleDataError, match=r"Order\.payments"):
+        await session.delete_tree(order)
+    assert await counts(open_()) == before
+    await session.delete(await session.get_one(Payment, payment.convex_id))
+    await session.commit()
+    assert await session.delete_tree(order) == 1 + 2 + 2
+
+
+async def test_a_tree_may_hang_together_in_circles(open_: Open) -> None:
+    session = open_()
+    one, two = Category(name="one"), Category(name="two")
+    await save(session, one, two)
+    one.parent, two.parent = two, one
+    await session.commit()
+    await save(session, *(Category(name=f"{n}", parent_id=two.convex_id) for n in range(150)))
+    await session.delete_tree(one)
+    assert await counts(open_(), (Category,)) == [0]
+
+
 # -- references that lead somewhere --------------------------------------------------------------------------------
 
 
