@@ -57,6 +57,7 @@ def page(name: str, *, whole: bool = False) -> Mapping[str, list[Block]]:
 
 
 PAGES = {"columns.md": page("columns.md"), "sessions.md": page("sessions.md", whole=True)}
+PAGES["relationships.md"] = page("relationships.md", whole=True)
 ON_A_HOST = ("On Convex", "The local host")
 
 
