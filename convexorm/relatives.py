@@ -7,7 +7,8 @@ set back, by hand or by a rollback, leads where it led. A list knows what of it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from operator import is_not
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 
 from convexorm.errors import NoResultFound, NotLoadedError, ValidationError
 from convexorm.references import UNSET
@@ -34,32 +35,36 @@ __all__ = [
 ]
 
 
-class Relatives:
-    """`leads`: what references lead to, by attribute and value. `lists`: the loaded lists, by name of their relation."""
+Relatives: TypeAlias = "dict[str | tuple[str, Any], Any]"
+"""What a reference leads to, by its attribute and what that holds, and the loaded lists by the names of their relations."""
 
-    __slots__ = ("leads", "lists")
-
-    def __init__(self) -> None:
-        self.leads: dict[str, dict[Any, Model | None]] = {}
-        self.lists: dict[str, RelatedItems] = {}
-
-
-_NONE = Relatives()
+_NONE: Relatives = {}
 
 
 def _held(instance: Model) -> Relatives:
     """What is known of an instance's relations, to be added to."""
     state = instance._state
-    known: Relatives | None = getattr(state, "related", None)
-    if known is None:
-        known = state.related = Relatives()
-    return known
+    try:
+        return state.related  # type: ignore[no-any-return]
+    except AttributeError:
+        known: Relatives = {}
+        state.related = known
+        return known
 
 
 def _peek(instance: Model) -> Relatives:
     """What is known of an instance's relations, to be looked at."""
     known: Relatives = getattr(instance._state, "related", _NONE)
     return known
+
+
+def _lists(instance: Model) -> list[RelatedItems]:
+    return [one for one in _peek(instance).values() if type(one) is RelatedItems]
+
+
+def _leads(instance: Model) -> list[tuple[str, Any, Model | None]]:
+    """The references of which something is known: attribute, value, and what that leads to."""
+    return [(*key, one) for key, one in _peek(instance).items() if type(key) is tuple]
 
 
 # -- looking -------------------------------------------------------------------------------------------------------
@@ -72,11 +77,11 @@ def related(instance: Model, relation: Relation) -> Any:
 
 def _one(instance: Model, relation: ToOne) -> Model | None:
     reference = relation.reference
-    leads = _peek(instance).leads.get(reference.attribute, {})
-    value = _value(instance, reference)
-    if value not in leads:
+    place = reference.attribute, _value(instance, reference)
+    leads = _peek(instance)
+    if place not in leads:
         raise NotLoadedError(relation.shown)
-    one: Model | None = leads[value]
+    one: Model | None = leads[place]
     if one is None and not relation.nullable:
         target = relation.target.__mapper__.name
         raise NoResultFound(f"{relation.shown}: {reference.attribute} leads to no document of table {target!r}")
@@ -92,9 +97,9 @@ def _list(instance: Model, relation: ToMany | Through) -> RelatedItems:
 
 def loaded_list(instance: Model, relation: Relation) -> RelatedItems | None:
     """The list of a relation, that of a new instance being empty at first; None where it was not loaded."""
-    items: RelatedItems | None = _peek(instance).lists.get(relation.name)
+    items: RelatedItems | None = _peek(instance).get(relation.name)
     if items is None and instance._state.document is None and not instance._state.deleted:
-        items = _held(instance).lists[relation.name] = RelatedItems(instance, relation)
+        items = _held(instance)[relation.name] = RelatedItems(instance, relation)
     return items
 
 
@@ -104,9 +109,8 @@ def _value(instance: Model, reference: Reference) -> Any:
 
 def known(instance: Model, reference: Reference) -> Model | None:
     """The instance that a reference leads to, if that is known here or to the session."""
-    leads = _peek(instance).leads.get(reference.attribute, {})
     value = _value(instance, reference)
-    one: Model | None = leads.get(value)
+    one: Model | None = _peek(instance).get((reference.attribute, value))
     if one is None and value is not None and value is not UNSET and instance._state.session is not None:
         one = instance._state.session.known(reference, value)
     return one
@@ -117,29 +121,28 @@ def known(instance: Model, reference: Reference) -> Model | None:
 
 def found(instance: Model, reference: Reference, value: Any, one: Model | None) -> None:
     """What a reference leads to while it holds this value."""
-    _held(instance).leads.setdefault(reference.attribute, {})[value] = one
+    _held(instance)[reference.attribute, value] = one
 
 
 def listed(instance: Model, relation: Relation, items: Iterable[Model], rows: Iterable[Model], *, whole: bool) -> None:
     """What a relation leads to, with the rows between where there are. A list that was changed stays as it is."""
-    lists = _held(instance).lists
+    lists = _held(instance)
     held = lists.get(relation.name)
-    if held is not None and held.changed:
-        return
     if held is None:
-        held = lists[relation.name] = RelatedItems(instance, relation)
-    held.load(items, rows, whole=whole)
+        lists[relation.name] = RelatedItems(instance, relation, items, rows, whole=whole)
+    elif not held.changed:
+        held.load(items, rows, whole=whole)
 
 
 def settle(instance: Model) -> None:
     """What the lists hold is stored."""
-    for items in _peek(instance).lists.values():
+    for items in _lists(instance):
         items.settle()
 
 
 def restore(instance: Model) -> None:
     """The lists hold what is stored."""
-    for items in _peek(instance).lists.values():
+    for items in _lists(instance):
         items.restore()
 
 
@@ -166,11 +169,10 @@ def _to_one(instance: Model) -> list[ToOne]:
 
 def around(instance: Model) -> Iterator[Model]:
     """The instances that this one's references and lists lead to, and the rows between."""
-    for attribute, leads in _peek(instance).leads.items():
-        one = leads.get(getattr(instance, attribute, UNSET))
-        if one is not None:
+    for attribute, value, one in _leads(instance):
+        if one is not None and getattr(instance, attribute, UNSET) == value:
             yield one
-    for items in list(_peek(instance).lists.values()):
+    for items in _lists(instance):
         yield from list(items)
         yield from list(items.rows.values())
 
@@ -178,18 +180,15 @@ def around(instance: Model) -> Iterator[Model]:
 def unresolved(instance: Model) -> dict[str, Model]:
     """What the references lead to that hold nothing yet, by attribute; those whose key is known by now are set."""
     waiting: dict[str, Model] = {}
-    references = instance.__mapper__.references
-    for attribute, leads in _peek(instance).leads.items():
-        value = getattr(instance, attribute, UNSET)
-        one = leads.get(value)
-        if one is None:
+    for attribute, value, one in _leads(instance):
+        if one is None or getattr(instance, attribute, UNSET) != value:
             continue
-        now = references[attribute].of(one)
+        now = instance.__mapper__.references[attribute].of(one)
         if now is UNSET:
             waiting[attribute] = one
         elif now != value:
             setattr(instance, attribute, now)
-            leads[now] = one
+            _held(instance)[attribute, now] = one
     return waiting
 
 
@@ -199,7 +198,7 @@ def leave(instance: Model) -> None:
         one = known(instance, relation.reference)
         if one is not None:
             _exit(one, relation.inverse, instance)
-    for items in _peek(instance).lists.values():
+    for items in _lists(instance):
         inverse = items.relation.inverse if items.relation.is_through else None
         for item in items:
             _exit(item, inverse, instance)
@@ -251,7 +250,7 @@ def _enter(one: Model, inverse: Relation | None, instance: Model, *, new: bool) 
     """Put an instance into the list of the other side, if that is loaded and whole."""
     if inverse is None or not inverse.many:
         return
-    items = loaded_list(one, inverse) if new else _peek(one).lists.get(inverse.name)
+    items = loaded_list(one, inverse) if new else _peek(one).get(inverse.name)
     if items is not None and items.whole and not items.holds(instance):
         items.touch()
         list.append(items, instance)
@@ -259,7 +258,7 @@ def _enter(one: Model, inverse: Relation | None, instance: Model, *, new: bool) 
 
 def _exit(one: Model, inverse: Relation | None, instance: Model) -> None:
     """Take an instance out of the list of the other side."""
-    items = None if inverse is None else _peek(one).lists.get(inverse.name)
+    items = None if inverse is None else _peek(one).get(inverse.name)
     if items is not None and items.holds(instance):
         items.touch()
         items.drop(instance)
@@ -285,14 +284,22 @@ class RelatedItems(list[Any]):
 
     __slots__ = ("_owner", "_relation", "_stored", "_stored_rows", "rows", "whole")
 
-    def __init__(self, owner: Model, relation: Relation) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        owner: Model,
+        relation: Relation,
+        items: Iterable[Model] = (),
+        rows: Iterable[Model] = (),
+        *,
+        whole: bool = True,
+    ) -> None:
+        super().__init__(items)
         self._owner = owner
         self._relation = relation
-        self._stored: tuple[Model, ...] = ()
-        self._stored_rows: dict[int, Model] = {}
-        self.rows: dict[int, Model] = {}
-        self.whole = True
+        self._stored: tuple[Model, ...] = tuple(self)
+        self.rows: dict[int, Model] = {id(item): row for item, row in zip(self, rows, strict=False)} if rows else {}
+        self._stored_rows = dict(self.rows) if rows else {}
+        self.whole = whole
 
     @property
     def relation(self) -> Relation:
@@ -320,7 +327,7 @@ class RelatedItems(list[Any]):
     @property
     def changed(self) -> bool:
         """Whether it holds anything else than what is stored."""
-        return len(self) != len(self._stored) or any(one is not two for one, two in zip(self, self._stored, strict=True))
+        return len(self) != len(self._stored) or any(map(is_not, self, self._stored))
 
     def _fill(self, items: Iterable[Model]) -> None:
         list.__setitem__(self, slice(None), list(items))
@@ -451,14 +458,14 @@ class RelatedItems(list[Any]):
         if known(item, reference) is self._owner:
             value = None if reference.nullable else UNSET
             setattr(item, reference.attribute, value)
-            _held(item).leads.setdefault(reference.attribute, {})[value] = None
+            _held(item)[reference.attribute, value] = None
 
     def _remove_row(self, item: Model) -> None:
         row = self.rows.pop(id(item), None)
         inverse = self._relation.inverse
         if inverse is not None:
             _exit(item, inverse, self._owner)
-            theirs = _peek(item).lists.get(inverse.name)
+            theirs = _peek(item).get(inverse.name)
             if theirs is not None:
                 row = theirs.rows.pop(id(self._owner), None) or row
         if row is not None and row._state.session is not None:

@@ -137,7 +137,7 @@ class Loader:
             value = None if stored is None else reference.load(stored)
             items = () if stored is None else groups.get(hashable(stored), ())
             found(instance, reference, value, items[0] if items else None)
-            if getattr(instance, reference.attribute) != value and instance._state.document is not document:
+            if instance._state.document is not document and getattr(instance, reference.attribute) != value:
                 older.append(instance)
         return [one for one in older if getattr(one, reference.attribute) is not UNSET]
 

@@ -24,6 +24,8 @@ __all__ = ["follow", "looking", "tables_of"]
 
 _CHUNK = 500
 """Keys of one statement."""
+_BEHIND = b"\xff"
+"""Greater than any tag byte: behind everything that begins with the bytes before it."""
 
 
 def tables_of(reads: Iterable[Read | Follow]) -> Iterator[Table]:
@@ -87,6 +89,8 @@ def _follow(
             followed.add(key, ())
     elif _is_single(edge, table):
         _single(connection, table, edge, list(keys.values()), followed)
+    elif _is_plain_list(edge, table):
+        _plain_lists(connection, table, edge, list(keys.values()), followed)
     else:
         for key in keys.values():
             followed.add(key, answer(connection, table, edge.read(key)).docs)
@@ -124,3 +128,32 @@ def _single(connection: Connection, table: StoredTable, edge: Follow, keys: Sequ
         for key in chunk:
             one = first.get(hashable(key))
             followed.add(key, () if one is None else (one,))
+
+
+def _is_plain_list(edge: Follow, table: StoredTable) -> bool:
+    """Whether an edge leads to all documents under the first field of a declared index."""
+    bounded = edge.range.eq or edge.range.lower or edge.range.upper
+    return edge.range.index in table.columns and edge.limit is None and edge.filter is None and not bounded
+
+
+def _plain_lists(
+    connection: Connection, table: StoredTable, edge: Follow, keys: Sequence[Value], followed: Followed
+) -> None:
+    column, (field, *further) = table.columns[edge.range.index], table.indexes[edge.range.index]
+    for start in range(0, len(keys), _CHUNK):
+        chunk = keys[start : start + _CHUNK]
+        names = [canonical(key) for key in chunk]
+        if further:
+            wanted = f"(VALUES {', '.join(['(?, ?)'] * len(names))}) AS wanted"
+            source = f"{wanted} CROSS JOIN {table.name} ON {column} >= wanted.column1 AND {column} < wanted.column2"
+            parameters = [part for name in names for part in (name, name + _BEHIND)]
+        else:
+            source, parameters = f"{table.name} WHERE {column} IN ({', '.join('?' * len(names))})", names
+        rows = connection.execute(
+            f"SELECT {table.select} FROM {source} ORDER BY {column} {edge.order}, tick {edge.order}", parameters
+        ).fetchall()
+        groups: dict[str | bytes, list[Document]] = {hashable(key): [] for key in chunk}
+        for document in documents(rows, table.vectors, table.label):
+            groups[hashable(document[field])].append(document)
+        for key in chunk:
+            followed.add(key, groups[hashable(key)])
