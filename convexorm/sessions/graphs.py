@@ -5,7 +5,8 @@ What a reference to a new document is to hold is known only where the commit is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 
 from convexorm.errors import InvalidRequestError
 from convexorm.model import Model
@@ -27,35 +28,50 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
         return list(operations)
     inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
     ordered: list[Operation] = []
-    begun: dict[int, str] = {}
     done: set[int] = set()
-
-    def visit(operation: Operation) -> None:
-        if id(operation) in done:
-            return
-        instance = operation.instance
-        for attribute, target in waiting.get(id(operation), {}).items():
-            assert instance is not None
-            begun[id(operation)] = f"{type(instance).__name__}.{attribute}"
-            insert = inserts.get(id(target))
-            if insert is None:
-                raise InvalidRequestError(
-                    f"{begun[id(operation)]} refers to a new {type(target).__name__} that is not in the session; add it"
-                )
-            if id(insert) in begun:
-                circle = list(begun.values())[list(begun).index(id(insert)) :]
-                raise InvalidRequestError(
-                    f"new instances refer to each other in a circle, none can be the first: {' -> '.join(circle)}. "
-                    "Commit one of them without its reference first"
-                )
-            visit(insert)
-        begun.pop(id(operation), None)
-        done.add(id(operation))
-        ordered.append(operation)
-
     for operation in operations:
-        visit(operation)
+        path = [operation]  # those that wait for the one behind them
+        while path:
+            last = path[-1]
+            if id(last) in done:
+                path.pop()
+                continue
+            before = _before(last, waiting.get(id(last), {}), inserts, done)
+            if before is None:
+                done.add(id(last))
+                ordered.append(path.pop())
+            elif any(before is one for one in path):
+                raise _circle([*path[[one is before for one in path].index(True) :], before], waiting)
+            else:
+                path.append(before)
     return ordered
+
+
+def _before(
+    operation: Operation, waiting: Mapping[str, Model], inserts: Mapping[int, Operation], done: Collection[int]
+) -> Operation | None:
+    """An insertion that has to come before an operation, and is not done; None where there is none."""
+    for attribute, target in waiting.items():
+        insert = inserts.get(id(target))
+        if insert is None:
+            raise InvalidRequestError(
+                f"{type(operation.instance).__name__}.{attribute} refers to a new {type(target).__name__} that is not in "
+                "the session; add it"
+            )
+        if id(insert) not in done:
+            return insert
+    return None
+
+
+def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]]) -> InvalidRequestError:
+    names = []
+    for one, following in pairwise(path):
+        attribute = next(name for name, target in waiting[id(one)].items() if target is following.instance)
+        names.append(f"{type(one.instance).__name__}.{attribute}")
+    return InvalidRequestError(
+        f"new instances refer to each other in a circle, none can be the first: {' -> '.join(names)}. "
+        "Commit one of them without its reference first"
+    )
 
 
 def refer_within(operations: Sequence[Operation], writes: Sequence[Write]) -> None:

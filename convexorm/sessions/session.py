@@ -381,11 +381,15 @@ class AsyncSession:
         return self._identities.held(target, identity) if pending is MISSING else pending
 
     def _gather(self, instance: Model) -> None:
-        """What is new around an instance comes into the session as well."""
-        join_lists(instance)
-        for other in list(around(instance)):
-            if other._state.session is None and other._state.document is None and not other._state.deleted:
-                self.add(other)
+        """What is new around an instance, and around that, comes into the session as well."""
+        joined = [instance]
+        for one in joined:
+            join_lists(one)
+            for other in list(around(one)):
+                if other._state.session is None and other._state.document is None and not other._state.deleted:
+                    self._identities.adopt(other)
+                    self._pending.ask(Insertion(self._compiler, self._identities, other, unique=True, returning=True))
+                    joined.append(other)
 
     def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.

@@ -48,25 +48,39 @@ class Trees:
     ) -> tuple[int, set[str]]:
         """How many documents were deleted, and the names of the tables that had some, or had references to them."""
         felling = _Felling(self, on_progress)
-        await felling.delete(table, [root], frozenset())
+        await felling.delete(table, root)
         return felling.done, felling.tables
 
 
 @attrs.define
 class _Felling:
-    """One deletion under way."""
+    """One deletion under way. `waiting` are the ids of those that are deleted once what refers to them is."""
 
     trees: Trees
     on_progress: Callable[[Progress], object] | None
     done: int = 0
     tables: set[str] = attrs.field(factory=set)
+    waiting: set[str] = attrs.field(factory=set)
 
-    async def delete(self, table: Table, documents: Sequence[Document], above: frozenset[str]) -> None:
-        """Delete documents of a table, what refers to them first. `above` are the ids of those that wait for them."""
+    async def delete(self, table: Table, root: Document) -> None:
+        """Delete a document, what refers to it first."""
+        path = [(table, [root], self._first(table, [root]))]
+        while path:
+            table, documents, before = path[-1]
+            found = await anext(before, None)
+            if found is not None:
+                path.append((*found, self._first(*found)))
+                continue
+            path.pop()
+            gone = await self._commit([Delete(table, str(one["_id"]), missing="skip") for one in documents])
+            self._tell(sum(map(bool, gone)))
+
+    async def _first(self, table: Table, documents: Sequence[Document]) -> AsyncIterator[tuple[Table, list[Document]]]:
+        """Do what has to be done before documents are deleted, and say which others are to be deleted before them."""
         self.tables.add(table.name)
+        self.waiting |= {str(document["_id"]) for document in documents}
         rules = self.trees.compiler.rules(table)
         await self._check(table, rules, documents)
-        within = above | {str(document["_id"]) for document in documents}
         for rule in rules:
             self.tables.add(rule.table.name)
             if rule.action == "nullify":
@@ -76,10 +90,9 @@ class _Felling:
             elif rule.action == "cascade":
                 for document in documents:
                     async for some in self._referring(rule, document):
-                        await self.delete(rule.table, [one for one in some if one["_id"] not in within], within)
-        if documents:
-            gone = await self._commit([Delete(table, str(one["_id"]), missing="skip") for one in documents])
-            self._tell(sum(map(bool, gone)))
+                        others = [one for one in some if one["_id"] not in self.waiting]
+                        if others:
+                            yield rule.table, others
 
     async def _check(self, table: Table, rules: Sequence[Rule], documents: Sequence[Document]) -> None:
         """Raise StaleDataError for what forbids to delete a document, before anything of it is deleted."""

@@ -187,6 +187,8 @@ class UnitOfWork:
                     self._identities.touch(instance)
             elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
                 retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
+        for instance in self._identities.changeable():
+            settle(instance)
         self._doubt_tied(sent.commit)
         self._identities.drop_deleted()
         self._pending.done(sent.operations)

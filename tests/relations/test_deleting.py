@@ -158,6 +158,15 @@ async def test_a_tree_may_hang_together_in_circles(open_: Open) -> None:
     assert await counts(open_(), (Category,)) == [0]
 
 
+async def test_a_tree_may_be_deep(open_: Open) -> None:
+    session = open_()
+    last = root = Category(name="0")
+    for number in range(1, 300):
+        last = Category(name=f"{number}", parent=last)
+    await save(session, last)
+    assert await session.delete_tree(root) == 300
+
+
 # -- references that lead somewhere --------------------------------------------------------------------------------
 
 

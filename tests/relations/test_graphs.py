@@ -87,6 +87,19 @@ async def test_a_circle_of_new_objects_is_refused_by_name(open_: Open) -> None:
     assert found.favourite.parent is found
 
 
+async def test_a_chain_may_be_long(open_: Open) -> None:
+    session = open_()
+    last = first = Category(name="0")
+    for number in range(1, 1_500):
+        last = Category(name=f"{number}", parent=last)
+    await session.add(last)
+    await session.commit()
+    assert await session.count(Category.query().full_scan()) == 1_500
+    await session.delete_key(Category, first.convex_id)
+    await session.commit()
+    assert await session.count(Category.query().full_scan()) == 0
+
+
 async def test_a_reference_that_nothing_sets_is_refused(open_: Open) -> None:
     session = open_()
     order = Order(id="o", placed_at=day(0))

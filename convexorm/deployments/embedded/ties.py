@@ -78,37 +78,36 @@ class Ties:
 
     def remove(self, position: int, table: Table, document: Document) -> int:
         """Delete a document, and do to those that refer to it what the rules say; answers how many were deleted."""
-        id_ = document["_id"]
-        assert isinstance(id_, str)
-        if id_ in self._removed:
-            return 0
-        self._removed.add(id_)
-        self._rows.discard(table, document)
-        rules = self.rules_of(table)
-        removed = 1
-        for rule in rules:
-            value = document.get(rule.key)
-            if value is None:
+        doomed = [(table, document)]
+        removed = 0
+        while doomed:
+            where, one = doomed.pop()
+            if self.has_removed(one["_id"]):
                 continue
-            if rule.action == "restrict":
-                self._restrictions.append(_Restriction(position, table, rule, value))
-                continue
-            self._spend(table, 0)
-            referring = [
-                one for one in self._rows.holding(rule.table, rule.index, value) if one["_id"] not in self._removed
-            ]
-            for each in referring:
-                self._spend(table, size_of(each))
-            for each in referring:
-                removed += self._apply(position, rule, each)
+            self._removed.add(str(one["_id"]))
+            self._rows.discard(where, one)
+            removed += 1
+            for rule in self.rules_of(where):
+                doomed += [(rule.table, each) for each in self._apply(position, where, rule, one.get(rule.key))]
         return removed
 
-    def _apply(self, position: int, rule: Rule, document: Document) -> int:
+    def _apply(self, position: int, table: Table, rule: Rule, value: Value | None) -> list[Document]:
+        """Do what a rule says of those that refer to a deleted document; answers those that are to be deleted as well."""
+        if value is None:
+            return []
+        if rule.action == "restrict":
+            self._restrictions.append(_Restriction(position, table, rule, value))
+            return []
+        self._spend(table, 0)
+        held = self._rows.holding(rule.table, rule.index, value)
+        referring = [one for one in held if not self.has_removed(one["_id"])]
+        for each in referring:
+            self._spend(table, size_of(each))
         if rule.action == "cascade":
-            return self.remove(position, rule.table, document)
-        if not self.has_removed(document["_id"]):
-            self._rows.give(rule.table, document, rule.field, None, unset=not rule.null)
-        return 0
+            return referring
+        for each in referring:
+            self._rows.give(rule.table, each, rule.field, None, unset=not rule.null)
+        return []
 
     def _spend(self, table: Table, size: int) -> None:
         """Raise LimitExceeded where rules do more than one commit may."""
