@@ -497,9 +497,19 @@ class Table:
         check_field_name(name)
         return ValidationError(f"no such field; the fields are {', '.join(self.fields)}", table=self.name, field=name)
 
-    def renamed(self, name: str) -> Table:
-        """The same table under another name."""
-        return self if name == self.name else attrs.evolve(self, name=name)
+    def renamed(self, name: str, others: Mapping[str, str] | None = None) -> Table:
+        """The same table under another name, with ids of `others` as these are named."""
+        fields = self.fields
+        if others and any(others.get(one, one) != one for one in self.referred):
+            fields = {
+                field: attrs.evolve(prop, validator=_of_others(prop.validator, others)) for field, prop in fields.items()
+            }
+        return self if name == self.name and fields is self.fields else attrs.evolve(self, name=name, fields=fields)
+
+    @property
+    def referred(self) -> set[str]:
+        """The names of the tables whose ids it holds."""
+        return {one for name in self.id_fields for one in _tables_of(self.fields[name].validator)}
 
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
@@ -552,6 +562,29 @@ def _inside(validator: Validator) -> Iterable[Validator]:
 
 def _holds_ids(validator: Validator) -> bool:
     return isinstance(validator, Id) or any(map(_holds_ids, _inside(validator)))
+
+
+def _tables_of(validator: Validator) -> Iterator[str]:
+    if isinstance(validator, Id):
+        yield validator.table
+    for one in _inside(validator):
+        yield from _tables_of(one)
+
+
+def _of_others(validator: Validator, names: Mapping[str, str]) -> Validator:
+    """The validator with other names for the tables whose ids it takes."""
+    if isinstance(validator, Id):
+        return Id(names.get(validator.table, validator.table))
+    if isinstance(validator, Array):
+        return Array(_of_others(validator.items, names))
+    if isinstance(validator, Record):
+        return Record(_of_others(validator.values, names))
+    if isinstance(validator, Object):
+        fields = validator.fields.items()
+        return Object({name: attrs.evolve(one, validator=_of_others(one.validator, names)) for name, one in fields})
+    if isinstance(validator, AnyOf):
+        return AnyOf.of(*(_of_others(one, names) for one in validator.members))
+    return validator
 
 
 def ids_in(validator: Validator, value: Value, is_of: Callable[[str, str], bool]) -> bool:

@@ -70,11 +70,13 @@ class Compiler:
         return self._renamed(self.mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
-        if table.name not in self._names:
+        if not self._names:
             return table
-        if table.name not in self._tables:
-            self._tables[table.name] = table.renamed(self._names[table.name])
-        return self._tables[table.name]
+        known = self._tables.get(table.name)
+        if known is None:
+            name = self._names.get(table.name, table.name)
+            known = self._tables[table.name] = table.renamed(name, self._names)
+        return known
 
     # -- reads -----------------------------------------------------------------------------------------------------
 
