@@ -59,19 +59,18 @@ class InstanceState:
 
     `document` is what the database held when the instance was last loaded or written, system fields included; None before
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
-    `doubtful` says that the document may have changed or gone since, by the session's own doing.
+    `doubtful` says that the document may have changed or gone since, by the session's own doing. `related` is what of
+    relations is known (see `relatives`), None where that is nothing.
     """
 
     __slots__ = ("deleted", "document", "doubtful", "related", "session")
-
-    related: Any
-    """What of relations is known (see `relatives`); set when there is something."""
 
     def __init__(self, document: Mapping[str, Value] | None = None, session: Watcher | None = None) -> None:
         self.document = document
         self.session = session
         self.deleted = False
         self.doubtful = False
+        self.related: dict[Any, Any] | None = None
 
     def __getstate__(self) -> tuple[Mapping[str, Value] | None, bool]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
@@ -79,7 +78,7 @@ class InstanceState:
 
     def __setstate__(self, state: tuple[Mapping[str, Value] | None, bool]) -> None:
         self.document, self.deleted = state
-        self.session, self.doubtful = None, False
+        self.session, self.doubtful, self.related = None, False, None
 
     def touch(self, instance: Model) -> None:
         if self.session is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RelatedItems",
+    "all_found",
     "around",
     "assign",
     "found",
@@ -44,18 +45,15 @@ _NONE: Relatives = {}
 def _held(instance: Model) -> Relatives:
     """What is known of an instance's relations, to be added to."""
     state = instance._state
-    try:
-        return state.related  # type: ignore[no-any-return]
-    except AttributeError:
-        known: Relatives = {}
-        state.related = known
-        return known
+    known = state.related
+    if known is None:
+        known = state.related = {}
+    return known
 
 
 def _peek(instance: Model) -> Relatives:
     """What is known of an instance's relations, to be looked at."""
-    known: Relatives = getattr(instance._state, "related", _NONE)
-    return known
+    return instance._state.related or _NONE
 
 
 def _lists(instance: Model) -> list[RelatedItems]:
@@ -122,6 +120,17 @@ def known(instance: Model, reference: Reference) -> Model | None:
 def found(instance: Model, reference: Reference, value: Any, one: Model | None) -> None:
     """What a reference leads to while it holds this value."""
     _held(instance)[reference.attribute, value] = one
+
+
+def all_found(instances: Iterable[Model], reference: Reference, value: Any, one: Model) -> None:
+    """What the references of several instances lead to while they hold this value."""
+    place = reference.attribute, value
+    for instance in instances:
+        state = instance._state
+        if state.related is None:
+            state.related = {place: one}
+        else:
+            state.related[place] = one
 
 
 def listed(instance: Model, relation: Relation, items: Iterable[Model], rows: Iterable[Model], *, whole: bool) -> None:

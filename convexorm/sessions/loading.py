@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from convexorm.model import Model
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
-from convexorm.relatives import found, listed, loaded_list, related
+from convexorm.relatives import all_found, found, listed, loaded_list, related
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap, state_of
@@ -148,9 +148,7 @@ class Loader:
             key = document.get(field)
             items = [] if key is None else groups.get(hashable(key), [])
             if items:
-                value = reference.load(key)
-                for item in items:
-                    found(item, reference, value, instance)
+                all_found(items, reference, reference.load(key), instance)
             listed(instance, relation, items, (), whole=path.whole)
 
     def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> None:
