@@ -464,6 +464,15 @@ def _check_leads(mapper: Mapper, name: str, reference: Reference, model: type[Mo
             f"not to {model.__name__}"
         )
         raise _wrong(mapper, name, problem)
+    key = reference.key
+    if key is not None:
+        held, meant = reference.mapper.columns[reference.attribute], reference.target.__mapper__.columns[key]
+        if held.type.validator != meant.type.validator:
+            problem = (
+                f"{reference.mapper.model.__name__}.{reference.attribute} holds {held.type.validator.noun}, "
+                f"{reference.target.__name__}.{key} {meant.type.validator.noun}"
+            )
+            raise _wrong(mapper, name, problem)
 
 
 def _taken_apart(mapper: Mapper, name: str, bound: Bound) -> tuple[Any, Any, bool]:

@@ -78,6 +78,8 @@ def _one(instance: Model, relation: ToOne) -> Model | None:
     place = reference.attribute, _value(instance, reference)
     leads = _peek(instance)
     if place not in leads:
+        if place[1] is None and relation.nullable:
+            return None  # which needs no looking
         raise NotLoadedError(relation.shown)
     one: Model | None = leads[place]
     if one is None and not relation.nullable:

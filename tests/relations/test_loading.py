@@ -5,13 +5,22 @@ from __future__ import annotations
 import pytest
 
 from convexorm import (
+    UNSET,
     AsyncSession,
     Deployment,
+    Id,
+    Index,
     InvalidRequestError,
+    Mapped,
+    Model,
     NoResultFound,
     NotLoadedError,
+    Related,
+    RelatedList,
     Session,
     connect,
+    field,
+    relationship,
 )
 from tests.conftest import Host
 from tests.relations.conftest import Open, day, filled, save
@@ -188,9 +197,38 @@ async def test_past_one_call_it_goes_on_in_further_ones(shop_host: Host, on_host
         assert all(line.order is order for one in customers for order in one.orders for line in order.lines)
 
 
-def test_a_model_may_be_named_before_it_is_there() -> None:
+def test_models_may_be_named_before_they_are_there() -> None:
+    class Author(Model, table="authors", primary_key="id"):
+        id: Mapped[int]
+        books: RelatedList[Book] = relationship("by_author")
+        shelves: RelatedList[Shelf] = relationship(through="Place")
+        by_author_id = Index("id")
+
+    class Place(Model, table="places"):
+        author_id: Mapped[int] = field(references="Author")
+        shelf_id: Mapped[Id[Shelf]]
+        by_author = Index("author_id")
+
+    class Shelf(Model, table="shelves"):
+        name: Mapped[str]
+
+    class Book(Model, table="books"):
+        author_id: Mapped[int] = field(references="Author", default=UNSET)
+        author: Related[Author] = relationship("author_id")
+        by_author = Index("author_id")
+
     with connect("memory:") as deployment, Session(deployment) as session:
-        session.add_all([Customer(id="c"), Order(id="o", customer_id="c", placed_at=day(0))])
+        session.add(Book(author=Author(id=7, shelves=[Shelf(name="low")])))
         session.commit()
-        order = session.get_one(Order, "o", load=[Order.customer])
-        assert order.customer.id == "c"
+        session.expunge_all()
+        author = session.get_one(Author, 7, load=[Author.books.load(Book.author), Author.shelves])
+        assert author.books[0].author is author
+        assert [shelf.name for shelf in author.shelves] == ["low"]
+
+
+def test_a_reference_to_none_needs_no_looking() -> None:
+    tag = Tag(id="t")
+    assert tag.owner is None
+    tag.owner_id = "c"
+    with pytest.raises(NotLoadedError):
+        tag.owner  # noqa: B018
