@@ -45,12 +45,18 @@ class Scenario:
 
 @attrs.frozen
 class Cost:
-    """What a scenario took; `page` is the size of the JSON of what was answered."""
+    """What a scenario took; `page` is the size of the JSON of what was answered.
+
+    `user_time` is that of the call that took most, in milliseconds, of which Convex gives a second; `conflicts` are the
+    attempts that others' commits made void.
+    """
 
     calls: int
     documents: int
     answered: int
     page: int
+    user_time: float = 0.0
+    conflicts: int = 0
 
     def over(self, scenario: Scenario) -> list[str]:
         """The limits it is over, in words."""
@@ -58,6 +64,7 @@ class Cost:
             ("calls", self.calls, scenario.calls),
             ("documents read", self.documents, scenario.documents),
             ("bytes answered", self.answered, scenario.answered),
+            ("conflicts", self.conflicts, 0),
         ]
         if scenario.times_the_page is not None:
             limits.append(("bytes answered", self.answered, int(scenario.times_the_page * self.page)))
@@ -71,9 +78,16 @@ def measure(scenario: Scenario, host: Host, name: str) -> Cost:
         scenario.setup(store, name)
         host.reset()
         answered = list(scenario.run(store, name))
-        counts = host.metrics()
+        counts: dict[str, Any] = {**host.metrics()}
     page = sum(len(_row(entity)) for entity in answered)
-    return Cost(counts["calls"], counts["documentsRead"], counts["responseBytes"], page)
+    return Cost(
+        counts["calls"],
+        counts["documentsRead"],
+        counts["responseBytes"],
+        page,
+        counts["most"]["userTime"],
+        sum(counts["conflicts"].values()),
+    )
 
 
 def _row(entity: Model) -> bytes:
@@ -264,10 +278,22 @@ def main() -> int:
                 (cost.documents, _limit(scenario.documents)),
                 (cost.answered, most),
             ]
-            rows.append([scenario.name, *(cell for count, limit in counts for cell in (f"{count:,}", limit)), times])
+            cells = (cell for count, limit in counts for cell in (f"{count:,}", limit))
+            rows.append([scenario.name, *cells, times, f"{cost.user_time:.0f}", str(cost.conflicts)])
     finally:
         stop_host(process)
-    heads = ["operation", "calls", "at most", "documents read", "at most", "bytes answered", "at most", "x the page"]
+    heads = [
+        "operation",
+        "calls",
+        "at most",
+        "documents read",
+        "at most",
+        "bytes answered",
+        "at most",
+        "x the page",
+        "user ms",
+        "conflicts",
+    ]
     print_table("What operations cost on Convex, counted by the local host", heads, rows)
     for problem in over:
         print(f"over its limit: {problem}")

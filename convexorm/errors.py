@@ -114,8 +114,9 @@ class StaleDataError(ConvexORMError):
     """What a write expected to find is no longer so; nothing of the commit was applied.
 
     `reason` is `missing` (the document is gone, or what its `fields` refer to is not there), `changed` (another writer
-    changed `fields`) or `exists` (the primary key is taken, or there are documents of a `relation` that forbids to delete
-    the one they refer to). `write` is the position of the write in the commit, `instance` the one it was for, if any.
+    changed `fields`) or `exists` (another document has the primary key, or the key in a unique index, whose fields are
+    `fields`; or there are documents of a `relation` that forbids to delete the one they refer to). `write` is the position
+    of the write in the commit, `instance` the one it was for, if any.
     """
 
     _REASONS: ClassVar[dict[str, str]] = {

@@ -83,17 +83,25 @@ def _kind(value: object) -> str:
 
 
 class Index:
-    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name."""
+    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name.
 
-    def __init__(self, *attributes: str) -> None:
+    With `unique` no two documents of the table hold the same values of the attributes: a commit that would leave two is
+    refused with StaleDataError (`exists`). Documents that lack all of them do not clash; where some are missing, a missing
+    one equals a missing one. Raises ValidationError for anything but a bool.
+    """
+
+    def __init__(self, *attributes: str, unique: bool = False) -> None:
+        if not isinstance(unique, bool):
+            raise ValidationError(f"unique is True or False, got {_kind(unique)}")
         self.attributes = attributes
+        self.unique = unique
         self.name = ""
 
     def __set_name__(self, owner: type[Model], name: str) -> None:
         self.name = name
 
     def __repr__(self) -> str:
-        return f"<Index {self.name} ({', '.join(self.attributes)})>"
+        return f"<Index {self.name} ({', '.join(self.attributes)}){' unique' if self.unique else ''}>"
 
 
 M = TypeVar("M", bound="Model", default=Any)
@@ -104,10 +112,20 @@ class VectorIndex(typing.Generic[M]):
     """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
 
     `dimensions` is 2 to 4,096. The attribute holds a list of that many floats, or None where it may. `filter_fields` are
-    attributes that a search may ask to be equal to something.
+    attributes that a search may ask to be equal to something. Raises ValidationError where it is to be `unique`: vectors
+    are compared by distance, so none has a key.
     """
 
-    def __init__(self, attribute: str, *, dimensions: int, filter_fields: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        attribute: str,
+        *,
+        dimensions: int,
+        filter_fields: tuple[str, ...] = (),
+        unique: Literal[False] = False,
+    ) -> None:
+        if unique is not False:
+            raise ValidationError(f"a vector index is not unique; declare Index({attribute!r}, unique=True) beside it")
         self.attribute = attribute
         self.dimensions = dimensions
         self.filter_fields = tuple(filter_fields)

@@ -114,7 +114,7 @@ class Mapper:
 
     def _index_defs(self) -> Iterator[IndexDef]:
         for name, index in self.indexes.items():
-            yield IndexDef(name, tuple(self._named(name, part) for part in index.attributes))
+            yield IndexDef(name, tuple(self._named(name, part) for part in index.attributes), index.unique)
 
     def _vector_index_defs(self) -> Iterator[VectorIndexDef]:
         for name, index in self.vector_indexes.items():
@@ -150,6 +150,13 @@ class Mapper:
             on = "that field alone" if len(self.key) == 1 else "exactly those fields"
             raise ValidationError(f"primary_key={shown} needs an index on {on}", table=self.name)
         return index.name
+
+    @cached_property
+    def unique_indexes(self) -> tuple[IndexDef, ...]:
+        """The indexes in which no two documents have one key: that of the primary key first, then those declared so."""
+        named = {index.name: index for index in self.table.indexes}
+        primary = (named[self.primary_index],) if self.key else ()
+        return primary + tuple(one for one in self.table.indexes if one.unique and one not in primary)
 
     # -- values --------------------------------------------------------------------------------------------------
 
@@ -325,7 +332,16 @@ class Mapper:
     def _forget(self) -> None:
         """Forget what was found out about the family."""
         for mapper in self.root.family():
-            for name in ("table", "primary_index", "polymorphic", "only", "watches_loads", "_classes", "_discriminates"):
+            for name in (
+                "table",
+                "primary_index",
+                "unique_indexes",
+                "polymorphic",
+                "only",
+                "watches_loads",
+                "_classes",
+                "_discriminates",
+            ):
                 mapper.__dict__.pop(name, None)
 
     def complete(self) -> None:

@@ -204,7 +204,7 @@ class Query(Generic[M]):
         whole = "the whole table" if self._index is None and range_.index == "by_creation_time" else "the whole index"
         lines = [
             f"table   {table.name}",
-            f"index   {range_.index} ({', '.join(fields)})",
+            f"index   {range_.index} ({', '.join(fields)}){' unique' if _is_unique(table, range_.index) else ''}",
             f"range   {' and '.join(parts) or whole}",
             f"filter  {_described(read.filter) if read.filter is not None else 'none'}",
             f"order   {read.order}",
@@ -311,6 +311,10 @@ def _outline(condition: Condition) -> str:
 
 
 # -- explaining ----------------------------------------------------------------------------------------------------
+
+
+def _is_unique(table: Table, index: str) -> bool:
+    return any(one.name == index and one.unique for one in table.indexes)
 
 
 def _shown(value: Value | Missing) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 from convexorm.conditions import Condition, existences
-from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
+from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import Missing, Value, canonical, hashable, is_finite, reach
+from convexorm.values import MISSING, Missing, Value, canonical, hashable, is_finite, reach, same
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +51,7 @@ __all__ = [
     "Rule",
     "Search",
     "Target",
+    "Unique",
     "Upsert",
     "Write",
     "Written",
@@ -58,11 +59,13 @@ __all__ = [
     "check_follow",
     "check_reads",
     "check_search",
+    "claimed",
     "greater_stored",
     "index_key",
     "joined_edges",
     "key_length",
     "tables_across",
+    "taken",
     "version_digest",
     "vouches",
     "whole_digest",
@@ -311,6 +314,18 @@ class Key:
     key: KeyValue = attrs.field(repr=False)
 
 
+@attrs.frozen
+class Unique:
+    """A key that no two documents are to hold once a commit is applied.
+
+    It is the document's own in the index, as the write leaves it, if `key` is None. Then a document that lacks all of the
+    fields has no key, and one that had the key before keeps it. Else it is the first fields of an index, as given.
+    """
+
+    index: str
+    key: KeyValue | None = attrs.field(default=None, repr=False)
+
+
 Target: TypeAlias = str | Key
 """Which document: an `_id`, or a key."""
 Expect: TypeAlias = Mapping[str, Value | Missing]
@@ -319,14 +334,14 @@ Expect: TypeAlias = Mapping[str, Value | Missing]
 
 @attrs.define
 class Insert:
-    """A new document; with `unique`, StaleDataError if one holds that key.
+    """A new document; StaleDataError if another one holds a key of `unique` after the commit, or a given one before.
 
     `returning` asks for the creation time, for which Convex has to read the document back.
     """
 
     table: Table
     doc: Document = attrs.field(repr=False)
-    unique: Key | None = None
+    unique: Sequence[Unique] = ()
     returning: bool = False
     refs: Mapping[str, int] = attrs.field(factory=dict)
     """For fields that are to hold the `_id` of a document of the same commit which write inserts that, by position."""
@@ -336,7 +351,8 @@ class Insert:
 class Upsert:
     """Replace the document under `at` whole, or insert it.
 
-    Fields in `keep` stay as stored where they are stored, those in `greatest` where what is stored is greater.
+    Fields in `keep` stay as stored where they are stored, those in `greatest` where what is stored is greater. Those in
+    `identity` stay, too, and are answered. StaleDataError if several documents hold a key of `unique` after the commit.
     """
 
     table: Table
@@ -345,12 +361,14 @@ class Upsert:
     keep: tuple[str, ...] = ()
     greatest: tuple[str, ...] = ()
     returning: bool = False
+    unique: Sequence[Unique] = ()
+    identity: tuple[str, ...] = ()
     refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
 class Patch:
-    """Change some fields of a document; with `unique`, StaleDataError if another one holds that key after the commit.
+    """Change some fields of a document; StaleDataError if several hold a key of `unique` after the commit.
 
     Fields to set that are in `greatest` stay as stored where what is stored is greater.
     """
@@ -361,20 +379,21 @@ class Patch:
     unset: tuple[str, ...] = ()
     expect: Expect = attrs.field(factory=dict, repr=False)
     missing: Literal["fail", "skip"] = "fail"
-    unique: Key | None = None
+    unique: Sequence[Unique] = ()
     greatest: tuple[str, ...] = ()
     refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
 class Replace:
-    """Replace a document whole."""
+    """Replace a document whole; StaleDataError if several hold a key of `unique` after the commit."""
 
     table: Table
     at: Target
     doc: Document = attrs.field(repr=False)
     expect: Expect = attrs.field(factory=dict, repr=False)
     missing: Literal["fail", "skip"] = "fail"
+    unique: Sequence[Unique] = ()
 
 
 @attrs.define
@@ -407,12 +426,14 @@ Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
 class Written:
     """The answer to an insert or upsert. `created` is False where an upsert replaced a document.
 
-    `creation_time` is None where it was not asked for, or the commit is too large to read it back.
+    `creation_time` is None where it was not asked for, or the commit is too large to read it back. `identity` is what the
+    replaced document holds in the fields that an upsert calls so.
     """
 
     id: str
     creation_time: float | None
     created: bool = True
+    identity: Mapping[str, Value] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen
@@ -493,6 +514,29 @@ def greater_stored(stored: Document, given: Document, greatest: Sequence[str]) -
     """Those of the fields in `greatest` of which more is stored than given, as they are stored."""
     fields = [name for name in greatest if name in stored and name in given]
     return {name: stored[name] for name in fields if canonical(stored[name]) > canonical(given[name])}
+
+
+def claimed(
+    table: Table, unique: Sequence[Unique], document: Document, before: Document | None = None
+) -> list[tuple[Key, bool]]:
+    """The keys that a write is to make its document's own, which was `before` the write; and whether they were given."""
+    keys: list[tuple[Key, bool]] = []
+    for one in unique:
+        if one.key is not None:
+            keys.append((Key(one.index, one.key), True))
+            continue
+        fields = table.declared_fields(one.index)
+        key = tuple([reach(document, field) for field in fields])
+        held = before is not None and all(map(same, key, [reach(before, field) for field in fields]))
+        if not held and any(value is not MISSING for value in key):
+            keys.append((Key(one.index, key), False))
+    return keys
+
+
+def taken(table: Table, key: Key, position: int) -> StaleDataError:
+    """The refusal of a write whose key is another document's."""
+    fields = table.key_fields(key.index)[: len(key.key)]
+    return StaleDataError(table=table.name, reason="exists", write=position, fields=fields)
 
 
 def index_key(document: Document, range: Range) -> KeyValue:
@@ -577,13 +621,22 @@ def _check_key(table: Table, target: Target | None) -> None:
             raise IndexRangeError("a key needs one value or more", table=table.name, index=target.index)
 
 
+def _check_unique(table: Table, unique: Sequence[Unique]) -> None:
+    for one in unique:
+        if one.key is None:
+            table.declared_fields(one.index)
+        else:
+            _check_key(table, Key(one.index, one.key))
+
+
 def _check_insert(write: Insert) -> None:
-    _check_key(write.table, write.unique)
+    _check_unique(write.table, write.unique)
     write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
 
 
 def _check_upsert(write: Upsert) -> None:
     _check_key(write.table, write.at)
+    _check_unique(write.table, write.unique)
     write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
 
 
@@ -594,7 +647,7 @@ def _with_some_ids(fields: Document, refs: Mapping[str, int]) -> Document:
 
 def _check_patch(write: Patch) -> None:
     _check_key(write.table, write.at)
-    _check_key(write.table, write.unique)
+    _check_unique(write.table, write.unique)
     for name, value in (write.set if not write.refs else _with_some_ids(write.set, write.refs)).items():
         write.table.check_field(name, value)
     for name in write.unset:
@@ -605,6 +658,7 @@ def _check_patch(write: Patch) -> None:
 
 def _check_replace(write: Replace) -> None:
     _check_key(write.table, write.at)
+    _check_unique(write.table, write.unique)
     write.table.check(write.doc)
 
 

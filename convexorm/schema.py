@@ -73,6 +73,8 @@ JAVASCRIPT_NAMES = frozenset(
 )
 """What every object of JavaScript has, so that a field of this name never seems to be missing there."""
 
+_UNIQUE = "// unique: kept by convexorm, and by functions that use uniqueIn of ./orm/unique"
+
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -292,13 +294,25 @@ class AnyOf(Validator):
 
 @attrs.frozen
 class IndexDef:
-    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`."""
+    """An index over top-level or dotted fields. Convex appends `_creationTime` and `_id`.
+
+    Convex knows no `unique`: writers keep it, who see in each commit to it that no two documents hold one key.
+    """
 
     name: str
     fields: tuple[str, ...]
+    unique: bool = False
 
     def typescript(self) -> str:
         return f".index({json.dumps(self.name)}, {json.dumps(list(self.fields))})"
+
+    @property
+    def comment(self) -> str:
+        """What `schema.ts` says of it to people."""
+        return f"{_UNIQUE}\n    " if self.unique else ""
+
+    def __str__(self) -> str:
+        return self.typescript() + (" unique" if self.unique else "")
 
 
 @attrs.frozen
@@ -514,7 +528,7 @@ class Table:
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
         fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
-        ordinary = [f"\n    {index.typescript()}" for index in self.indexes]
+        ordinary = [f"\n    {index.comment}{index.typescript()}" for index in self.indexes]
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
@@ -696,6 +710,6 @@ def compare(old: Schema, new: Schema) -> list[str]:
                 f"{name} index ",
                 {index.name: index for index in mine},
                 {index.name: index for index in theirs},
-                lambda index: index.typescript(),
+                lambda index: str(index) if isinstance(index, IndexDef) else index.typescript(),
             )
     return lines

@@ -38,6 +38,7 @@ from convexorm.requests import (
     Rule,
     Search,
     Target,
+    Unique,
     Upsert,
     Write,
     Written,
@@ -273,6 +274,13 @@ def _encode_key(table: Table, key: Key) -> Json:
     return {**_encode_index(table, key.index), "key": _bounds(key.key)}
 
 
+def _encode_unique(table: Table, unique: Sequence[Unique]) -> list[Json]:
+    return [
+        _encode_index(table, one.index) if one.key is None else _encode_key(table, Key(one.index, one.key))
+        for one in unique
+    ]
+
+
 def _encode_target(table: Table, at: Target) -> Json:
     return _encode_key(table, at) if isinstance(at, Key) else {"id": at}
 
@@ -308,8 +316,8 @@ def _little_endian(array: np.ndarray[Any, Any]) -> bytes:
 
 def _encode_insert(write: Insert) -> Json:
     encoded = _with_packed({"op": "insert", "table": write.table.name}, write.table, "doc", write.doc)
-    if write.unique is not None:
-        encoded["unique"] = _encode_key(write.table, write.unique)
+    if write.unique:
+        encoded["unique"] = _encode_unique(write.table, write.unique)
     if write.returning:
         encoded["returning"] = True
     return _with_refs(encoded, write)
@@ -330,6 +338,10 @@ def _encode_upsert(write: Upsert) -> Json:
         encoded["greatest"] = list(write.greatest)
     if write.returning:
         encoded["returning"] = True
+    if write.unique:
+        encoded["unique"] = _encode_unique(write.table, write.unique)
+    if write.identity:
+        encoded["identity"] = list(write.identity)
     return _with_refs(encoded, write)
 
 
@@ -337,11 +349,18 @@ def _encode_patch(write: Patch) -> Json:
     encoded = _encode_guarded("patch", write)
     if write.unset:
         encoded["unset"] = list(write.unset)
-    if write.unique is not None:
-        encoded["unique"] = _encode_key(write.table, write.unique)
+    if write.unique:
+        encoded["unique"] = _encode_unique(write.table, write.unique)
     if write.greatest:
         encoded["greatest"] = list(write.greatest)
     return _with_packed(_with_refs(encoded, write), write.table, "set", write.set)
+
+
+def _encode_replace(write: Replace) -> Json:
+    encoded = _with_packed(_encode_guarded("replace", write), write.table, "doc", write.doc)
+    if write.unique:
+        encoded["unique"] = _encode_unique(write.table, write.unique)
+    return encoded
 
 
 def _encode_delete_range(write: DeleteRange) -> Json:
@@ -357,7 +376,7 @@ _WRITES: dict[type, Callable[[Any], Json]] = {
     Insert: _encode_insert,
     Upsert: _encode_upsert,
     Patch: _encode_patch,
-    Replace: lambda write: _with_packed(_encode_guarded("replace", write), write.table, "doc", write.doc),
+    Replace: _encode_replace,
     Delete: lambda write: _encode_guarded("delete", write),
     DeleteRange: _encode_delete_range,
 }

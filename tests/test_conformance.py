@@ -52,6 +52,7 @@ from convexorm.requests import (
     ReadResult,
     Replace,
     Search,
+    Unique,
     Upsert,
     Write,
     Written,
@@ -1193,7 +1194,7 @@ async def test_a_commit_sent_twice_is_applied_once(deployment: Deployment, open_
     commit = Commit(
         uuid4().hex,
         [
-            Insert(table, note, Key("by_note_id", ("n",)), returning=True),
+            Insert(table, note, [Unique("by_note_id")], returning=True),
             Patch(table, at, {"title": "x"}),
             Upsert(table, at, {**note, "id": "there", "title": "y"}),
             Replace(table, at, {**note, "id": "there"}, {"title": "y"}),
@@ -1207,17 +1208,22 @@ async def test_a_commit_sent_twice_is_applied_once(deployment: Deployment, open_
 
 @pytest.mark.parametrize(
     "unique",
-    [Key("by_a", (1.0,)), Key("by_a_and_b", (1.0,)), Key("by_a_and_b", (1.0, MISSING)), Key("by_key", ("first",))],
+    [
+        Unique("by_a", (1.0,)),
+        Unique("by_a_and_b", (1.0,)),
+        Unique("by_a_and_b", (1.0, MISSING)),
+        Unique("by_key", ("first",)),
+    ],
     ids=["an index", "a part of an index", "a missing field", "another field"],
 )
 @pytest.mark.parametrize("together", [False, True], ids=["stored", "in one commit"])
 async def test_a_unique_key_sees_all_that_was_written_before(
-    open_: Open, deployment: Deployment, unique: Key, together: bool
+    open_: Open, deployment: Deployment, unique: Unique, together: bool
 ) -> None:
     port, table = deployment.asynchronous, Anything.__mapper__.table
     first = Insert(table, {"key": "first", "a": 1.0})
-    other = Insert(table, {"key": "other", "a": 2.0}, Key("by_a", (2.0,)))
-    last = Insert(table, {"key": "last", "a": 3.0}, unique)
+    other = Insert(table, {"key": "other", "a": 2.0}, [Unique("by_a")])
+    last = Insert(table, {"key": "last", "a": 3.0}, [unique])
     if not together:
         await port.commit(Commit(uuid4().hex, [first]))
     writes = [first, other, last] if together else [other, last]

@@ -42,6 +42,7 @@ from convexorm.requests import (
     Replace,
     Search,
     Target,
+    Unique,
     Upsert,
     Write,
     Written,
@@ -117,6 +118,11 @@ unique_keys = (
     | ids.map(lambda one: Key("by_id", (one,)))
 )
 targets: st.SearchStrategy[Any] = ids | unique_keys
+uniques = st.lists(
+    st.sampled_from(["by_key", "by_a", "by_a", "by_a_and_b"]).map(Unique)
+    | unique_keys.map(lambda key: Unique(key.index, key.key)),
+    max_size=2,
+)
 paths = st.sampled_from([(), (), ("x",), (0,), ("x", "y"), ("x", 0), (0, "x"), (1,)])
 operators: st.SearchStrategy[Any] = st.sampled_from(["eq", "ne", "lt", "lte", "gt", "gte"])
 fields = st.sampled_from(["a", "b", "text", "key"])
@@ -192,13 +198,14 @@ def patches(draw: st.DrawFn) -> Patch:
         tuple(one for one in unset if one not in set_),
         draw(expectations),
         draw(missing),
-        greatest=draw(some_fields),
+        draw(st.just([]) | uniques),
+        draw(some_fields),
     )
 
 
 writes = st.one_of(
-    st.builds(Insert, st.just(TABLE), documents, st.none() | st.none() | unique_keys, st.booleans()),
-    st.builds(Insert, st.just(TABLE), documents, st.none(), st.booleans()),
+    st.builds(Insert, st.just(TABLE), documents, st.just([]) | st.just([]) | uniques, st.booleans()),
+    st.builds(Insert, st.just(TABLE), documents, st.just([]), st.booleans()),
     st.builds(
         Upsert,
         st.just(TABLE),
@@ -207,9 +214,11 @@ writes = st.one_of(
         some_fields,
         some_fields,
         st.booleans(),
+        st.just([]) | uniques,
+        some_fields,
     ),
     patches(),
-    st.builds(Replace, st.just(TABLE), targets, documents, expectations, missing),
+    st.builds(Replace, st.just(TABLE), targets, documents, expectations, missing, st.just([]) | uniques),
     st.builds(Delete, st.just(TABLE), targets, expectations, missing),
     st.builds(DeleteRange, ranges(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
 )
@@ -292,13 +301,19 @@ class Side:
         held = next((one for one in self.state if _is_at(one, at)), {})
         return {name: held.get(name, MISSING) if isinstance(one, Current) else one for name, one in expect.items()}
 
+    def unique(self, unique: Sequence[Unique]) -> list[Unique]:
+        return [one if one.key is None else Unique(one.index, tuple(map(self.nth, one.key))) for one in unique]
+
     def write(self, write: Write) -> Write:
         match write:
-            case Insert(unique=Key() as key):
-                return attrs.evolve(write, unique=self.key(key))
+            case Insert():
+                return attrs.evolve(write, unique=self.unique(write.unique))
             case Upsert():
-                return attrs.evolve(write, at=self.key(write.at))
-            case Patch() | Replace() | Delete():
+                return attrs.evolve(write, at=self.key(write.at), unique=self.unique(write.unique))
+            case Patch() | Replace():
+                at = self.target(write.at)
+                return attrs.evolve(write, at=at, expect=self.expect(at, write.expect), unique=self.unique(write.unique))
+            case Delete():
                 at = self.target(write.at)
                 return attrs.evolve(write, at=at, expect=self.expect(at, write.expect))
             case DeleteRange():
@@ -323,7 +338,7 @@ class Side:
             number = next((n for n, one in enumerate(self.seen) if one["_id"] == applied.id), None)
             if number is not None and (write.returning or not applied.created):  # and not deleted by the same commit
                 assert applied.creation_time == self.seen[number]["_creationTime"]
-            return "written", number, applied.created
+            return "written", number, applied.created, applied.identity
         return applied
 
     # requests

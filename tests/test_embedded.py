@@ -35,7 +35,20 @@ from convexorm import (
 from convexorm.conditions import Comparison, Condition
 from convexorm.deployments import EmbeddedDeployment, RemoteDeployment
 from convexorm.faces import finish
-from convexorm.requests import Commit, DeletedRange, DeleteRange, Document, Insert, Key, Patch, Range, Read, Upsert, Written
+from convexorm.requests import (
+    Commit,
+    DeletedRange,
+    DeleteRange,
+    Document,
+    Insert,
+    Key,
+    Patch,
+    Range,
+    Read,
+    Unique,
+    Upsert,
+    Written,
+)
 from convexorm.schema import AnyValue, IndexDef, Property, String, Table
 from convexorm.values import Value
 from tests.models import Note, Task
@@ -270,7 +283,7 @@ def test_a_remembered_commit_is_forgotten_after_an_hour(tmp_path: Path, monkeypa
 
 def test_a_unique_key_sees_the_inserts_before_it_in_the_commit() -> None:
     with EmbeddedDeployment() as deployment:
-        writes = [Insert(Rows, {"name": "x"}), Insert(Rows, {"name": "y"}, Key("by_name", ("x",)))]
+        writes = [Insert(Rows, {"name": "x"}), Insert(Rows, {"name": "y"}, [Unique("by_name", ("x",))])]
         with pytest.raises(StaleDataError) as refused:
             finish(deployment.blocking.commit(Commit(uuid4().hex, writes)))
         assert (refused.value.reason, refused.value.write) == ("exists", 1)

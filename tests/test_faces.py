@@ -13,7 +13,7 @@ from mastra_convex import AsyncConvexStore, ConvexStore
 from tests.models import Note
 
 CALLS: dict[str, Callable[[Any], Any]] = {
-    "Session.get": lambda session: session.get(Note, kee="a"),
+    "Session.get": lambda session: session.get(id="a"),
     "Session.add": lambda session: session.add(Note(id="a"), uniq=True),
     "Session.commit": lambda session: session.commit(now=True),
     "Session.delete_all": lambda session: session.delete_all(),

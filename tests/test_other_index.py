@@ -22,6 +22,7 @@ from convexorm.requests import (
     Read,
     Replace,
     Search,
+    Unique,
     Upsert,
     Write,
 )
@@ -88,10 +89,10 @@ def kept(deployment: Deployment) -> Iterator[None]:
 REQUESTS: dict[str, Read | Write] = {
     "read": Read(Range(TABLE, "by_title", ("x",))),
     "delete a range": DeleteRange(Range(TABLE, "by_title", ("x",))),
-    "insert": Insert(TABLE, DOCUMENT, unique=Key("by_title", ("z",))),
+    "insert": Insert(TABLE, DOCUMENT, unique=[Unique("by_title", ("z",))]),
     "upsert": Upsert(TABLE, KEY, DOCUMENT),
     "patch": Patch(TABLE, KEY, {"title": "new"}),
-    "patch to a key": Patch(TABLE, Key("by_note_id", ("1",)), {"title": "new"}, unique=Key("by_title", ("z",))),
+    "patch to a key": Patch(TABLE, Key("by_note_id", ("1",)), {"title": "new"}, unique=[Unique("by_title", ("z",))]),
     "replace": Replace(TABLE, KEY, DOCUMENT),
     "delete": Delete(TABLE, KEY),
     "delete what is not there": Delete(TABLE, Key("by_title", ("z",)), missing="skip"),

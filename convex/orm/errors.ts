@@ -56,8 +56,8 @@ export const badRange = (table: string, index: string, why: string): Refusal =>
 
 export type Staleness =
   | { reason: "missing"; fields?: string[] }
-  | { reason: "exists"; relation?: string }
-  | { reason: "changed"; fields: string[] };
+  | { reason: "exists"; relation: string }
+  | { reason: "changed" | "exists"; fields: string[] };
 
 export function stale(write: number, table: string, staleness: Staleness): Refusal {
   const what = {

@@ -6,7 +6,7 @@
  * are removed by a mutation of its own, which a rare commit schedules: were they removed by commits, any two commits that overlap would
  * conflict over the same old entries.
  */
-import { getDocumentSize } from "convex/values";
+import { convexToJson, getDocumentSize, jsonToConvex, type Value } from "convex/values";
 import type { Writer } from "./database";
 import type { Catalog } from "./catalog";
 import * as limits from "./limits";
@@ -30,14 +30,14 @@ export class Ledger {
     const fields = this.catalog.fields(LEDGER_TABLE, LEDGER_INDEX);
     this.meter.charge({ indexRanges: 1 });
     for await (const entry of scan(this.db, LEDGER_TABLE, LEDGER_INDEX, fields, { eq: [[commitId]] }, "asc")) {
-      return JSON.parse(entry["answer"] as string) as Applied[][] | null;
+      return jsonToConvex(JSON.parse(entry["answer"] as string)) as Applied[][] | null;
     }
     return undefined;
   }
 
   /** Keeps the answer of a commit, or null for one that is withdrawn. */
   async record(commitId: string, answer: Applied[][] | null): Promise<void> {
-    const entry: Fields = { commitId, answer: JSON.stringify(answer) };
+    const entry: Fields = { commitId, answer: JSON.stringify(convexToJson(answer as Value)) };
     this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(entry) });
     await this.db.insert(LEDGER_TABLE, entry);
   }

@@ -259,6 +259,11 @@ const key = shape({ index: text, fields: indexFields, key: list(bound) });
 const id = shape({ id: text });
 
 export type Key = Parsed<typeof key>;
+
+/** A key that no two documents are to hold after the commit: the one given, else the written document's own in the index. */
+const unique = optional(list(shape({ index: text, fields: indexFields, key: optional(list(bound)) })));
+
+export type Unique = NonNullable<Parsed<typeof unique>>[number];
 export type Target = Parsed<typeof id> | Key;
 
 const target: Parser<Target> = (value, at) => (isObject(value) && "id" in value ? id(value, at) : key(value, at));
@@ -293,7 +298,7 @@ const writes = {
     table: text,
     doc: fields,
     packed,
-    unique: optional(key),
+    unique,
     returning: optional(flag),
     refs,
   }),
@@ -305,6 +310,8 @@ const writes = {
     packed,
     keep: optional(list(text)),
     greatest: optional(list(text)),
+    identity: optional(list(text)),
+    unique,
     returning: optional(flag),
     refs,
   }),
@@ -315,10 +322,10 @@ const writes = {
     packed,
     unset: optional(list(text)),
     greatest: optional(list(text)),
-    unique: optional(key),
+    unique,
     refs,
   }),
-  replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed }),
+  replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed, unique }),
   delete: shape({ op: oneOf("delete"), ...changing }),
   deleteRange: shape({
     op: oneOf("deleteRange"),
@@ -333,7 +340,12 @@ const writes = {
 
 export type Op = keyof typeof writes;
 export type Write<O extends Op = Op> = { [K in O]: Parsed<(typeof writes)[K]> }[O];
-export type Applied = [string, number | null] | [string, number | null, boolean] | boolean | [number, boolean];
+export type Applied =
+  | [string, number | null]
+  | [string, number | null, boolean]
+  | [string, number | null, boolean, Fields]
+  | boolean
+  | [number, boolean];
 
 const chunk = list<Write>(tagged(writes));
 

@@ -8,7 +8,7 @@
 import { compareValues, type Value } from "convex/values";
 import type { Reader } from "./database";
 import { badRange } from "./errors";
-import type { Bound, Document, Edge, Order } from "./protocol";
+import type { Bound, Document, Edge, Fields, Order } from "./protocol";
 
 /** Equalities on the first fields of an index and edges on the field after them. */
 export interface Range {
@@ -115,7 +115,7 @@ export function scan(
 }
 
 /** Where a document is in an index: its value for each of the fields. */
-export const keyOf = (document: Document, fields: readonly string[]): Bound[] =>
+export const keyOf = (document: Document | Fields, fields: readonly string[]): Bound[] =>
   fields.map((field) => {
     const value = field.split(".").reduce<Value | undefined>(member, document);
     return value === undefined ? [] : [value];

@@ -4,12 +4,24 @@
 import { compareValues, getDocumentSize } from "convex/values";
 import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
-import { invalid, rangeTooLarge, stale } from "./errors";
+import { invalid, rangeTooLarge, stale, type Refusal } from "./errors";
 import { Matcher } from "./exists";
 import { predicate } from "./filter";
 import * as limits from "./limits";
 import { unpacked } from "./packed";
-import type { Applied, Document, Expectation, Fields, Key, Op, Ties as Told, Write } from "./protocol";
+import type {
+  Applied,
+  Bound,
+  Document,
+  Expectation,
+  Fields,
+  Key,
+  Op,
+  Ties as Told,
+  Unique,
+  Write,
+} from "./protocol";
+import { compareBounds, keyOf } from "./range";
 import { Ties } from "./ties";
 import type { Transaction } from "./transaction";
 
@@ -22,8 +34,8 @@ export class Commit {
   /** The ids of the documents that writes have inserted or replaced by a key, by the position of the write. */
   readonly #ids = new Map<number, string>();
 
-  /** Keys that writes give to documents, to be theirs alone once all writes are applied. */
-  readonly unique: { position: number; table: string; key: Key }[] = [];
+  /** Keys that were another document's when a write gave them to one. */
+  readonly #contested: { position: number; table: string; key: Key }[] = [];
 
   /** What holds between its documents and others. */
   readonly ties: Ties;
@@ -58,13 +70,42 @@ export class Commit {
     this.#asking.push({ table, applied });
   }
 
-  /** Throws if several documents hold such a key. */
+  /**
+   * Notes what is to hold of the keys that a write gives to a document, before it is stored: `fields`, which were `old` before.
+   *
+   * A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held. One that is held,
+   * maybe by a document that is to give it up, is looked at again after all writes.
+   */
+  async claim(position: number, table: string, unique: Unique[], fields: Fields, old: Document | null): Promise<void> {
+    for (const { index, key: given } of unique) {
+      const key = given ?? this.#newKey(table, index, fields, old);
+      if (key === null || (await this.transaction.first(table, { index, key })) === null) continue;
+      if (given && old === null) throw this.#taken(position, table, { index, key });
+      this.#contested.push({ position, table, key: { index, key } });
+    }
+  }
+
+  /** The key in an index that a write gives to a document; null if it had it before, or lacks all of the fields. */
+  #newKey(table: string, index: string, fields: Fields, old: Document | null): Bound[] | null {
+    const names = this.transaction.catalog.fields(table, index).slice(0, -2);
+    const key = keyOf(fields, names);
+    if (key.every((bound) => bound.length === 0)) return null;
+    const before = old && keyOf(old, names);
+    return before && key.every((bound, place) => compareBounds(bound, before[place]!) === 0) ? null : key;
+  }
+
+  #taken(position: number, table: string, { index, key }: Key): Refusal {
+    const fields = this.transaction.catalog.fields(table, index).slice(0, key.length);
+    return stale(position, table, { reason: "exists", fields: [...fields] });
+  }
+
+  /** Throws if several documents hold a key that is to be one's own, now that all writes are applied. */
   async requireUnique(): Promise<void> {
-    for (const { position, table, key } of this.unique) {
+    for (const { position, table, key } of this.#contested) {
       let holders = 0;
       for await (const _ of this.transaction.scan({ table, index: key.index, eq: key.key })) {
         holders += 1;
-        if (holders > 1) throw stale(position, table, { reason: "exists" });
+        if (holders > 1) throw this.#taken(position, table, key);
       }
     }
   }
@@ -107,7 +148,7 @@ function requireAssumed(catalog: Catalog, write: Write): void {
   const { table } = write;
   if (write.op === "deleteRange") catalog.requireAssumed(table, write.index, write.fields);
   if ("at" in write && "index" in write.at) catalog.requireAssumed(table, write.at.index, write.at.fields);
-  if ("unique" in write && write.unique) catalog.requireAssumed(table, write.unique.index, write.unique.fields);
+  if ("unique" in write) write.unique?.forEach(({ index, fields }) => catalog.requireAssumed(table, index, fields));
 }
 
 /** The write with the arrays that came as bytes. */
@@ -119,48 +160,52 @@ function withArrays<O extends Op>(write: Write<O>, position: number): Write<O> {
 }
 
 const handlers: { [O in Op]: Handler<O> } = {
-  async insert(commit, { table, doc, unique, returning }, position) {
+  async insert(commit, { table, doc, unique = [], returning }, position) {
     const { transaction } = commit;
-    if (unique && (await transaction.first(table, unique)) !== null) {
-      throw stale(position, table, { reason: "exists" });
-    }
+    await commit.claim(position, table, unique, doc, null);
     commit.ties.note(position, table, doc);
     const applied: Applied = [await transaction.insert(position, table, doc), null];
     if (returning) commit.ask(table, applied);
     return applied;
   },
 
-  async upsert(commit, { table, at, doc, keep = [], greatest = [], returning }, position) {
+  async upsert(commit, write, position) {
+    const { table, at, doc, keep = [], greatest = [], identity = [], unique = [], returning } = write;
     const { transaction } = commit;
     const old = await transaction.first(table, at);
     commit.ties.note(position, table, doc);
     if (old === null) {
+      await commit.claim(position, table, unique, doc, null);
       const applied: Applied = [await transaction.insert(position, table, doc), null, true];
       if (returning) commit.ask(table, applied);
       return applied;
     }
-    const kept = keep.filter((field) => !field.startsWith("_") && Object.hasOwn(old, field));
-    const stored = Object.fromEntries(kept.map((field) => [field, old[field]!]));
-    await transaction.replace(position, table, old, { ...doc, ...stored, ...greaterStored(old, doc, greatest) });
-    return [old._id, old._creationTime, false];
+    const own = stored(old, identity);
+    const replaced = { ...doc, ...stored(old, keep), ...greaterStored(old, doc, greatest), ...own };
+    await commit.claim(position, table, unique, replaced, old);
+    await transaction.replace(position, table, old, replaced);
+    const applied: Applied = [old._id, old._creationTime, false];
+    return Object.keys(own).length > 0 ? [...applied, own] : applied;
   },
 
   async patch(commit, write, position) {
     const { transaction } = commit;
-    const { table, set, unset = [], greatest = [], unique } = write;
+    const { table, set, unset = [], greatest = [], unique = [] } = write;
     if (unset.some((field) => Object.hasOwn(set, field))) {
       throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
     }
     return await change(commit, write, position, async (old) => {
       commit.ties.note(position, table, set);
-      if (unique !== undefined) commit.unique.push({ position, table, key: unique });
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
-      await transaction.patch(position, table, old, { ...set, ...greaterStored(old, set, greatest), ...removed });
+      const changes = { ...set, ...greaterStored(old, set, greatest), ...removed };
+      await commit.claim(position, table, unique, { ...old, ...changes } as Fields, old);
+      await transaction.patch(position, table, old, changes);
     });
   },
 
   async replace(commit, write, position) {
     return await change(commit, write, position, async (old) => {
+      await commit.claim(position, write.table, write.unique ?? [], write.doc, old);
       commit.ties.note(position, write.table, write.doc);
       await commit.transaction.replace(position, write.table, old, write.doc);
     });
@@ -217,6 +262,12 @@ async function change(
   if (fields.length > 0) throw stale(position, write.table, { reason: "changed", fields });
   await apply(old);
   return true;
+}
+
+/** Those of some fields that are stored, as they are. */
+function stored(old: Document, names: string[]): Fields {
+  const kept = names.filter((field) => !field.startsWith("_") && Object.hasOwn(old, field));
+  return Object.fromEntries(kept.map((field) => [field, old[field]!]));
 }
 
 /** Those of some fields of which more is stored than given, as they are stored. */

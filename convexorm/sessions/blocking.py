@@ -30,6 +30,7 @@ class Session:
 
     get = blocking(AsyncSession.get)
     get_one = blocking(AsyncSession.get_one)
+    get_or_create = blocking(AsyncSession.get_or_create)
     get_many = blocking(AsyncSession.get_many)
     load = blocking(AsyncSession.load)
     all = blocking(AsyncSession.all)

@@ -40,6 +40,7 @@ class Bulk:
         check_keyed(model)
         mapper, table = model.__mapper__, self._compiler.table(model)
         columns, key_fields = mapper.columns, mapper.key_fields
+        unique = tuple(one for one in self._compiler.unique(model) if one.index != mapper.primary_index)
         writes: list[Write] = []
         for row in rows:
             if not isinstance(row, Mapping):
@@ -48,7 +49,7 @@ class Bulk:
                 self._compiler.column(model, min(row.keys() - columns.keys()))
             document = dump_valid(model(**row)) if mapper.validated else mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
-            writes.append(Upsert(table, Key(mapper.primary_index, key), document))
+            writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
         applied = await self._port.commit(self._compiler.commit(writes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from convexorm.errors import ValidationError
@@ -10,13 +10,12 @@ from convexorm.expressions import Column
 from convexorm.model import Model
 from convexorm.references import UNSET
 from convexorm.relatives import unresolved
-from convexorm.requests import Document, Expect, Key, Patch
+from convexorm.requests import Document, Expect, Patch, Unique
 from convexorm.schema import Table
-from convexorm.sessions.instances import key_of
 from convexorm.validation import validate
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
-__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "new_key", "patch_of"]
+__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "patch_of"]
 
 Changes = Mapping[str, tuple[Value | Missing, Value | Missing]]
 """For each field that differs what it held and what it is to hold."""
@@ -57,7 +56,14 @@ def changed_fields(instance: Model) -> set[str]:
         return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
 
 
-def patch_of(instance: Model, changes: Changes, document: Document, table: Table, waiting: Collection[str] = ()) -> Patch:
+def patch_of(
+    instance: Model,
+    changes: Changes,
+    document: Document,
+    table: Table,
+    unique: Sequence[Unique],
+    waiting: Collection[str] = (),
+) -> Patch:
     """The write of these changes; it expects the fields to hold what they held, those of the attributes in `waiting`, too.
 
     Raises ValidationError.
@@ -72,17 +78,7 @@ def patch_of(instance: Model, changes: Changes, document: Document, table: Table
     }
     if any(map(_may_be_large, set_.values())):
         table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
-    unique = new_key(type(instance), document, set_, unset)
     return Patch(table, document["_id"], set_, unset, expect, unique=unique)
-
-
-def new_key(model: type[Model], document: Document, set_: Mapping[str, Value], unset: Collection[str]) -> Key | None:
-    """The primary key that a change gives a document, if it concerns the key at all: no other may have it."""
-    mapper = model.__mapper__
-    if not mapper.key or not any(field in set_ or field in unset for field in mapper.key_fields):
-        return None
-    changed = {field: value for field, value in {**document, **set_}.items() if field not in unset}
-    return Key(mapper.primary_index, tuple(key_of(model, changed)))
 
 
 def _may_be_large(value: Value) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -27,13 +27,17 @@ from convexorm.requests import (
     Read,
     Rule,
     Search,
+    Unique,
     Write,
 )
-from convexorm.schema import Table
+from convexorm.schema import IndexDef, Table
 from convexorm.sessions.instances import Identity, identity_of
-from convexorm.values import Missing, Value
+from convexorm.values import MISSING, Missing, Value
 
-__all__ = ["Compiler", "at_most", "check_query", "relations_of", "root_of"]
+__all__ = ["PRIMARY", "Compiler", "at_most", "check_query", "relations_of", "root_of"]
+
+PRIMARY = ""
+"""Stands for the primary key, or the `_id` of a model without one, where a unique index is named."""
 
 M = TypeVar("M", bound=Model)
 
@@ -47,6 +51,7 @@ class Compiler:
         self._mappers: dict[str, Mapper] = {}
         self._written: dict[str, Mapper] = {}
         """The mapper of each table by its name for this session."""
+        self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
@@ -219,13 +224,96 @@ class Compiler:
         """The identity of a primary key as users give it."""
         return identity_of(self.key(model, key).key)
 
-    def new_identity(self, instance: Model) -> Identity | None:
-        """The primary key that a new instance has at the moment; None while it has none that could be stored."""
+    def new_identity(self, instance: Model, index: str = PRIMARY) -> Identity | None:
+        """The primary key that a new instance has at the moment, or its key in a unique index.
+
+        None while it has none that could be stored, and in a unique index where it lacks all of the fields.
+        """
         model = type(instance)
         try:
-            return self.identity(model, instance.primary_key) if model.__mapper__.key else None
+            if index == PRIMARY:
+                return self.identity(model, instance.primary_key) if model.__mapper__.key else None
+            fields = self.table(model).declared_fields(index)
+            key = [self._new_value(instance, field) for field in fields]
         except (AttributeError, ValidationError):
             return None
+        return None if all(value is MISSING for value in key) else identity_of(key)
+
+    def _new_value(self, instance: Model, field: str) -> Value | Missing:
+        mapper = instance.__mapper__
+        for name, column in mapper.columns.items():
+            if column.field == field:
+                return column.dump(getattr(instance, name))
+        return mapper.discriminator or MISSING if field == mapper.discriminator_field else MISSING
+
+    def new_identities(self, instance: Model) -> Iterator[tuple[str, Identity]]:
+        """All keys that a new instance has at the moment and nobody else may have, with the names of their indexes."""
+        for index in (PRIMARY, *(one.name for one in instance.__mapper__.unique_indexes if one.unique)):
+            identity = self.new_identity(instance, index)
+            if identity is not None:
+                yield index, identity
+
+    # -- unique keys -----------------------------------------------------------------------------------------------
+
+    def unique(
+        self, model: type[Model], fields: Collection[str] | None = None, *, primary: bool = True
+    ) -> tuple[Unique, ...]:
+        """What a write is to make its document's own: all there is, or what some fields that it changes are part of.
+
+        Without `primary` the primary key is left out, unless its index is declared unique.
+        """
+        indexes = model.__mapper__.unique_indexes
+        known = self._claims.get(model)
+        if known is None or known[0] is not indexes:
+            known = self._claims[model] = indexes, tuple([Unique(one.name) for one in indexes])
+        if primary and fields is None:
+            return known[1]
+        return tuple(
+            [
+                claim
+                for one, claim in zip(*known, strict=True)
+                if (primary or one.unique) and (fields is None or any(field in fields for field in one.fields))
+            ]
+        )
+
+    def unique_index(self, model: type[Model], index: object) -> IndexDef:
+        """The unique index of this name, or that of the primary key. IndexRangeError for any other."""
+        mapper = self.mapper(model)
+        name = index if isinstance(index, str) else str(getattr(index, "name", index))
+        for one in mapper.unique_indexes:
+            if one.name == name:
+                return one
+        fields = mapper.table.declared_fields(name)
+        problem = f"it is not unique; {self._told_unique(mapper)}"
+        raise IndexRangeError(problem, table=mapper.name, index=name, fields=fields)
+
+    def unique_key(self, model: type[Model], values: Mapping[str, Any]) -> Key:
+        """Where the one document is that has these values of the attributes of a unique index, or of the primary key.
+
+        Raises InvalidRequestError for other attributes, and where all of them are missing, which many documents may share.
+        """
+        mapper = self.mapper(model)
+        columns = [self.column(model, name) for name in values]
+        given = {column.field: column.operand(value) for column, value in zip(columns, values.values(), strict=True)}
+        for one in mapper.unique_indexes:
+            known = {**{name: value for name, value in mapper.expected.items() if name in one.fields}, **given}
+            if known.keys() == set(one.fields):
+                break
+        else:
+            raise InvalidRequestError(
+                f"table {mapper.name!r}: [{', '.join(values)}] is no unique key; {self._told_unique(mapper)}"
+            )
+        key = tuple(known[field] for field in one.fields)
+        if one.unique and all(value is MISSING for value in key):
+            raise InvalidRequestError(
+                f"table {mapper.name!r}: documents that lack [{', '.join(values)}] are not unique; find them by a query"
+            )
+        return Key(one.name, key)
+
+    def _told_unique(self, mapper: Mapper) -> str:
+        named = {column.field: name for name, column in mapper.columns.items()}
+        keys = [f"[{', '.join(named.get(field, field) for field in one.fields)}]" for one in mapper.unique_indexes]
+        return f"unique {'are' if len(keys) > 1 else 'is'} {', '.join(keys)}" if keys else "nothing of it is unique"
 
     def whole_key(self, query: Query[Any]) -> Key:
         """The key that a query by nothing but equalities names."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from convexorm.errors import InvalidRequestError
+from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
 from convexorm.func import Greatest
 from convexorm.mapper import mapper_of
@@ -25,12 +25,13 @@ from convexorm.requests import (
     Insert,
     Key,
     Patch,
+    Unique,
     Upsert,
     Write,
     Written,
     greater_stored,
 )
-from convexorm.sessions.changes import new_key
+from convexorm.schema import IndexDef
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import Identity
@@ -88,10 +89,12 @@ class Insertion:
         model = type(self.instance)
         self.waiting = unresolved(self.instance)
         document = dump_valid(self.instance, self.waiting)
-        key = self.unique if isinstance(self.unique, Key) else None
-        if self.unique is True and model.__mapper__.key and self.waiting.keys().isdisjoint(model.__mapper__.key):
-            key = self.compiler.key(model, self.instance.primary_key)
-        return Insert(self.compiler.table(model), document, key, self.returning)
+        mapper = model.__mapper__
+        primary = self.unique is True and self.waiting.keys().isdisjoint(mapper.key)  # else nothing stored can have it
+        unique = self.compiler.unique(model, primary=primary)
+        if isinstance(self.unique, Key):
+            unique = (Unique(self.unique.index, self.unique.key), *unique)
+        return Insert(self.compiler.table(model), document, unique, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
         _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
@@ -99,7 +102,10 @@ class Insertion:
 
 @attrs.define(eq=False)
 class Upsertion:
-    """An instance is to be inserted, or to replace the document with its key."""
+    """An instance is to be inserted, or to replace the document with its key in an index; `by` is None for its primary key.
+
+    The document keeps its primary key, which the instance takes over, where it is found by another one.
+    """
 
     compiler: Compiler
     identities: IdentityMap
@@ -107,15 +113,25 @@ class Upsertion:
     keep: tuple[str, ...]
     greatest: tuple[str, ...]
     returning: bool
+    by: IndexDef | None = None
     gone: None = None
     waiting: dict[str, Model] = attrs.field(factory=dict, init=False)
 
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
         self.waiting = unresolved(instance)
-        document = dump_valid(instance, self.waiting)
-        key = self.compiler.key(model, instance.primary_key)
-        return Upsert(self.compiler.table(model), key, document, self.keep, self.greatest, self.returning)
+        table, document = self.compiler.table(model), dump_valid(instance, self.waiting)
+        if self.by is None:
+            key = self.compiler.key(model, instance.primary_key)
+            unique = tuple(one for one in self.compiler.unique(model) if one.index != key.index)
+            return Upsert(table, key, document, self.keep, self.greatest, self.returning, unique)
+        key = Key(self.by.name, tuple(document.get(field, MISSING) for field in self.by.fields))
+        if all(value is MISSING for value in key.key):
+            raise ValidationError(f"it lacks all of {self.by.name!r}, which it is upserted by", table=table.name)
+        others = [one for one in self.compiler.unique(model) if one.index != key.index]
+        identity = tuple(name for name in model.__mapper__.key_fields if name not in ("_id", *self.by.fields))
+        unique = (Unique(key.index, key.key), *others)
+        return Upsert(table, key, document, self.keep, self.greatest, self.returning, unique, identity)
 
     def applied(self, applied: Applied, write: Write) -> None:
         _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
@@ -267,9 +283,11 @@ def patch_by_key(
     expect = compiler.expected(model, expected)
     if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
         table.check_size(set_)
-    known = dict(zip(table.key_fields(at.index), at.key, strict=False)) if isinstance(at, Key) else {}
-    sole = new_key(model, known, set_, unset) if unique is None else compiler.whole_key(unique)
-    return Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", sole, greatest)
+    claims = compiler.unique(model, {*set_, *unset}, primary=unique is None)
+    if unique is not None:
+        key = compiler.whole_key(unique)
+        claims = (Unique(key.index, key.key), *claims)
+    return Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", claims, greatest)
 
 
 def check_keyed(model: type[Model]) -> None:
@@ -298,8 +316,12 @@ def _led(instance: Model, waiting: Mapping[str, Model]) -> dict[str, Value]:
 def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write, led: Mapping[str, Value]) -> None:
     assert isinstance(written, Written)
     assert isinstance(write, Insert | Upsert)
-    document: Document = {**write.doc, **led, "_id": written.id, "_creationTime": written.creation_time}
-    identities.inserted(instance, document)
+    system: Document = {"_id": written.id, "_creationTime": written.creation_time}
+    identities.inserted(instance, {**write.doc, **led, **written.identity, **system})
+    if written.identity:
+        for name, column in instance.__mapper__.columns.items():
+            if column.field in written.identity:
+                instance.__dict__[name] = column.load(written.identity[column.field])
 
 
 def _given(column: Column[Any], value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`Pending`: what was asked of a session since its last commit, in order, and what it makes of primary keys."""
+"""`Pending`: what was asked of a session since its last commit, in order, and what it makes of unique keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from convexorm.model import Model
 from convexorm.sessions.changes import is_new
-from convexorm.sessions.compiler import Compiler, root_of
+from convexorm.sessions.compiler import PRIMARY, Compiler, root_of
 from convexorm.sessions.instances import Identity
 from convexorm.sessions.operations import Operation
 from convexorm.values import MISSING, Missing
@@ -15,12 +15,12 @@ __all__ = ["Pending"]
 
 
 class Pending:
-    """Operations that are not written yet. What they do to primary keys is found out when it is first asked for."""
+    """Operations that are not written yet. What they do to unique keys is found out when it is first asked for."""
 
     def __init__(self, compiler: Compiler) -> None:
         self._compiler = compiler
         self._operations: list[Operation] = []
-        self._ahead: dict[tuple[type[Model], Identity], Model | None] | None = None
+        self._ahead: dict[tuple[type[Model], str, Identity], Model | None] | None = None
         self._rekeyed: list[Model] = []
 
     def __iter__(self) -> Iterator[Operation]:
@@ -65,8 +65,10 @@ class Pending:
         if self._ahead is not None and is_new(instance):
             self._rekeyed.append(instance)
 
-    def at(self, model: type[Model], identity: Identity) -> Model | Missing | None:
-        """What is to have this primary key after the next commit: an instance, None, or MISSING if that decides nothing."""
+    def at(self, model: type[Model], identity: Identity, index: str = PRIMARY) -> Model | Missing | None:
+        """What is to have this primary key, or this key in a unique index, after the next commit: an instance, None, or
+        MISSING if that decides nothing. What is to be deleted is known by its primary key alone.
+        """
         if not self._operations:
             return MISSING
         if self._ahead is None:
@@ -75,10 +77,10 @@ class Pending:
                 self._look_ahead(operation)
         while self._rekeyed:
             instance = self._rekeyed.pop()
-            if is_new(instance) and (now := self._compiler.new_identity(instance)) is not None:
-                self._ahead[root_of(type(instance)), now] = instance
-        found = self._ahead.get((root_of(model), identity), MISSING)
-        if isinstance(found, Model) and self._compiler.new_identity(found) != identity:
+            if is_new(instance):
+                self._enter(instance)
+        found = self._ahead.get((root_of(model), index, identity), MISSING)
+        if isinstance(found, Model) and self._compiler.new_identity(found, index) != identity:
             return MISSING  # it has another key by now
         return found
 
@@ -86,6 +88,12 @@ class Pending:
         assert self._ahead is not None
         instance = operation.instance
         if operation.gone is not None:
-            self._ahead[operation.gone] = None
-        elif instance is not None and (identity := self._compiler.new_identity(instance)) is not None:
-            self._ahead[root_of(type(instance)), identity] = instance
+            root, identity = operation.gone
+            self._ahead[root, PRIMARY, identity] = None
+        elif instance is not None:
+            self._enter(instance)
+
+    def _enter(self, instance: Model) -> None:
+        assert self._ahead is not None
+        for index, identity in self._compiler.new_identities(instance):
+            self._ahead[root_of(type(instance)), index, identity] = instance

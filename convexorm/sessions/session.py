@@ -28,7 +28,8 @@ from convexorm.errors import InvalidRequestError, MultipleResultsFound, NoResult
 from convexorm.expressions import Column
 from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
-from convexorm.model import Model, VectorIndex
+from convexorm.mapper import mapper_of
+from convexorm.model import Index, Model, VectorIndex
 from convexorm.query import Count, Digest, Query
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
@@ -73,6 +74,8 @@ TRANSACT_ATTEMPTS = 100
 _BACKOFF = 0.004
 """Seconds of the first pause between tries; each is drawn evenly from zero to twice the one before."""
 _BACKOFF_MOST = 0.25
+_CREATE_ATTEMPTS = 8
+"""How often `get_or_create` tries, where a document is there and gone again each time."""
 
 
 class AsyncSession:
@@ -101,13 +104,19 @@ class AsyncSession:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @exclusive
-    async def get(self, model: type[M], key: Any, *, load: Sequence[Path] = ()) -> M | None:
+    async def get(self, model: type[M], key: Any = MISSING, /, *, load: Sequence[Path] = (), **unique: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
         so is one that was added and is not committed yet, and None where the next commit deletes the document. `load` are
         relations to load with it.
+
+        Instead of the key all attributes of a unique index can be given by name, such as `get(Customer, email="a@x")`. Then
+        the document is read, unless one added and not committed has the values. Raises InvalidRequestError for attributes
+        that are none, and MultipleResultsFound where others have written several documents with these values.
         """
+        if unique or key is MISSING:
+            return await self._get_unique(model, key, unique, load)
         identity = self._compiler.identity(model, key)
         pending = self._pending.at(model, identity)
         known = self._identities.held(model, identity) if pending is MISSING else cast("M | None", pending)
@@ -119,9 +128,9 @@ class AsyncSession:
         return found
 
     @exclusive
-    async def get_one(self, model: type[M], key: Any, *, load: Sequence[Path] = ()) -> M:
+    async def get_one(self, model: type[M], key: Any = MISSING, /, *, load: Sequence[Path] = (), **unique: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
-        found = await self.get(model, key, load=load)
+        found = await self.get(model, key, load=load, **unique)
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
@@ -300,6 +309,37 @@ class AsyncSession:
         """One step of a stream, which leaves the session to others between its steps."""
         return await self._reader.one(read)
 
+    async def _get_unique(self, model: type[M], key: object, values: Mapping[str, Any], load: Sequence[Path]) -> M | None:
+        """`get` by the attributes of a unique index, or of the primary key."""
+        if key is not MISSING or not values:
+            raise InvalidRequestError("a document is got by a key, or by attributes such as email=..., and not by both")
+        at, mapper = self._compiler.unique_key(model, values), mapper_of(model)
+        if mapper.key and at.index == mapper.primary_index:
+            given = tuple(values[name] for name in mapper.key)
+            return await self.get(model, given[0] if len(given) == 1 else given, load=load)
+        paths = check_paths(load, model)
+        pending = self._pending.at(model, identity_of(at.key), at.index)
+        if pending is not MISSING:
+            if not isinstance(pending, model):
+                return None
+            await self._loader.load([pending], paths)
+            return pending
+        read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
+        result = await self._reader.one(attrs.evolve(read, follow=self._compiler.follow(paths)))
+        found = await self._loader.instances(model, paths, result)
+        kept = [one for one in found if self._stays(one)]
+        if len(kept) > 1:
+            raise MultipleResultsFound(
+                f"table {mapper.name!r}: index {at.index!r} is unique, and several documents have this key"
+            )
+        return kept[0] if kept else None
+
+    def _stays(self, instance: Model) -> bool:
+        """Whether nothing is pending that takes away or replaces a persistent instance's document."""
+        key = key_of(type(instance), self._identities.document_of(instance))
+        pending = self._pending.at(type(instance), identity_of(key))
+        return pending is MISSING or pending is instance
+
     async def _get_many(self, model: type[M], keys: Sequence[Any], load: Sequence[Path] = ()) -> list[M | None]:
         paths = check_paths(load, model)
         reads = [self._compiler.read_of_key(model, key, paths) for key in keys]
@@ -396,7 +436,8 @@ class AsyncSession:
 
         A model with a primary key is inserted only if no document has that key (StaleDataError, `exists`), unless `unique`
         is False because the key is known to be new. `unique` may be a query by equalities on the first fields of an index
-        instead: then the instance is inserted only if there is no document of that query. Without `returning`, and beyond
+        instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
+        in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
         document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
         result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
@@ -416,11 +457,56 @@ class AsyncSession:
             self.add(instance, unique=unique, returning=returning)
         return DONE
 
+    @exclusive
+    async def get_or_create(
+        self, model: type[M], /, defaults: Mapping[str, Any] | None = None, **unique: Any
+    ) -> tuple[M, bool]:
+        """The document with these values of the attributes of a unique index (or of the primary key), found as by `get`; if
+        there is none, a new one with these and the `defaults`. Answers the instance, and whether it was created.
+
+        It is created in a commit of its own; what is pending stays pending. Of several who create it at a time one does,
+        and all are answered that document; so is whoever asks again after an answer was lost. Raises StaleDataError
+        (`exists`) where another unique key of the new document is taken, or the document is there and to be deleted by the
+        next commit.
+        """
+        given = dict(defaults or {})
+        if not given.keys().isdisjoint(unique):
+            raise InvalidRequestError("what a document is found by is no default of it, too")
+        for attempt in range(_CREATE_ATTEMPTS):
+            found = await self.get(model, **unique)
+            if found is not None:
+                return found, False
+            at = self._compiler.unique_key(model, unique)
+            instance = model(**given, **unique)
+            insertion = Insertion(self._compiler, self._identities, instance, unique=True, returning=True)
+            try:
+                await self._unit_of_work.insert_alone(insertion)
+            except StaleDataError as error:
+                # Whoever was faster is found now, unless it is gone again.
+                found = await self.get(model, **unique)
+                if found is not None:
+                    return found, False
+                held = await self._reader.one(Read(Range(self._compiler.table(model), at.index, at.key), limit=1))
+                if held.docs or error.fields != model.__mapper__.table.declared_fields(at.index):
+                    raise
+                await self._port.pause(random.uniform(0, _BACKOFF * 2**attempt))
+            else:
+                return instance, True
+        raise StaleDataError(table=self._compiler.table(model).name, reason="exists", fields=())
+
     def upsert(
-        self, instance: Model, *, keep: Iterable[str] = (), greatest: Iterable[str] = (), returning: bool = True
+        self,
+        instance: Model,
+        *,
+        by: str | Index | None = None,
+        keep: Iterable[str] = (),
+        greatest: Iterable[str] = (),
+        returning: bool = True,
     ) -> Awaitable[None]:
         """Insert the instance, or replace the document with its primary key whole, without reading it first.
 
+        With `by`, a unique index or its name, it is the document with the instance's key in that index that is replaced.
+        It keeps its `_id` and primary key, and the instance takes them over when it is committed.
         Attributes in `keep` stay as stored where a document is replaced, those in `greatest` where what is stored is
         greater; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
@@ -428,11 +514,13 @@ class AsyncSession:
         self._turn.check()
         state_of(instance)
         model = type(instance)
-        check_keyed(model)
+        if by is None:
+            check_keyed(model)
+        index = None if by is None else self._compiler.unique_index(model, by)
         kept = tuple(self._compiler.column(model, name).field for name in keep)
         rising = tuple(self._compiler.column(model, name).field for name in greatest)
         self._identities.adopt(instance)
-        self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning))
+        self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning, index))
         self._gather(instance)
         return DONE
 
@@ -626,19 +714,19 @@ class AsyncSession:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
         `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
-        primary key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
+        unique key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
         DeploymentError or a cancellation it may have been applied: look at what is stored before you run it again.
         """
         if self._pending or self.dirty:
             raise InvalidRequestError("commit or roll back what is pending before a transaction")
-        taken: tuple[str, object] | None = None
+        taken: object = None
         for attempt in range(attempts):
             self.expunge_all()
             try:
                 result = await fn(self)
                 await self.commit()
             except StaleDataError as error:
-                conflict = None if error.reason != "exists" else (error.table, getattr(error.instance, "primary_key", None))
+                conflict = _taken(error)
                 self.expunge_all()
                 if attempt + 1 >= attempts or (conflict is not None and conflict == taken):
                     raise
@@ -663,6 +751,15 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _taken(error: StaleDataError) -> object:
+    """The key that was taken already; None for another conflict."""
+    if error.reason != "exists":
+        return None
+    instance = error.instance
+    document = {} if not isinstance(instance, Model) else instance.__mapper__.dump(instance)
+    return error.table, error.fields, identity_of([document.get(field, MISSING) for field in error.fields])
 
 
 named(AsyncSession, "Session")

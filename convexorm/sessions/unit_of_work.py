@@ -28,7 +28,7 @@ from convexorm.sessions.changes import changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.graphs import in_order, refer_within
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.operations import Change, Operation, Retraction
+from convexorm.sessions.operations import Change, Insertion, Operation, Retraction
 from convexorm.sessions.pending import Pending
 
 __all__ = ["SETTLED_WITHIN", "UnitOfWork"]
@@ -120,6 +120,21 @@ class UnitOfWork:
         if tables:
             self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
 
+    async def insert_alone(self, insertion: Insertion) -> None:
+        """Insert one new instance in a commit of its own; what is pending stays pending. Raises StaleDataError."""
+        instance = insertion.instance
+        call_hook("before_insert", instance)
+        write = insertion.write()
+        try:
+            (applied,) = await self._port.commit(self._compiler.commit([write]))
+        except StaleDataError as error:
+            error.instance = instance
+            raise
+        self._identities.adopt(instance)
+        insertion.applied(applied, write)
+        self._identities.watch([instance])
+        call_hook("after_commit", instance)
+
     def rollback(self) -> None:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
         self._unsettled = None
@@ -159,7 +174,8 @@ class UnitOfWork:
             changes = changes_of(instance)
             if changes or waiting:
                 document = self._identities.document_of(instance)
-                patch = patch_of(instance, changes, document, self._compiler.table(type(instance)), waiting)
+                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changes)
+                patch = patch_of(instance, changes, document, table, unique, waiting)
                 found.append(Change(self._identities, instance, patch, waiting))
         return found
 

@@ -11,8 +11,10 @@ from convexorm.errors import AuthError, DeploymentError, FunctionFailed, Functio
 from convexorm.requests import (
     Applied,
     Commit,
+    Delete,
     DeleteRange,
     Document,
+    Insert,
     Key,
     Read,
     ReadResult,
@@ -85,9 +87,10 @@ def _indexes(write: Write) -> Iterator[str]:
     if isinstance(write, DeleteRange):
         yield write.range.index
         return
-    for target in (getattr(write, "at", None), getattr(write, "unique", None)):
-        if isinstance(target, Key):
-            yield target.index
+    if not isinstance(write, Insert) and isinstance(write.at, Key):
+        yield write.at.index
+    if not isinstance(write, Delete):
+        yield from (one.index for one in write.unique)
 
 
 class _Choice:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from convexorm.errors import ConvexORMError, StaleDataError
-from convexorm.requests import Applied, Insert, Key, Patch, Write, Written
+from convexorm.requests import Applied, Insert, Key, Patch, Write, Written, claimed
 from convexorm.values import Value, check_value, same
 from mastra_convex.foreign.addresses import Address, keyed, record_of
 from mastra_convex.foreign.evaluation import differing
@@ -49,7 +49,8 @@ async def applied_at_once(handler: Handler, reader: Reader, write: Write) -> App
 def insertion_of(write: Insert) -> Callable[[Handler], Awaitable[Applied]] | None:
     """What inserts a record only if there is none with its id, at once; None for a table without such an operation."""
     insertion = _INSERTIONS.get(write.table.name)
-    address = None if write.unique is None else keyed(write.table, write.unique.index, write.unique.key)
+    keys = [key for key, _ in claimed(write.table, write.unique, write.doc)]
+    address = keyed(write.table, keys[0].index, keys[0].key) if len(keys) == 1 else None
     if insertion is None or address is None or write.doc.get("id") != address.id:
         return None
     return lambda handler: insertion(handler, write, address)

@@ -33,7 +33,9 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    claimed,
     greater_stored,
+    taken,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Value, dumps, same
@@ -70,7 +72,7 @@ class Writer:
         self._reader = Reader(handler)
         self._changes: dict[Address, _Change] = {}
         self._deleted = 0
-        self._unique: list[tuple[int, Table, Key]] = []
+        self._contested: list[tuple[int, Table, Key]] = []
 
     async def commit(self, commit: Commit) -> list[Applied]:
         """Apply the writes. Raises StaleDataError, ValidationError and LimitExceeded with nothing written."""
@@ -80,9 +82,9 @@ class Writer:
                 return [at_once]
         await self._reader.prefetch(_known(write) for write in commit.writes)
         results = [await _HANDLERS[type(write)](self, place, write) for place, write in enumerate(commit.writes)]
-        for place, table, key in self._unique:
+        for place, table, key in self._contested:
             if len(await self._current(Read(Range(table, key.index, key.key), limit=2))) > 1:
-                raise StaleDataError(table=table.name, reason="exists", write=place)
+                raise taken(table, key, place)
         await self._flush()
         return results
 
@@ -120,11 +122,22 @@ class Writer:
         change = self._changes.setdefault(address, _Change(table, before, after))
         change.after = after
 
+    async def _claim(
+        self, place: int, write: Insert | Upsert | Patch | Replace, document: Document, before: Document | None = None
+    ) -> None:
+        """Note which keys, that are to be the document's own, another one holds. A new one cannot have such a key, not even
+        where the other is to give it up later: the handler has one record of an id. Raises StaleDataError for it.
+        """
+        for key, _ in claimed(write.table, write.unique, document, before):
+            if await self._find(write.table, key) is not None:
+                if before is None:
+                    raise taken(write.table, key, place)
+                self._contested.append((place, write.table, key))
+
     # -- the writes ----------------------------------------------------------------------------------------------
 
     async def insert(self, place: int, write: Insert) -> Applied:
-        if write.unique is not None and await self._find(write.table, write.unique) is not None:
-            raise StaleDataError(table=write.table.name, reason="exists", write=place)
+        await self._claim(place, write, write.doc)
         added = await self._add(write.table, write.doc)
         if added is None:
             raise StaleDataError(table=write.table.name, reason="exists", write=place)
@@ -140,6 +153,7 @@ class Writer:
             return Written(address.text, None)
         found = await self._find(write.table, write.at)
         if found is None:
+            await self._claim(place, write, write.doc)
             added = await self._add(write.table, write.doc)
             if added is not None:
                 return added
@@ -148,8 +162,11 @@ class Writer:
         address, before = found
         kept = {name: before[name] for name in write.keep if name in before}
         kept.update(greater_stored(before, write.doc, write.greatest))
-        await self._put(write.table, address, before, {**write.doc, **kept})
-        return Written(address.text, None, False)
+        identity = {name: before[name] for name in write.identity if name in before}
+        after = {**write.doc, **kept, **identity}
+        await self._claim(place, write, after, before)
+        await self._put(write.table, address, before, after)
+        return Written(address.text, None, False, identity)
 
     async def _add(self, table: Table, document: Document) -> Written | None:
         """Note a new document; None for one that another writer has added since it was looked for."""
@@ -176,10 +193,9 @@ class Writer:
         if found is None:
             return False
         address, before = found
-        if write.unique is not None:
-            self._unique.append((place, write.table, write.unique))
         changed = {**before, **write.set, **greater_stored(before, write.set, write.greatest)}
         after = {name: value for name, value in changed.items() if name not in write.unset}
+        await self._claim(place, write, after, before)
         await self._put(write.table, address, before, after)
         return True
 
@@ -187,6 +203,7 @@ class Writer:
         found = await self._expected(place, write)
         if found is None:
             return False
+        await self._claim(place, write, write.doc, found[1])
         await self._put(write.table, *found, write.doc)
         return True
 
@@ -284,7 +301,11 @@ def _known(write: Write) -> tuple[Table, Address | None]:
     """The table of a write, and the address it is about where that is known without looking."""
     if isinstance(write, DeleteRange) or _is_blind(write):
         return write.table, None
-    target = write.unique if isinstance(write, Insert) else write.at
+    target: Target | None
+    if isinstance(write, Insert):
+        target = next((key for key, _ in claimed(write.table, write.unique, write.doc)), None)
+    else:
+        target = write.at
     if isinstance(target, Key):
         return write.table, keyed(write.table, target.index, target.key)
     return write.table, None if target is None else Address.parse(target, write.table)

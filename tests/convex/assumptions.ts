@@ -2,7 +2,7 @@
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 
 type Assuming = { index: string; fields?: string[] | undefined };
-type Named = { table: string; index?: string; at?: object; unique?: object | undefined };
+type Named = { table: string; index?: string; at?: object; unique?: object[] | undefined };
 
 export function assumptionsOf(schema: SchemaDefinition<GenericSchema, boolean>) {
   const declared = (table: string, index: string): string[] | undefined =>
@@ -17,6 +17,6 @@ export function assumptionsOf(schema: SchemaDefinition<GenericSchema, boolean>) 
   return <T extends Named>(request: T): T => ({
     ...filled(request.table, request),
     ...(request.at === undefined ? {} : { at: filled(request.table, request.at) }),
-    ...(request.unique === undefined ? {} : { unique: filled(request.table, request.unique) }),
+    ...(request.unique === undefined ? {} : { unique: request.unique.map((one) => filled(request.table, one)) }),
   });
 }

@@ -41,11 +41,11 @@ describe("a commit is all or nothing", () => {
   it("applies writes in order, each seeing the ones before", async () => {
     const here = deployment();
     const results = await here.commit(
-      { op: "insert", table: "items", doc: { rank: 1 }, unique: at(1) },
+      { op: "insert", table: "items", doc: { rank: 1 }, unique: [at(1)] },
       { op: "patch", table: "items", at: at(1), set: { rank: 2 } },
       { op: "upsert", table: "items", at: at(2), doc: { rank: 2, text: "second" } },
       { op: "deleteRange", table: "items", index: "by_rank", ...rank(2) },
-      { op: "insert", table: "items", doc: { rank: 2 }, unique: at(2) },
+      { op: "insert", table: "items", doc: { rank: 2 }, unique: [at(2)] },
     );
     expect(results[1]).toBe(true);
     expect((results[2] as unknown[])[2]).toBe(false);
@@ -254,7 +254,7 @@ describe("writes", () => {
       op: "insert",
       table: "items",
       doc: { rank: value },
-      unique: at(value),
+      unique: [at(value)],
     });
     expect(await refusal(here.commit(insert(1)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
     await here.commit(insert(2));
@@ -293,7 +293,7 @@ describe("writes", () => {
       table: "items",
       at: { id },
       set: { rank },
-      unique: at(rank),
+      unique: [at(rank)],
     });
     expect(await refusal(here.commit(move(here.id, 2)))).toMatchObject({ code: "Stale", write: 0, reason: "exists" });
     expect(await here.all("items")).toEqual([{ rank: 1 }, { rank: 2 }]);
@@ -330,7 +330,7 @@ describe("writes", () => {
       read: 0,
       written: 2,
     });
-    expect(await cost(() => here.commit({ op: "insert", table: "items", doc: {}, unique: at(3) }))).toEqual({
+    expect(await cost(() => here.commit({ op: "insert", table: "items", doc: {}, unique: [at(3)] }))).toEqual({
       read: 0,
       written: 2,
     });
@@ -481,8 +481,8 @@ describe("a commit is refused", () => {
       { op: "patch", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, set: {} },
       { op: "replace", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, doc: {} },
       { op: "delete", at: { index: "by_owner", fields: ["owner"], key: [[1]] }, missing: "skip" },
-      { op: "insert", doc: {}, unique: { index: "by_owner", fields: ["owner"], key: [[1]] } },
-      { op: "patch", at: { id: "x" }, set: {}, unique: { index: "by_owner", fields: ["owner"], key: [[1]] } },
+      { op: "insert", doc: {}, unique: [{ index: "by_owner", fields: ["owner"], key: [[1]] }] },
+      { op: "patch", at: { id: "x" }, set: {}, unique: [{ index: "by_owner", fields: ["owner"], key: [[1]] }] },
       { op: "deleteRange", index: "by_owner", fields: ["owner"] },
     ].map((write): [string, Record<string, unknown>, Record<string, unknown>] => [
       `when ${write.op} takes an index to have other fields`,

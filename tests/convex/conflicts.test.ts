@@ -61,11 +61,11 @@ describe("commits that overlap do not conflict", () => {
   });
 
   it.each<[string, (n: number) => Write]>([
-    ["insert under a unique key", (n) => ({ ...insert(n + 0.5), unique: at(n + 0.5) }) as Write],
+    ["insert under a unique key", (n) => ({ ...insert(n + 0.5), unique: [at(n + 0.5)] }) as Write],
     ["upsert new documents", (n) => ({ op: "upsert", table: "items", at: at(n + 0.5), doc: { rank: n + 0.5 } })],
     ["upsert stored documents", (n) => ({ op: "upsert", table: "items", at: at(n), doc: { rank: n, text: "x" } })],
     ["patch", (n) => ({ op: "patch", table: "items", at: at(n), set: { text: "x" } })],
-    ["patch to a unique key", (n) => ({ op: "patch", table: "items", at: at(n), set: { rank: -n - 1 }, unique: at(-n - 1) })],
+    ["patch to a unique key", (n) => ({ op: "patch", table: "items", at: at(n), set: { rank: -n - 1 }, unique: [at(-n - 1)] })],
     ["replace", (n) => ({ op: "replace", table: "items", at: at(n), doc: { rank: n, text: "x" } })],
     ["delete", (n) => ({ op: "delete", table: "items", at: at(n) })],
     ["delete a range", (n) => ({ op: "deleteRange", table: "items", index: "by_rank", eq: [is(n)] })],
@@ -126,7 +126,7 @@ describe("commits that overlap conflict, and are applied one after the other", (
   it("where one writes what another has read", async () => {
     const { commit, conflicts, count } = hostOf();
     await commit(insert(1));
-    const outcomes = await Promise.allSettled(upTo(3).map((n) => commit({ ...insert(7), unique: at(7), doc: { rank: 7, n } } as Write)));
+    const outcomes = await Promise.allSettled(upTo(3).map((n) => commit({ ...insert(7), unique: [at(7)], doc: { rank: 7, n } } as Write)));
     expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
     expect(await count("items")).toBe(2);
     expect(conflicts()).toEqual({ items: 2 });

@@ -24,7 +24,7 @@ from convexorm import (
 )
 from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
 from convexorm.faces import finish
-from convexorm.requests import Commit, Delete, DeleteRange, Insert, Key, Patch, Range, Read, Upsert, Write
+from convexorm.requests import Commit, Delete, DeleteRange, Insert, Key, Patch, Range, Read, Unique, Upsert, Write
 from mastra_convex import (
     AsyncConvexStore,
     ConvexServerCache,
@@ -337,7 +337,7 @@ class Refusal:
 
 
 REFUSALS = [
-    Refusal("taken", lambda id: Insert(THREADS, row(id), by_id(id)), StaleDataError),
+    Refusal("taken", lambda id: Insert(THREADS, row(id), [Unique("by_record_id")]), StaleDataError),
     Refusal("changed", lambda id: Patch(THREADS, by_id(id), {"title": "n"}, (), {"title": "other"}), StaleDataError),
     Refusal("missing", lambda id: Delete(THREADS, by_id(f"{id} none")), StaleDataError),
     Refusal("unnamed", lambda id: Insert(THREADS, {**row(id), "id": ""}), ValidationError),
@@ -370,9 +370,9 @@ def test_each_write_of_a_commit_sees_the_ones_before(foreign_host: Host, unique:
     with adapted(foreign_host.connect()) as deployment:
         finished(
             deployment,
-            Insert(THREADS, row(unique), by_id(unique)),
+            Insert(THREADS, row(unique), [Unique("by_record_id")]),
             Patch(THREADS, by_id(unique), {"title": "patched"}, (), {"title": "t"}),
-            Insert(THREADS, row(f"{unique} two"), by_id(f"{unique} two")),
+            Insert(THREADS, row(f"{unique} two"), [Unique("by_record_id")]),
             Delete(THREADS, by_id(f"{unique} two")),
         )
         with Session(deployment) as session:
@@ -428,7 +428,7 @@ THEIRS: list[Read | Write] = [
     Read(Range(OTHER, "by_record_id", ("t",))),
     DeleteRange(Range(OTHER, "by_record_id", ("t",))),
     Delete(OTHER, Key("by_record_id", ("t",))),
-    Insert(OTHER, {"id": "x", "title": "t"}, unique=Key("by_record_id", ("t",))),
+    Insert(OTHER, {"id": "x", "title": "t"}, unique=[Unique("by_record_id", ("t",))]),
 ]
 
 

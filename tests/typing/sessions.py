@@ -44,6 +44,13 @@ class Note(Model, table="typed_notes", primary_key="id"):
     by_note_id = Index("id")
 
 
+class Customer(Model, table="typed_customers", primary_key="id"):
+    id: Mapped[str]
+    email: Mapped[str]
+    by_customer_id = Index("id")
+    by_email = Index("email", unique=True)
+
+
 # an attribute is a value on an instance, a typed column on the class
 
 task = Task(text="x", owner_id="u")
@@ -107,6 +114,26 @@ def blocking(session: Session) -> None:
     session.all(Task)  # type: ignore[arg-type]
     session.page(query, "10")  # type: ignore[arg-type]
     session.add("x")  # type: ignore[arg-type]
+
+
+def unique(session: Session) -> None:
+    assert_type(session.get(Customer, email="a@x"), Customer | None)
+    assert_type(session.get_one(Customer, email="a@x"), Customer)
+    assert_type(session.get_or_create(Customer, email="a@x"), tuple[Customer, bool])
+    assert_type(session.get_or_create(Customer, email="a@x", defaults={"id": "a"}), tuple[Customer, bool])
+    assert_type(session.upsert(Customer(id="a", email="a@x"), by="by_email"), None)
+    assert_type(session.upsert(Customer(id="a", email="a@x"), by=Customer.by_email), None)
+    session.get("customers", email="a@x")  # type: ignore[arg-type]
+    session.get_or_create(Customer, email="a@x", defaults=["id"])  # type: ignore[arg-type]
+    session.upsert(Customer(id="a", email="a@x"), by=5)  # type: ignore[arg-type]
+    Index("email", unique="yes")  # type: ignore[arg-type]
+
+
+async def unique_awaited(session: AsyncSession) -> None:
+    assert_type(await session.get(Customer, email="a@x"), Customer | None)
+    assert_type(await session.get_one(Customer, email="a@x"), Customer)
+    assert_type(await session.get_or_create(Customer, email="a@x", defaults={"id": "a"}), tuple[Customer, bool])
+    assert_type(await session.upsert(Customer(id="a", email="a@x"), by="by_email"), None)
 
 
 def reading(session: Session) -> None:

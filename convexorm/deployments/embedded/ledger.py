@@ -5,14 +5,15 @@ Everything here happens in the transaction of whoever asks.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from typing import Any, cast
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, DeletedRange, Written
+from convexorm.values import dumps, loads
 
 __all__ = ["COMMIT_RETENTION", "recall", "remember", "withdraw"]
 
@@ -54,9 +55,9 @@ def _enter(connection: sqlite3.Connection, commit: Commit, answer: str) -> None:
 
 
 def _dumps(results: Sequence[Applied]) -> str:
-    return json.dumps(
+    return dumps(
         [
-            [one.id, one.creation_time, one.created]
+            [one.id, one.creation_time, one.created, *([dict(one.identity)] if one.identity else [])]
             if isinstance(one, Written)
             else [one.deleted, one.more]
             if isinstance(one, DeletedRange)
@@ -68,6 +69,6 @@ def _dumps(results: Sequence[Applied]) -> str:
 
 def _loads(answer: str) -> list[Applied]:
     return [
-        one if isinstance(one, bool) else Written(*one) if len(one) == 3 else DeletedRange(*one)
-        for one in json.loads(answer)
+        one if isinstance(one, bool) else DeletedRange(int(one[0]), one[1]) if len(one) == 2 else Written(*one)
+        for one in cast("list[Any]", loads(answer))
     ]

@@ -38,7 +38,9 @@ from convexorm.requests import (
     Upsert,
     Write,
     Written,
+    claimed,
     greater_stored,
+    taken,
 )
 from convexorm.schema import Table
 from convexorm.values import MISSING, Value, canonical, is_plain_text, same, size_of
@@ -96,7 +98,7 @@ class Transaction:
         self._ticks: dict[str, int] = {}
         self._changes: dict[str, int] = {}
         self._batch: _Batch | None = None
-        self._unique: list[tuple[int, Table, Key]] = []
+        self._contested: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
         self._deleted = 0
         self._ranged = 0
@@ -114,8 +116,9 @@ class Transaction:
                 self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
         self._flush()
-        for position, table, key in self._unique:
-            self._require_one(position, table, key)
+        for position, table, key in self._contested:
+            if self._holders(table, key) > 1:
+                raise taken(table, key, position)
         self._ties.hold()
         return self._results
 
@@ -164,13 +167,32 @@ class Transaction:
             return attrs.evolve(write, set={**write.set, **ids})
         return attrs.evolve(write, doc={**write.doc, **ids})
 
-    def _require_one(self, position: int, table: Table, key: Key) -> None:
-        """Raise StaleDataError if several documents have a key that a write was to make a document's own."""
+    # keys that are to be one document's own
+
+    def _claim(
+        self,
+        position: int,
+        write: Insert | Upsert | Patch | Replace,
+        document: Document,
+        before: Document | None = None,
+    ) -> None:
+        """Note what is to hold of the keys that a write gives to a document, before it is stored.
+
+        A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held.
+        One that is held, maybe by a document that is to give it up, is looked at again after all writes.
+        """
+        for key, given in claimed(write.table, write.unique, document, before):
+            if self._holders(write.table, key):
+                if given and before is None:
+                    raise taken(write.table, key, position)
+                self._contested.append((position, write.table, key))
+
+    def _holders(self, table: Table, key: Key) -> int:
+        """How many documents hold a key: 0, 1, or 2 for more."""
         stored = self._stored(table)
         span = span_of(Range(table, key.index, key.key), stored.columns.get(key.index, ""))
         rows = self._connection.execute(f"SELECT 1 FROM {stored.name} WHERE {span.where} LIMIT 2", span.parameters)
-        if len(rows.fetchall()) > 1:
-            raise StaleDataError(table=table.name, reason="exists", write=position)
+        return len(rows.fetchall())
 
     # inserts and upserts, many at a time
 
@@ -178,15 +200,21 @@ class Transaction:
         """Whether the write waits for others like it: they are all about one table, and name whole keys of one index."""
         stored = self._tables[id(write.table)]
         keys = stored.keys(write.doc)
-        about = write.at if isinstance(write, Upsert) else write.unique
+        if len(write.unique) > isinstance(write, Insert):
+            return False
         column = key = None
-        if about is not None:
-            whole = _whole_key(stored, about, write.doc, keys)
-            if whole is None:
+        if isinstance(write, Upsert):
+            whole = _whole_key(stored, write.at, write.doc, keys)
+            if whole is None or write.keep or write.greatest or write.identity:
                 return False
             column, key, place = whole
-            if isinstance(write, Upsert) and (write.keep or write.greatest or key != keys[place]):
+            if key != keys[place]:
                 return False
+        elif write.unique:
+            own = None if write.unique[0].key is not None else _own_key(stored, write.unique[0].index, keys)
+            if own is None:
+                return False
+            column, key = own
         batch = self._batch
         if batch is None or batch.stored is not stored or (column is not None and batch.column not in (None, column)):
             self._flush()
@@ -210,14 +238,15 @@ class Transaction:
         for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
             values = stored.row(write.doc, keys, seq)
             row = held.get(key) if key is not None else None
-            if row is None:
-                row = next(new)
-                inserts.append((*row, *values))
-                self._results.append(Written(row[1], row[0] / 1000))
+            if row is None or type(write) is Insert:
+                if row is not None:
+                    ((taken_key, _),) = claimed(write.table, write.unique, write.doc)
+                    self._contested.append((position, write.table, taken_key))
+                made = next(new)
+                inserts.append((*made, *values))
+                self._results.append(Written(made[1], made[0] / 1000))
                 if place is not None:
-                    held.setdefault(keys[place], row)
-            elif type(write) is Insert:
-                raise StaleDataError(table=write.table.name, reason="exists", write=position)
+                    held.setdefault(keys[place], made)
             else:
                 updates.append((*values, row[0]))
                 self._results.append(Written(row[1], time_of(row[0]), False))
@@ -324,22 +353,25 @@ class Transaction:
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
-        if write.unique is not None and self._find(stored, write.table, write.unique) is not None:
-            raise StaleDataError(table=write.table.name, reason="exists", write=position)
+        self._claim(position, write, write.doc)
         return self._add(stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
+            self._claim(position, write, write.doc)
             return self._add(stored, write.doc)
+        identity = {name: row.fields[name] for name in write.identity if name in row.fields}
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         kept.update(greater_stored(row.fields, write.doc, write.greatest))
+        kept.update(identity)
         document = {**write.doc, **kept}
         if kept:
             write.table.check_size(document)
+        self._claim(position, write, document, row.fields)
         self._store(stored, row, document, declared=not kept or row.plain)
-        return Written(row.id, time_of(row.tick), False)
+        return Written(row.id, time_of(row.tick), False, identity)
 
     def _add(self, stored: StoredTable, document: Document) -> Written:
         ((tick, id_),) = self._next(stored, 1)
@@ -351,13 +383,12 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        if write.unique is not None:
-            self._unique.append((position, write.table, write.unique))
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
         write.table.check_size(fields)
         self._ties.note(position, write.table, write.set)
+        self._claim(position, write, fields, row.fields)
         self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
         return True
 
@@ -366,6 +397,7 @@ class Transaction:
         if row is None:
             return False
         self._ties.note(position, write.table, write.doc)
+        self._claim(position, write, write.doc, row.fields)
         self._store(stored, row, write.doc)
         return True
 
@@ -457,6 +489,14 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     place = stored.places[at.index]
     own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
+
+
+def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
+    """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
+    place = stored.places.get(index)
+    if place is None or keys[place] == canonical(MISSING) * len(stored.indexes[index]):
+        return None
+    return stored.columns[index], keys[place]
 
 
 _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
