@@ -55,7 +55,7 @@ types: $(DEV) $(NODE)
 	$(BIN)/npm run --silent typecheck
 
 schema-check: $(DEV)
-	$(BIN)/python -m convexorm schema mastra_convex.entities --out convex/schema.ts --check
+	$(BIN)/python -m convexorm schema mastra_convex.entities --fragment mastraTables --out convex/mastra/tables.ts --check
 
 versions: $(NODE)  ## Typecheck and bundle the functions with other versions of convex and TypeScript
 	$(BIN)/npm run --silent versions
@@ -85,8 +85,8 @@ bench: $(DEV) $(NODE)  ## Print what the operations cost, beside SQLAlchemy and 
 deployment: $(NODE)  ## Serve convex/ on this machine through Convex's HTTP API
 	$(BIN)/npm run --silent deployment -- $(ARGS)
 
-schema: $(DEV)  ## Write convex/schema.ts again from the entities
-	$(BIN)/python -m convexorm schema mastra_convex.entities --out convex/schema.ts
+schema: $(DEV)  ## Write convex/mastra/tables.ts again from the entities
+	$(BIN)/python -m convexorm schema mastra_convex.entities --fragment mastraTables --out convex/mastra/tables.ts
 
 format: $(DEV)  ## Format the Python sources
 	$(BIN)/ruff check --fix .

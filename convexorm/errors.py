@@ -178,7 +178,12 @@ class AuthError(ConvexORMError):
 
 
 class DeploymentError(ConvexORMError):
-    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""
+    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version.
+
+    `lost` says that it may have done what was asked, or may do it yet: it was sent, and only the answer is not there.
+    """
+
+    lost: bool = False
 
 
 class FunctionFailed(DeploymentError):

@@ -15,7 +15,7 @@ from convexorm.conditions import Combined, Comparison, Condition, Membership, Ne
 from convexorm.errors import ValidationError
 from convexorm.references import UNSET
 from convexorm.schema import AnyOf, Null, Property
-from convexorm.types import ColumnType, JsonType, dumper, loader
+from convexorm.types import ColumnType, JsonType, StrType, dumper, loader
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class Column(_Operand[T]):
     nullable: bool
     _dump: Callable[[Any], Value]
     _load: Callable[[Value], Any]
+    _is_text: bool
 
     def __init__(
         self,
@@ -203,7 +204,7 @@ class Column(_Operand[T]):
 
     def __getattr__(self, name: str) -> Any:
         """What is not there before the annotation is compiled. ValidationError for a name in it that is not there."""
-        if name not in ("type", "nullable", "_dump", "_load"):
+        if name not in ("type", "nullable", "_dump", "_load", "_is_text"):
             raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
         try:
             self.compile()
@@ -219,6 +220,7 @@ class Column(_Operand[T]):
         except ValidationError as error:
             raise ValidationError(error.problem, table=self.table, field=self.name, path=error.path) from None
         self._dump, self._load = dumper(self.type), loader(self.type)
+        self._is_text = type(self.type) is StrType
 
     @builtins.property
     def has_default(self) -> bool:
@@ -316,6 +318,8 @@ class Column(_Operand[T]):
 
     def operand(self, value: object, op: Operator = "eq") -> Value | Missing:
         """What documents hold for a value that the column is compared with by `op`. ValidationError, if nothing can."""
+        if type(value) is str and self._is_text and value.isascii():  # the commonest: it is stored as it is
+            return value
         if value is MISSING:
             return MISSING
         if value is None and not self.nullable:

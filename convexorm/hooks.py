@@ -34,6 +34,6 @@ def hooks_of(model: type, table: str) -> Mapping[str, Callable[[Any], None]]:
 
 def call_hook(name: str, instance: Model) -> None:
     """Call a hook of an instance, if its class has it."""
-    method = instance.__mapper__.hooks.get(name)
-    if method is not None:
-        method(instance)
+    hooks = instance.__mapper__.hooks
+    if hooks and name in hooks:
+        hooks[name](instance)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import msgspec
 from typing_extensions import dataclass_transform
 
 from convexorm import types
@@ -54,7 +55,7 @@ class Watcher(typing.Protocol):
         """The instance that a reference of this value leads to, if the session holds it."""
 
 
-class InstanceState:
+class InstanceState(msgspec.Struct, eq=False):
     """What a session knows of an instance.
 
     `document` is what the database held when the instance was last loaded or written, system fields included; None before
@@ -63,22 +64,18 @@ class InstanceState:
     relations is known (see `relatives`), None where that is nothing.
     """
 
-    __slots__ = ("deleted", "document", "doubtful", "related", "session")
+    document: Mapping[str, Value] | None = None
+    session: Watcher | None = None
+    deleted: bool = False
+    doubtful: bool = False
+    related: dict[Any, Any] | None = None
 
-    def __init__(self, document: Mapping[str, Value] | None = None, session: Watcher | None = None) -> None:
-        self.document = document
-        self.session = session
-        self.deleted = False
-        self.doubtful = False
-        self.related: dict[Any, Any] | None = None
-
-    def __getstate__(self) -> tuple[Mapping[str, Value] | None, bool]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
-        return self.document, self.deleted
+        return InstanceState, (self.document, None, self.deleted)
 
-    def __setstate__(self, state: tuple[Mapping[str, Value] | None, bool]) -> None:
-        self.document, self.deleted = state
-        self.session, self.doubtful, self.related = None, False, None
+    def __repr__(self) -> str:
+        return f"<InstanceState {self.name}>"
 
     def touch(self, instance: Model) -> None:
         if self.session is not None:

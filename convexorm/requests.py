@@ -6,11 +6,15 @@ the same data as it travels to a Convex deployment, with the meaning of every fi
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from convexorm.conditions import Condition, existences
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
@@ -422,18 +426,23 @@ class DeleteRange:
 Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
 
 
-@attrs.frozen
-class Written:
+_NO_IDENTITY: Mapping[str, Value] = MappingProxyType({})
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The answer to an insert or upsert. `created` is False where an upsert replaced a document.
 
     `creation_time` is None where it was not asked for, or the commit is too large to read it back. `identity` is what the
-    replaced document holds in the fields that an upsert calls so.
+    replaced document holds in the fields that an upsert calls so. There may be thousands: nothing in them refers back.
     """
 
     id: str
     creation_time: float | None
     created: bool = True
-    identity: Mapping[str, Value] = attrs.field(factory=dict, repr=False)
+    identity: Mapping[str, Value] = _NO_IDENTITY
+
+    def __repr__(self) -> str:
+        return f"Written(id={self.id!r}, creation_time={self.creation_time!r}, created={self.created!r})"
 
 
 @attrs.frozen
@@ -485,6 +494,17 @@ class Commit:
     writes: Sequence[Write]
     rules: Mapping[str, Sequence[Rule]] = attrs.field(factory=dict)
     checks: Mapping[str, Sequence[Check]] = attrs.field(factory=dict)
+
+    @classmethod
+    def new(
+        cls,
+        writes: Sequence[Write],
+        rules: Mapping[str, Sequence[Rule]] | None = None,
+        checks: Mapping[str, Sequence[Check]] | None = None,
+    ) -> Commit:
+        """A commit with an id of its own, which begins with the time, so that ledgers are written where they were last."""
+        id_ = f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+        return cls(id_, writes, rules or {}, checks or {})
 
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""

@@ -52,6 +52,7 @@ __all__ = [
     "VectorIndexDef",
     "compare",
     "ids_in",
+    "to_fragment",
     "to_typescript",
 ]
 
@@ -472,7 +473,8 @@ class Table:
             raise self._unknown(name)
         if not accepts(value):
             raise self._mismatch(name, value)
-        self._check_value(name, value)
+        if type(value) is not str or not value.isascii():
+            self._check_value(name, value)
 
     def _check_value(self, name: str, value: Value) -> None:
         try:
@@ -669,18 +671,26 @@ class Schema:
         return iter(self.tables.values())
 
 
-_HEADER = """\
-import { defineSchema, defineTable } from "convex/server";
-import { v } from "convex/values";
-
-export default defineSchema({
-"""
-
-
 def to_typescript(schema: Schema) -> str:
     """`convex/schema.ts` for these tables and the commit ledger."""
     tables = (*(table for table in schema if table.name != LEDGER.name), LEDGER)
-    return _HEADER + "".join(f"  {table.name}: {table.typescript()},\n" for table in tables) + "});\n"
+    return _IMPORTS.format("defineSchema, defineTable") + f"export default defineSchema({{\n{_members(tables)}}});\n"
+
+
+def to_fragment(schema: Schema, name: str) -> str:
+    """A module that exports these tables and no others as an object `name`, to spread into a schema."""
+    return _IMPORTS.format("defineTable") + f"export const {name} = {{\n{_members(schema)}}};\n"
+
+
+_IMPORTS = """\
+import {{ {} }} from "convex/server";
+import {{ v }} from "convex/values";
+
+"""
+
+
+def _members(tables: Iterable[Table]) -> str:
+    return "".join(f"  {table.name}: {table.typescript()},\n" for table in tables)
 
 
 def compare(old: Schema, new: Schema) -> list[str]:

@@ -376,7 +376,7 @@ def dumps(value: Value) -> str:
 
 
 dumps_json = msgspec.json.Encoder(enc_hook=_default).encode
-"""The same in UTF-8, many times as fast, of what holds neither bytes nor an infinity: of these it makes something else."""
+"""The same in UTF-8, many times as fast, of what holds neither bytes nor an infinity: of these it makes other things."""
 
 
 def _listed(value: Value) -> Value:

@@ -10,6 +10,7 @@ is everybody's.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from typing import Any, Literal, TypedDict
 import attrs
 
 from convexorm import ValidationError
-from convexorm.values import is_finite, is_whole
-from mastra_convex.errors import InvalidArgument
+from convexorm.types import JsonType, json_text
+from convexorm.values import check_value, is_finite, is_whole
+from mastra_convex.errors import InvalidArgument, named
 from mastra_convex.instants import in_milliseconds
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "check_ids",
     "check_include",
     "check_instant",
+    "check_json",
     "check_keys",
     "check_limit",
     "check_list",
@@ -60,6 +63,8 @@ MAX_SAFE_INTEGER = 2**53 - 1
 """JavaScript's: the contract's page numbers and offsets stay below it."""
 _WHOLE = "a whole number from 0 to 2**53 - 1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_VALUE = JsonType()
+"""How whatever Convex has a value for is stored."""
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
 
@@ -132,8 +137,9 @@ def check_paging(
         )
     if size is False and one_page and page != 0:
         raise InvalidArgument("0 when per_page is False", operation=operation, argument="page", status="INVALID_PAGE")
-    if size is not False and page * size > MAX_SAFE_INTEGER:
-        raise InvalidArgument("too large", operation=operation, argument="page", status="INVALID_PAGE")
+    if size is not False and (page + 1) * size >= MAX_SAFE_INTEGER:  # one more is read, to see whether there is one
+        argument = "page" if page else "per_page"
+        raise InvalidArgument("too large", operation=operation, argument=argument, status="INVALID_PAGE")
     return Paging(page, size)
 
 
@@ -163,7 +169,9 @@ def check_keys(operation: str, argument: str, value: object, known: Sequence[str
     mapping = check_mapping(operation, argument, value)
     for key in mapping:
         if key not in known:
-            raise InvalidArgument(f"no key {key!r}; there are {', '.join(known)}", operation=operation, argument=argument)
+            raise InvalidArgument(
+                f"no key {named(key)}; there are {', '.join(known)}", operation=operation, argument=argument
+            )
     return mapping
 
 
@@ -266,9 +274,11 @@ def check_flag(operation: str, argument: str, value: object) -> bool:
 
 
 def check_text(operation: str, argument: str, value: object) -> str:
-    """A string, which may be empty."""
+    """A string, which may be empty, and can be stored."""
     if not isinstance(value, str):
         raise InvalidArgument(f"a string, got {type(value).__name__}", operation=operation, argument=argument)
+    if not _is_unicode(value):
+        raise InvalidArgument("text without half a surrogate pair", operation=operation, argument=argument)
     return value
 
 
@@ -307,24 +317,44 @@ def check_choice(operation: str, argument: str, value: object, choices: Sequence
 
 @contextmanager
 def naming(operation: str, argument: str) -> Iterator[None]:
-    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation."""
+    """Whatever is refused inside as a value that cannot be stored is refused as this argument of the operation, or without
+    one as the argument that has the name of what is stored."""
     try:
         yield
     except InvalidArgument:
         raise
     except ValidationError as error:
-        place = f"{argument}.{error.field}" if error.field else argument
+        attribute = _attribute(error.field or "")
+        within = bool(attribute) and re.split(r"[.\[]", attribute)[0] != argument
+        place = f"{argument}.{attribute}" if within else attribute or argument
         raise InvalidArgument(error.problem, operation=operation, argument=place) from error
+
+
+def _attribute(field: str) -> str:
+    """The attribute of a field, with the rest of its path: `observed_message_ids[0]` of `observedMessageIds[0]`."""
+    return _FIELD.sub(lambda name: re.sub(r"(?<=[a-z])[A-Z]", lambda one: f"_{one[0].lower()}", name[0]), field, count=1)
+
+
+_FIELD = re.compile(r"\A\w+")
+
+
+def check_json(operation: str, argument: str, value: object) -> Any:
+    """A JSON value as it will be read back: lists for tuples, ISO text for datetimes."""
+    with naming(operation, argument):
+        text = json_text(value)
+        check_value(text)
+    return json.loads(text)
 
 
 def check_date_range(operation: str, value: object) -> DateRange:
     """A range of dates in UTC milliseconds, None for any; both `exclusive` keys are there, an end not given is not."""
     keys = ("start", "end", "start_exclusive", "end_exclusive")
     given = check_options(operation, "date_range", value, keys)
-    checked: DateRange = {
-        "start_exclusive": bool(given.get("start_exclusive")),
-        "end_exclusive": bool(given.get("end_exclusive")),
-    }
+    checked: DateRange = {"start_exclusive": False, "end_exclusive": False}
+    if given.get("start_exclusive") is not None:
+        checked["start_exclusive"] = check_flag(operation, "date_range.start_exclusive", given["start_exclusive"])
+    if given.get("end_exclusive") is not None:
+        checked["end_exclusive"] = check_flag(operation, "date_range.end_exclusive", given["end_exclusive"])
     # Between two milliseconds nothing is stored: what is from there on is what is after the first; so for what is before.
     if given.get("start") is not None:
         checked["start"] = check_instant(operation, "date_range.start", given["start"])
@@ -347,7 +377,7 @@ def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Ma
     for key, one in given.items():
         if not isinstance(key, str) or not _METADATA_KEY.match(key) or key in _FORBIDDEN_KEYS:
             raise InvalidArgument(
-                f"key {str(key)[:80]!r} cannot be filtered by; keys are letters, digits and underscores, at most 128",
+                f"key {named(key)} cannot be filtered by; keys are letters, digits and underscores, at most 128",
                 operation=operation,
                 argument="metadata",
                 status="INVALID_METADATA_KEY",
@@ -355,11 +385,13 @@ def check_metadata_filter(operation: str, value: object, *, scalars: bool) -> Ma
         scalar = one is None or isinstance(one, str | bool) or is_finite(one)
         if scalars and not scalar:
             raise InvalidArgument(
-                f"the value of {key!r} is a string, a finite number, a boolean or None",
+                f"the value of {named(key)} is a string, a finite number, a boolean or None",
                 operation=operation,
                 argument="metadata",
                 status="INVALID_METADATA_VALUE",
             )
+        with naming(operation, "metadata"):
+            check_value(_VALUE.dump(one))
     return given
 
 

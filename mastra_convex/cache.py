@@ -21,9 +21,8 @@ from convexorm import AsyncSession, LimitExceeded, Query
 from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking
 from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
-from convexorm.types import json_text
 from convexorm.values import is_whole
-from mastra_convex.arguments import MAX_SAFE_INTEGER, check_amount, check_mapping, check_text, naming
+from mastra_convex.arguments import MAX_SAFE_INTEGER, check_amount, check_json, check_mapping, check_text
 from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions
 from mastra_convex.domain import AsyncDomain, Backend
 from mastra_convex.entities import CacheEntry, CacheListItem
@@ -71,8 +70,7 @@ class AsyncCaching(AsyncDomain):
         name = self._name("SET", "key", key)
         moment = _milliseconds()
         expires_at = _expiry(moment, self._ttl if ttl_ms is None else _lifetime("SET", ttl_ms))
-        with naming("SET", "value"):
-            json_text(value)
+        value = check_json("SET", "value", value)
 
         async def write(session: AsyncSession) -> None:
             entry = CacheEntry(key=name, key_prefix=self._prefix, kind="value", value=value, expires_at=expires_at)
@@ -140,8 +138,7 @@ class AsyncCaching(AsyncDomain):
         Raises WrongCacheKind where the key holds something else.
         """
         name, moment = self._name("LIST_PUSH", "key", key), _milliseconds()
-        with naming("LIST_PUSH", "value"):
-            json_text(value)
+        value = check_json("LIST_PUSH", "value", value)
 
         async def push(session: AsyncSession) -> None:
             self._append(session, await self._continued(session, "LIST_PUSH", name, "list", moment), value)
@@ -163,21 +160,19 @@ class AsyncCaching(AsyncDomain):
         )
         if list_name == counter_name:
             raise InvalidArgument("another key than list_key", operation=operation, argument="counter_key")
-        check_mapping(operation, "value", value)
-        with naming(operation, "value"):
-            json_text(value)
-
+        element = check_json(operation, "value", check_mapping(operation, "value", value))
         moment = _milliseconds()
 
         async def push(session: AsyncSession) -> int:
             counter = await self._continued(session, operation, counter_name, "counter", moment)
             head = await self._continued(session, operation, list_name, "list", moment)
             counter.partner, head.partner = list_name, counter_name
+            counter.expires_at = head.expires_at = _later(counter.expires_at, head.expires_at)
             index = int(counter.counter or 0) - 1
             if head.counter != 1:
                 index = max(index, await self._next_index(session, list_name))
                 counter.counter = index + 1
-            self._append(session, head, {**value, "index": index})
+            self._append(session, head, {**element, "index": index})
             return index
 
         async with self._session() as session:
@@ -236,6 +231,7 @@ class AsyncCaching(AsyncDomain):
             if entry.kind != kind:
                 raise WrongCacheKind(name.removeprefix(self._prefix), expected=kind, actual=entry.kind, operation=operation)
             entry.counter = (entry.counter or 0) + 1
+            expires_at = _later(entry.expires_at, expires_at)
             partner = None if entry.partner is None else await session.get(CacheEntry, (entry.partner, self._prefix))
             if partner is not None and partner.partner == name and _live(partner, moment):
                 partner.expires_at = expires_at
@@ -317,6 +313,11 @@ def _expiry(moment: float, ttl_ms: float) -> float | None:
     return moment + ttl_ms if ttl_ms > 0 else None
 
 
+def _later(one: float | None, other: float | None) -> float | None:
+    """The later of two ends of a life; None is none. What prolongs a life never shortens it, whatever the clocks are."""
+    return None if one is None or other is None else max(one, other)
+
+
 def _live(entry: CacheEntry, moment: float) -> bool:
     return entry.kind != "deleted" and (entry.expires_at is None or entry.expires_at > moment)
 
@@ -355,8 +356,10 @@ class _Told:
 
     def __init__(self, options: CacheOptions) -> None:
         self.key_prefix = options.pop("key_prefix", DEFAULT_KEY_PREFIX)
-        if not isinstance(self.key_prefix, str):
-            raise InvalidRequestError(f"key_prefix is a string, got {type(self.key_prefix).__name__}")
+        try:
+            check_text("CACHE", "key_prefix", self.key_prefix)
+        except InvalidArgument as error:
+            raise InvalidRequestError(f"key_prefix is {error.problem}") from None
         self.ttl_ms = _lifetime("CACHE", options.pop("ttl_ms", DEFAULT_TTL_MS))
         self.connection = Connection(options, others=CacheOptions.__annotations__)
 

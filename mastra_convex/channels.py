@@ -10,7 +10,7 @@ from convexorm.faces import blocking
 from mastra_convex.arguments import check_choice, check_id, check_mapping, check_optional_id, naming
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import ChannelConfig, ChannelInstallation
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.errors import InvalidArgument, named
 from mastra_convex.instants import now
 from mastra_convex.records import record_of, replace
 
@@ -52,7 +52,7 @@ class AsyncChannels(AsyncDomain):
                 ):
                     if found.agent_id != record.agent_id:
                         raise InvalidArgument(
-                            f"{getattr(record, argument)!r} is another agent's",
+                            f"{named(getattr(record, argument))} is another agent's",
                             operation=operation,
                             argument=f"installation.{argument}",
                             status=status,

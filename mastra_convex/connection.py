@@ -11,10 +11,12 @@ from convexorm import Deployment, connect
 from convexorm.deployments.base import check_deployment
 from convexorm.errors import InvalidRequestError
 from mastra_convex import entities
+from mastra_convex.arguments import check_id
 from mastra_convex.domain import Backend
+from mastra_convex.errors import InvalidArgument, named
 from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION, adapted
 
-__all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions", "check_store_id"]
+__all__ = ["AsyncConnected", "Connected", "Connection", "ConnectionOptions", "check_name", "check_store_id"]
 
 _TABLES = {table.name: table for table in (getattr(entities, name).__mapper__.table for name in entities.__all__)}
 """Every table there is, by its own name."""
@@ -54,11 +56,14 @@ class Connection:
         url, token = options.get("deployment_url"), options.get("admin_auth_token")
         if deployment is not None and (url is not None or token is not None):
             raise InvalidRequestError("a store takes a deployment, or a deployment_url with its token, not both")
-        self.tables = dict(options.get("tables") or {})
+        tables = options.get("tables")
+        if tables is not None and not isinstance(tables, Mapping):
+            raise InvalidRequestError(f"tables is a mapping of names to names, got {type(tables).__name__}")
+        self.tables = dict(tables or {})
         for table, other in self.tables.items():
             if table not in _TABLES:
-                raise InvalidRequestError(f"there is no table {table!r} to rename; there are {', '.join(_TABLES)}")
-            _TABLES[table].renamed(other)
+                raise InvalidRequestError(f"there is no table {named(table)} to rename; there are {', '.join(_TABLES)}")
+            _TABLES[table].renamed(check_name("the name of a table", other))
         self.owned = deployment is None
         self.deployment = connect(url, token) if deployment is None else check_deployment(deployment)
         self._adapted = adapted(self.deployment, storage_function)
@@ -76,9 +81,15 @@ class Connection:
 
 def check_store_id(id: object) -> str:
     """A store's id: a string with something in it. Raises InvalidRequestError for anything else."""
-    if not isinstance(id, str) or not id.strip():
-        raise InvalidRequestError("a store's id is a non-empty string")
-    return id
+    return check_name("a store's id", id)
+
+
+def check_name(what: str, name: object) -> str:
+    """A string with something in it that can be written. Raises InvalidRequestError for anything else."""
+    try:
+        return check_id("CONNECT", "name", name)
+    except InvalidArgument:
+        raise InvalidRequestError(f"{what} is a non-empty string") from None
 
 
 class _Named:

@@ -32,8 +32,9 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _FIELDS = ("second", "minute", "hour", "day", "month", "weekday", "year")
 _BOUNDS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 7), (1, 9999))
+_YEAR = 6
 _ISO = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)", re.ASCII)
-_ITEM = re.compile(r"(?:(\*)|(\d{1,4})(?:-(\d{1,4}))?)(?:/(\d{1,4}))?", re.ASCII)
+_ITEM = re.compile(r"(?:([*?])|(\d{1,4})(?:-(\d{1,4}))?)(?:/(\d{1,4}))?", re.ASCII)
 _AROUND = timedelta(hours=25)
 """More than any clock was ever put back or forward."""
 _LONGEST = 40
@@ -101,7 +102,7 @@ class CronPattern:
             _numbers(2, hour),
             _numbers(4, _named(month, _MONTHS, 1)),
             None if year == "*" else _numbers(6, year),
-            None if day == "*" else _any_of(day, _day),
+            None if day == "*" else _days(day),
             None if weekday == "*" else _any_of(_named(weekday.replace("-SUN", "-7"), _DAYS, 0), _weekday),
         )
         if (
@@ -187,8 +188,8 @@ def _shift(moment: datetime, zone: tzinfo) -> timedelta:
 
 
 def _numbers(field: int, text: str) -> frozenset[int]:
-    if text == "?":
-        text = "*"
+    if field == _YEAR and text[:1] in ("*", "?") and len(text) > 1:
+        raise CronError("year: numbers from 1 to 9999, ranges, and steps of ranges, joined by commas, or *")
     return frozenset(number for item in text.split(",") for number in _item(field, item))
 
 
@@ -213,8 +214,14 @@ def _named(text: str, names: tuple[str, ...], first: int) -> str:
 
 
 def _any_of(text: str, rule: Callable[[str], Callable[[date], bool]]) -> Callable[[date], bool]:
-    rules = [rule("*" if item == "?" else item) for item in text.split(",")]
+    rules = [rule(item) for item in text.split(",")]
     return lambda day: any(one(day) for one in rules)
+
+
+def _days(text: str) -> Callable[[date], bool]:
+    if "LW" in text.split(",")[1:] or text.startswith("LW,"):
+        raise CronError("day: LW stands alone")
+    return _any_of(text, _day)
 
 
 def _day(item: str) -> Callable[[date], bool]:
@@ -231,7 +238,7 @@ def _day(item: str) -> Callable[[date], bool]:
 
 
 def _weekday(item: str) -> Callable[[date], bool]:
-    found = re.fullmatch(r"([\d*-]+)(?:#([1-5L])|(L))", item)
+    found = re.fullmatch(r"([\d-]+)(?:#([1-5L])|(L))", item)
     if found is not None:
         days, place, last = frozenset(number % 7 for number in _item(5, found[1])), found[2], found[3]
         if last or place == "L":

@@ -15,7 +15,7 @@ from convexorm.faces import blocking
 from mastra_convex.arguments import check_id, check_keys, check_limit, check_list, check_mapping, naming
 from mastra_convex.domain import AsyncDomain, Domain
 from mastra_convex.entities import Document
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.errors import InvalidArgument, named
 from mastra_convex.records import merged
 
 __all__ = ["AsyncDocuments", "Documents", "EqualityFilter"]
@@ -183,7 +183,7 @@ def _table(operation: str, name: object) -> str:
     checked = check_id(operation, "table_name", name)
     if checked in _TYPED or checked.startswith(_VECTORS):
         raise InvalidArgument(
-            f"{checked!r} has a type of its own, and a domain of the store or a vector store that keeps it",
+            f"{named(checked)} has a type of its own, and a domain of the store or a vector store that keeps it",
             operation=operation,
             argument="table_name",
         )
@@ -209,7 +209,7 @@ def _equal(operation: str, argument: str, field: object, value: object) -> Condi
         raise InvalidArgument("fields are strings", operation=operation, argument=argument)
     if value is not None and not isinstance(value, str | bool | Real):
         raise InvalidArgument(
-            f"the value of {field[:80]!r} is a string, a finite number, a boolean or None",
+            f"the value of {named(field)} is a string, a finite number, a boolean or None",
             operation=operation,
             argument=argument,
         )

@@ -23,12 +23,23 @@ __all__ = [
     "WorkflowSnapshotInvalid",
     "WrongCacheKind",
     "error_id",
+    "named",
 ]
+
+_SHOWN = 80
+"""Characters of an id in an error."""
 
 
 def error_id(operation: str, status: str) -> str:
     """The contract's id of an error: `MASTRA_STORAGE_CONVEX_LIST_THREADS_INVALID_PAGE`."""
     return f"MASTRA_STORAGE_CONVEX_{operation}_{status}".replace(".", "_").upper()
+
+
+def named(name: object) -> str:
+    """An id or a key as errors show it: as Python writes it, a long one cut off; what is no text by its type."""
+    if not isinstance(name, str):
+        return f"of type {type(name).__name__}"
+    return repr(name) if len(name) <= _SHOWN else f"{name[:_SHOWN]!r}…"
 
 
 class MastraError(ConvexORMError):
@@ -61,7 +72,7 @@ class ThreadNotFound(MastraError):
     status = "THREAD_NOT_FOUND"
 
     def __init__(self, thread_id: str, *, operation: str) -> None:
-        super().__init__(f"there is no thread {thread_id!r}", operation=operation)
+        super().__init__(f"there is no thread {named(thread_id)}", operation=operation)
         self.thread_id = thread_id
 
 
@@ -71,7 +82,7 @@ class ThreadAlreadyExists(MastraError):
     status = "THREAD_EXISTS"
 
     def __init__(self, thread_id: str, *, operation: str) -> None:
-        super().__init__(f"a thread {thread_id!r} exists already", operation=operation)
+        super().__init__(f"a thread {named(thread_id)} exists already", operation=operation)
         self.thread_id = thread_id
 
 
@@ -81,7 +92,7 @@ class ObservationalMemoryNotFound(MastraError):
     status = "NOT_FOUND"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"there is no observational memory {id!r}", operation=operation)
+        super().__init__(f"there is no observational memory {named(id)}", operation=operation)
         self.record_id = id
 
 
@@ -91,7 +102,7 @@ class ObservationalMemoryReplaced(MastraError):
     status = "REPLACED"
 
     def __init__(self, id: str, successor_id: str, *, operation: str) -> None:
-        super().__init__(f"observational memory {id!r} was replaced by {successor_id!r}", operation=operation)
+        super().__init__(f"observational memory {named(id)} was replaced by {named(successor_id)}", operation=operation)
         self.record_id = id
         self.successor_id = successor_id
 
@@ -102,7 +113,7 @@ class ObservationsChanged(MastraError):
     status = "OBSERVATIONS_CHANGED"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"the active observations of {id!r} are not what was expected", operation=operation)
+        super().__init__(f"the active observations of {named(id)} are not what was expected", operation=operation)
         self.record_id = id
 
 
@@ -112,7 +123,7 @@ class ObservationalMemoryInvalid(MastraError):
     status = "INVALID_CONFIG"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"the configuration of observational memory {id!r} is no object", operation=operation)
+        super().__init__(f"the configuration of observational memory {named(id)} is no object", operation=operation)
         self.record_id = id
 
 
@@ -122,7 +133,7 @@ class NoBufferedReflection(MastraError):
     status = "NO_BUFFERED_REFLECTION"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"observational memory {id!r} has no buffered reflection to swap", operation=operation)
+        super().__init__(f"observational memory {named(id)} has no buffered reflection to swap", operation=operation)
         self.record_id = id
 
 
@@ -132,7 +143,7 @@ class ScheduleNotFound(MastraError):
     status = "SCHEDULE_NOT_FOUND"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"there is no schedule {id!r}", operation=operation)
+        super().__init__(f"there is no schedule {named(id)}", operation=operation)
         self.schedule_id = id
 
 
@@ -142,7 +153,7 @@ class ScheduleAlreadyExists(MastraError):
     status = "SCHEDULE_EXISTS"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"a schedule {id!r} exists already", operation=operation)
+        super().__init__(f"a schedule {named(id)} exists already", operation=operation)
         self.schedule_id = id
 
 
@@ -152,7 +163,7 @@ class ScheduleTriggerAlreadyExists(MastraError):
     status = "TRIGGER_EXISTS"
 
     def __init__(self, id: str, *, operation: str) -> None:
-        super().__init__(f"a trigger {id!r} exists already", operation=operation)
+        super().__init__(f"a trigger {named(id)} exists already", operation=operation)
         self.trigger_id = id
 
 
@@ -162,7 +173,9 @@ class WorkflowSnapshotInvalid(MastraError):
     status = "INVALID_SNAPSHOT"
 
     def __init__(self, workflow_name: str, run_id: str, *, operation: str) -> None:
-        super().__init__(f"the snapshot of run {run_id!r} of {workflow_name!r} has no context", operation=operation)
+        super().__init__(
+            f"the snapshot of run {named(run_id)} of {named(workflow_name)} has no context", operation=operation
+        )
         self.workflow_name = workflow_name
         self.run_id = run_id
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["in_milliseconds", "later", "now"]
+__all__ = ["after", "in_milliseconds", "later", "now"]
 
-_TICK = timedelta(milliseconds=1)
+LAST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
+"""The last instant there is."""
 
 
 def in_milliseconds(moment: datetime) -> datetime:
@@ -24,10 +25,19 @@ def now() -> datetime:
 
 
 def later(stored: datetime | None, moment: datetime | None = None) -> datetime:
-    """`moment`, by default now, or a millisecond after what is stored where a clock that is ahead has written that.
+    """`moment`, by default now, or a millisecond after what is stored where a clock that is ahead has written that; nothing
+    is later than the last instant there is.
 
     A change that gives a record a later time than it was read with is refused, and made again, if another writer was
     faster: so no clock that is behind sets a record's time back.
     """
     moment = now() if moment is None else moment
-    return moment if stored is None or moment > stored else stored + _TICK
+    return moment if stored is None or moment > stored else after(stored, 1)
+
+
+def after(moment: datetime, milliseconds: float) -> datetime:
+    """So many milliseconds later, or the last instant there is."""
+    try:
+        return min(in_milliseconds(moment + timedelta(milliseconds=milliseconds)), LAST)
+    except OverflowError:
+        return LAST

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from convexorm import AsyncSession, Model
 from convexorm.types import IsoDatetimeType
-from mastra_convex.arguments import check_id, check_instant
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.arguments import check_id, check_instant, naming
+from mastra_convex.errors import InvalidArgument, named
 
 __all__ = ["merged", "put", "record_of", "replace"]
 
@@ -19,7 +19,7 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     """A new entity with the attributes of `given`; `defaults` stand in for those that are not given, or None.
 
     Timestamps may be ISO text; the entity has them as rows do, in UTC milliseconds. Raises InvalidArgument for anything
-    that is neither and for unknown attributes, ValidationError for missing ones.
+    that is neither, and for unknown and missing attributes.
     """
     columns = model.__mapper__.columns
     if isinstance(given, model):
@@ -38,12 +38,13 @@ def record_of(operation: str, argument: str, model: type[M], given: M | Mapping[
     for name, value in values.items():
         if name not in columns:
             known = ", ".join(columns)
-            raise InvalidArgument(f"no attribute {name!r}; there are {known}", operation=operation, argument=argument)
+            raise InvalidArgument(f"no attribute {named(name)}; there are {known}", operation=operation, argument=argument)
         if value is not None and isinstance(columns[name].type, IsoDatetimeType):
             values[name] = check_instant(operation, f"{argument}.{name}", value)
     for key in model.__mapper__.key:
         check_id(operation, f"{argument}.{key}", values.get(key))
-    return model(**values)
+    with naming(operation, argument):
+        return model(**values)
 
 
 def merged(operation: str, argument: str, stored: object, update: Mapping[str, Any]) -> dict[str, Any]:

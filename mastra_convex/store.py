@@ -11,9 +11,9 @@ from attrs import evolve
 from convexorm.errors import InvalidRequestError
 from mastra_convex.background_tasks import AsyncBackgroundTasks, BackgroundTasks
 from mastra_convex.channels import AsyncChannels, Channels
-from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions, check_store_id
+from mastra_convex.connection import AsyncConnected, Connected, Connection, ConnectionOptions, check_name, check_store_id
 from mastra_convex.documents import AsyncDocuments, Documents
-from mastra_convex.errors import UnknownStore
+from mastra_convex.errors import UnknownStore, named
 from mastra_convex.foreign import DEFAULT_STORAGE_FUNCTION
 from mastra_convex.memory import AsyncMemory, Memory
 from mastra_convex.schedules import AsyncSchedules, Schedules
@@ -50,8 +50,9 @@ class _Store:
 
     def __init__(self, *, id: str, **options: Unpack[StoreOptions]) -> None:
         self.id = check_store_id(id)
-        self.name = options.pop("name", "ConvexStore")
-        self.storage_function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
+        self.name = check_name("a store's name", options.pop("name", "ConvexStore"))
+        function = options.pop("storage_function", DEFAULT_STORAGE_FUNCTION)
+        self.storage_function = check_name("storage_function", function)
         self.owners: Owners = options.pop("owners", "contract")
         if self.owners not in get_args(Owners):
             raise InvalidRequestError(f"owners is one of {', '.join(map(repr, get_args(Owners)))}")
@@ -67,7 +68,7 @@ class _Store:
             return self.stores[_snake(str(name))]
         except KeyError:
             known = ", ".join(self.stores)
-            raise UnknownStore(f"no domain {name!r}; there are {known}", operation="GET_STORE") from None
+            raise UnknownStore(f"no domain {named(name)}; there are {known}", operation="GET_STORE") from None
 
 
 def _snake(name: str) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import attrs
 
+from convexorm.wire import VERSION
+
 __all__ = ["Answer", "Server", "deployed", "is_probe", "received", "refusal", "scripted", "serve", "success"]
 
 
@@ -49,9 +51,17 @@ class Server:
         return [body for _, _, body in self.calls]
 
 
-VERSIONED = Answer(
-    b'{"status": "error", "errorMessage": "Server Error", "errorData": {"code": "Version", "message": "m", "supported": 2}}'
-)
+def success(value: Any) -> Answer:
+    return Answer(json.dumps({"status": "success", "value": value, "logLines": []}).encode())
+
+
+def refusal(text: str = "", /, *, status: int = 200, **data: Any) -> Answer:
+    """What a function that throws is answered with; `data` is a ConvexError's."""
+    answer = {"status": "error", "errorMessage": text, "logLines": [], **({"errorData": data} if data else {})}
+    return Answer(json.dumps(answer).encode(), status)
+
+
+VERSIONED = refusal("Server Error", code="Version", message="m", supported=VERSION)
 """What functions of ours answer to whoever only looks whether they are there."""
 
 
@@ -64,19 +74,9 @@ def deployed(handle: Handler) -> Handler:
     return lambda call: VERSIONED if is_probe(call) else handle(call)
 
 
-def success(value: Any) -> Answer:
-    return Answer(json.dumps({"status": "success", "value": value, "logLines": []}).encode())
-
-
-def refusal(text: str = "", /, *, status: int = 200, **data: Any) -> Answer:
-    """What a function that throws is answered with; `data` is a ConvexError's."""
-    answer = {"status": "error", "errorMessage": text, "logLines": [], **({"errorData": data} if data else {})}
-    return Answer(json.dumps(answer).encode(), status)
-
-
 @contextmanager
-def serve(handle: Handler) -> Iterator[Server]:
-    """A server for the length of a block. Calls are handled on threads of their own."""
+def serve(handle: Handler, get: Callable[[str], Answer] | None = None) -> Iterator[Server]:
+    """A server for the length of a block. Calls are handled on threads of their own; `get` answers what is got, by path."""
 
     class Requests(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -90,6 +90,12 @@ def serve(handle: Handler) -> Iterator[Server]:
             if answer is None:
                 self.close_connection = True
                 return
+            self.send(answer)
+
+        def do_GET(self) -> None:
+            self.send(Answer(b"", 501) if get is None else get(self.path))
+
+        def send(self, answer: Answer) -> None:
             self.send_response_only(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

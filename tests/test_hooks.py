@@ -11,8 +11,21 @@ from typing import Any
 import attrs
 import pytest
 
-from convexorm import Index, Int64, InvalidRequestError, Mapped, Model, Session, ValidationError, connect, field
+from convexorm import (
+    AsyncSession,
+    DeploymentError,
+    Index,
+    Int64,
+    InvalidRequestError,
+    Mapped,
+    Model,
+    Session,
+    ValidationError,
+    connect,
+    field,
+)
 from tests.faces import FACES, open_session
+from tests.test_conformance import Lossy
 
 CALLS: list[str] = []
 
@@ -229,3 +242,18 @@ def test_instances_go_to_dictionaries_and_json_and_back() -> None:
 def test_json_that_is_no_instance_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="samples"):
         Sample.from_json(text)
+
+
+async def test_a_commit_whose_answer_was_lost_is_told_of_once_it_is_known_to_be_applied(calls: list[str]) -> None:
+    with connect("memory:") as deployment:
+        port = Lossy(deployment.asynchronous)
+        session = AsyncSession(deployment, _port=port)
+        await session.add(Watched(id="a"))
+        with pytest.raises(DeploymentError):
+            await session.commit()
+        assert calls == ["before_insert a"]
+        await session.commit()
+        assert calls == ["before_insert a", "after_commit a"]
+        port.losses = 1
+        await session.transact(lambda session: session.add(Watched(id="b")))
+        assert calls[2:] == ["before_insert b", "after_commit b"]

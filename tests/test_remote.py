@@ -34,6 +34,7 @@ from convexorm import (
 from convexorm.deployments.remote import port
 from convexorm.faces import finish
 from convexorm.requests import Commit, Insert, Patch
+from convexorm.wire import VERSION
 from tests.conftest import Host
 from tests.models import Chunk, Note, Task
 from tests.servers import Answer, refusal, serve, success
@@ -44,9 +45,11 @@ KEY = "prod:secret-admin-key|0123456789abcdef"
 def result(**changes: Any) -> Answer:
     """The answer to one read that found nothing, with changes."""
     nothing = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    return success({"version": 3, "results": [{**nothing, **changes}]})
+    return success({"version": VERSION, "results": [{**nothing, **changes}]})
 
 
+OTHER_WIRE = f"wire version {VERSION}"
+"""What is said of an answer that is none."""
 EMPTY = result()
 COUNT = Task.query().full_scan()
 
@@ -87,7 +90,7 @@ def test_a_call_is_a_post_of_convexs_http_api_with_the_admin_key(ask: Ask) -> No
     assert headers["authorization"] == f"Convex {KEY}"
     assert json.loads(body) == {
         "path": "orm:read",
-        "args": {"version": 3, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
+        "args": {"version": VERSION, "reads": [{"table": "tasks", "index": "by_creation_time", "count": True}]},
         "format": "convex_encoded_json",
     }
 
@@ -133,7 +136,7 @@ def test_a_failure_that_passes_is_retried_with_the_same_body(ask: Ask, name: str
 
 def test_a_commit_is_retried_under_one_id_and_a_new_one_has_another() -> None:
     def answer(call: dict[str, Any]) -> Answer | None:
-        return None if len(server.calls) % 2 else success({"version": 3, "results": [[["id", 1.0]]]})
+        return None if len(server.calls) % 2 else success({"version": VERSION, "results": [[["id", 1.0]]]})
 
     with serve(answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         for _ in range(2):
@@ -181,7 +184,11 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a bad key": (Answer(b'{"code":"BadDeployKey","message":"x"}', 403), AuthError, "refused the admin key"),
     "an unauthenticated call": (Answer(b'{"code":"Unauthenticated"}', 401), AuthError, "refused the admin key"),
     "403 with HTML": (Answer(b"<html>", 403, "text/html"), AuthError, "refused the admin key"),
-    "another version": (refusal(code="Version", message="m", supported=7), DeploymentError, "version 7.*version 3"),
+    "another version": (
+        refusal(code="Version", message="m", supported=7),
+        DeploymentError,
+        f"version 7.*version {VERSION}",
+    ),
     "an unknown table": (refusal(code="UnknownTable", message="m", table="t"), DeploymentError, "no table 't'"),
     "an unknown index": (
         refusal(code="UnknownIndex", message="m", table="t", index="i"),
@@ -200,16 +207,16 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a limit": (refusal(code="Limit", message="m", limit="writes", maximum=5, actual=6), LimitExceeded, "5, got 6"),
     "404": (Answer(b"not found", 404, "text/plain"), DeploymentError, "404"),
     "a redirect": (Answer(b"", 302), DeploymentError, "302"),
-    "no value": (Answer(b'{"status":"success"}'), DeploymentError, "wire version 3"),
-    "an answer of another version": (success({"version": 3, "results": []}), DeploymentError, "wire version 3"),
-    "too few results": (success({"version": 3, "results": []}), DeploymentError, "wire version 3"),
-    "results of another shape": (success({"version": 3, "results": [{"docs": []}]}), DeploymentError, "wire version 3"),
-    "results that are none": (success({"version": 3, "results": ["x"]}), DeploymentError, "wire version 3"),
-    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, "wire version 3"),
-    "documents that are none": (result(docs=["x"]), DeploymentError, "wire version 3"),
-    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, "wire version 3"),
-    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, "wire version 3"),
-    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, "wire version 3"),
+    "no value": (Answer(b'{"status":"success"}'), DeploymentError, OTHER_WIRE),
+    "an answer of another version": (success({"version": VERSION + 1, "results": [{}]}), DeploymentError, OTHER_WIRE),
+    "too few results": (success({"version": VERSION, "results": []}), DeploymentError, OTHER_WIRE),
+    "results of another shape": (success({"version": VERSION, "results": [{"docs": []}]}), DeploymentError, OTHER_WIRE),
+    "results that are none": (success({"version": VERSION, "results": ["x"]}), DeploymentError, OTHER_WIRE),
+    "documents without ids": (result(docs=[{"text": "x"}]), DeploymentError, OTHER_WIRE),
+    "documents that are none": (result(docs=["x"]), DeploymentError, OTHER_WIRE),
+    "a count without end": (result(count={"$float": "AAAAAAAA8H8="}), DeploymentError, OTHER_WIRE),
+    "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, OTHER_WIRE),
+    "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, OTHER_WIRE),
     "a refusal of another shape": (refusal(code=["Stale"]), DeploymentError, "no JSON answer"),
     "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "no JSON answer"),
 }
@@ -230,7 +237,7 @@ def test_a_refusal_is_one_typed_error_and_is_not_sent_again(ask: Ask, name: str)
 
 @pytest.mark.parametrize("results", [[], [[]], [[True]], [[["id"]]], ["x"], [[["id", 1.0], ["id", 2.0]]], [None]])
 def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -> None:
-    answer = success({"version": 3, "results": results})
+    answer = success({"version": VERSION, "results": results})
     with serve(lambda call: answer) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
         session.add(Task(text="x", owner_id="u"))
         with pytest.raises(DeploymentError):
@@ -239,7 +246,7 @@ def test_a_commits_answer_of_another_shape_is_a_deployment_error(results: Any) -
 
 
 def test_a_searchs_answer_of_another_shape_is_a_deployment_error() -> None:
-    answer = success({"version": 3, "hits": [["x"]]})
+    answer = success({"version": VERSION, "hits": [["x"]]})
     with (
         serve(lambda call: answer) as server,
         connect(server.url, KEY) as deployment,
@@ -376,7 +383,7 @@ def test_the_host_refuses_a_wrong_key(ask: Ask, models_host: Host) -> None:
 @pytest.mark.parametrize("function", ["read", "commit", "search"])
 def test_without_the_key_the_functions_are_not_found(models_host: Host, function: str) -> None:
     kind = {"read": "query", "commit": "mutation", "search": "action"}[function]
-    body = {"path": f"orm:{function}", "args": {"version": 3}, "format": "convex_encoded_json"}
+    body = {"path": f"orm:{function}", "args": {"version": VERSION}, "format": "convex_encoded_json"}
     answer = httpx2.post(f"{models_host.url}/api/{kind}", json=body).json()
     assert answer["status"] == "error"
     assert "errorData" not in answer  # which they would throw

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +27,7 @@ def connect(
     functions: Mapping[str, Callable[..., Any]] | None = None,
     timeout: float = 30.0,
     retry: int = ATTEMPTS,
+    echo: bool = False,
 ) -> Deployment:
     """A deployment by its URL.
 
@@ -38,14 +40,29 @@ def connect(
     `module` is that of `read`, `commit` and `search` in the Convex project. `functions` are Python functions, by path, that
     stand for the project's own on an embedded deployment, for `convexorm.Functions`. `timeout` is the seconds one call may
     take, all attempts at it included, and `retry` how often it is sent at most, 1 being once; one that the deployment was
-    only too busy for is not counted. Nothing is contacted or created before the first request, but a SQLite file.
+    only too busy for is not counted. With `echo` each request is a line on standard error. Nothing is contacted or created
+    before the first request, but a SQLite file.
 
     Raises DeploymentError for a URL of another kind, and AuthError for a Convex URL without a key.
     """
+    deployment = _opened(url, admin_key, module, functions, timeout, retry)
+    if echo:
+        deployment.on_request(lambda request: sys.stderr.write(f"{request}\n"))
+    return deployment
+
+
+def _opened(
+    url: str | None,
+    admin_key: str | None,
+    module: str,
+    functions: Mapping[str, Callable[..., Any]] | None,
+    timeout: float,
+    retry: int,
+) -> Deployment:
     if url is None:
         for name, keys in _ENVIRONMENT.items():
             if url := os.environ.get(name):
-                admin_key = admin_key or next(filter(None, map(os.environ.get, keys)), None)
+                admin_key = admin_key or _first(keys)
                 break
         else:
             raise DeploymentError(f"no URL: pass one to connect(), or set {' or '.join(_ENVIRONMENT)}")
@@ -64,9 +81,18 @@ def connect(
 
         return RemoteDeployment(url, admin_key, module=module, timeout=timeout, retry=retry)
     parts = _parts(url)
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
+    if parts.scheme == "sqlite" and url[6:].startswith(":///") and len(parts.path) > 1:
         return EmbeddedDeployment.at(url, functions=functions)
     raise DeploymentError(_WRONG)
+
+
+def environment_key() -> str | None:
+    """The first key that the environment has, whichever URL it stands beside."""
+    return _first([name for names in _ENVIRONMENT.values() for name in names])
+
+
+def _first(names: Sequence[str]) -> str | None:
+    return next(filter(None, map(os.environ.get, names)), None)
 
 
 _ENVIRONMENT = {

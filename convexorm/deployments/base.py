@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeAlias
 
 import attrs
 
+from convexorm.deployments.observers import Observers, Request
 from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from convexorm.values import Value
@@ -82,6 +83,15 @@ class Deployment(ABC):
     """The face whose coroutines never suspend."""
     asynchronous: Port
     """The face whose coroutines never block the event loop."""
+    observers: Observers
+    """Who is told of its requests."""
+
+    def on_request(self, callback: Callable[[Request], object]) -> Callable[[], None]:
+        """Have a callback told of each request once it is over, of both faces, on the thread that made it; what ends that.
+
+        What is told are names and numbers, never contents or keys. What the callback raises is logged and goes no further.
+        """
+        return self.observers.add(callback)
 
     @property
     def blocking_caller(self) -> Caller:

@@ -12,17 +12,20 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Literal
 
 from convexorm.errors import InvalidRequestError
 
-__all__ = ["body_of", "read_file", "stamped", "write_files"]
+__all__ = ["body_of", "read_file", "stamped", "whose", "write_files"]
 
-_STAMP = re.compile(r"// (?:Generated|Copied) by `python -m convexorm \w+`[^\n]*?(?: \[(?P<digest>[0-9a-f]{16})\])?\n")
+_STAMP = re.compile(
+    r"(?://|#) (?:Generated|Copied) by `python -m convexorm \w+`[^\n]*?(?: \[(?P<digest>[0-9a-f]{16})\])?\n"
+)
 
 
-def stamped(says: str, body: str) -> str:
-    """A file's text: a first line that `says` what wrote it, with the digest of the body, and the body."""
-    return f"// {says} [{_digest(body)}]\n{body}"
+def stamped(says: str, body: str, *, comment: str = "//") -> str:
+    """A file's text: a first line, a comment that `says` what wrote it, with the digest of the body, and the body."""
+    return f"{comment} {says} [{_digest(body)}]\n{body}"
 
 
 def body_of(text: str) -> str | None:
@@ -104,15 +107,23 @@ def _require_folder(folder: Path) -> None:
 
 def _foreign(path: Path) -> str | None:
     """Why a file may not be overwritten; None if it may."""
+    match whose(path):
+        case "theirs":
+            return f"{path} was not written by this command: move it away, write elsewhere, or overwrite it with --force"
+        case "edited":
+            return f"{path} was edited since it was written: keep your changes elsewhere, or overwrite them with --force"
+    return None
+
+
+def whose(path: Path) -> Literal["nobody's", "ours", "edited", "theirs"]:
+    """Whose file a path is: nobody's if there is none, ours as it was written or edited since, or somebody else's."""
     if not path.exists():
-        return None
+        return "nobody's"
     text = path.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n")
     stamp = _STAMP.match(text)
     if stamp is None:
-        return f"{path} was not written by this command: move it away, write elsewhere, or overwrite it with --force"
-    if stamp["digest"] not in (None, _digest(text[stamp.end() :])):
-        return f"{path} was edited since it was written: keep your changes elsewhere, or overwrite them with --force"
-    return None
+        return "theirs"
+    return "ours" if stamp["digest"] in (None, _digest(text[stamp.end() :])) else "edited"
 
 
 def _digest(body: str) -> str:

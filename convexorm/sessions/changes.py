@@ -28,7 +28,8 @@ def is_new(instance: Model) -> bool:
 
 def holds_mutable(instance: Model) -> bool:
     """Whether an attribute that can be changed in place was handed out, so that the instance has to be watched on."""
-    return any(name in instance.__dict__ for name in instance.__mapper__.mutable)
+    mutable = instance.__mapper__.mutable
+    return bool(mutable) and any(name in instance.__dict__ for name in mutable)
 
 
 def changes_of(instance: Model) -> Changes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import attrs
 
@@ -119,11 +118,10 @@ class Compiler:
     def _across(self, condition: Condition) -> Condition:
         return rewritten(condition, lambda one: attrs.evolve(one, edge=self._followed(one.edge)))
 
-    def read_of_key(self, model: type[Model], key: Any, load: Sequence[Path] = ()) -> Read:
+    def read_of_key(self, model: type[Model], at: Key, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
-        table, mapper = self.table(model), model.__mapper__
-        range_ = Range(table, mapper.primary_index, self.key(model, key).key)
-        return Read(range_, filter=mapper.only, limit=1, follow=self.follow(load))
+        range_ = Range(self.table(model), at.index, at.key)
+        return Read(range_, filter=model.__mapper__.only, limit=1, follow=self.follow(load))
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -159,7 +157,7 @@ class Compiler:
             if ruled:
                 rules[name] = ruled
                 deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
-        return Commit(uuid4().hex, writes, rules, checks)
+        return Commit.new(writes, rules, checks)
 
     def rules(self, table: Table) -> list[Rule]:
         """What deleting documents of a table does to others."""
@@ -206,7 +204,9 @@ class Compiler:
             if not key.isascii():
                 raise ValidationError("an _id is ASCII", table=mapper.name, field="_id")
             return Key("by_id", (key,))
-        values = (key,) if len(names) == 1 else key
+        if len(names) == 1:
+            return Key(mapper.primary_index, (mapper.columns[names[0]].operand(key),))
+        values = key
         if not isinstance(values, tuple) or len(values) != len(names):
             raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=mapper.name)
         parts = zip(names, values, strict=True)

@@ -34,7 +34,7 @@ class IdentityMap:
         self._doomed = doomed
         self._instances: dict[type[Model], Instances] = {}
         self.touched: dict[int, Model] = {}
-        self._watched: WeakValueDictionary[int, Model] = WeakValueDictionary()  # by id: a model may have an __eq__
+        self._watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
 
     def __contains__(self, instance: Model) -> bool:
         return instance._state.session is self._owner
@@ -192,8 +192,9 @@ class IdentityMap:
     def clear(self) -> None:
         """Let go of every instance."""
         for instances in self._instances.values():
-            for instance in instances:
-                instance._state.session = None
+            for held in instances.refs.values():
+                if (instance := held()) is not None:
+                    instance._state.session = None
         self._instances = {}
 
     def _of(self, root: type[Model]) -> Instances:
@@ -224,6 +225,8 @@ class IdentityMap:
         """These were written: look at those on whose mutable values were handed out, as long as somebody keeps them."""
         for instance in instances:
             if holds_mutable(instance):
+                if self._watched is None:
+                    self._watched = WeakValueDictionary()
                 self._watched[id(instance)] = instance
 
     def drop_deleted(self) -> None:
@@ -232,14 +235,16 @@ class IdentityMap:
 
     def forget_changes(self) -> None:
         """Changed instances show their documents again."""
-        for instance in self.changeable():
-            self.reset(instance, instance._state.document)
-        self.touched = {}
-        self._watched.clear()
+        if self.touched or self._watched is not None:
+            for instance in self.changeable():
+                self.reset(instance, instance._state.document)
+            self.touched = {}
+        self._watched = None
 
     def _forget(self, instance: Model) -> None:
         self.touched.pop(id(instance), None)
-        self._watched.pop(id(instance), None)
+        if self._watched is not None:
+            self._watched.pop(id(instance), None)
 
 
 def state_of(instance: Model) -> InstanceState:

@@ -29,7 +29,8 @@ def identity_of(key: Sequence[Value | Missing]) -> Identity:
 
 def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
     """A document's primary key, field by field; its `_id` for a model without one."""
-    return [document.get(field, MISSING) for field in model.__mapper__.key_fields]
+    get = document.get
+    return [get(field, MISSING) for field in model.__mapper__.key_fields]
 
 
 class Instances:
@@ -65,7 +66,8 @@ class Instances:
     def put(self, id: str, instance: Model) -> None:
         """Enter an instance, in place of one with its `_id`."""
         self.refs[id] = ref(instance)
-        self.loaded((instance,))
+        if self._ids is not None or len(self.refs) > self._sweep_at:
+            self.loaded((instance,))
 
     def discard(self, id: str) -> None:
         """Forget the instance with this `_id`, if there is one."""

@@ -34,7 +34,7 @@ from convexorm.requests import (
 from convexorm.schema import IndexDef
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.instances import Identity
+from convexorm.sessions.instances import Identity, key_of
 from convexorm.validation import validate, validate_changes
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, owned
 
@@ -122,7 +122,7 @@ class Upsertion:
         self.waiting = unresolved(instance)
         table, document = self.compiler.table(model), dump_valid(instance, self.waiting)
         if self.by is None:
-            key = self.compiler.key(model, instance.primary_key)
+            key = _key_of_new(model, document)
             unique = tuple(one for one in self.compiler.unique(model) if one.index != key.index)
             return Upsert(table, key, document, self.keep, self.greatest, self.returning, unique)
         key = Key(self.by.name, tuple(document.get(field, MISSING) for field in self.by.fields))
@@ -311,6 +311,11 @@ def _led(instance: Model, waiting: Mapping[str, Model]) -> dict[str, Value]:
         found(instance, instance.__mapper__.references[name], value, target)
         led[instance.__mapper__.columns[name].field] = value
     return led
+
+
+def _key_of_new(model: type[Model], document: Document) -> Key:
+    """The primary key that a new document will have."""
+    return Key(model.__mapper__.primary_index, tuple(key_of(model, document)))
 
 
 def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write, led: Mapping[str, Value]) -> None:

@@ -29,9 +29,20 @@ class Reader:
         self._port = port
 
     async def one(self, read: Read) -> ReadResult:
-        """The whole answer to one read."""
-        (result,) = await self.run([read])
-        return result
+        """The whole answer to one read, with all that it leads to."""
+        whole = await self._whole(read)
+        if read.follow:
+            await self._complete(list(_edges(read.follow, whole.followed)))
+        return whole
+
+    async def _whole(self, read: Read) -> ReadResult:
+        (result,) = await self._port.read((read,))
+        whole = result
+        while result.next is not None:
+            read = _rest(read, result)
+            (result,) = await self._port.read((read,))
+            whole = whole.joined(result)
+        return whole
 
     async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers to all reads, with all that they lead to."""
@@ -53,16 +64,9 @@ class Reader:
             edges = [pair for follow, one in edges for pair in _edges(follow.follow, one.followed)]
 
     async def _run(self, reads: Sequence[Read]) -> list[ReadResult]:
-        if not reads:
-            return []
         if len(reads) == 1:
-            (result,) = await self._port.read(reads)
-            if result.next is None:
-                return [result]
-            reads = [_rest(reads[0], result)]
-            answers = {0: result}
-        else:
-            answers = {}
+            return [await self._whole(reads[0])]
+        answers: dict[int, ReadResult] = {}
         pending = list(enumerate(reads))
         while pending:
             chunk, pending = pending[:MAX_READS], pending[MAX_READS:]

@@ -15,7 +15,8 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import reduce
+from contextlib import suppress
+from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
@@ -24,7 +25,15 @@ import attrs
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port, check_deployment
-from convexorm.errors import InvalidRequestError, MultipleResultsFound, NoResultFound, StaleDataError, ValidationError
+from convexorm.errors import (
+    ConvexORMError,
+    DeploymentError,
+    InvalidRequestError,
+    MultipleResultsFound,
+    NoResultFound,
+    StaleDataError,
+    ValidationError,
+)
 from convexorm.expressions import Column
 from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
@@ -34,7 +43,7 @@ from convexorm.query import Count, Digest, Query
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
 from convexorm.relatives import around, join_lists, leave
-from convexorm.requests import Delete, DeleteRange, Pack, Range, Read, ReadResult, index_key
+from convexorm.requests import Delete, DeleteRange, Key, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, at_most, check_query, root_of
@@ -98,8 +107,14 @@ class AsyncSession:
         self._identities = identities = IdentityMap(self, pending.about)
         self._loader = Loader(compiler, self._reader, identities)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
-        self._trees = Trees(port, compiler, self._reader)
-        self._bulk = Bulk(port, compiler, identities)
+
+    @cached_property
+    def _trees(self) -> Trees:
+        return Trees(self._port, self._compiler, self._reader)
+
+    @cached_property
+    def _bulk(self) -> Bulk:
+        return Bulk(self._port, self._compiler, self._identities)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -117,20 +132,34 @@ class AsyncSession:
         """
         if unique or key is MISSING:
             return await self._get_unique(model, key, unique, load)
-        identity = self._compiler.identity(model, key)
+        return await self._get(model, key, load)
+
+    async def _get(self, model: type[M], key: Any, load: Sequence[Path] = ()) -> M | None:
+        at, paths = self._compiler.key(model, key), check_paths(load, model) if load else ()
+        identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
         known = self._identities.held(model, identity) if pending is MISSING else cast("M | None", pending)
         if pending is not MISSING or (known is not None and not known._state.doubtful):
-            if load and known is not None:
-                await self._loader.load([known], check_paths(load, model))
+            if paths and known is not None:
+                await self._loader.load([known], paths)
             return cast("M | None", known)
-        (found,) = await self._get_many(model, [key], load)
-        return found
+        return await self._got(model, at, paths, await self._reader.one(self._compiler.read_of_key(model, at, paths)))
+
+    async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
+        """The instance that was read by its key; None if there is none."""
+        if result.docs:
+            (found,) = await self._loader.instances(model, paths, result)
+            return cast("M", found)
+        gone = self._identities.held(model, identity_of(at.key))
+        if gone is not None:
+            self._identities.found_gone(gone)
+        return None
 
     @exclusive
     async def get_one(self, model: type[M], key: Any = MISSING, /, *, load: Sequence[Path] = (), **unique: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
-        found = await self.get(model, key, load=load, **unique)
+        by_attributes = unique or key is MISSING
+        found = await (self._get_unique(model, key, unique, load) if by_attributes else self._get(model, key, load))
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
@@ -141,13 +170,14 @@ class AsyncSession:
 
         What is added or deleted and not committed yet is seen, as by `get`.
         """
-        wanted = list(keys)
-        pending = [self._pending.at(model, self._compiler.identity(model, key)) for key in wanted]
-        read = [key for key, one in zip(wanted, pending, strict=True) if one is MISSING]
-        found = iter(await self._get_many(model, read, load))
+        paths = check_paths(load, model)
+        wanted = [self._compiler.key(model, key) for key in keys]
+        pending = [self._pending.at(model, identity_of(at.key)) for at in wanted]
+        read = [at for at, one in zip(wanted, pending, strict=True) if one is MISSING]
+        found = iter(await self._get_many(model, read, paths))
         new = [one for one in pending if isinstance(one, Model)]
-        if load and new:
-            await self._loader.load(new, check_paths(load, model))
+        if paths and new:
+            await self._loader.load(new, paths)
         return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
 
     @exclusive
@@ -316,7 +346,7 @@ class AsyncSession:
         at, mapper = self._compiler.unique_key(model, values), mapper_of(model)
         if mapper.key and at.index == mapper.primary_index:
             given = tuple(values[name] for name in mapper.key)
-            return await self.get(model, given[0] if len(given) == 1 else given, load=load)
+            return await self._get(model, given[0] if len(given) == 1 else given, load)
         paths = check_paths(load, model)
         pending = self._pending.at(model, identity_of(at.key), at.index)
         if pending is not MISSING:
@@ -340,17 +370,10 @@ class AsyncSession:
         pending = self._pending.at(type(instance), identity_of(key))
         return pending is MISSING or pending is instance
 
-    async def _get_many(self, model: type[M], keys: Sequence[Any], load: Sequence[Path] = ()) -> list[M | None]:
-        paths = check_paths(load, model)
-        reads = [self._compiler.read_of_key(model, key, paths) for key in keys]
+    async def _get_many(self, model: type[M], keys: Sequence[Key], paths: Sequence[Path] = ()) -> list[M | None]:
+        reads = [self._compiler.read_of_key(model, at, paths) for at in keys]
         results = await self._reader.run(reads)
-        instances: list[M | None] = []
-        for read, result in zip(reads, results, strict=True):
-            loaded = await self._loader.instances(model, paths, result)
-            instances.append(loaded[0] if loaded else None)
-            if not loaded and (gone := self._identities.held(model, identity_of(read.range.eq))) is not None:
-                self._identities.found_gone(gone)
-        return instances
+        return [await self._got(model, at, paths, result) for at, result in zip(keys, results, strict=True)]
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -704,18 +727,24 @@ class AsyncSession:
 
     def expunge_all(self) -> Awaitable[None]:
         """Let go of every instance, and of what is pending."""
-        self.rollback()
+        self._turn.check()
+        self._let_all_go()
+        return DONE
+
+    def _let_all_go(self) -> None:
+        self._unit_of_work.rollback()
         self._identities.clear()
         self._compiler.forget_models()
-        return DONE
 
     @exclusive
     async def transact(self, fn: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
         """Run `fn(session)` and commit; after a conflict, run it again on fresh documents. Answers what `fn` answered.
 
         `fn` must be safe to run several times. Raises the last StaleDataError after `attempts`, and at once if the same
-        unique key is found taken twice in a row. Raises InvalidRequestError if something is pending already. After a
-        DeploymentError or a cancellation it may have been applied: look at what is stored before you run it again.
+        unique key is found taken twice in a row. Raises InvalidRequestError if something is pending already. Where the
+        answer to its commit is lost, the session asks what became of it: after a DeploymentError nothing is written, and
+        nothing will be, unless its `lost` is True, since that could not be found out. Then, and after a cancellation or an
+        interrupt, look at what is stored before you run it again.
         """
         if self._pending or self.dirty:
             raise InvalidRequestError("commit or roll back what is pending before a transaction")
@@ -724,7 +753,7 @@ class AsyncSession:
             self.expunge_all()
             try:
                 result = await fn(self)
-                await self.commit()
+                await self._commit_surely()
             except StaleDataError as error:
                 conflict = _taken(error)
                 self.expunge_all()
@@ -739,10 +768,22 @@ class AsyncSession:
                 return result
         raise InvalidRequestError("transact needs at least one attempt")
 
+    async def _commit_surely(self) -> None:
+        """Commit. Where the answer is lost, find out what became of the commit, and raise if it was not applied."""
+        await self._unit_of_work.settle()  # what was committed within the transaction
+        try:
+            await self.commit()
+        except DeploymentError as error:
+            with suppress(ConvexORMError):
+                if await self._unit_of_work.settle():
+                    return
+                error.lost = False
+            raise
+
     @exclusive
     async def close(self) -> None:
         """Let go of everything; what was not committed is dropped. The deployment stays open."""
-        self.expunge_all()
+        self._let_all_go()
 
     async def __aenter__(self) -> Self:
         return self

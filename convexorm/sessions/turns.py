@@ -86,8 +86,7 @@ class Turn:
 
 def _me() -> Who:
     running = getattr(modules.get("asyncio.events"), "_get_running_loop", None)  # not imported: there is no loop
-    loop = None if running is None else running()
-    if loop is None:
+    if running is None or (loop := running()) is None:
         return get_ident(), None
     from asyncio import current_task
 

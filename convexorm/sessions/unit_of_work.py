@@ -81,8 +81,7 @@ class UnitOfWork:
 
     async def commit(self) -> None:
         """Write everything; `AsyncSession.commit` says what holds."""
-        if self._unsettled is not None:
-            await self._settle(self._unsettled)
+        await self.settle()
         operations, writes = self._gathered()
         if not operations:
             return
@@ -103,7 +102,6 @@ class UnitOfWork:
             for instance in (*touched.values(), *instances):
                 settle(instance)
             self._unsettled = None
-            written = [one for one in instances if not one._state.deleted]
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
             if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
@@ -111,8 +109,7 @@ class UnitOfWork:
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        for instance in written:
-            call_hook("after_commit", instance)
+        _tell(instances)
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
@@ -181,26 +178,31 @@ class UnitOfWork:
 
     # -- a commit without an answer --------------------------------------------------------------------------------
 
-    async def _settle(self, sent: _Unsettled) -> None:
-        """Find out what became of a commit whose answer was lost: it was applied, or else it never will be.
-
-        What it was to write is pending still where it was not applied.
+    async def settle(self) -> bool:
+        """Find out what became of a commit whose answer was lost: whether it was applied. If not, it never will be, and
+        what it was to write is pending still. False, too, where there is none.
         """
+        sent = self._unsettled
+        if sent is None:
+            return False
         sent.check_age()
         results = await self._port.withdraw(sent.commit)
-        if results is not None:
-            self._take_over(sent, results)
+        taken = [] if results is None else self._taken_over(sent, results)
         self._unsettled = None
+        _tell(taken)
+        return results is not None
 
-    def _take_over(self, sent: _Unsettled, results: Sequence[Applied]) -> None:
-        """The commit was applied, whatever was asked for since."""
+    def _taken_over(self, sent: _Unsettled, results: Sequence[Applied]) -> list[Model]:
+        """The commit was applied, whatever was asked for since: the instances of the session that it wrote."""
         retracted: list[Operation] = []
+        taken: list[Model] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
             if instance is None or instance in self._identities:
                 operation.applied(applied, write)
                 if instance is not None:
                     self._identities.touch(instance)
+                    taken.append(instance)
             elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
                 retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
         for instance in self._identities.changeable():
@@ -209,3 +211,11 @@ class UnitOfWork:
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
+        return taken
+
+
+def _tell(written: Sequence[Model]) -> None:
+    """Tell instances that the commit that wrote them is applied."""
+    for instance in written:
+        if not instance._state.deleted:
+            call_hook("after_commit", instance)

@@ -174,10 +174,10 @@ def _elem_match(name: str, operand: object, _: Operators) -> Predicate:
         key, (holds, fails) = keys_of(predicates), together(predicates)
 
         def accepts(element: Value) -> bool:
-            return holds(Found((element,), (element,)))
+            return holds(Found((element,), (element,), False))
 
         def denies(element: Value) -> bool:
-            return fails(Found((element,), (element,)))
+            return fails(Found((element,), (element,), False))
     else:
         node = _node(operand)
         key = node.key

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TypeAlias
+from types import NoneType
+from typing import NamedTuple, TypeAlias
 
 import attrs
 
@@ -65,24 +66,27 @@ def _follow(value: Value, path: tuple[str, ...]) -> Iterator[Reached]:
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-@attrs.frozen
-class Found:
+class Found(NamedTuple):
     """What conditions are asked about: the values reached themselves (`wholes`), and these with the elements of the arrays
     among them (`near`). `lacking` says that nothing was reached, or not in every element of an array.
     """
 
     wholes: Sequence[Value]
     near: Sequence[Value]
-    lacking: bool = False
+    lacking: bool
 
 
-_NOTHING = Found((), (), lacking=True)
+_NOTHING = Found((), (), True)
+_SCALARS = frozenset((NoneType, bool, int, float, str))
 
 
 def found(value: Reached) -> Found:
     """What a path has reached, as conditions are asked about it."""
     if value is MISSING:
         return _NOTHING
+    if type(value) in _SCALARS:  # asked once a row
+        one = (value,)
+        return Found(one, one, False)
     if isinstance(value, Several):
         wholes, lacking = value.values, value.lacking
     else:

@@ -195,6 +195,7 @@ class AdaptedDeployment(Deployment):
 
     def __init__(self, deployment: RemoteDeployment, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> None:
         self._deployment = deployment
+        self.observers = deployment.observers
         choice = _Choice(storage_function)
         self.blocking: Port = _AdaptedPort(deployment, deployment.blocking, choice)
         self.asynchronous: Port = _AdaptedPort(deployment, deployment.asynchronous, choice)

@@ -6,6 +6,7 @@ may be sent twice is sent again after a failure; what may not is sent once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from convexorm.deployments.remote import RemotePort
 from convexorm.errors import ConvexORMError, DeploymentError, FunctionFailed, LimitExceeded, ValidationError
 
 __all__ = ["Answer", "Handler", "Refused"]
+
+_log = logging.getLogger("mastra_convex")
 
 _ONCE = frozenset(("createSchedule", "recordScheduleTrigger", "updateScheduleNextFire", "omAppendBufferedChunk"))
 """Operations that say or do something else when they are repeated."""
@@ -69,6 +72,7 @@ class Handler:
 
     async def _send(self, operation: str, table: str, arguments: Mapping[str, Any]) -> Any:
         request = {"op": operation, "tableName": table, **arguments}
+        _log.debug("%s of table %s through %s", operation, table, self.function)
         return await self.port.ask(FunctionCall("mutation", self.function, request), once=operation in _ONCE)
 
     def _meaning(self, operation: str, table: str, text: str) -> ConvexORMError:

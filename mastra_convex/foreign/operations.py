@@ -187,7 +187,10 @@ def _snapshot(id: str, before: Mapping[str, Value], new: Mapping[str, Value]) ->
     if results is None or requested is None or len(results) != 1 or not added.keys() <= {"context", "requestContext"}:
         return None
     ((step, result),) = results.items()
-    if step == _PROTO or not isinstance(result, dict) or not same(merged_result(old["context"].get(step), result), result):
+    known = old["context"].get(step)
+    if step == _PROTO or not isinstance(result, dict) or not (known is None or isinstance(known, dict)):
+        return None  # the handler looks for an output in whatever it has for the step
+    if not same(merged_result(known, result), result):
         return None
     return _Asked(
         "mergeWorkflowStepResult", {**run, "stepId": step, "result": _text(result), "requestContext": _text(requested)}

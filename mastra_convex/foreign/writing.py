@@ -8,12 +8,13 @@ are atomic (`operations`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
 
-from convexorm.errors import LimitExceeded, StaleDataError
+from convexorm.errors import ConvexORMError, LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
@@ -44,7 +45,7 @@ from mastra_convex.foreign.evaluation import differing, evaluated
 from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.operations import applied_at_once, insertion_of
 from mastra_convex.foreign.reading import Reader
-from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS
+from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS, typed_table
 
 __all__ = ["Writer"]
 
@@ -85,7 +86,11 @@ class Writer:
         for place, table, key in self._contested:
             if len(await self._current(Read(Range(table, key.index, key.key), limit=2))) > 1:
                 raise taken(table, key, place)
-        await self._flush()
+        copied = _thread_with_messages(commit)
+        if copied is None:
+            await self._flush(self._changes)
+        else:
+            await self._flush_copy(*copied)
         return results
 
     # -- finding, with the writes before in mind -----------------------------------------------------------------
@@ -242,9 +247,36 @@ class Writer:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    async def _flush(self) -> None:
+    async def _flush_copy(self, place: int, thread: Insert) -> None:
+        """Write messages, and then their new thread if nobody else has put messages or a thread there meanwhile.
+
+        Of two that do so at once one at least finds the other's messages before it writes its thread. It takes back what it
+        has written, and is refused.
+        """
+        messages = {address: one for address, one in self._changes.items() if one.table.name == _MESSAGES}
+        rest = {address: one for address, one in self._changes.items() if address not in messages}
+        (table,) = {one.table.name: one.table for one in messages.values()}.values()
+        there = Read(Range(table, "by_thread", (thread.doc["id"],)))
+        try:
+            await self._flush(messages)
+            now = Reader(self._handler)
+            found = {_address(table, one) for one in await now.candidates(there)}
+            taken = await now.load(thread.table, address_of(thread.table, thread.doc))
+            if found - messages.keys() or taken is not None:
+                raise StaleDataError(table=thread.table.name, reason="exists", write=place)
+        except BaseException:
+            with suppress(ConvexORMError):
+                await self._delete(typed_table(table).name, [address.id for address in messages])
+            raise
+        await self._flush(rest)
+
+    async def _delete(self, scope: str, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), MAX_WRITTEN):
+            await self._handler.call("deleteMany", scope, ids=ids[start : start + MAX_WRITTEN])
+
+    async def _flush(self, of: Mapping[Address, _Change]) -> None:
         scopes: dict[str, list[tuple[Address, _Change]]] = {}
-        for address, change in self._changes.items():
+        for address, change in of.items():
             scopes.setdefault(address.scope, []).append((address, change))
         for scope, changes in scopes.items():
             gone: list[str] = []
@@ -263,10 +295,26 @@ class Writer:
                     record = record_of(change.table, change.after, address.id)
                 if change.before is None or change.table.name not in TYPED or len(record) > 1:
                     records.append(record)
-            for start in range(0, len(gone), MAX_WRITTEN):
-                await self._handler.call("deleteMany", scope, ids=gone[start : start + MAX_WRITTEN])
+            await self._delete(scope, gone)
             for chunk in _chunks(records):
                 await self._handler.call("batchInsert", scope, records=chunk)
+
+
+_MESSAGES = "mastra_messages"
+
+
+def _thread_with_messages(commit: Commit) -> tuple[int, Insert] | None:
+    """The place of a thread that must be new, and its insertion, where the rest of the commit is its messages."""
+    found: list[tuple[int, Insert]] = []
+    messages = 0
+    for place, write in enumerate(commit.writes):
+        if isinstance(write, Insert) and write.table.name == "mastra_threads" and write.unique is not None:
+            found.append((place, write))
+        elif isinstance(write, Insert) and write.table.name == _MESSAGES:
+            messages += 1
+        elif not isinstance(write, Patch) or write.set or write.unset:
+            return None
+    return found[0] if len(found) == 1 and messages else None
 
 
 def _difference(change: _Change, address: Address) -> dict[str, Value] | None:

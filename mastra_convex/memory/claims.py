@@ -8,19 +8,19 @@ so a flag that it has set ends when the record has not changed for as long as a 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import attrs
 
 from convexorm.types import iso_timestamp
 from mastra_convex.entities import ObservationalMemory
+from mastra_convex.instants import after
 
 __all__ = ["LEASE_MS", "carried", "claim", "release"]
 
 LEASE_MS = 600_000.0
 """For how long a claim holds unless it says another time."""
-_UNTIL = "9999-12-31T23:59:59.999Z"
 
 
 @attrs.frozen
@@ -38,7 +38,7 @@ def claim(record: ObservationalMemory, flag: str, owner: str | None, lease_ms: f
     if held is not None and held.until > moment and (owner is None or held.owner != owner):
         return False
     setattr(record, flag, True)
-    _note(record, flag, {"owner": owner, "until": _end(moment, lease_ms)})
+    _note(record, flag, {"owner": owner, "until": iso_timestamp(after(moment, lease_ms))})
     return True
 
 
@@ -64,10 +64,12 @@ def _held(record: ObservationalMemory, flag: str) -> _Claim | None:
     noted = (record.claims or {}).get(flag)
     if isinstance(noted, Mapping):
         try:
-            return _Claim(noted.get("owner"), datetime.fromisoformat(noted["until"]), True)
+            until = datetime.fromisoformat(noted["until"])
+            if until.utcoffset() is not None:
+                return _Claim(noted.get("owner"), until, True)
         except (KeyError, TypeError, ValueError):
             pass
-    return _Claim(None, record.updated_at + timedelta(milliseconds=LEASE_MS), False)
+    return _Claim(None, after(record.updated_at, LEASE_MS), False)
 
 
 def _note(record: ObservationalMemory, flag: str, noted: Mapping[str, Any] | None) -> None:
@@ -75,10 +77,3 @@ def _note(record: ObservationalMemory, flag: str, noted: Mapping[str, Any] | Non
     if noted is not None:
         claims[flag] = noted
     record.claims = claims or None
-
-
-def _end(moment: datetime, lease_ms: float) -> str:
-    try:
-        return iso_timestamp(moment + timedelta(milliseconds=lease_ms))
-    except OverflowError:
-        return _UNTIL

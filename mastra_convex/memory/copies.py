@@ -24,6 +24,7 @@ from mastra_convex.arguments import (
     check_optional_id,
     check_options,
     check_whole,
+    naming,
 )
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
@@ -194,7 +195,8 @@ class AsyncCopies(AsyncDomain):
             copies = [_copied(message, thread, resource_id) for message in messages]
             expected = None if source_resource_id is None else {"resource_id": source_resource_id}
             try:
-                await _store(session, thread, copies, source_id, expected)
+                with naming(operation, ""):
+                    await _store(session, thread, copies, source_id, expected)
             except StaleDataError as error:
                 if expected is not None and error.write == 0 and error.instance is None:
                     raise ThreadNotFound(source_id, operation=operation) from error  # it is somebody else's by now

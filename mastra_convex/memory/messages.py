@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError, func
+from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError, ValidationError, func
 from mastra_convex.arguments import (
     DateRange,
     Include,
@@ -26,6 +26,7 @@ from mastra_convex.arguments import (
     check_order,
     check_paging,
     check_several,
+    naming,
 )
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Document, Message, Thread
@@ -94,8 +95,9 @@ class AsyncMessages(AsyncDomain):
             for record in latest.values():
                 session.upsert(record, returning=False)
 
-        async with self._session() as session:
-            await session.transact(save)
+        with naming(operation, "messages"):
+            async with self._session() as session:
+                await session.transact(save)
         return MessageList(sorted(latest.values(), key=lambda record: record.created_at))
 
     async def list_messages(
@@ -206,8 +208,9 @@ class AsyncMessages(AsyncDomain):
             _touch(session, touched)
             return list(stored.values())
 
-        async with self._session() as session:
-            return await session.transact(update) if updates else []
+        with naming(operation, "messages"):
+            async with self._session() as session:
+                return await session.transact(update) if updates else []
 
     async def delete_messages(self, *, message_ids: Iterable[str], resource_id: str | None = None) -> None:
         """Delete the messages that there are, with a `resource_id` those it owns, and mark their threads as updated.
@@ -341,7 +344,10 @@ def _checked(
     wanted = check_options(operation, "filter", filter, ("date_range", "metadata"))
     conditions = _between(check_date_range(operation, wanted.get("date_range")))
     metadata = check_metadata_filter(operation, wanted.get("metadata"), scalars=True)
-    conditions += [Message.content["metadata"][key] == value for key, value in metadata.items()]
+    try:
+        conditions += [Message.content["metadata"][key] == value for key, value in metadata.items()]
+    except ValidationError as error:
+        raise InvalidArgument(error.problem, operation=operation, argument="filter.metadata") from error
     return conditions, direction, paging
 
 
@@ -381,7 +387,7 @@ def _checked_update(operation: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _apply(operation: str, message: Message, update: Mapping[str, Any]) -> None:
     for name in ("thread_id", "role", "type", "created_at"):
-        if update.get(name):
+        if update.get(name) is not None:
             setattr(message, name, update[name])
     if "resource_id" in update:
         message.resource_id = update["resource_id"]

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from uuid import uuid4
 
 from convexorm import AsyncSession, Query
+from convexorm.schema import Boolean, Number
 from mastra_convex.arguments import (
     check_amount,
     check_flag,
@@ -45,6 +46,7 @@ from mastra_convex.errors import (
     ObservationalMemoryNotFound,
     ObservationalMemoryReplaced,
     ObservationsChanged,
+    named,
 )
 from mastra_convex.instants import later, now
 from mastra_convex.memory.activation import ActivatedObservations, Activation, appended, reflected, summary
@@ -171,7 +173,7 @@ class AsyncObservations(AsyncDomain):
             new = _record(operation, "record", record)
             held = await session.get(ObservationalMemory, new.id)
             if held is not None and held.resource_id != new.resource_id:
-                raise _anothers(operation, f"observational memory {held.id!r}")
+                raise _anothers(operation, f"observational memory {named(held.id)}")
             newest, first = await _observing(session, operation, new.thread_id, str(new.resource_id), new.lookup_key)
             if held is not None:
                 new.updated_at = later(held.updated_at, new.updated_at)
@@ -565,8 +567,9 @@ class AsyncObservations(AsyncDomain):
                 _stamp(record)
             return done
 
-        async with self._session() as session:
-            return await session.transact(run)
+        with naming(operation, ""):
+            async with self._session() as session:
+                return await session.transact(run)
 
 
 # -- owners --------------------------------------------------------------------------------------------------------
@@ -589,7 +592,7 @@ async def _observing(
     if threads and threads[0].resource_id != resource_id:
         raise not_theirs(operation, "thread_id", thread_id)
     if not threads and all_ and all_[0].resource_id not in (resource_id, None):
-        raise _anothers(operation, f"the memory of thread {thread_id!r}")
+        raise _anothers(operation, f"the memory of thread {named(thread_id)}")
     expect_owner(session, Thread, thread_id, resource_id)
     return newest[0] if newest else None, own if threads or all_ else every
 
@@ -660,19 +663,26 @@ def _record(operation: str, argument: str, given: ObservationalMemory | Mapping[
     for name, value in values.items():
         if value is None or name == "lookup_key":
             continue
-        if name in _MOMENTS:
-            value = check_instant(operation, f"{argument}.{name}", value)
-        elif name in ("config", "metadata"):
-            value = dict(check_mapping(operation, f"{argument}.{name}", value))
-        elif name == "buffered_observation_chunks":
+        if name == "buffered_observation_chunks":
             value = [whole_chunk(operation, one) for one in check_list(operation, f"{argument}.{name}", value)]
-        elif isinstance(columns[name].type.validator, _NUMBER):
-            value = check_amount(operation, f"{argument}.{name}", value)
-        setattr(record, name, value)
+        else:
+            value = _CHECKS[name](operation, f"{argument}.{name}", value)
+        setattr(record, name, dict(value) if isinstance(value, Mapping) else value)
     return record
 
 
-_NUMBER = type(ObservationalMemory.__mapper__.columns["generation_count"].type.validator)
+_Check: TypeAlias = Callable[[str, str, object], Any]
+_BY_VALIDATOR: Mapping[type, _Check] = {Number: check_amount, Boolean: check_flag}
+_CHECKS: Mapping[str, _Check] = {
+    **{
+        name: _BY_VALIDATOR.get(type(column.type.validator), check_text)
+        for name, column in ObservationalMemory.__mapper__.columns.items()
+    },
+    **dict.fromkeys(_MOMENTS, check_instant),
+    **dict.fromkeys(("config", "metadata", "claims"), check_mapping),
+    **dict.fromkeys(("observed_message_ids", "buffered_message_ids", "activated_cycle_ids"), check_texts),
+}
+"""What an attribute may be."""
 
 
 def _merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

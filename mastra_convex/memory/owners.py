@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from convexorm import AsyncSession
 from mastra_convex.entities import Message, Thread
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.errors import InvalidArgument, named
 
 __all__ = ["expect_owner", "not_theirs", "own_thread"]
 
@@ -32,5 +32,8 @@ async def own_thread(session: AsyncSession, id: str, resource_id: str | None) ->
 def not_theirs(operation: str, argument: str, id: str, kind: str = "thread") -> InvalidArgument:
     """The refusal of an id that another resource has."""
     return InvalidArgument(
-        f"the {kind} {id!r} belongs to another resource", operation=operation, argument=argument, status="OTHER_RESOURCE"
+        f"the {kind} {named(id)} belongs to another resource",
+        operation=operation,
+        argument=argument,
+        status="OTHER_RESOURCE",
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convexorm import AsyncSession
-from mastra_convex.arguments import check_id, check_mapping, check_optional_text
+from mastra_convex.arguments import check_id, check_mapping, check_optional_text, naming
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Resource
 from mastra_convex.instants import later, now
@@ -40,8 +40,9 @@ class AsyncResources(AsyncDomain):
             await put(session, record)
             return record
 
-        async with self._session() as session:
-            return await session.transact(save)
+        with naming("SAVE_RESOURCE", "resource"):
+            async with self._session() as session:
+                return await session.transact(save)
 
     async def update_resource(
         self, *, resource_id: str, working_memory: str | None = None, metadata: Mapping[str, Any] | None = None
@@ -69,5 +70,6 @@ class AsyncResources(AsyncDomain):
             resource.updated_at = moment
             return resource
 
-        async with self._session() as session:
-            return await session.transact(update)
+        with naming("UPDATE_RESOURCE", ""):
+            async with self._session() as session:
+                return await session.transact(update)

@@ -21,10 +21,11 @@ from mastra_convex.arguments import (
     check_options,
     check_order,
     check_paging,
+    naming,
 )
 from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
-from mastra_convex.errors import ThreadNotFound
+from mastra_convex.errors import InvalidArgument, ThreadNotFound
 from mastra_convex.instants import later, now
 from mastra_convex.listing import slice_of
 from mastra_convex.memory.copies import COPIES
@@ -86,8 +87,9 @@ class AsyncThreads(AsyncDomain):
                 raise not_theirs(operation, "thread.id", record.id)
             return record
 
-        async with self._session() as session:
-            return await session.transact(save)
+        with naming(operation, "thread"):
+            async with self._session() as session:
+                return await session.transact(save)
 
     async def _take_back_copy(self, session: AsyncSession, operation: str, thread: Thread) -> None:
         """Delete what a copy to this id has left. Raises InvalidArgument where it may be another resource's alone."""
@@ -130,8 +132,9 @@ class AsyncThreads(AsyncDomain):
             thread.updated_at = later(thread.updated_at)
             return thread
 
-        async with self._session() as session:
-            return await session.transact(update)
+        with naming("UPDATE_THREAD", ""):
+            async with self._session() as session:
+                return await session.transact(update)
 
     async def patch_thread(
         self,
@@ -157,13 +160,17 @@ class AsyncThreads(AsyncDomain):
         """
         check_id("UPDATE_THREAD_METADATA", "id", id)
         check_optional_id("UPDATE_THREAD_METADATA", "resource_id", resource_id)
+        if not callable(update):
+            raise InvalidArgument("a function of the thread", operation="UPDATE_THREAD_METADATA", argument="update")
 
         async def run(session: AsyncSession) -> Thread | None:
             thread = await own_thread(session, id, resource_id)
             metadata = None if thread is None else update(thread)
             if thread is not None and metadata is not None:
                 check_mapping("UPDATE_THREAD_METADATA", "update", metadata)
-                thread.metadata = merged("UPDATE_THREAD_METADATA", "metadata", thread.metadata, metadata)
+                with naming("UPDATE_THREAD_METADATA", "update"):
+                    thread.metadata = merged("UPDATE_THREAD_METADATA", "metadata", thread.metadata, metadata)
+                    type(thread).__mapper__.columns["metadata"].dump(thread.metadata)
                 thread.updated_at = later(thread.updated_at)
             return thread
 
@@ -196,7 +203,8 @@ class AsyncThreads(AsyncDomain):
             query = query.by_index(f"by_resource_{when}", resource_id=resource_id)
         else:
             query = query.by_index(f"by_{when}")
-        query = query.where(*(Thread.metadata[key] == value for key, value in metadata.items()))
+        with naming(operation, "filter"):
+            query = query.where(*(Thread.metadata[key] == value for key, value in metadata.items()))
         async with self._session() as session:
             return await _page(session, query, paging, include_total)
 

@@ -29,9 +29,10 @@ DIMENSIONS = range(1, 8_193)
 """A vector is stored as an array, and Convex's arrays hold 8,192 elements."""
 
 
-def check_dimension(operation: str, dimension: object) -> int:
-    if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension not in DIMENSIONS:
-        raise InvalidArgument("a whole number from 1 to 8,192", operation=operation, argument="dimension")
+def check_dimension(operation: str, dimension: object, right: range = DIMENSIONS) -> int:
+    if isinstance(dimension, bool) or not isinstance(dimension, int) or dimension not in right:
+        problem = f"a whole number from {right.start} to {right.stop - 1:,}"
+        raise InvalidArgument(problem, operation=operation, argument="dimension")
     return dimension
 
 

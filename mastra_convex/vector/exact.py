@@ -14,10 +14,10 @@ from convexorm.faces import blocking
 from convexorm.nearest import METRICS, Metric, Scored, best_of, exact_scores, rounding_error
 from convexorm.requests import Document
 from convexorm.values import MISSING, same
-from mastra_convex.arguments import check_id, check_keys, check_mapping, check_optional_id, check_whole
+from mastra_convex.arguments import check_id, check_json, check_keys, check_mapping, check_optional_id, check_whole
 from mastra_convex.domain import AsyncDomain, Backend, Domain, Offload, run_here
 from mastra_convex.entities import Vector, VectorIndex
-from mastra_convex.errors import InvalidArgument, MastraError
+from mastra_convex.errors import InvalidArgument, MastraError, named
 from mastra_convex.filters import Filter, compile_filter
 from mastra_convex.instants import now
 from mastra_convex.records import merged
@@ -95,7 +95,7 @@ class IndexNotFound(MastraError):
     status = "INDEX_NOT_FOUND"
 
     def __init__(self, index_name: str, *, operation: str) -> None:
-        super().__init__(f"there is no vector index {index_name!r}", operation=operation)
+        super().__init__(f"there is no vector index {named(index_name)}", operation=operation)
         self.index_name = index_name
 
 
@@ -279,8 +279,9 @@ class AsyncExactVectors(AsyncDomain):
         """
         operation = "UPDATE_VECTOR"
         given = check_keys(operation, "update", update, ("vector", "metadata"))
-        if given.get("metadata") is not None:
-            check_mapping(operation, "update.metadata", given["metadata"])
+        metadata = given.get("metadata")
+        if metadata is not None:
+            metadata = check_json(operation, "update.metadata", check_mapping(operation, "update.metadata", metadata))
         if (id is None) == (filter is None):
             raise InvalidArgument("either an id or a filter", operation=operation, argument="id")
         wanted = None if id is not None else _condition(operation, filter)
@@ -300,8 +301,8 @@ class AsyncExactVectors(AsyncDomain):
                             continue  # gone, or what matches no more
                         if vector is not None:
                             one.embedding = vector
-                        if given.get("metadata") is not None:
-                            one.metadata = merged(operation, "update.metadata", one.metadata, given["metadata"])
+                        if metadata is not None:
+                            one.metadata = merged(operation, "update.metadata", one.metadata, metadata)
 
                 await session.transact(change)
 

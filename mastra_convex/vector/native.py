@@ -8,6 +8,7 @@ document. On an embedded deployment the same calls search exactly.
 from __future__ import annotations
 
 import keyword
+import re
 import types as python_types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,9 +24,9 @@ from convexorm.faces import blocking
 from convexorm.schema import AnyValue
 from convexorm.types import AnyType, JsonType
 from convexorm.values import is_finite
-from mastra_convex.arguments import check_id, check_keys, check_mapping, check_texts, naming
+from mastra_convex.arguments import check_id, check_json, check_keys, check_mapping, check_texts, naming
 from mastra_convex.domain import AsyncDomain, Backend, Domain
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.errors import InvalidArgument, named
 from mastra_convex.records import merged
 from mastra_convex.vector.arguments import (
     check_dimension,
@@ -43,6 +44,10 @@ __all__ = ["AsyncNativeVectors", "NativeVectors", "native_vector_table"]
 
 MAX_RESULTS = 256
 """Results of one search (Convex limit)."""
+_NATIVE_DIMENSIONS = range(2, 4_097)
+"""What Convex's own vector indexes take."""
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
+"""Names of fields that Python and Convex both take."""
 _FILTERS = (str, int, float, bool)
 """What a filter can ask for."""
 _UPSERTED_AT_ONCE = 1_000
@@ -67,14 +72,15 @@ def native_vector_table(table: str, *, dimension: int, filter_fields: Sequence[s
     """
     operation = "NATIVE_VECTOR_TABLE"
     check_id(operation, "table", table)
+    check_dimension(operation, dimension, _NATIVE_DIMENSIONS)
     check_texts(operation, "filter_fields", filter_fields)
 
     def body(namespace: dict[str, Any]) -> None:
         annotations: dict[str, Any] = {}
         for name in filter_fields:
-            taken = name in NativeVector.__annotations__ or name == "by_embedding" or name in annotations
-            if taken or not name.isidentifier() or keyword.iskeyword(name):
-                raise InvalidArgument(f"{name!r} cannot be one", operation=operation, argument="filter_fields")
+            taken = name in {*dir(NativeVector), *NativeVector.__annotations__, *annotations, "by_embedding"}
+            if taken or _FIELD.fullmatch(name) is None or keyword.iskeyword(name):
+                raise InvalidArgument(f"{named(name)} cannot be one", operation=operation, argument="filter_fields")
             annotations[name] = Mapped[Any | None]
             namespace[name] = field(type=AnyType(AnyValue()), default=None)
         namespace["__annotations__"] = annotations
@@ -82,7 +88,8 @@ def native_vector_table(table: str, *, dimension: int, filter_fields: Sequence[s
         namespace["by_embedding"] = NativeIndex("embedding", dimensions=dimension, filter_fields=tuple(filter_fields))
 
     name = "".join(part.capitalize() for part in table.split("_")) or "NativeVectors"
-    return python_types.new_class(name, (NativeVector,), {"table": table, "primary_key": "id"}, body)
+    with naming(operation, "table"):
+        return python_types.new_class(name, (NativeVector,), {"table": table, "primary_key": "id"}, body)
 
 
 class AsyncNativeVectors(AsyncDomain):
@@ -90,7 +97,8 @@ class AsyncNativeVectors(AsyncDomain):
 
     def __init__(self, backend: Backend, indexes: Mapping[str, type[NativeVector]]) -> None:
         super().__init__(backend)
-        self._indexes = {name: _Index(name, model) for name, model in indexes.items()}
+        given = check_mapping("NATIVE_VECTOR", "indexes", indexes)
+        self._indexes = {check_id("NATIVE_VECTOR", "indexes", name): _Index(name, model) for name, model in given.items()}
 
     # -- indexes -------------------------------------------------------------------------------------------------
 
@@ -207,8 +215,9 @@ class AsyncNativeVectors(AsyncDomain):
         vector = given.get("vector")
         if vector is not None:
             vector = check_vectors(operation, "update.vector", [vector], index.dimension, directed=True)[0]
-        if given.get("metadata") is not None:
-            check_mapping(operation, "update.metadata", given["metadata"])
+        metadata = given.get("metadata")
+        if metadata is not None:
+            metadata = check_json(operation, "update.metadata", check_mapping(operation, "update.metadata", metadata))
 
         async def change(session: AsyncSession) -> None:
             found = await session.get(index.model, id)
@@ -216,9 +225,9 @@ class AsyncNativeVectors(AsyncDomain):
                 return
             if vector is not None:
                 found.embedding = vector
-            if given.get("metadata") is not None:
-                metadata = merged(operation, "update.metadata", found.metadata, given["metadata"])
-                for name, value in index.attributes(metadata).items():
+            if metadata is not None:
+                new = merged(operation, "update.metadata", found.metadata, metadata)
+                for name, value in index.attributes(new).items():
                     setattr(found, name, value)
 
         async with self._session() as session:
@@ -252,10 +261,11 @@ class _Index:
     """A native index: its model, and how metadata becomes attributes and filters conditions."""
 
     def __init__(self, name: str, model: type[NativeVector]) -> None:
-        native = [one for one in vars(model).values() if isinstance(one, NativeIndex)]
+        is_model = isinstance(model, type) and issubclass(model, Model)
+        native = [one for one in vars(model).values() if isinstance(one, NativeIndex)] if is_model else []
         if len(native) != 1:
             raise InvalidArgument(
-                f"{name!r} needs a model with one vector index", operation="NATIVE_VECTOR", argument="indexes"
+                f"{named(name)} needs a model with one vector index", operation="NATIVE_VECTOR", argument="indexes"
             )
         self.model = model
         (self.native,) = native
@@ -294,7 +304,9 @@ class _Index:
         ((name, value),) = given.items()
         if name not in self.native.filter_fields:
             known = ", ".join(self.native.filter_fields) or "none"
-            raise InvalidArgument(f"no filter field {name!r}; there are {known}", operation=operation, argument="filter")
+            raise InvalidArgument(
+                f"no filter field {named(name)}; there are {known}", operation=operation, argument="filter"
+            )
         if isinstance(value, Mapping) and set(value) == {"$eq"}:
             value = value["$eq"]
         if not isinstance(value, str | bool) and not is_finite(value):

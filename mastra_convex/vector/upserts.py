@@ -12,6 +12,7 @@ import numpy as np
 from convexorm import AsyncSession, ConvexORMError, Model
 from convexorm.types import JsonType
 from convexorm.values import MISSING
+from mastra_convex.arguments import naming
 from mastra_convex.errors import MastraError
 
 __all__ = ["PartialUpsert", "store"]
@@ -63,14 +64,16 @@ async def store(
     if total > step:
         known = _TEXTS | {"metadata"} if _is_json(metadata) else _TEXTS
         certain = model.__mapper__.columns.keys() <= known | {"embedding"}
-        for place, id_ in enumerate(ids):
-            if not (id_.isascii() and (certain or metadata[place] is None)):
-                _check(model, {"id": id_, **attributes(place)})
+        with naming(operation, "metadata"):
+            for place, id_ in enumerate(ids):
+                if not (id_.isascii() and (certain or metadata[place] is None)):
+                    _check(model, {"id": id_, **attributes(place)})
     for start in range(0, total, step):
         places = range(start, min(start + step, total))
         rows = ({"id": ids[place], "embedding": matrix[place], **attributes(place)} for place in places)
         try:
-            await session.bulk_upsert(model, rows)
+            with naming(operation, "metadata"):
+                await session.bulk_upsert(model, rows)
         except BaseException as error:
             stored = start
             if new and total > step:

@@ -14,6 +14,7 @@ from mastra_convex.arguments import (
     check_choice,
     check_id,
     check_instant,
+    check_json,
     check_mapping,
     check_optional_id,
     check_paging,
@@ -25,7 +26,7 @@ from mastra_convex.instants import later, now
 from mastra_convex.records import put
 from mastra_convex.workflows.lists import RunList, between
 from mastra_convex.workflows.snapshots import STATUSES, WorkflowRunStatus, empty_snapshot, merged_result, status_of
-from mastra_convex.workflows.states import WorkflowStateOptions, check_json, check_state
+from mastra_convex.workflows.states import WorkflowStateOptions, check_state
 
 __all__ = ["AsyncWorkflows", "WorkflowRun", "WorkflowRuns"]
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from convexorm.types import json_text
-from convexorm.values import check_value
-from mastra_convex.arguments import check_choice, check_keys, check_mapping, naming
-from mastra_convex.errors import InvalidArgument
+from mastra_convex.arguments import check_choice, check_json, check_keys, check_mapping
+from mastra_convex.errors import InvalidArgument, named
 from mastra_convex.workflows.snapshots import STATUSES, WorkflowRunStatus
 
-__all__ = ["ResumeLabel", "TracingContext", "WorkflowStateOptions", "check_json", "check_state"]
+__all__ = ["ResumeLabel", "TracingContext", "WorkflowStateOptions", "check_state"]
 
 
 class TracingContext(TypedDict, total=False):
@@ -70,14 +67,6 @@ _INNER = {
 _MAPPINGS = ("result", "suspended_paths", "waiting_paths", "resume_labels", "active_steps_path", "tracing_context")
 
 
-def check_json(operation: str, argument: str, value: object) -> Any:
-    """A JSON value as it will be read back: lists for tuples, ISO text for datetimes."""
-    with naming(operation, argument):
-        text = json_text(value)
-        check_value(text)
-    return json.loads(text)
-
-
 def check_state(operation: str, opts: object) -> tuple[dict[str, Any], tuple[str, ...] | None]:
     """What to merge into a snapshot, and the statuses of which it must have one."""
     given = check_keys(operation, "opts", opts, (*_STATE, "expected_status"))
@@ -96,7 +85,8 @@ def check_state(operation: str, opts: object) -> tuple[dict[str, Any], tuple[str
     if "resumeLabels" in state:
         labels = state["resumeLabels"].items()
         state["resumeLabels"] = {
-            label: _renamed(check_mapping(operation, f"opts.resume_labels[{label!r}]", place)) for label, place in labels
+            label: _renamed(check_mapping(operation, f"opts.resume_labels[{named(label)}]", place))
+            for label, place in labels
         }
     return state, _expected(operation, given.get("expected_status"))
 

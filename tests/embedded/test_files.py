@@ -27,6 +27,46 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder))}
 
 
+# -- files that go away --------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_to_a_file_that_was_deleted_or_moved(tmp_path: Path) -> None:
+    with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment:
+        add(deployment, "x")
+        for name in os.listdir(tmp_path):
+            (tmp_path / name).rename(tmp_path / name.replace("a", "b", 1))
+        for _ in range(2):
+            with pytest.raises(DeploymentError, match="not there any more"):
+                add(deployment, "lost")
+        assert not (tmp_path / "a.db").exists()
+        for name in os.listdir(tmp_path):
+            (tmp_path / name).rename(tmp_path / name.replace("b", "a", 1))
+        add(deployment, "y")
+        assert names(deployment) == ["x", "y"]
+    assert intact(tmp_path / "a.db")
+
+
+def test_a_file_in_the_place_of_another_is_looked_at_as_the_first_was(tmp_path: Path) -> None:
+    for name in ("a.db", "b.db"):
+        with connect(f"sqlite:///{tmp_path / name}") as deployment:
+            add(deployment, name)
+    foreign(tmp_path / "c.db", "CREATE TABLE users (a)")
+    theirs = (tmp_path / "c.db").read_bytes()
+    with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment:
+        assert names(deployment) == ["a.db"]
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"a.db{suffix}").unlink(missing_ok=True)
+        os.replace(tmp_path / "b.db", tmp_path / "a.db")
+        add(deployment, "new")
+        assert names(deployment) == ["b.db", "new"]
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"a.db{suffix}").unlink(missing_ok=True)
+        os.replace(tmp_path / "c.db", tmp_path / "a.db")
+        with pytest.raises(DeploymentError, match="another application"):
+            add(deployment, "lost")
+        assert (tmp_path / "a.db").read_bytes() == theirs
+
+
 # -- whose they are ------------------------------------------------------------------------------------------------
 
 

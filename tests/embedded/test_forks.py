@@ -265,7 +265,7 @@ def test_what_is_dropped_while_another_thread_prepares_to_fork_is_closed_before_
     dropped: list[Any] = [connect(f"sqlite:///{tmp_path / 'a.db'}")]
     add(dropped[0], "x")
     number, (place,) = id(dropped[0]._engine._pool), dropped[0]._engine._pool._places
-    forks._gates.append(None)  # as another thread does that waits for those at work
+    forks.gates.append(None)  # as another thread does that waits for those at work
     try:
         thread = threading.Thread(target=dropped.clear, daemon=True)
         thread.start()
@@ -274,7 +274,7 @@ def test_what_is_dropped_while_another_thread_prepares_to_fork_is_closed_before_
         assert place.connection is None
         assert number not in forks._pools
     finally:
-        forks._gates.pop()
+        forks.gates.pop()
     with connect(f"sqlite:///{tmp_path / 'a.db'}") as deployment:
         assert names(deployment) == ["x"]
 

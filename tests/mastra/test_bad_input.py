@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from convexorm import ConvexORMError, Deployment, DeploymentError, LimitExceeded, Session, ValidationError
+from convexorm import ConvexORMError, Deployment, DeploymentError, LimitExceeded, Session
 from mastra_convex import (
     AsyncMemory,
     ConvexStore,
@@ -60,7 +61,7 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
     "ids that are none": (InvalidArgument, lambda s: s.memory.delete_messages(message_ids=None)),  # type: ignore[arg-type]
     "an update to an empty resource": (InvalidArgument, lambda s: s.update(resource_id="")),
     # threads
-    "a thread without resource": (ValidationError, lambda s: s.memory.save_thread(thread={"id": s.t})),
+    "a thread without resource": (InvalidArgument, lambda s: s.memory.save_thread(thread={"id": s.t})),
     "a thread with an empty resource": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(resource_id=""))),
     "a thread with a resource of another type": (
         InvalidArgument,
@@ -71,7 +72,7 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
     "a thread with an unknown attribute": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(colour=1))),
     "a thread in camelCase": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(resourceId="r"))),
     "a thread that is a text": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.t)),  # type: ignore[arg-type]
-    "a thread with a number as title": (ValidationError, lambda s: s.memory.save_thread(thread=s.thread(title=1))),
+    "a thread with a number as title": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(title=1))),
     "a thread created at a naive time": (
         InvalidArgument,
         lambda s: s.memory.save_thread(thread=s.thread(created_at=NAIVE)),
@@ -83,23 +84,23 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
     "a thread updated at a number": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(updated_at=1.5))),
     "metadata that is a text": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(metadata="text"))),
     "metadata that is a list": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(metadata=[1]))),
-    "NaN in metadata": (ValidationError, lambda s: s.memory.save_thread(thread=s.thread(metadata={"x": math.nan}))),
+    "NaN in metadata": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(metadata={"x": math.nan}))),
     "infinity in metadata": (
-        ValidationError,
+        InvalidArgument,
         lambda s: s.memory.save_thread(thread=s.thread(metadata={"$x": math.inf})),
     ),
-    "a set in metadata": (ValidationError, lambda s: s.memory.save_thread(thread=s.thread(metadata={"x": {1}}))),
+    "a set in metadata": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(metadata={"x": {1}}))),
     "a lone surrogate in metadata": (
-        ValidationError,
+        InvalidArgument,
         lambda s: s.memory.save_thread(thread=s.thread(metadata={"x": "\ud800"})),
     ),
     "a lone surrogate as key": (
-        ValidationError,
+        InvalidArgument,
         lambda s: s.memory.save_thread(thread=s.thread(metadata={"\ud800": 1})),
     ),
-    "a lone surrogate in a title": (ValidationError, lambda s: s.memory.save_thread(thread=s.thread(title="\udfff"))),
+    "a lone surrogate in a title": (InvalidArgument, lambda s: s.memory.save_thread(thread=s.thread(title="\udfff"))),
     "metadata nested beyond reason": (
-        ValidationError,
+        InvalidArgument,
         lambda s: s.memory.save_thread(thread=s.thread(metadata={"x": DEEP})),
     ),
     "metadata over 1 MiB": (
@@ -114,7 +115,7 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
         InvalidArgument,
         lambda s: s.memory.update_thread(id=s.t, metadata=[1]),  # type: ignore[arg-type]
     ),
-    "an update with NaN": (ValidationError, lambda s: s.memory.update_thread(id=s.t, metadata={"x": math.nan})),
+    "an update with NaN": (InvalidArgument, lambda s: s.memory.update_thread(id=s.t, metadata={"x": math.nan})),
     "an update past 1 MiB": (
         LimitExceeded,
         lambda s: s.memory.update_thread(id=s.t, metadata={"x": "x" * (1 << 20)}),
@@ -139,14 +140,14 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
     "a message without thread": (ConvexORMError, lambda s: s.save(thread_id=None)),
     "a message with an empty thread": (InvalidArgument, lambda s: s.save(thread_id=" ")),
     "a message without resource": (ConvexORMError, lambda s: s.save(resource_id=None)),
-    "a message without role": (ValidationError, lambda s: s.save(role=None)),
+    "a message without role": (InvalidArgument, lambda s: s.save(role=None)),
     "a message with an unknown attribute": (InvalidArgument, lambda s: s.save(text="x")),
     "a message created at a naive time": (InvalidArgument, lambda s: s.save(created_at=NAIVE)),
-    "NaN in content": (ValidationError, lambda s: s.save(content={"x": math.nan})),
-    "bytes in content": (ValidationError, lambda s: s.save(content={"x": b"x"})),
-    "a lone surrogate in content": (ValidationError, lambda s: s.save(content={"x": "\ud800"})),
-    "a naive time in content": (ValidationError, lambda s: s.save(content={"x": NAIVE})),
-    "content nested beyond reason": (ValidationError, lambda s: s.save(content=DEEP)),
+    "NaN in content": (InvalidArgument, lambda s: s.save(content={"x": math.nan})),
+    "bytes in content": (InvalidArgument, lambda s: s.save(content={"x": b"x"})),
+    "a lone surrogate in content": (InvalidArgument, lambda s: s.save(content={"x": "\ud800"})),
+    "a naive time in content": (InvalidArgument, lambda s: s.save(content={"x": NAIVE})),
+    "content nested beyond reason": (InvalidArgument, lambda s: s.save(content=DEEP)),
     "content over 1 MiB": (LimitExceeded, lambda s: s.save(content="x" * (1 << 20))),
     "more messages than one commit writes": (
         LimitExceeded,
@@ -161,8 +162,8 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
     "an update with a blank thread": (InvalidArgument, lambda s: s.update(thread_id=" ")),
     "an update at a naive time": (InvalidArgument, lambda s: s.update(created_at=NAIVE)),
     "an update with a number as role": (InvalidArgument, lambda s: s.update(role=1)),
-    "an update with a number as resource": (ValidationError, lambda s: s.update(resource_id=1)),
-    "an update with NaN in content": (ValidationError, lambda s: s.update(content={"x": math.nan})),
+    "an update with a number as resource": (InvalidArgument, lambda s: s.update(resource_id=1)),
+    "an update with NaN in content": (InvalidArgument, lambda s: s.update(content={"x": math.nan})),
     "an update past 1 MiB of content": (LimitExceeded, lambda s: s.update(content={"x": "x" * (1 << 20)})),
     "an update without id": (InvalidArgument, lambda s: s.memory.update_messages(messages=[{"role": "user"}])),
     "a deletion of an empty message id": (
@@ -181,7 +182,7 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
         lambda s: s.memory.save_resource(resource={"id": s.r, "workingMemory": "x"}),
     ),
     "working memory that is a number": (
-        ValidationError,
+        InvalidArgument,
         lambda s: s.memory.update_resource(resource_id=s.r, working_memory=1),  # type: ignore[arg-type]
     ),
     "working memory over 1 MiB": (
@@ -216,7 +217,7 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
         lambda s: s.memory.clone_thread(source_thread_id=s.t, options={"limit": 1}),  # type: ignore[arg-type]
     ),
     "a clone with a set in its metadata": (
-        ValidationError,
+        InvalidArgument,
         lambda s: s.memory.clone_thread(source_thread_id=s.t, metadata={"x": {1}}),
     ),
     "a clone with an empty resource": (
@@ -236,6 +237,8 @@ BAD_PAGES: list[dict[str, Any]] = [
     {"per_page": "all"},
     {"page": 2**53, "per_page": 2},
     {"per_page": 10**20},
+    {"per_page": 2**53 - 1},
+    {"page": 2**26, "per_page": 2**27 - 1},
     {"page": 10**20},
 ]
 BAD_ORDERS: list[Any] = [
@@ -344,10 +347,22 @@ async def test_messages_are_filtered_by_scalars_alone(memory: AsyncMemory, uniqu
     assert caught.value.id == "MASTRA_STORAGE_CONVEX_LIST_MESSAGES_INVALID_METADATA_VALUE"
 
 
-@pytest.mark.parametrize("wrong", [{1}, math.nan, "\ud800", at(0).replace(tzinfo=None)], ids=repr)
+@pytest.mark.parametrize("wrong", [2**70, "\ud800", Fraction(1, 3)], ids=repr)
+async def test_messages_are_filtered_by_what_convex_has_values_for(memory: AsyncMemory, unique: str, wrong: Any) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await memory.list_messages(thread_id=unique, filter={"metadata": {"a": wrong}})
+    assert caught.value.argument == "metadata"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{1}, math.nan, 2**70, [2**70], {1: 1}, "\ud800", at(0).replace(tzinfo=None), DEEP],
+    ids=lambda one: "deep" if one is DEEP else repr(one),
+)
 async def test_threads_are_filtered_by_json(memory: AsyncMemory, wrong: Any) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InvalidArgument) as caught:
         await memory.list_threads(filter={"metadata": {"a": wrong}})
+    assert caught.value.argument == "metadata"
 
 
 @pytest.mark.parametrize(

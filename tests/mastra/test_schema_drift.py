@@ -126,7 +126,8 @@ def _documents(fields: str) -> list[dict[str, Any]]:
 
 
 def test_the_deployed_schema_says_what_the_entities_say(capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["schema", "mastra_convex.entities", "--out", str(ROOT / "convex" / "schema.ts"), "--check"])
+    tables = ROOT / "convex" / "mastra" / "tables.ts"
+    status = main(["schema", "mastra_convex.entities", "--fragment", "mastraTables", "--out", str(tables), "--check"])
     assert status == 0, capsys.readouterr().err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import attrs
@@ -20,12 +21,13 @@ from mastra_convex import (
     ConvexVector,
     InvalidArgument,
     Message,
+    ObservationalMemoryNotFound,
     Thread,
     ThreadAlreadyExists,
     ThreadNotFound,
     entities,
 )
-from tests.mastra.support import at_once, awaited, ids, message, messages, thread
+from tests.mastra.support import at_once, awaited, cut_off, ids, message, messages, thread
 
 
 def opened(deployment: Deployment, face: str, owners: Any) -> AsyncMemory:
@@ -283,7 +285,7 @@ async def test_what_changes_hands_before_the_commit_is_not_touched(
 # -- two tenants in every domain -----------------------------------------------------------------------------------
 
 TENANTS = ("ada", "bob")
-IDS = ["x", "x-y", "thread:x", "ada", "bob", "__proto__", "%' OR 1=1 --", "x\x00y"]
+IDS = ["x", "x-y", "thread:x", "ada", "bob", "__proto__", "%' OR 1=1 --", "x\x00y", "y", "z"]
 HOSTILE: list[Any] = ["", " ", 0, False, [], {}, ["ada", "bob"], {"$ne": None}, b"ada", 1]
 PREFIXES = {"ada": "t", "bob": "t1"}
 """Of their caches: with the keys `1x` and `x` they spell the same."""
@@ -299,7 +301,9 @@ OWNERS: dict[type[Model], Callable[[Any], str | None]] = {
     entities.Schedule: lambda one: one.owner_id,
     entities.ScheduleTrigger: lambda one: one.schedule_id.partition("|")[0],
     entities.ChannelInstallation: lambda one: one.agent_id,
-    entities.Document: lambda one: one.table.removeprefix("docs_"),
+    entities.Document: lambda one: (
+        str(one.record.get("resource_id", NOTES)) if one.table.startswith("mastra_") else one.table.removeprefix("docs_")
+    ),
     entities.Vector: lambda one: (one.metadata or {}).get("tenant"),
     entities.ObservationalMemory: lambda one: one.resource_id,
     entities.CacheEntry: lambda one: {"t": "ada", "t1": "bob"}[one.key_prefix],
@@ -335,13 +339,21 @@ class Tenant:
         self.channels, self.documents = store.channels, store.documents
         self.vectors = ConvexVector(id="test", deployment=deployment)
         self.cache = ConvexServerCache(deployment=deployment, key_prefix=PREFIXES[name])
+        self.deployment = deployment
         self.name = name
         self.chance = chance
+        self.records: list[str] = []
+        """Ids of generations that there are, whosever: made by the store, and yet told to a hostile client."""
         self.secret = f"secret of {name}"
         self.calls = [getattr(self, name) for name in dir(self) if name.startswith("may_")]
 
     def id(self) -> str:
         return self.chance.choice(IDS)
+
+    def thread(self) -> str:
+        """The id of a thread: mostly one that the tenant has, else any."""
+        mine = self.memory.list_threads(filter={"resource_id": self.name}, per_page=False).threads
+        return self.chance.choice(mine).id if mine and self.chance.random() < 0.6 else self.id()
 
     def own(self) -> str:
         """An id of the tenant's own, where a domain knows no owner: what a service gives, not a client."""
@@ -393,19 +405,34 @@ class Tenant:
         return self.memory.delete_messages(message_ids=[self.id()], resource_id=who)
 
     def may_update_a_thread(self, who: Any) -> Any:
-        return self.memory.update_thread(id=self.id(), metadata={"by": self.secret}, resource_id=who)
+        return self.memory.update_thread(id=self.thread(), metadata={"by": self.secret}, resource_id=who)
 
     def may_change_metadata(self, who: Any) -> Any:
         return self.memory.update_thread_metadata(
-            id=self.id(), update=lambda one: {"seen": str(list(shown(one)))}, resource_id=who
+            id=self.thread(), update=lambda one: {"seen": str(list(shown(one)))}, resource_id=who
         )
 
     def may_delete_a_thread(self, who: Any) -> Any:
         return self.memory.delete_thread(thread_id=self.id(), resource_id=who)
 
     def may_clone(self, who: Any) -> Any:
-        new = self.chance.choice([None, None, self.id()])
-        return self.memory.clone_thread(source_thread_id=self.id(), source_resource_id=who, new_thread_id=new)
+        new = self.chance.choice([None, self.id(), self.id()])
+        cut = self.chance.random() < 0.5
+        with self.killed(self.chance.randint(1, 3)) if cut else nullcontext():
+            return self.memory.clone_thread(source_thread_id=self.thread(), source_resource_id=who, new_thread_id=new)
+
+    def may_move(self, who: Any) -> Any:
+        """To itself: a tenant that gives what it has to another has given it."""
+        with self.killed(self.chance.randint(0, 3)) if self.chance.random() < 0.5 else nullcontext():
+            return self.memory.update_thread_resource_id(
+                thread_id=self.thread(), resource_id=self.name, source_resource_id=who
+            )
+
+    @contextmanager
+    def killed(self, after: int) -> Iterator[None]:
+        """Let the process end after so many commits; the next call is another's."""
+        with cut_off(self.deployment, after=after), suppress(KeyboardInterrupt):
+            yield
 
     def may_remember(self, who: Any) -> Any:
         return self.memory.update_resource(resource_id=who, working_memory=self.secret)
@@ -415,7 +442,7 @@ class Tenant:
 
     def may_observe(self, who: Any) -> Any:
         found = self.memory.initialize_observational_memory(
-            thread_id=self.chance.choice([None, self.id()]), resource_id=who, scope="thread", config={"of": self.secret}
+            thread_id=self.chance.choice([None, self.thread()]), resource_id=who, scope="thread", config={"of": self.secret}
         )
         moment = found.created_at
         self.memory.update_active_observations(
@@ -423,13 +450,43 @@ class Tenant:
         )
         return found
 
+    def record(self, who: Any) -> dict[str, Any]:
+        """A generation as a client may say it is: of an id that another tenant's record may have."""
+        found = self.chance.choice(self.records) if self.records and self.chance.random() < 0.7 else self.id()
+        return {"id": found, "thread_id": self.chance.choice([None, self.thread()]), "resource_id": who, "scope": "thread"}
+
+    def observed(self) -> entities.ObservationalMemory | None:
+        """A generation of the tenant's own, if there is one."""
+        of = self.chance.choice([None, self.thread()])
+        return self.memory.get_observational_memory(thread_id=of, resource_id=self.name)
+
+    def may_insert_a_generation(self, who: Any) -> Any:
+        record = {**self.record(who), "active_observations": self.secret, "generation_count": self.chance.randint(0, 3)}
+        return self.memory.insert_observational_memory_record(record=record)
+
+    def may_reflect(self, who: Any) -> Any:
+        mine = self.observed()
+        known = {} if mine is None else {"id": mine.id, "thread_id": mine.thread_id}
+        record = {**self.record(who), **(known if self.chance.random() < 0.7 else {})}
+        return self.memory.create_reflection_generation(current_record=record, reflection=self.secret, token_count=1)
+
+    def may_swap_a_reflection(self, who: Any) -> Any:
+        mine = self.observed()
+        known = {} if mine is None else {"id": mine.id, "thread_id": mine.thread_id}
+        if mine is not None and who == self.name:
+            self.memory.update_buffered_reflection(
+                id=mine.id, reflection=self.secret, token_count=1, input_token_count=1, reflected_observation_line_count=0
+            )
+        record = {**self.record(who), **(known if self.chance.random() < 0.7 else {})}
+        return self.memory.swap_buffered_reflection_to_active(current_record=record, token_count=1)
+
     def may_look_at_observations(self, who: Any) -> Any:
-        of = self.chance.choice([None, self.id()])
+        of = self.chance.choice([None, self.thread()])
         history = self.memory.get_observational_memory_history(thread_id=of, resource_id=who)
         return self.memory.get_observational_memory(thread_id=of, resource_id=who), history
 
     def may_clear_observations(self, who: Any) -> Any:
-        return self.memory.clear_observational_memory(thread_id=self.chance.choice([None, self.id()]), resource_id=who)
+        return self.memory.clear_observational_memory(thread_id=self.chance.choice([None, self.thread()]), resource_id=who)
 
     # workflows, scores, tasks, schedules, channels, documents
 
@@ -481,11 +538,29 @@ class Tenant:
         return self.schedules.delete_schedule(id=self.own())
 
     def may_install(self, who: Any) -> Any:
-        one = {"id": self.own(), "platform": "p", "agent_id": who, "status": "active", "data": {"of": self.secret}}
-        return self.channels.save_installation(installation={**one, "webhook_id": self.id()})
+        status = self.chance.choice(["active", "active", "pending", "error"])
+        one = {"id": self.id(), "platform": "p", "agent_id": who, "status": status, "data": {"of": self.secret}}
+        return self.channels.save_installation(installation={**one, "webhook_id": self.chance.choice([None, self.id()])})
 
     def may_find_its_installation(self, who: Any) -> Any:
-        return self.channels.get_installation_by_agent(platform="p", agent_id=who)
+        of_agent = self.channels.get_installation_by_agent(platform="p", agent_id=who)
+        return of_agent, self.channels.get_installation(id=self.id(), agent_id=who)
+
+    def may_end_an_installation(self, who: Any) -> Any:
+        return self.channels.delete_installation(id=self.id(), agent_id=who)
+
+    def may_note_a_fire(self, who: Any) -> Any:
+        times = {"scheduled_fire_at": 1, "actual_fire_at": self.chance.randint(1, 9), "outcome": "published"}
+        assert who == self.name
+        return self.schedules.record_trigger(
+            trigger={**times, "schedule_id": self.own(), "run_id": self.id(), "metadata": {"of": self.secret}}
+        )
+
+    def may_look_at_fires(self, who: Any) -> Any:
+        of = self.own()
+        assert who == self.name
+        found = self.schedules.list_triggers(schedule_id=of)
+        return found, len(found), (entities.ScheduleTrigger, lambda one: one.schedule_id == of)
 
     def may_keep_a_document(self, who: Any) -> Any:
         record = {"id": self.id(), "of": self.secret}
@@ -536,11 +611,16 @@ class Tenant:
             lambda: cache.get(key=kind + key),
             lambda: cache.increment(key=f"counter{key}"),
             lambda: cache.list_push_indexed(list_key=f"list{key}", counter_key=f"counter{key}", value={"of": self.secret}),
+            lambda: cache.list_push(key=f"list{key}", value={"of": self.secret}),
+            lambda: cache.list_length(key=f"list{key}"),
             lambda: cache.list_from_to(key=kind + key, from_=-3),
             lambda: cache.delete(key=kind + key),
             lambda: cache.clear() if self.chance.random() < 0.2 else None,
         ]
         return self.chance.choice(made)()
+
+
+NOTES = "notes of moves"
 
 
 def rows(deployment: Deployment) -> dict[str, dict[tuple[str, Any], Any]]:
@@ -559,14 +639,16 @@ def documents(owned: dict[tuple[str, Any], Any]) -> dict[tuple[str, Any], Any]:
     return {key: dict(one._state.document) for key, one in owned.items()}
 
 
-NOT_FROM_CLIENTS = ("store_vectors", "delete_vectors", "change_vectors", "cache")
+NOT_FROM_CLIENTS = ("store_vectors", "delete_vectors", "change_vectors", "cache", "note_a_fire", "look_at_fires")
 
 
 @pytest.mark.parametrize(("kind", "seed", "calls"), [("memory", 1, 700), ("memory", 2, 700), ("host", 3, 120)])
 def test_two_tenants_never_see_change_or_count_what_is_the_others(
-    open_deployment: Callable[[str], Deployment], kind: str, seed: int, calls: int
+    open_deployment: Callable[[str], Deployment], kind: str, seed: int, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment, chance = open_deployment(kind), random.Random(seed)
+    for place, limit in (("copies._COPIED_AT_ONCE", 1), ("moves._MOVED_AT_ONCE", 1), ("copies._TAKEN_BACK_AT_ONCE", 1)):
+        monkeypatch.setattr(f"mastra_convex.memory.{place}", limit)
     ConvexVector(id="test", deployment=deployment).create_index(index_name="i", dimension=2)
     tenants = {name: Tenant(deployment, name, chance) for name in TENANTS}
     before = rows(deployment)
@@ -576,12 +658,16 @@ def test_two_tenants_never_see_change_or_count_what_is_the_others(
         other = TENANTS[1 - TENANTS.index(name)]
         tenant = tenants[name]
         call = chance.choice(tenant.calls)
+        every = [
+            one for owned in before.values() for one in owned.values() if isinstance(one, entities.ObservationalMemory)
+        ]
+        tenant.records = [one.id for one in every]
         what = f"call {number} of seed {seed}: {name} {call.__name__}"
         owned = call.__name__ not in [f"may_{one}" for one in (*NOT_FROM_CLIENTS, "end_a_run", "end_a_schedule")]
         hostile = owned and chance.random() < 0.15
         try:
             answer = call(chance.choice(HOSTILE) if hostile else name)
-        except (InvalidArgument, ThreadNotFound, ThreadAlreadyExists) as error:
+        except (InvalidArgument, ThreadNotFound, ThreadAlreadyExists, ObservationalMemoryNotFound) as error:
             answer = str(error)
         except ConvexORMError as error:
             if hostile:
@@ -599,6 +685,6 @@ def test_two_tenants_never_see_change_or_count_what_is_the_others(
             _, count, (model, counts) = answer
             mine = [one for (table, _), one in now.get(name, {}).items() if table == model.__mapper__.table.name]
             assert count == sum(map(counts, mine)), what
-        assert kind == "host" or set(now) <= set(TENANTS), what  # the host has other tests' rows
+        assert kind == "host" or set(now) <= {*TENANTS, NOTES}, what  # the host has other tests' rows
         before = now
     assert kind == "host" or set(done) == {call.__name__ for call in tenants["ada"].calls}

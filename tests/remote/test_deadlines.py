@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 import time
@@ -16,8 +17,11 @@ from convexorm import DeploymentError, InvalidRequestError, connect
 from convexorm.deployments.remote import connections, port, sockets
 from convexorm.deployments.remote.deadlines import Deadline
 from tests.remote.calling import KEY, Say, echo, say_async
+from tests.remote.conftest import Clock
 from tests.servers import Answer, received, scripted, serve, success
 
+TIMED_OUT = r": timed out [a-z ]+, after 1 attempt in \d+\.\d seconds$"
+"""Waiting for an answer, unless the machine was too slow to come so far."""
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n"
 
 
@@ -59,7 +63,7 @@ def test_a_call_ends_in_time_whatever_a_server_does(ask: Say, name: str) -> None
     with (
         scripted(SCRIPTS[name]) as url,
         connect(url, KEY, timeout=0.2) as deployment,
-        pytest.raises(DeploymentError, match="timed out waiting for an answer, after 1 attempt in"),
+        pytest.raises(DeploymentError, match=TIMED_OUT),
     ):
         ask(deployment, 1)
 
@@ -68,7 +72,7 @@ def test_a_slow_upload_ends_in_time(ask: Say) -> None:
     with (
         scripted(reads_nothing, window=4_096) as url,
         connect(url, KEY, timeout=0.3) as deployment,
-        pytest.raises(DeploymentError, match=r": timed out [a-z ]+, after 1 attempt in \d\.\d seconds$"),
+        pytest.raises(DeploymentError, match=TIMED_OUT),
     ):
         ask(deployment, "x" * 8_000_000)
 
@@ -80,10 +84,10 @@ def test_a_server_that_never_answers_costs_one_timeout(ask: Say) -> None:
         answered.wait(20)
 
     with serve(stall) as server, connect(server.url, KEY, timeout=0.2) as deployment:
-        with pytest.raises(DeploymentError, match=r"timed out waiting for an answer, after 1 attempt in"):
+        with pytest.raises(DeploymentError, match=TIMED_OUT):
             ask(deployment, 1)
         answered.set()
-    assert len(server.calls) == 1
+    assert len(server.calls) <= 1
 
 
 @contextmanager
@@ -135,7 +139,7 @@ def test_the_first_address_of_a_name_that_does_not_answer_leaves_time_for_the_ne
         ports = [number, int(server.url.rpartition(":")[2])]
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", one)) for one in ports]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
-        with connect("http://deployment.test", KEY, timeout=2) as deployment:
+        with connect("http://deployment.test", KEY, timeout=4) as deployment:
             assert ask(deployment, "there") == "there"
 
 
@@ -154,14 +158,17 @@ async def test_many_tasks_share_a_bounded_number_of_connections(monkeypatch: pyt
     assert len(set(server.peers)) <= 3
 
 
-def test_pauses_between_attempts_count(ask: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_between_attempts_count(ask: Say, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    async def pause(seconds: float) -> None:
+        clock.now += seconds
+
     monkeypatch.setattr(port, "_BACKOFF", 1_000.0)
-    with (
-        serve(lambda call: Answer(b"", 503)) as server,
-        connect(server.url, KEY, timeout=0.2) as deployment,
-        pytest.raises(DeploymentError, match=r"HTTP 503, busy; timed out, after 1 attempt in \d+\.\d seconds$"),
-    ):
-        ask(deployment, 1)
+    monkeypatch.setattr(random, "uniform", lambda least, most: most)
+    with serve(lambda call: Answer(b"", 503)) as server, connect(server.url, KEY, timeout=20) as deployment:
+        for face in (deployment.blocking, deployment.asynchronous):
+            monkeypatch.setattr(face, "_pause", pause)
+        with pytest.raises(DeploymentError, match=r"HTTP 503, busy; timed out, after 3 attempts in 20\.0 seconds$"):
+            ask(deployment, 1)
 
 
 @pytest.mark.parametrize("retry", [1, 2, 6])

@@ -136,6 +136,34 @@ def test_a_withdrawal_is_asked_for_again_and_its_failure_leaves_the_outcome_open
             use(deployment, lambda to: to.commit(COMMIT))
 
 
+UNKNOWN = REFUSED["an unknown table"][0]
+OUTCOMES: dict[str, tuple[list[Answer | None], list[Answer | None], bool]] = {
+    "no answer": ([None] * 4, [], True),
+    "no answer at first": ([None, Answer(b'{"code":"x"}', 403)], [], True),
+    "an answer of another version": ([success({"version": 0})], [], True),
+    "refused": ([UNKNOWN], [], False),
+    "refused, and withdrawn": ([None, UNKNOWN], [WITHDRAWN], False),
+    "refused, and perhaps under way": ([None, UNKNOWN], [None] * 4, True),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_an_error_says_whether_the_commit_may_have_been_applied(use: Use, name: str) -> None:
+    commits, withdrawals, lost = OUTCOMES[name]
+    scene = Scene(list(commits), list(withdrawals))
+    with serve(scene) as server, connect(server.url, KEY) as deployment, pytest.raises(ConvexORMError) as error:
+        use(deployment, lambda to: to.commit(COMMIT))
+    assert getattr(error.value, "lost", None) is (lost if isinstance(error.value, DeploymentError) else None)
+
+
+def test_what_was_never_sent_is_not_lost(use: Use) -> None:
+    with serve(lambda call: None) as server:
+        pass
+    with connect(server.url, KEY) as deployment, pytest.raises(DeploymentError, match="unreachable") as error:
+        use(deployment, lambda to: to.commit(COMMIT))
+    assert not error.value.lost
+
+
 def test_a_commit_is_withdrawn_on_its_own(use: Use) -> None:
     scene = Scene([], [None, WITHDRAWN, APPLIED, Answer(b"{}"), STALE])
     with serve(scene) as server, connect(server.url, KEY, retry=2) as deployment:

@@ -178,6 +178,70 @@ def test_what_is_still_under_way_and_is_asked_for_again_is_written_once(deployme
     session.refresh(task)
 
 
+def test_a_transaction_whose_answer_is_lost_is_answered_where_it_was_applied(deployment: Deployment, unique: str) -> None:
+    session, port = lossy_session(deployment)
+    port.losses = 1
+
+    def write(session: Session) -> Note:
+        note = Note(id=unique, title="a")
+        session.add(note)
+        return note
+
+    note = session.transact(write)
+    assert len(port.sent) == 1
+    assert note in session
+    note.title = "b"
+    session.commit()
+    assert stored(deployment, unique) == {"": "b"}
+
+
+def test_a_transaction_whose_commit_never_arrived_is_refused_and_never_written(deployment: Deployment, unique: str) -> None:
+    session, port = Session(deployment), Late(deployment.blocking)
+    session._core = AsyncSession(deployment, _port=port)
+    runs: list[int] = []
+
+    def write(session: Session) -> None:
+        runs.append(1)
+        session.add(Note(id=unique, title="a"))
+
+    with pytest.raises(DeploymentError) as refused:
+        session.transact(write)
+    assert not refused.value.lost
+    assert len(runs) == 1
+    port.deliver()
+    assert stored(deployment, unique) == {}
+    assert session.new == []
+    session.transact(write)
+    assert stored(deployment, unique) == {"": "a"}
+
+
+def test_a_transaction_that_cannot_be_settled_says_that_it_may_be_applied(
+    deployment: Deployment, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, port = lossy_session(deployment)
+    port.losses, first = 1, DeploymentError("gone")
+    first.lost = True
+    commit = port.commit
+
+    async def lose_it(one: Commit) -> list[Applied]:
+        with contextlib.suppress(DeploymentError):
+            return await commit(one)
+        raise first
+
+    async def fail(one: Commit) -> list[Applied] | None:
+        raise DeploymentError("still gone")
+
+    monkeypatch.setattr(port, "commit", lose_it)
+    monkeypatch.setattr(port, "withdraw", fail)
+    with pytest.raises(DeploymentError) as refused:
+        session.transact(lambda session: session.add(Note(id=unique, title="a")))
+    assert refused.value is first
+    assert refused.value.lost
+    assert stored(deployment, unique) == {"": "a"}
+    session.transact(lambda session: session.add(Note(id=f"{unique}+", title="b")))  # of the first it keeps nothing
+    assert stored(deployment, unique) == {"": "a", "+": "b"}
+
+
 @pytest.mark.parametrize("clock", ["time", "monotonic"])
 @pytest.mark.parametrize("changed", [False, True], ids=["as it was", "with more"])
 def test_what_was_sent_too_long_ago_is_not_sent_again(monkeypatch: pytest.MonkeyPatch, clock: str, changed: bool) -> None:

@@ -125,6 +125,65 @@ def close_while_children_write(url: str, unique: str, rounds: int) -> None:
     tell("done")
 
 
+def fork_from_threads(url: str, unique: str, seed: str, forks: int) -> None:
+    """Threads fork while others commit, make the file smaller, and drop deployments that they opened, unclosed.
+
+    Children and their children commit, and end their deployment or just end.
+    """
+    deployment = connect(url)
+    write_own(deployment, f"{unique}-before", 1)
+    over = threading.Event()
+
+    def write(name: str) -> None:
+        chance, number = Random(f"{seed} {name}"), 0
+        while not over.is_set():
+            number += 1
+            if (what := chance.random()) < 0.15:
+                deployment.vacuum()
+            elif what < 0.5:
+                other = connect(url)
+                write_own(other, f"{name}.other{number}", 1)
+                del other
+            else:
+                write_own(deployment, f"{name}.{number}", 1)
+
+    def child(name: str, chance: Random) -> None:
+        write_own(deployment, name, chance.randrange(3))
+        if chance.random() < 0.5:
+            os.waitpid(fork(lambda: write_own(deployment, f"{name}.child", 2)), 0)
+        if chance.random() < 0.3:
+            other = connect(url)
+            write_own(other, f"{name}.other", 1)
+            del other
+        write_own(deployment, f"{name}.after", 1)
+        if chance.random() < 0.3:
+            deployment.close()
+
+    def fork_on(name: str) -> None:
+        chance = Random(f"{seed} {name}")
+        for number in range(forks):
+            own = Random(chance.random())
+            os.waitpid(fork(lambda number=number, own=own: child(f"{name}.{number}", own)), 0)  # type: ignore[misc]
+
+    def told(work: Callable[[str], None], name: str) -> None:
+        try:
+            work(name)
+        except BaseException as error:
+            tell("failed", f"in a thread: {type(error).__name__}: {error}"[:200])
+
+    writers = [threading.Thread(target=told, args=(write, f"{unique}-writer{number}")) for number in range(2)]
+    forkers = [threading.Thread(target=told, args=(fork_on, f"{unique}-forker{number}")) for number in range(3)]
+    for thread in (*writers, *forkers):
+        thread.start()
+    for thread in forkers:
+        thread.join()
+    over.set()
+    for thread in writers:
+        thread.join()
+    write_own(deployment, f"{unique}-end", 1)
+    tell("done")
+
+
 def use_memory(children: int) -> None:
     """Children of a process with a memory deployment, which cannot be shared."""
     deployment = connect("memory:")
@@ -189,6 +248,18 @@ def test_fork_beside_a_file(storm: Storm, tmp_path: Path, unique: str) -> None:
     assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     file.close()
     storm.report(children=children + 3 * storm.scale, documents=documents)
+
+
+def test_fork_from_threads_beside_a_file(storm: Storm, tmp_path: Path, unique: str) -> None:
+    path, forks = tmp_path / "forked.db", 3 * storm.scale
+    url = f"sqlite:///{path}"
+    told = run(fork_from_threads, url, unique, str(storm.chance.random()), forks)
+    with connect(url) as deployment:
+        documents = check(told, deployment, unique)
+    file = sqlite3.connect(path)
+    assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    file.close()
+    storm.report(forks=3 * forks, documents=documents)
 
 
 def test_fork_beside_memory(storm: Storm) -> None:

@@ -1,8 +1,8 @@
 """A storm of observers, schedulers, workers and cloners in three processes that are killed and begun again.
 
 Every piece of work is done once, whoever was killed over it: a fire is claimed once, a task completed once, an observation
-noted once and never lost from view, a clone is whole. `STORM_SCALE` makes it that many times longer, `STORM_SEED`
-another one; its figures are printed in one line.
+noted once and never lost from view, a clone is whole, an index of a list given once, a webhook one agent's. `STORM_SCALE`
+makes it that many times longer, `STORM_SEED` another one; its figures are printed in one line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ import attrs
 import pytest
 
 from mastra_convex import (
+    ConvexServerCache,
     ConvexStore,
+    InvalidArgument,
     NoBufferedReflection,
     ObservationalMemory,
     ObservationalMemoryReplaced,
@@ -58,6 +60,9 @@ class Place:
     def store(self) -> ConvexStore:
         return ConvexStore(id="storm", deployment_url=self.url, admin_auth_token=self.key)
 
+    def cache(self) -> ConvexServerCache:
+        return ConvexServerCache(deployment_url=self.url, admin_auth_token=self.key)
+
 
 def prepare(store: ConvexStore, place: Place) -> None:
     target = {"type": "workflow", "workflow_id": "w"}
@@ -86,6 +91,7 @@ class Hand:
     """A process at work: what it has read and claimed before, and how it tells the parent what was done."""
 
     store: ConvexStore
+    cache: ConvexServerCache
     chance: random.Random
     tell: Callable[[str, str], None]
     name: str
@@ -190,14 +196,39 @@ def clone(hand: Hand) -> None:
         hand.tell("cloned", id)
 
 
-ACTIONS = (*[fire] * 3, *[work] * 5, *[observe] * 7, clone)
+def push(hand: Hand) -> None:
+    """Number an element of a list that all push to, whose counter is counted by some and its list pushed to by others."""
+    step = hand.chance.random()
+    if step < 0.2:
+        hand.cache.list_push(key="list", value={"by": hand.name})
+    elif step < 0.3:
+        hand.cache.increment(key="counter")
+    elif step < 0.4:
+        hand.cache.delete(key="counter")
+    else:
+        index = hand.cache.list_push_indexed(list_key="list", counter_key="counter", value={"by": hand.name})
+        hand.tell("pushed", str(index))
+
+
+def install(hand: Hand) -> None:
+    """Take one of two webhooks, under one of two ids, for one of three agents; or give it back."""
+    agent, id = (f"{kind}{hand.chance.randrange(size)}" for kind, size in (("agent", 3), ("i", 2)))
+    if hand.chance.random() < 0.3:
+        hand.store.channels.delete_installation(id=id, agent_id=agent)
+        return
+    one = {"id": id, "platform": "p", "agent_id": agent, "status": "active", "data": {"agent": agent}}
+    with suppress(InvalidArgument):
+        hand.store.channels.save_installation(installation={**one, "webhook_id": hand.chance.choice(["v", "w"])})
+
+
+ACTIONS = (*[fire] * 3, *[work] * 5, *[observe] * 7, clone, *[push] * 2, install)
 
 
 def live(place: Place, seed: int, name: str, rounds: int, parent: Connection) -> None:
     """A process of the storm: so many things, each told to the parent when it is done."""
     chance = random.Random(seed)
-    with place.store() as store:
-        hand = Hand(store, chance, lambda kind, what: parent.send((kind, what)), f"{name}.{seed}")
+    with place.store() as store, place.cache() as cache:
+        hand = Hand(store, cache, chance, lambda kind, what: parent.send((kind, what)), f"{name}.{seed}")
         for _ in range(rounds):
             chance.choice(ACTIONS)(hand)
             parent.send(("round", name))
@@ -284,7 +315,8 @@ def test_whoever_is_killed_every_piece_of_work_is_done_once(
         done = {
             name: [what for kind, what in told if kind == name] for name in ("fired", "completed", "noted", "reflected")
         }
-        assert [one for one, times in told.items() if times > 1 and one[0] in ("fired", "completed", "cloned")] == []
+        once = ("fired", "completed", "cloned", "pushed")
+        assert [one for one, times in told.items() if times > 1 and one[0] in once] == []
 
         # every fire was claimed once, and is in the history but where its claimer was killed over it
         fires = sum(schedule.next_fire_at for schedule in store.schedules.list_schedules())
@@ -326,6 +358,16 @@ def test_whoever_is_killed_every_piece_of_work_is_done_once(
             clone_again(store, f"copy{number}")
             copy = store.memory.list_messages(thread_id=f"copy{number}", per_page=False)
             assert len(copy.messages) == place.messages
+        # an index was given once, to the element that has it; an installation is its agent's, and a webhook one agent's
+        with place.cache() as cache:
+            indexes = [one["index"] for one in cache.list_from_to(key="list", from_=0) if "index" in one]
+        assert indexes == sorted(set(indexes))
+        pushed = {int(what) for kind, what in told if kind == "pushed"}
+        assert pushed <= set(indexes)
+        assert len(indexes) <= len(pushed) + kills
+        installed = store.channels.list_installations(platform="p")
+        assert all(one.data == {"agent": one.agent_id} for one in installed)
+        assert all(len({one.agent_id for one in installed if one.webhook_id == webhook}) <= 1 for webhook in "vw")
         figures = f"{kills} kills, {fires} fires, {len(done['completed'])} tasks, {len(done['noted'])} observations"
         sys.stdout.write(f"\nstorm of work on {kind}, seed {SEED}, scale {SCALE}: {figures}, {seen} reflections, ")
         sys.stdout.write(f"{time.monotonic() - started:.1f} s\n")

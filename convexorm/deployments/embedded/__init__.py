@@ -25,6 +25,7 @@ from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake
 from convexorm.deployments.embedded.paths import path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
+from convexorm.deployments.observers import ObservedPort, Observers, Request
 from convexorm.errors import DeploymentError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
@@ -58,8 +59,9 @@ class EmbeddedDeployment(Deployment):
         self.path = None if path is None else Path(path_of(path))
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
         self._engine = Engine(source)
-        self.blocking: Port = _BlockingPort(self._engine)
-        self.asynchronous: Port = _AsyncPort(self._engine)
+        self.observers = Observers("memory:" if self.path is None else f"sqlite:///{self.path}")
+        self.blocking: Port = _BlockingPort(self.observers, self._engine)
+        self.asynchronous: Port = _AsyncPort(self.observers, self._engine)
 
     @classmethod
     def at(cls, url: str, *, functions: Mapping[str, Fake] | None = None) -> EmbeddedDeployment:
@@ -109,19 +111,20 @@ class EmbeddedDeployment(Deployment):
 
 
 @attrs.frozen
-class _BlockingPort:
+class _BlockingPort(ObservedPort):
+    observers: Observers
     engine: Engine
 
-    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+    async def _read(self, reads: Sequence[Read], request: Request | None) -> list[ReadResult]:
         return self.engine.read(reads)
 
-    async def commit(self, commit: Commit) -> list[Applied]:
+    async def _commit(self, commit: Commit, request: Request | None) -> list[Applied]:
         return self.engine.commit(commit)
 
-    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+    async def _withdrawn(self, commit: Commit, request: Request | None) -> list[Applied] | None:
         return self.engine.withdraw(commit)
 
-    async def search(self, search: Search) -> list[tuple[float, Document]]:
+    async def _search(self, search: Search, request: Request | None) -> list[tuple[float, Document]]:
         return self.engine.search(search)
 
     async def pause(self, seconds: float) -> None:
@@ -129,21 +132,22 @@ class _BlockingPort:
 
 
 @attrs.frozen
-class _AsyncPort:
+class _AsyncPort(ObservedPort):
     """SQLite on the event loop's worker threads. A commit once begun is finished even if its caller is cancelled."""
 
+    observers: Observers
     engine: Engine
 
-    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+    async def _read(self, reads: Sequence[Read], request: Request | None) -> list[ReadResult]:
         return await _in_a_thread(self.engine.read, reads)
 
-    async def commit(self, commit: Commit) -> list[Applied]:
+    async def _commit(self, commit: Commit, request: Request | None) -> list[Applied]:
         return await _in_a_thread(self.engine.commit, commit)
 
-    async def withdraw(self, commit: Commit) -> list[Applied] | None:
+    async def _withdrawn(self, commit: Commit, request: Request | None) -> list[Applied] | None:
         return await _in_a_thread(self.engine.withdraw, commit)
 
-    async def search(self, search: Search) -> list[tuple[float, Document]]:
+    async def _search(self, search: Search, request: Request | None) -> list[tuple[float, Document]]:
         return await _in_a_thread(self.engine.search, search)
 
     async def pause(self, seconds: float) -> None:

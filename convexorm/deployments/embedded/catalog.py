@@ -8,6 +8,7 @@ of another moment, whoever has added some. A picture with tables that a transact
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -32,14 +33,19 @@ class Catalog:
 
     def table(self, table: Table) -> StoredTable | None:
         """A table as it is stored, whatever of it is there; None if nothing is."""
-        stored = self._known.get(table.name)
-        if stored is not None and stored.table is table:
+        stored = self.known(table)
+        if stored is not None:
             return stored
         row = self._rows.get(table.name)
         if row is None:
             return None
         stored = self._known[table.name] = decoded(table.name, _stored, table, row)
         return stored
+
+    def known(self, table: Table) -> StoredTable | None:
+        """A table as it is stored, if this very picture knows it for this very declaration already."""
+        stored = self._known.get(table.name)
+        return stored if stored is not None and stored.table is table else None
 
     def ensured(self, connection: sqlite3.Connection, tables: Iterable[Table]) -> Catalog:
         """The catalog with all that these tables declare, created in the open transaction where need be."""
@@ -81,7 +87,14 @@ def _stored(table: Table, row: _Row) -> StoredTable:
     forms = json.loads(indexes)
     if isinstance(forms, dict):  # a file of the first format that cannot be written
         forms = list(forms.values())
-    names = json.loads(vectors)
+    names, name = json.loads(vectors), None
+    if isinstance(names, dict):
+        name, names = names["table"], names["fields"]
+        if not _RENAMED.fullmatch(name):
+            raise ValueError
     if not all(isinstance(one, str) for form in (*forms, names) for one in form):
         raise TypeError
-    return StoredTable(table, int(number), [tuple(form) for form in forms], names)
+    return StoredTable(table, int(number), [tuple(form) for form in forms], names, name)
+
+
+_RENAMED = re.compile(r"t\d+_\d+")

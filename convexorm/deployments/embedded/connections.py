@@ -41,7 +41,11 @@ class Connection(sqlite3.Connection):
 
     state: object = None
     """How the file was when this connection began to take it as unchanging."""
+    file: tuple[int, int] | None = None
+    """Which file it leads to, whatever has its name by now; None for memory."""
     abandoned = False
+    catalog: object = None
+    """The tables that this connection was last seen to lead to."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -95,8 +99,15 @@ class Source(Protocol):
     """As errors show it."""
     memory: bool
 
+    file: tuple[int, int] | None
+    """Which file had the name when it was last looked at."""
+
     def open(self) -> Connection:
         """A further connection."""
+        ...
+
+    def look_again(self) -> None:
+        """See which file has the name."""
         ...
 
     def unchanged(self, connection: Connection) -> bool:
@@ -148,7 +159,7 @@ class Pool:
             again = True
             try:
                 place = self._admit(work)
-                connection = self._connected(place)
+                connection = self._connected(place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
@@ -172,14 +183,17 @@ class Pool:
         if work.outer is not None:
             self._check_outer(work)
         while True:
-            forks.wait_for_forks(work)
-            self._check_open()
+            if forks.gates:
+                forks.wait_for_forks(work)
+            if self._closed or self._inherited:
+                self._check_open()
             awaited = self._writers
             if self._memory or not work.writes or self._writers.take(work):
                 place = self._free_place(work)
                 if place is not None:
                     if forks.begin(work):
-                        self._check_open()  # here, because it may have been closed while this waited
+                        if self._closed or self._inherited:
+                            self._check_open()  # here, because it may have been closed while this waited
                         return place
                     place.turn.give(work)
                 elif self._places:
@@ -220,11 +234,16 @@ class Pool:
         self._places.append(place)
         return place
 
-    def _connected(self, place: _Place) -> Connection:
+    def _connected(self, place: _Place, work: Work) -> Connection:
         connection = place.connection
         if connection is not None and (connection.streams or connection.in_transaction):
             connection.settle()
-        if connection is not None and connection.state is not None and not self._source.unchanged(connection):
+        if work.writes:  # what is written to a file that was deleted or replaced is lost
+            self._source.look_again()
+        if connection is not None and (
+            connection.file != self._source.file
+            or (connection.state is not None and not self._source.unchanged(connection))
+        ):
             place.connection = None
             connection.close()
             connection = None
@@ -236,7 +255,9 @@ class Pool:
 
     def _end(self, work: Work, place: _Place | None) -> None:
         if place is not None:
-            self._settle(place)
+            connection = place.connection
+            if connection is not None and (connection.streams or connection.in_transaction or self._closed):
+                self._settle(place)
             place.turn.give(work)
             forks.end(work)
         if work.writes:

@@ -7,23 +7,26 @@ processes at once: writers queue behind each other, and every transaction looks 
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from convexorm.conditions import existences
 from convexorm.deployments.documents import packed
-from convexorm.deployments.embedded import ledger
 from convexorm.deployments.embedded.backups import Decision, back_up
 from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
+from convexorm.deployments.embedded.damage import primary_code
 from convexorm.deployments.embedded.following import follow, looking, tables_of
+from convexorm.deployments.embedded.ledger import Ledger
 from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
-from convexorm.errors import DeploymentError, IndexRangeError
+from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
 from convexorm.requests import (
     Applied,
     Commit,
@@ -55,6 +58,7 @@ class Engine:
         self._catalog: Catalog | None = None
         """The tables as they were last seen, committed; replaced whole."""
         self._searcher: Searcher | None = None
+        self._ledger = Ledger()
         self._pool = Pool(source)
 
     def close(self) -> None:
@@ -67,7 +71,7 @@ class Engine:
         """The tables as the open transaction, which has changed none yet, finds them."""
         catalog = self._catalog
         if catalog is None or not self._source.memory:
-            catalog = self._catalog = look(connection, catalog)
+            catalog = self._catalog = connection.catalog = look(connection, catalog)
         return catalog
 
     def _ensure(self, connection: Connection, tables: Iterable[Table]) -> Catalog:
@@ -116,6 +120,30 @@ class Engine:
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
         check_reads(reads)
+        if len(reads) == 1 and _is_one_statement(reads[0]):
+            return self._pool.run(partial(self._read_one, reads), tables=(reads[0].range.table,)) or self._read_all(reads)
+        return self._read_all(reads)
+
+    def _read_one(self, reads: Sequence[Read], connection: Connection) -> list[ReadResult]:
+        """The answer to a read that one statement answers; none if the tables have to be looked at first.
+
+        Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what
+        this connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
+        """
+        catalog, (read,) = self._catalog, reads
+        if catalog is None or (connection.catalog is not catalog and not self._source.memory):
+            return []
+        stored = catalog.known(read.range.table)
+        if stored is None or not stored.complete:
+            return []
+        try:
+            return [answer(connection, stored, read)]
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_ERROR:
+                raise
+            return []
+
+    def _read_all(self, reads: Sequence[Read]) -> list[ReadResult]:
 
         edges = list(tables_of(reads))
 
@@ -168,12 +196,15 @@ class Engine:
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
-        known = ledger.recall(connection, commit)
-        if known is not None:
+        try:
+            catalog = self._ensure(connection, tables)
+            results = Transaction(connection, _by_id(catalog, tables), commit).apply(commit.writes)
+            self._ledger.remember(connection, commit, results)
+        except (ConvexORMError, sqlite3.IntegrityError):
+            known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
+            if known is None:
+                raise
             return known
-        catalog = self._ensure(connection, tables)
-        results = Transaction(connection, _by_id(catalog, tables), commit).apply(commit.writes)
-        ledger.remember(connection, commit, results)
         connection.execute("COMMIT")
         self._catalog = catalog
         return results
@@ -185,7 +216,7 @@ class Engine:
 
     def _withdraw(self, commit: Commit, connection: Connection) -> list[Applied] | None:
         connection.execute("BEGIN IMMEDIATE")
-        known = ledger.withdraw(connection, commit)
+        known = self._ledger.withdraw(connection, commit)
         connection.execute("COMMIT")
         return known
 
@@ -203,6 +234,13 @@ class Engine:
         """Give back the space that deleted documents have left."""
         self._check_writable()
         self._pool.run(_vacuum, writes=True)
+
+
+def _is_one_statement(read: Read) -> bool:
+    """Whether one statement answers a read."""
+    if read.skip or read.follow or read.pack is not None or read.digest is not None:
+        return False
+    return read.filter is None or next(existences(read.filter), None) is None
 
 
 def _vacuum(connection: Connection) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "end",
     "enroll",
     "forks_elsewhere",
+    "gates",
     "pools",
     "strike",
     "wait_for_forks",
@@ -49,8 +50,8 @@ _pools: dict[int, tuple[ref[Pooled], Callable[[Work], None]]] = {}
 """All pools, and for each what closes its connections that must not cross a fork, even when the pool is gone."""
 _at_work: dict[int, Work] = {}
 """What each thread is about, by its id; what began in the midst of something else names that as its `outer`."""
-_gates: list[None] = []
-"""One for each fork under way."""
+gates: list[None] = []
+"""One for each fork under way; nearly always there is none, so whoever begins looks here first."""
 _forking: set[int] = set()
 """The threads that run the functions around a fork: the gate is open to themselves."""
 _waiting: set[int] = set()
@@ -87,7 +88,7 @@ def work_of(thread: int) -> Work | None:
 def begin(work: Work) -> bool:
     """Let a work begin; False while another thread forks."""
     _at_work[work.thread] = work
-    if _gates and forks_elsewhere(work):
+    if gates and forks_elsewhere(work):
         end(work)
         return False
     return True
@@ -103,7 +104,7 @@ def end(work: Work) -> None:
 
 def forks_elsewhere(work: Work) -> bool:
     """Whether another thread is about to fork."""
-    return bool(_gates) and work.thread not in _forking
+    return bool(gates) and work.thread not in _forking
 
 
 def wait_for_forks(work: Work) -> None:
@@ -183,7 +184,7 @@ def _start_afresh() -> None:
         return
     for pool in pools():
         pool.abandon()
-    for container in (_at_work, _gates, _forking, _waiting, _ready):
+    for container in (_at_work, gates, _forking, _waiting, _ready):
         container.clear()
     _process[0] = os.getpid()
 
@@ -192,7 +193,7 @@ if hasattr(os, "register_at_fork"):
     # Functions before a fork run in reverse order: the gate is closed first. What must not be left out is registered
     # twice, because an interrupt that arrives during the fork is raised where the first one begins.
     os.register_at_fork(before=_come_to_rest)
-    os.register_at_fork(before=partial(_gates.append, None))
+    os.register_at_fork(before=partial(gates.append, None))
     for _ in range(2):
         os.register_at_fork(after_in_parent=_go_on, after_in_child=_start_afresh)
-    os.register_at_fork(after_in_parent=_gates.pop)
+    os.register_at_fork(after_in_parent=gates.pop)

@@ -18,19 +18,19 @@ __all__ = ["APPLICATION_ID", "FORMAT", "create", "format_of", "migrate"]
 
 APPLICATION_ID = 0x43764F52
 """`CvOR`."""
-FORMAT = 1
+FORMAT = 2
 """The format that is written.
 
 0 had no stamp, and its catalog gave each index the key column of its place: `{name: fields}`. In 1 a key column is known by
-its fields: `[fields, …]`.
+its fields: `[fields, …]`. In 2 the ledger lies in one tree, and a table takes another name when more of its fields are
+packed, so that no statement of a program that does not know it finds the table.
 """
 _TABLES = """
 CREATE TABLE convexorm_tables (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, indexes TEXT NOT NULL, vectors TEXT NOT NULL,
-    changes INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE convexorm_commits (id TEXT PRIMARY KEY, at REAL NOT NULL, answer TEXT NOT NULL);
-CREATE INDEX convexorm_commits_at ON convexorm_commits (at);
+    changes INTEGER NOT NULL DEFAULT 0)
 """
+_LEDGER = "CREATE TABLE convexorm_commits (id TEXT PRIMARY KEY, at REAL NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID"
 _CATALOG = ["number", "name", "indexes", "vectors", "changes"]
 _OURS = re.compile(r"convexorm_(tables|commits|commits_at)|sqlite_.*|t(\d+)|i(\d+)_k\d+")
 
@@ -67,8 +67,8 @@ def _is_unstamped(connection: sqlite3.Connection, names: list[str]) -> bool:
 
 def create(connection: sqlite3.Connection) -> None:
     """Make what every deployment has, in an open transaction or none."""
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
+    connection.execute(_TABLES)
+    connection.execute(_LEDGER)
     _stamp(connection)
 
 
@@ -90,5 +90,15 @@ def _know_key_columns_by_fields(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE convexorm_tables SET indexes = ? WHERE number = ?", (json.dumps(fields), number))
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_know_key_columns_by_fields,)
+def _keep_the_ledger_in_one_tree(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE convexorm_commits RENAME TO convexorm_commits_1")
+    connection.execute(_LEDGER)
+    connection.execute("INSERT INTO convexorm_commits SELECT id, at, answer FROM convexorm_commits_1")
+    connection.execute("DROP TABLE convexorm_commits_1")
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _know_key_columns_by_fields,
+    _keep_the_ledger_in_one_tree,
+)
 """From each format to the next."""

@@ -47,9 +47,11 @@ def document_key(fields: Sequence[str]) -> Callable[[Document], bytes]:
 class Span:
     """A range as SQL: conditions on the key column, the tick and the id, with their parameters."""
 
-    def __init__(self) -> None:
-        self.conditions: list[str] = []
-        self.parameters: list[bytes | int | str] = []
+    __slots__ = ("conditions", "parameters")
+
+    def __init__(self, condition: str | None = None, *parameters: bytes | int | str) -> None:
+        self.conditions = [] if condition is None else [condition]
+        self.parameters = list(parameters)
 
     def add(self, condition: str, *parameters: bytes | int | str) -> None:
         """A further condition, with a parameter for each `?` in it."""
@@ -67,6 +69,8 @@ def span_of(range: Range, column: str, after: KeyValue | None = None, order: str
 
     `column` holds the index's keys; it is empty for the indexes every table has.
     """
+    if column and after is None and range.lower is None and range.upper is None:
+        return _of_prefix(range, column)
     span = Span()
     if column:
         _bound_keys(span, range, column, after or (), order)
@@ -77,6 +81,19 @@ def span_of(range: Range, column: str, after: KeyValue | None = None, order: str
             span.add(f"id {_SIGN[order]} ?", after[0] if isinstance(after[0], str) else "")
         elif after:
             span.add(f"tick {_SIGN[order]} ?", _tick_near(after[0], order))
+    return span
+
+
+def _of_prefix(range: Range, column: str) -> Span:
+    """The rows whose keys begin with values, the commonest of ranges."""
+    key = b"".join(map(canonical, range.eq))
+    fields = len(range.table.declared_fields(range.index))
+    if len(range.eq) < fields:
+        return Span(f"{column} >= ? AND {column} < ?", key, key + _BEHIND)
+    if len(range.eq) == fields:
+        return Span(f"{column} = ?", key)
+    span = Span(f"{column} = ?", b"".join(map(canonical, range.eq[:fields])))
+    _bound_ticks(span, range.eq[fields:], None, None)
     return span
 
 

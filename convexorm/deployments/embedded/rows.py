@@ -33,6 +33,8 @@ def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table
 
 
 def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
+    if not rows:
+        return []
     "".join([row[1] for row in rows])  # raises for an id that is no text
     found: list[Any] = loads(f"[{','.join([row[2] for row in rows])}]")
     if vectors:

@@ -39,12 +39,16 @@ class Memory:
 
     name = "memory"
     memory = True
+    file: tuple[int, int] | None = None
     unwritable: str | None = None
 
     def open(self) -> Connection:
         connection = _connect(":memory:")
         create(connection)
         return connection
+
+    def look_again(self) -> None:
+        pass
 
     def unchanged(self, connection: Connection) -> bool:
         return True
@@ -60,12 +64,30 @@ class File:
         self._path = absolute(path)
         self._synchronous = synchronous
         self._ready = False
+        self.file: tuple[int, int] | None = None
         self.unwritable: str | None = "it was opened with mode=ro" if read_only else None
 
     def open(self) -> Connection:
-        """A further connection. Raises DeploymentError for a file that is not ours, or of a later format."""
-        if self._ready:
-            return self._open_again()
+        """A further connection. Raises DeploymentError for a file that is not ours, or of a later format, or gone."""
+        if self.file is not None and self.unwritable is None:
+            self.look_again()
+        connection = self._open_again() if self._ready else self._open_first()
+        if self.file is None:
+            self.look_again()
+        connection.file = self.file
+        return connection
+
+    def look_again(self) -> None:
+        """See which file has the name. Another one is opened as the first was; DeploymentError if there is none."""
+        try:
+            stat = os.stat(self._path)
+        except OSError:
+            raise DeploymentError(f"SQLite at {self.name}: the file is not there any more") from None
+        if self.file != (stat.st_dev, stat.st_ino):
+            self._ready = self.file is None
+            self.file = stat.st_dev, stat.st_ino
+
+    def _open_first(self) -> Connection:
         if self._size():
             self._look()
             if self.unwritable is None and not self._may_be_written():

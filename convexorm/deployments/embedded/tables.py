@@ -6,8 +6,9 @@ on it, and for each field that is an array of numbers a column of packed floats 
 parsing. A table with such fields also numbers its changes: the table's count of commits that touched it, and in each row
 (`seq`) the last of them.
 
-Columns are only ever added. What an index is called is the business of the program that asks: two programs whose indexes of
-one name are over different fields each have their column.
+Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`: who does
+not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
+of the program that asks: two programs whose indexes of one name are over different fields each have their column.
 """
 
 from __future__ import annotations
@@ -35,16 +36,24 @@ _STEP = 500
 class StoredTable:
     """A Convex table as SQLite has it, for a program that declares it as `table`: its columns, and its statements."""
 
-    def __init__(self, table: Table, number: int, forms: Sequence[tuple[str, ...]], vectors: Sequence[str]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        number: int,
+        forms: Sequence[tuple[str, ...]],
+        vectors: Sequence[str],
+        name: str | None = None,
+    ) -> None:
         self.table = table
         self.label = table.name
         self.number = number
-        self.name = f"t{number}"
+        self.name = name or f"t{number}"
         self.forms = tuple(forms)
         """The fields of each key column."""
         self.vectors = {name: f"v{position}" for position, name in enumerate(vectors)}
-        self.entry = (number, json.dumps(forms), json.dumps(list(vectors)))
-        """Its number, forms and vectors as the catalog's row holds them."""
+        named = list(vectors) if name is None else {"table": name, "fields": list(vectors)}
+        self.entry = (number, json.dumps(forms), json.dumps(named))
+        """Its number, forms and vectors as the catalog's row holds them, and its name if that is not the first."""
         places = {fields: position for position, fields in enumerate(self.forms)}
         self.places = {index.name: places[index.fields] for index in table.indexes if index.fields in places}
         self.indexes = {index.name: index.fields for index in table.indexes}
@@ -84,9 +93,18 @@ class StoredTable:
             )
         return self._updates[found]
 
-    def keyed_by(self, fields: Collection[str]) -> list[int]:
+    def keyed_by(self, fields: Collection[str]) -> Sequence[int]:
         """The places of the key columns that change with these fields."""
-        return [place for place, form in enumerate(self.forms) if any(path.partition(".")[0] in fields for path in form)]
+        return sorted({place for field in fields for place in self._keyed.get(field, ())})
+
+    @cached_property
+    def _keyed(self) -> Mapping[str, Sequence[int]]:
+        """For each field the places of the key columns that it is in, or something in it."""
+        keyed: dict[str, list[int]] = {}
+        for place, form in enumerate(self.forms):
+            for field in {path.partition(".")[0] for path in form}:
+                keyed.setdefault(field, []).append(place)
+        return keyed
 
     def row(self, document: Document, keys: Sequence[bytes], seq: int, *, declared: bool = True) -> tuple[object, ...]:
         """What the columns behind tick and id hold for a document, the key columns among them those that are given.
@@ -144,7 +162,11 @@ def ensure_table(connection: sqlite3.Connection, table: Table, before: StoredTab
     vectors += [name for name in table.vector_fields if name not in vectors]
     if before is None:
         return _create(connection, table, forms, vectors)
-    stored = StoredTable(table, before.number, forms, vectors)
+    name = before.name if before.name != f"t{before.number}" else None
+    if len(vectors) > len(before.vectors):  # what reads by the statements of before would miss fields
+        name = f"t{before.number}_{len(vectors)}"
+        connection.execute(f"ALTER TABLE {before.name} RENAME TO {name}")
+    stored = StoredTable(table, before.number, forms, vectors, name)
     _widen(connection, before, stored)
     return stored
 
@@ -179,12 +201,12 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
     if len(stored.vectors) > len(before.vectors):
         seq = stored.count_change(connection)
         values = lambda document: stored.row(document, stored.keys(document), seq, declared=False)  # noqa: E731
-        _rewrite(connection, before, stored.update(), values)
+        _rewrite(connection, before, stored.name, stored.update(), values)
     elif new:
         keys = [document_key(stored.forms[place]) for place in new]
         columns = ", ".join(f"k{place} = ?" for place in new)
         statement = f"UPDATE {stored.name} SET {columns} WHERE tick = ?"
-        _rewrite(connection, before, statement, lambda document: [key(document) for key in keys])
+        _rewrite(connection, before, stored.name, statement, lambda document: [key(document) for key in keys])
     connection.execute(
         "UPDATE convexorm_tables SET indexes = ?, vectors = ? WHERE number = ?", (*stored.entry[1:], stored.number)
     )
@@ -193,12 +215,16 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
 
 
 def _rewrite(
-    connection: sqlite3.Connection, before: StoredTable, statement: str, values: Callable[[Document], Sequence[object]]
+    connection: sqlite3.Connection,
+    before: StoredTable,
+    name: str,
+    statement: str,
+    values: Callable[[Document], Sequence[object]],
 ) -> None:
-    """Execute a statement for every document, with its values and its tick."""
+    """Execute a statement for every document of the table, which has this name now, with its values and its tick."""
     last = -1
     while rows := connection.execute(
-        f"SELECT {before.select} FROM {before.name} WHERE tick > ? ORDER BY tick LIMIT {_STEP}", (last,)
+        f"SELECT {before.select} FROM {name} WHERE tick > ? ORDER BY tick LIMIT {_STEP}", (last,)
     ).fetchall():
         connection.executemany(statement, [(*values(before.fields(row)), row[0]) for row in rows])
         last = rows[-1][0]

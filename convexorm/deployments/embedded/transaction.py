@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from convexorm.deployments.embedded.connections import Connection
+from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.following import looking
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
@@ -43,10 +44,12 @@ from convexorm.requests import (
     taken,
 )
 from convexorm.schema import Table
-from convexorm.values import MISSING, Value, canonical, is_plain_text, same, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
 
 __all__ = ["Transaction"]
 
+_LATEST = 1 << 55
+"""A tick of the year 3111; an `_id` holds no greater one than twice that."""
 _CHUNK = 500
 """Parameters of one statement; SQLite allows 32,766."""
 _MAX_RANGED = 16_000
@@ -57,16 +60,25 @@ _MAX_RANGED_BYTES = 6 << 20
 
 @attrs.frozen
 class _Row:
-    """A stored document: its row, its `_id`, its fields without the system ones, and whether those are plain JSON."""
+    """A stored document: its row, its `_id`, its fields without the system ones, and the JSON of those that lie in it."""
 
     tick: int
     id: str
     fields: dict[str, Value]
-    plain: bool
+    body: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether JSON has words of its own for all that it holds."""
+        return is_plain_text(self.body)
+
+    def stays_small(self, given: Document) -> bool:
+        """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
+        return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
 
 
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
-    return None if row is None else _Row(row[0], row[1], stored.fields(row), is_plain_text(row[2]))
+    return None if row is None else _Row(row[0], row[1], stored.fields(row), row[2])
 
 
 class _Batch:
@@ -265,6 +277,8 @@ class Transaction:
                 f"SELECT {column}, tick, id FROM {stored.name} WHERE {column} IN ({marks}) ORDER BY tick", chunk
             )
             for key, tick, id_ in rows:
+                if type(tick) is not int or type(id_) is not str:
+                    raise damaged(stored.label)
                 held.setdefault(key, (tick, id_))
         return held
 
@@ -274,6 +288,8 @@ class Transaction:
         if last is None:
             last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
+            if last >= _LATEST:
+                raise damaged(stored.label)
         random = os.urandom(7 * count).hex()
         number = f"{stored.number:04x}"
         for start in range(0, len(random), 14):
@@ -386,7 +402,8 @@ class Transaction:
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
-        write.table.check_size(fields)
+        if stored.vectors or not row.stays_small(write.set):
+            write.table.check_size(fields)
         self._ties.note(position, write.table, write.set)
         self._claim(position, write, fields, row.fields)
         self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
@@ -429,7 +446,8 @@ class Transaction:
                 self._ranged_bytes += size_of(document)
                 if matches is None or matches(document):
                     tick = id_tick(document["_id"])
-                    assert tick is not None
+                    if tick is None or time_of(tick) != document["_creationTime"]:
+                        raise damaged(stored.label)
                     ticks.append((tick,))
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
@@ -487,7 +505,10 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     if len(at.key) != len(fields):
         return None
     place = stored.places[at.index]
-    own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
+    if len(fields) == 1:
+        own = document.get(fields[0], MISSING) is at.key[0]
+    else:
+        own = all(document.get(field, MISSING) is value for field, value in zip(fields, at.key, strict=True))
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 

@@ -17,6 +17,8 @@ import re
 import time
 
 from convexorm.deployments.base import ATTEMPTS, Caller, Deployment
+from convexorm.deployments.observers import Observers
+from convexorm.deployments.remote.access import OPERATIONS, operation
 from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
 from convexorm.deployments.remote.calls import RemoteCaller
@@ -25,7 +27,7 @@ from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.values import is_finite, is_whole
 
-__all__ = ["RemoteDeployment", "RemotePort"]
+__all__ = ["OPERATIONS", "RemoteDeployment", "RemotePort", "operation"]
 
 
 class RemoteDeployment(Deployment):
@@ -68,8 +70,9 @@ class RemoteDeployment(Deployment):
         ]
         self._connections = Connections(self._address)
         where, limits = str(self._address), Limits(timeout, retry)
-        self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep)
-        self.asynchronous: RemotePort = RemotePort(where, module, limits, self._post_async, asyncio.sleep)
+        self.observers = Observers(where)
+        self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep, self.observers)
+        self.asynchronous: RemotePort = RemotePort(where, module, limits, self._post_async, asyncio.sleep, self.observers)
 
     @property
     def blocking_caller(self) -> Caller:

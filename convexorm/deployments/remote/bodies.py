@@ -142,6 +142,11 @@ class Body:
         except zlib.error as error:
             raise Unreadable from error
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come, as they came."""
+        return self._received
+
     def end(self) -> bytes:
         """All of it, once nothing more comes."""
         if not self._decoder.whole():

@@ -12,12 +12,14 @@ import random
 import ssl
 import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import attrs
 import h11
 
 from convexorm.deployments.base import FunctionCall
+from convexorm.deployments.observers import ObservedPort, Observers, Request
 from convexorm.deployments.remote.access import Access, Kind
 from convexorm.deployments.remote.bodies import TooLarge, Unreadable
 from convexorm.deployments.remote.connections import Attempt, ProxyRefused, Reply
@@ -58,6 +60,7 @@ from convexorm.requests import (
 )
 from convexorm.values import Value, dumps, loads_printed
 from convexorm.wire import (
+    DEPLOY,
     decode_commit,
     decode_reads,
     decode_search,
@@ -92,6 +95,16 @@ Refused = Callable[[str, Kind, str, int, Mapping[str, Any]], ConvexORMError]
 
 
 @attrs.frozen
+class Greeting:
+    """What a deployment answers to anybody: its clock, where it tells it."""
+
+    date: datetime | None
+
+
+_KINDS: dict[str, Kind] = {"read": "query", "commit": "mutation", "search": "action"}
+
+
+@attrs.frozen
 class Limits:
     """Of each call: the seconds it may take, and how often it may be sent."""
 
@@ -117,15 +130,24 @@ class _Call:
     Without `resend` it is not sent again once it may be under way.
     """
 
-    def __init__(self, limits: Limits, *, deadline: Deadline | None = None, resend: bool = True) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        request: Request | None = None,
+        *,
+        deadline: Deadline | None = None,
+        resend: bool = True,
+    ) -> None:
         self.limits = limits
+        self.request = request
+        if request is not None and deadline is None:
+            request.attempts = 0
         self.deadline = deadline or Deadline(limits.timeout)
         self.resend = resend
         self.most = limits.attempts
         self.made = 0
         self.failed = 0
         """Attempts that count against `most`."""
-        self.conflicts = 0
         self.lost = False
         """An attempt has ended without an answer: what it sent may still be under way."""
         self.refused = False
@@ -135,19 +157,22 @@ class _Call:
 
     def another(self) -> _Call:
         """A call of its own within the same time."""
-        return _Call(self.limits, deadline=self.deadline)
+        return _Call(self.limits, self.request, deadline=self.deadline)
 
     def given_up(self, where: str, last: _Again) -> DeploymentError:
         late = "; timed out" if self.deadline.over and not isinstance(last.__cause__, TimeoutError) else ""
         made = f"{self.made} attempt{'' if self.made == 1 else 's'}"
         open_ = "; it may have run, and is not sent again" if self.lost and not self.resend else ""
-        return DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds{open_}")
+        error = DeploymentError(f"{where}: {last}{late}, after {made} in {self.deadline.spent:.1f} seconds{open_}")
+        error.lost = self.lost
+        return error
 
 
-class RemotePort:
+class RemotePort(ObservedPort):
     """One face of a deployment on Convex."""
 
-    def __init__(self, where: str, module: str, limits: Limits, post: Post, pause: Pause) -> None:
+    def __init__(self, where: str, module: str, limits: Limits, post: Post, pause: Pause, observers: Observers) -> None:
+        self.observers = observers
         self._where = where
         self._module = module
         self._limits = limits
@@ -158,10 +183,10 @@ class RemotePort:
     async def pause(self, seconds: float) -> None:
         await self._pause(seconds)
 
-    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+    async def _read(self, reads: Sequence[Read], request: Request | None) -> list[ReadResult]:
         """Where the functions cannot answer as much as a call may be asked for, part of it, as any read may be answered."""
         check_reads(reads)
-        call = _Call(self._limits)
+        call = _Call(self._limits, request)
         share = self._shares.of(reads)
         while True:
             try:
@@ -175,29 +200,30 @@ class RemotePort:
                 self._shares.served(reads, share)
                 return decode_reads(answer, reads)
 
-    async def search(self, search: Search) -> list[tuple[float, Document]]:
+    async def _search(self, search: Search, request: Request | None) -> list[tuple[float, Document]]:
         check_search(search)
-        call = _Call(self._limits)
+        call = _Call(self._limits, request)
         return decode_search(await self._ask(call, "action", self._path("search"), encode_search(search)))
 
-    async def commit(self, commit: Commit) -> list[Applied]:
+    async def _commit(self, commit: Commit, request: Request | None) -> list[Applied]:
         """A refusal is final: a copy of the commit that may still be under way is withdrawn before it is raised."""
         check_commit(commit)
-        call = _Call(self._limits)
+        call = _Call(self._limits, request)
         try:
             answer = await self._ask(call, "mutation", self._path("commit"), encode_commit(commit))
-        except ConvexORMError:
+        except ConvexORMError as error:
             if not (call.refused and call.lost):
+                if isinstance(error, DeploymentError):
+                    error.lost |= call.lost
                 raise
             applied = await self._withdraw(call, commit)
             if applied is None:
                 raise
             return applied
-        return decode_commit(answer, commit.writes)
+        return _decoded(answer, commit)
 
-    async def withdraw(self, commit: Commit) -> list[Applied] | None:
-        """What the commit was answered with, if it has been applied. If not, None, and it never will be."""
-        return await self._withdraw(_Call(self._limits), commit)
+    async def _withdrawn(self, commit: Commit, request: Request | None) -> list[Applied] | None:
+        return await self._withdraw(_Call(self._limits, request), commit)
 
     async def _withdraw(self, call: _Call, commit: Commit) -> list[Applied] | None:
         before, call = call.made, call.another()
@@ -206,10 +232,12 @@ class RemotePort:
         except ConvexORMError as error:
             if not before:
                 raise
-            raise DeploymentError(
+            unsettled = DeploymentError(
                 "the commit was refused, but an earlier copy of it may have been applied or be under way, "
                 f"and it could not be withdrawn: {error}"
-            ) from error
+            )
+            unsettled.lost = True
+            raise unsettled from error
         return decode_withdraw(answer, commit.writes)
 
     async def ask(self, call: FunctionCall, *, once: bool = False, refused: Refused = refusal) -> Value:
@@ -217,7 +245,12 @@ class RemotePort:
 
         Raises FunctionNotFound, FunctionFailed, DeploymentError, AuthError, ValidationError and LimitExceeded.
         """
-        ours = _Call(self._limits, resend=not once)
+        with self.observers.watch("call") as request:
+            if request is not None:
+                request.function, request.count = call.path, 1
+            return await self._asked(_Call(self._limits, request, resend=not once), call, refused)
+
+    async def _asked(self, ours: _Call, call: FunctionCall, refused: Refused) -> Value:
         if call.component is None:
             target, body = Target(f"/api/{call.kind}", call.token), _body(call.path, call.arguments)
         else:  # the only way into a component
@@ -227,6 +260,28 @@ class RemotePort:
         if answer.get("status") != "success":
             raise refused(self._where, call.kind, call.path, status, answer)
         return answer.get("value")
+
+    async def greet(self) -> Greeting:
+        """Whether the deployment is there, whatever the key. Raises DeploymentError."""
+        call = _Call(self._limits)
+        try:
+            reply = await self._send(call, Target("/version"), None)
+        except _Again as again:
+            call.made = 1
+            raise call.given_up(self._where, again) from again.__cause__
+        if reply.status >= 300:
+            raise DeploymentError(f"{self._where}: HTTP {reply.status} instead of a version; this is no Convex deployment")
+        return Greeting(reply.date())
+
+    async def deployed(self, function: str) -> int:
+        """The wire version of `read`, `commit` or `search` as it is deployed. Raises what calling it would raise."""
+        call, kind, path = _Call(self._limits), _KINDS[function], self._path(function)
+        answer, error = await self._answer(call, kind, path, {"version": 0})
+        if refused_by_functions(answer):
+            return int(answer["errorData"].get("supported") or 0)
+        if isinstance(error, FunctionFailed | FunctionNotFound):
+            error = await self._explained(call, kind, error)
+        raise error or DeploymentError(f"{self._where}: {path} is no function of this library; {DEPLOY}")
 
     async def access(self) -> Access | None:
         """What the key may do; None where the deployment does not tell. Raises AuthError and DeploymentError."""
@@ -283,6 +338,9 @@ class RemotePort:
         failure: _Again | None = None
         while True:
             call.made += 1
+            if call.request is not None:
+                call.request.attempts += 1
+                call.request.sent += len(body or b"")
             try:
                 return await self._attempt(call, target, body)
             except _Again as again:
@@ -308,7 +366,8 @@ class RemotePort:
             raise _Again(f"HTTP {reply.status}, no JSON answer", lost=True)
         answer = answer or {}
         if answer.get("status") != "success" and passes(reply.status, answer):
-            call.conflicts += code_of(answer) == CONFLICT
+            if call.request is not None:
+                call.request.conflicts += code_of(answer) == CONFLICT
             raise _Again(
                 f"HTTP {reply.status}, {told(answer) or 'busy'}",
                 lost=not rolled_back(answer),  # whoever says so need not be who has got the call
@@ -321,13 +380,18 @@ class RemotePort:
         """One attempt. Raises _Again, or DeploymentError for what does not pass."""
         attempt = Attempt(call.deadline)
         try:
-            return await self._post(target, body, attempt)
+            reply = await self._post(target, body, attempt)
+            if call.request is not None:
+                call.request.received += reply.body.received
+            return reply
         except TimeoutError as error:
             raise _Again(f"timed out {attempt.stage.value}", lost=attempt.sent) from error
         except Unreadable as error:
             raise _Again("the answer is cut, or encoded as was not asked for", lost=True) from error
         except TooLarge as error:
-            raise DeploymentError(f"{self._where}: an answer larger than any of Convex") from error
+            large = DeploymentError(f"{self._where}: an answer larger than any of Convex")
+            large.lost = True
+            raise large from error
         except ssl.SSLCertVerificationError as error:
             raise DeploymentError(f"{self._where}: its certificate is not valid here: {error.verify_message}") from error
         except ProxyRefused as error:
@@ -336,6 +400,14 @@ class RemotePort:
             problem = "broke off the connection" if attempt.sent else "unreachable"
             problem = "the TLS handshake failed" if isinstance(error, ssl.SSLError) and not attempt.sent else problem
             raise _Again(problem, lost=attempt.sent) from error
+
+
+def _decoded(answer: Value, commit: Commit) -> list[Applied]:
+    try:
+        return decode_commit(answer, commit.writes)
+    except DeploymentError as error:
+        error.lost = True
+        raise
 
 
 def _body(path: str, arguments: Mapping[str, Any], **more: str) -> bytes:

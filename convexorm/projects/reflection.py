@@ -1,0 +1,266 @@
+"""From a project's schema to a module of models, as somebody would have written it, and the same in every run."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from convexorm import schema
+from convexorm.errors import ConvexORMError
+from convexorm.model import Model
+from convexorm.projects.annotations import Annotations, without_null
+from convexorm.projects.exports import Export, ExportedTable
+from convexorm.projects.names import attribute_name, class_name, singular, unused
+from convexorm.schema import AnyOf, AnyValue, Array, Id, Literal, Null, Object, Property, Record, String, Validator
+from convexorm.types import column_type
+
+__all__ = ["module_of"]
+
+_NAMES = frozenset(dir(builtins)) | {
+    *("Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NoReturn", "NotRequired"),
+    *("SearchIndex", "TypedDict", "VectorIndex", "attrs", "field", "schema"),
+}
+"""Names that a module of models has for other things."""
+_RESERVED = frozenset(dir(Model)) | {"primary_key"}
+
+
+def module_of(export: Export, title: str) -> str:
+    """The source of a module of models of these tables. `title` is its docstring's first line."""
+    tables = [table for table in export.tables if table.name != schema.LEDGER.name]
+    names: dict[str, str] = {}
+    for table in tables:
+        names[table.name] = unused(class_name(singular(table.name)), {*names.values(), *_NAMES})
+
+    def reference(validator: Id) -> str:
+        writer.use("convexorm", "Id")
+        return f'Id["{names.get(validator.table, validator.table)}"]'
+
+    writer = Annotations(reference, {*names.values(), *_NAMES})
+    models = [_Model(table, names[table.name], writer).source() for table in tables]
+    parts = [*writer.classes.values(), *models]
+    head = [f'"""{title}"""', "", *_imports(writer.imports)]
+    if not export.validated:
+        head += ["", "# schemaValidation: false: documents may hold other things than what is said here."]
+    return "\n\n\n".join(["\n".join(head), *parts]) + "\n"
+
+
+class _Model:
+    """One table's model."""
+
+    def __init__(self, table: ExportedTable, name: str, annotations: Annotations) -> None:
+        self._table = table
+        self._name = name
+        self._annotations = annotations
+        self._attributes: dict[str, str] = {}
+
+    def source(self) -> str:
+        use = self._annotations.use
+        use("convexorm", "Model")
+        notes: list[str] = []
+        fields, variants = _fields(self._table.documents)
+        if fields is None:
+            notes.append(f"    # documents: {self._table.documents.typescript()}")
+            fields = {}
+        elif variants:
+            notes.append("    # documents of several shapes, whose fields are all here:")
+            notes += [f"    #   {variant.typescript()}" for variant in variants]
+        taken: set[str] = set(_RESERVED)
+        for field in fields:
+            attribute = attribute_name(field, taken)
+            taken.add(attribute)
+            self._attributes[field] = attribute
+        columns = [line for field, prop in fields.items() for line in self._column(field, prop)]
+        indexes = self._indexes(taken)
+        lines = [*columns, *indexes] or ["    pass"]
+        body = "\n".join([*notes, *lines])
+        return f'class {self._name}(Model, table="{self._table.name}"):\n{body}'
+
+    # -- columns ---------------------------------------------------------------------------------------------------
+
+    def _column(self, field: str, prop: Property) -> list[str]:
+        use = self._annotations.use
+        use("convexorm", "Mapped")
+        attribute = self._attributes[field]
+        options = {} if attribute == field else {"name": f'"{field}"'}
+        inner, nullable = without_null(prop.validator)
+        if not _can_be_said(inner, self._name, field):
+            return self._exact(field, prop, options)
+        annotation = self._annotations.of(inner, self._name, field)
+        may_be_none = (nullable or prop.optional) and not isinstance(inner, AnyValue)
+        if isinstance(inner, AnyValue | Null) and prop.optional:
+            options |= {"default": "None", "optional": "True"}
+        elif prop.optional:
+            options |= {"default": "None"} | ({"none": '"either"'} if nullable else {})
+        elif nullable and may_be_none:
+            options |= {"none": '"null"'}
+        if may_be_none and annotation != "None":
+            annotation += " | None"
+        return [_line(attribute, annotation, options, use)]
+
+    def _exact(self, field: str, prop: Property, options: dict[str, str]) -> list[str]:
+        """A column of what no annotation says, held to its validator."""
+        use = self._annotations.use
+        use("convexorm", "schema")
+        kind = f"{use('convexorm.types', 'AnyType')}({_expression(prop.validator)})"
+        options = options | {"type": kind} | ({"default": "None", "optional": "True"} if prop.optional else {})
+        line = _line(self._attributes[field], use("typing", "Any"), options, use)
+        return [f"    # {prop.typescript()}", line]
+
+    # -- indexes ---------------------------------------------------------------------------------------------------
+
+    def _indexes(self, taken: set[str]) -> Iterable[str]:
+        use, table = self._annotations.use, self._table
+        for index in table.indexes:
+            fields = [f'"{self._path(field)}"' for field in index.fields]
+            yield self._index(index.name, use("convexorm", "Index"), fields, taken)
+        for search in table.search_indexes:
+            options = [f'"{self._path(search.field)}"', *self._filters(search.filter_fields)]
+            yield self._index(search.name, use("convexorm", "SearchIndex"), options, taken)
+        for vector in table.vector_indexes:
+            options = [
+                f'"{self._path(vector.field)}"',
+                f"dimensions={vector.dimensions}",
+                *self._filters(vector.filter_fields),
+            ]
+            yield self._index(vector.name, use("convexorm", "VectorIndex"), options, taken)
+
+    def _index(self, name: str, kind: str, options: list[str], taken: set[str]) -> str:
+        attribute = attribute_name(name, taken) if name in taken or not name.isidentifier() else name
+        attribute = attribute if attribute == name else attribute_name(name, taken)
+        taken.add(attribute)
+        if attribute != name:
+            options = [*options, f'name="{name}"']
+        if name in self._table.staged:
+            options = [*options, "staged=True"]
+        return f"    {attribute} = {kind}({', '.join(options)})"
+
+    def _filters(self, fields: tuple[str, ...]) -> list[str]:
+        if not fields:
+            return []
+        inner = ", ".join(f'"{self._path(field)}"' for field in fields)
+        return [f"filter_fields=({inner}{',' if len(fields) == 1 else ''})"]
+
+    def _path(self, field: str) -> str:
+        """A field of an index by its attribute; a path into one begins with the attribute."""
+        first, dot, rest = field.partition(".")
+        return f"{self._attributes.get(first, first)}{dot}{rest}"
+
+
+def _line(attribute: str, annotation: str, options: Mapping[str, str], use: Any) -> str:
+    if not options:
+        return f"    {attribute}: Mapped[{annotation}]"
+    use("convexorm", "field")
+    told = ", ".join(f"{name}={value}" for name, value in options.items())
+    return f"    {attribute}: Mapped[{annotation}] = field({told})"
+
+
+def _fields(documents: Validator) -> tuple[Mapping[str, Property] | None, list[Object]]:
+    """The fields of a table's documents, and the shapes where there are several; None where any documents are taken."""
+    if isinstance(documents, Object):
+        return documents.fields, []
+    if not isinstance(documents, AnyOf) or not all(isinstance(one, Object) for one in documents.members):
+        return None, []
+    shapes = [one for one in documents.members if isinstance(one, Object)]
+    fields: dict[str, Property] = {}
+    for shape in shapes:
+        for name, prop in shape.fields.items():
+            known = fields.get(name)
+            validator = prop.validator if known is None else AnyOf.of(known.validator, prop.validator)
+            fields[name] = Property(validator, prop.optional or (known is not None and known.optional))
+    for name, prop in fields.items():
+        if not all(name in shape.fields for shape in shapes):
+            fields[name] = Property(prop.validator, optional=True)
+    return fields, shapes
+
+
+# -- what annotations can say --------------------------------------------------------------------------------------
+
+
+def _can_be_said(validator: Validator, *place: str) -> bool:
+    """Whether an annotation means exactly this validator."""
+    plain = _plain(validator)
+    annotations = Annotations(lambda _: "str", set())
+    try:
+        annotation = annotations.of(plain, *place)
+        names: dict[str, Any] = {"__name__": __name__}  # which classes take for their module
+        source = "\n\n".join([*_imports(annotations.imports), *annotations.classes.values()])
+        exec(compile(source, "<reflected>", "exec", dont_inherit=True), names)
+        said = column_type(eval(annotation, names)).validator
+    except (ConvexORMError, SyntaxError, NameError, TypeError, ValueError):
+        return False
+    return _sorted(said) == _sorted(plain)
+
+
+def _plain(validator: Validator) -> Validator:
+    """The validator with text in place of ids, which no other model is needed for."""
+    match validator:
+        case Id():
+            return String()
+        case Array(items):
+            return Array(_plain(items))
+        case Record(values):
+            return Record(_plain(values))
+        case Object(fields):
+            return Object({name: Property(_plain(prop.validator), prop.optional) for name, prop in fields.items()})
+        case AnyOf(members):
+            return AnyOf.of(*map(_plain, members)) if members else validator
+    return validator
+
+
+def _sorted(validator: Validator) -> str:
+    """The validator as text that is the same for the same meaning, in whatever order it is written."""
+    match validator:
+        case Array(items):
+            return f"array({_sorted(items)})"
+        case Record(values):
+            return f"record({_sorted(values)})"
+        case Object(fields):
+            return f"object({sorted((name, prop.optional, _sorted(prop.validator)) for name, prop in fields.items())})"
+        case AnyOf(members):
+            return f"union({sorted(map(_sorted, members))})"
+    return validator.typescript()
+
+
+def _expression(validator: Validator) -> str:
+    """The validator in Python's words."""
+    match validator:
+        case Array(items):
+            return f"schema.Array({_expression(items)})"
+        case Record(values):
+            return f"schema.Record({_expression(values)})"
+        case Object(fields):
+            inner = ", ".join(f"{name!r}: {_property(prop)}" for name, prop in fields.items())
+            return f"schema.Object({{{inner}}})"
+        case AnyOf(members):
+            return f"schema.AnyOf(({', '.join(map(_expression, members))},))" if members else "schema.AnyOf(())"
+        case Id(table):
+            return f"schema.Id({table!r})"
+        case Literal(value):
+            return f"schema.Literal({value!r})"
+    return f"schema.{type(validator).__name__}()"
+
+
+def _property(prop: Property) -> str:
+    return f"schema.Property({_expression(prop.validator)}{', optional=True' if prop.optional else ''})"
+
+
+# -- the module ----------------------------------------------------------------------------------------------------
+
+
+def _imports(imports: Iterable[tuple[str, str]]) -> list[str]:
+    """The import statements, in the order that formatters prefer."""
+    modules: dict[str, list[str]] = {}
+    for module, name in imports:
+        modules.setdefault(module, []).append(name)
+    lines = []
+    if "typing" in modules:
+        lines.append(f"from typing import {', '.join(sorted(modules.pop('typing')))}")
+    if "" in modules:
+        lines += [*([""] if lines else []), *(f"import {name}" for name in sorted(modules.pop("")))]
+    rest = [f"from {module} import {', '.join(sorted(names, key=_sort_key))}" for module, names in sorted(modules.items())]
+    return [*lines, *([""] if lines and rest else []), *rest]
+
+
+def _sort_key(name: str) -> tuple[int, str]:
+    return (0 if name.isupper() else 1 if name[:1].isupper() else 2, name)

@@ -1,0 +1,153 @@
+"""Schemas of TypeScript as modules of models, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from convexorm import InvalidRequestError
+from convexorm.projects.exports import Export, ExportedTable
+from convexorm.projects.layout import Project
+from convexorm.projects.names import attribute_name, class_name, singular
+from convexorm.projects.node import exported_schema
+from convexorm.projects.reflection import module_of
+from tests.conftest import ROOT
+
+HEAD = """import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+"""
+
+ODD = (
+    HEAD
+    + """import { shared } from "./shared";
+
+export default defineSchema({
+  events: defineTable(v.union(
+    v.object({ type: v.literal("click"), x: v.number(), class: v.string() }),
+    v.object({ type: v.literal("key"), code: v.optional(v.string()) }),
+  )).index("by_type", ["type"]),
+  "odd_names": defineTable({
+    class: v.string(),
+    "foo-bar": v.number(),
+    fooBar: v.number(),
+    foo_bar: v.number(),
+    query: v.boolean(),
+    _hidden: v.optional(v.string()),
+    convexId: v.id("events"),
+    email: v.string(),
+  }).index("email", ["email"]).index("by-class", ["class", "fooBar"]),
+  values: defineTable({
+    ...shared,
+    big: v.int64(),
+    data: v.bytes(),
+    any: v.any(),
+    maybe: v.optional(v.any()),
+    nothing: v.null(),
+    both: v.optional(v.union(v.string(), v.null())),
+    nullable: v.union(v.null(), v.number()),
+    either: v.union(v.string(), v.number()),
+    exact: v.union(v.literal(1), v.literal("one"), v.literal(true)),
+    matrix: v.array(v.array(v.number())),
+    nested: v.object({ a: v.optional(v.object({ "b-c": v.string() })), d: v.array(v.union(v.string(), v.null())) }),
+    empty: v.object({}),
+    untold: v.union(v.object({ a: v.string() }), v.object({ a: v.string(), b: v.string() })),
+    record: v.record(v.string(), v.object({ n: v.number() })),
+    embedding: v.array(v.float64()),
+  })
+    .vectorIndex("by_embedding", { vectorField: "embedding", dimensions: 4, filterFields: ["either"] })
+    .searchIndex("by_text", { searchField: "both" }),
+  anything: defineTable(v.any()),
+}, { schemaValidation: false });
+"""
+)
+
+
+def project(folder: Path, schema: str, **files: str) -> Project:
+    """A Convex project with this schema."""
+    functions = folder / "convex"
+    functions.mkdir()
+    (folder / "package.json").write_text("{}")
+    (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    (functions / "schema.ts").write_text(schema)
+    for name, text in files.items():
+        (functions / f"{name}.ts").write_text(text)
+    return Project.at(folder)
+
+
+def test_an_app_becomes_a_module_as_if_by_hand() -> None:
+    found = exported_schema(Project.at(ROOT / "examples" / "app"))
+    source = module_of(Export.told(found), "The tables of the chat.")
+    assert source == (Path(__file__).parent / "chat_models.txt").read_text()
+
+
+def test_odd_schemas_keep_what_they_say(tmp_path: Path) -> None:
+    shared = """import { v } from "convex/values";
+export const shared = { kind: v.literal("a") };
+"""
+    export = Export.told(exported_schema(project(tmp_path, ODD, shared=shared)))
+    source = module_of(export, "Odd.")
+    assert "# schemaValidation: false" in source
+    assert "class Event(Model" in source
+    assert '#   v.object({ "type": v.literal("click")' in source
+    assert 'class_: Mapped[str] = field(name="class")' in source
+    assert 'foo_bar_: Mapped[float] = field(name="fooBar")' in source
+    assert 'query_: Mapped[bool] = field(name="query")' in source
+    assert 'email_ = Index("email", name="email")' in source
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute"),
+    [
+        ("ownerId", "owner_id"),
+        ("HTTPServer", "http_server"),
+        ("class", "class_"),
+        ("x2", "x2"),
+        ("2fast", "field_2_fast"),
+        ("-", "field"),
+        ("already_snake", "already_snake"),
+    ],
+)
+def test_attributes_are_in_snake_case_and_no_keywords(name: str, attribute: str) -> None:
+    assert attribute_name(name, ()) == attribute
+    assert attribute_name(name, (attribute,)) == f"{attribute}_"
+
+
+def test_classes_are_named_by_one_of_what_tables_hold() -> None:
+    names = {
+        "users": "User",
+        "categories": "Category",
+        "news": "News",
+        "status": "Status",
+        "boxes": "Box",
+        "mastra_threads": "MastraThread",
+    }
+    assert {table: class_name(singular(table)) for table in names} == names
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ("export default 5;", "no default export made with defineSchema"),
+        ("import x from './nowhere'; export default x;", "nowhere"),
+        ("this is no TypeScript", "cannot be evaluated"),
+        (HEAD + "throw new Error('out of order');", "out of order"),
+    ],
+)
+def test_a_schema_that_cannot_be_read_is_told_with_its_own_words(tmp_path: Path, schema: str, says: str) -> None:
+    with pytest.raises(InvalidRequestError, match=says):
+        exported_schema(project(tmp_path, schema))
+
+
+def test_kinds_that_are_not_known_are_named_by_their_place() -> None:
+    told = {
+        "tables": [
+            {"tableName": "t", "documentType": {"type": "object", "value": {"a": {"fieldType": {"type": "decimal"}}}}}
+        ]
+    }
+    with pytest.raises(InvalidRequestError, match=r"t\.a: a validator of the unknown kind 'decimal'"):
+        Export.told(told)
+    with pytest.raises(InvalidRequestError, match="not understood"):
+        Export.told({"tables": 5})
+    with pytest.raises(InvalidRequestError, match="the schema has no table 'x'"):
+        Export((ExportedTable("t", ...),)).named(frozenset(("x",)))  # type: ignore[arg-type]
