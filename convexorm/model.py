@@ -151,7 +151,7 @@ class Model:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
         self.__dict__["_state"] = InstanceState()
         given: Mapping[str, Any] = {}
-        if not mapper.relationships.keys().isdisjoint(values):
+        if mapper.relationships and not mapper.relationships.keys().isdisjoint(values):
             given = {name: value for name, value in values.items() if name in mapper.relationships}
             values = mapper.taking_references(values)
         try:

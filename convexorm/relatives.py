@@ -147,6 +147,8 @@ def listed(instance: Model, relation: Relation, items: Iterable[Model], rows: It
 
 def settle(instance: Model) -> None:
     """What the lists hold is stored."""
+    if not instance._state.related:
+        return
     for items in _lists(instance):
         items.settle()
 
@@ -191,6 +193,8 @@ def around(instance: Model) -> Iterator[Model]:
 def unresolved(instance: Model) -> dict[str, Model]:
     """What the references lead to that hold nothing yet, by attribute; those whose key is known by now are set."""
     waiting: dict[str, Model] = {}
+    if not instance._state.related:
+        return waiting
     for attribute, value, one in _leads(instance):
         if one is None or getattr(instance, attribute, UNSET) != value:
             continue

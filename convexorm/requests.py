@@ -597,13 +597,16 @@ def key_length(range: Range) -> int:
     return len(fields) + (fields[-1] != "_id")
 
 
+_NO_REFS: Mapping[str, int] = {}
+
+
 def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
     for position, write in enumerate(commit.writes):
         _CHECKS[type(write)](write)
-        for field, place in getattr(write, "refs", {}).items():
+        for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
             if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
                 problem = "refers to a write that inserts nothing before it"
                 raise ValidationError(problem, table=write.table.name, field=field)

@@ -40,6 +40,8 @@ PRIMARY = ""
 
 M = TypeVar("M", bound=Model)
 
+_DELETING = (Delete, DeleteRange)
+
 
 class Compiler:
     """Compiles for one session, which may have other names for tables and knows each table by one class."""
@@ -60,8 +62,9 @@ class Compiler:
     def mapper(self, model: type[Model]) -> Mapper:
         """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
         mapper = mapper_of(model)
-        known = self._mappers.setdefault(mapper.name, mapper.root)
-        self._written.setdefault(self._names.get(mapper.name, mapper.name), mapper.root)
+        known = self._mappers.get(mapper.name)
+        if known is None:
+            known = self._mappers[mapper.name] = self._written[self._names.get(mapper.name, mapper.name)] = mapper.root
         if known is not mapper.root:
             raise InvalidRequestError(
                 f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
@@ -150,7 +153,7 @@ class Compiler:
         written = {write.table.name for write in writes}
         checks = {name: found for name in written if (found := self._checks(name))}
         rules: dict[str, Sequence[Rule]] = {}
-        deleted = {write.table.name for write in writes if isinstance(write, Delete | DeleteRange)}
+        deleted = {write.table.name for write in writes if isinstance(write, _DELETING)}
         while deleted:
             name = deleted.pop()
             ruled = self._rules_of(name)

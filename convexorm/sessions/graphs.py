@@ -23,7 +23,8 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
 
     Raises InvalidRequestError for new instances that refer to each other in a circle, or to one that is not added.
     """
-    waiting = {id(one): unresolved(one.instance) for one in operations if one.instance is not None}
+    related = [one for one in operations if one.instance is not None and one.instance._state.related]
+    waiting = {id(one): unresolved(one.instance) for one in related if one.instance is not None}
     if not any(waiting.values()):
         return list(operations)
     inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
@@ -77,6 +78,8 @@ def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]
 def refer_within(operations: Sequence[Operation], writes: Sequence[Write]) -> None:
     """Say in each write which others of the commit its references mean."""
     places: dict[int, int] | None = None
+    if not any(map(_waiting, operations)):
+        return
     for operation, write in zip(operations, writes, strict=True):
         waiting = _waiting(operation)
         if waiting:
@@ -87,5 +90,5 @@ def refer_within(operations: Sequence[Operation], writes: Sequence[Write]) -> No
             write.refs = {columns[name].field: places[id(target)] for name, target in waiting.items()}
 
 
-def _waiting(operation: Operation) -> dict[str, Model]:
-    return getattr(operation, "waiting", {})
+def _waiting(operation: Operation) -> Mapping[str, Model] | None:
+    return getattr(operation, "waiting", None)

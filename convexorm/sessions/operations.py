@@ -54,6 +54,9 @@ __all__ = [
 ]
 
 
+_NOTHING: Mapping[str, Model] = {}
+
+
 class Operation(Protocol):
     """One thing asked of a session."""
 
@@ -82,15 +85,16 @@ class Insertion:
     unique: bool | Key
     returning: bool
     gone: None = None
-    waiting: dict[str, Model] = attrs.field(factory=dict, init=False)
+    waiting: Mapping[str, Model] = attrs.field(default=_NOTHING, init=False)
     """What references lead to that is inserted by the same commit, by attribute."""
 
     def write(self) -> Write:
         model = type(self.instance)
-        self.waiting = unresolved(self.instance)
+        self.waiting = unresolved(self.instance) if self.instance._state.related else _NOTHING
         document = dump_valid(self.instance, self.waiting)
-        mapper = model.__mapper__
-        primary = self.unique is True and self.waiting.keys().isdisjoint(mapper.key)  # else nothing stored can have it
+        primary = self.unique is True
+        if self.waiting:  # what refers to what is not there yet has a key that nothing stored can have
+            primary = primary and self.waiting.keys().isdisjoint(model.__mapper__.key)
         unique = self.compiler.unique(model, primary=primary)
         if isinstance(self.unique, Key):
             unique = (Unique(self.unique.index, self.unique.key), *unique)
@@ -115,11 +119,11 @@ class Upsertion:
     returning: bool
     by: IndexDef | None = None
     gone: None = None
-    waiting: dict[str, Model] = attrs.field(factory=dict, init=False)
+    waiting: Mapping[str, Model] = attrs.field(default=_NOTHING, init=False)
 
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
-        self.waiting = unresolved(instance)
+        self.waiting = unresolved(instance) if instance._state.related else _NOTHING
         table, document = self.compiler.table(model), dump_valid(instance, self.waiting)
         if self.by is None:
             key = _key_of_new(model, document)
@@ -144,7 +148,7 @@ class Change:
     identities: IdentityMap
     instance: Model
     patch: Patch
-    waiting: dict[str, Model] = attrs.field(factory=dict)
+    waiting: Mapping[str, Model] = _NOTHING
     gone: None = None
 
     def write(self) -> Write:
@@ -305,6 +309,8 @@ def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Valu
 def _led(instance: Model, waiting: Mapping[str, Model]) -> dict[str, Value]:
     """What references hold, by field, now that what they lead to was inserted."""
     led: dict[str, Value] = {}
+    if not waiting:
+        return led
     for name, target in waiting.items():
         value = target.convex_id
         instance.__dict__[name] = value

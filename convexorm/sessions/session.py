@@ -471,7 +471,8 @@ class AsyncSession:
         key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         self._identities.adopt(instance)
         self._pending.ask(Insertion(self._compiler, self._identities, instance, key, returning))
-        self._gather(instance)
+        if instance._state.related or instance.__mapper__.relationships:
+            self._gather(instance)
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -544,7 +545,8 @@ class AsyncSession:
         rising = tuple(self._compiler.column(model, name).field for name in greatest)
         self._identities.adopt(instance)
         self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning, index))
-        self._gather(instance)
+        if instance._state.related or instance.__mapper__.relationships:
+            self._gather(instance)
         return DONE
 
     def update(

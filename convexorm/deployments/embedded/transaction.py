@@ -58,6 +58,10 @@ _MAX_RANGED_BYTES = 6 << 20
 """Bytes of documents one commit reads to delete by ranges."""
 
 
+_REFERRING = (Insert, Upsert, Patch)
+"""Writes that may refer to documents which others of the commit insert."""
+
+
 @attrs.frozen
 class _Row:
     """A stored document: its row, its `_id`, its fields without the system ones, and the JSON of those that lie in it."""
@@ -118,11 +122,13 @@ class Transaction:
 
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
+        refers = any(getattr(write, "refs", None) for write in writes)
+        tied = {id(one.table) for one in self._tables.values() if one.table.id_fields or one.label in self._checked}
         for position, write in enumerate(writes):
-            if isinstance(write, Insert | Upsert | Patch) and write.refs:
+            if refers and isinstance(write, _REFERRING) and write.refs:
                 self._flush()
                 write = self._with_ids(write)
-            if write.table.id_fields or write.table.name in self._checked:
+            if tied and id(write.table) in tied:
                 self._tie(position, write)
             if not isinstance(write, Insert | Upsert) or not self._gathered(position, write):
                 self._flush()
