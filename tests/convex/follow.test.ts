@@ -36,6 +36,8 @@ describe("edges of a read", () => {
     const here = await filled();
     const used = await cost(() => here.read({ ...ALL, follow: [{ ...OF_OWNER, order: "desc", limit: 1 }] }));
     expect(used).toEqual({ read: 3 + 2, written: 0 });
+    const whole = await cost(() => here.read({ ...ALL, follow: [OF_OWNER] }));
+    expect(whole).toEqual({ read: 3 + 3 + 1, written: 0 });
   });
 
   it("are refused along an index that is another", async () => {
