@@ -1,7 +1,7 @@
 """`python -m bench [NAME …]`: run the measurements, one process each, and print their tables.
 
-`embedded` beside SQLAlchemy, `http` beside bare httpx2, `costs` what operations cost on Convex, `conversations` real ones,
-`vectors` beside numpy, faiss and the npm package.
+`embedded` and `relations` beside SQLAlchemy, `http` beside bare httpx2, `costs` what operations cost on Convex,
+`conversations` real ones, `vectors` beside numpy, faiss and the npm package.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-NAMES = ("costs", "conversations", "embedded", "http", "vectors")
+NAMES = ("costs", "conversations", "embedded", "http", "relations", "vectors")
 
 
 def main(names: list[str]) -> int:

@@ -21,6 +21,7 @@ from convexorm.errors import (
     LimitExceeded,
     MultipleResultsFound,
     NoResultFound,
+    NotLoadedError,
     StaleDataError,
     ValidationError,
 )
@@ -29,11 +30,14 @@ from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
+from convexorm.references import UNSET, Id
+from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, compare, to_typescript
 from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
+    "UNSET",
     "Aggregate",
     "AsyncFunctions",
     "AsyncSession",
@@ -50,6 +54,7 @@ __all__ = [
     "FunctionNotFound",
     "Functions",
     "Hit",
+    "Id",
     "Index",
     "IndexRangeError",
     "Int64",
@@ -62,9 +67,12 @@ __all__ = [
     "Model",
     "MultipleResultsFound",
     "NoResultFound",
+    "NotLoadedError",
     "Page",
     "Progress",
     "Query",
+    "Related",
+    "RelatedList",
     "Schema",
     "Session",
     "StaleDataError",
@@ -78,5 +86,6 @@ __all__ = [
     "func",
     "not_",
     "or_",
+    "relationship",
     "to_typescript",
 ]

@@ -64,7 +64,11 @@ def _schema(arguments: argparse.Namespace) -> int:
             raise InvalidRequestError(f"module {module} has no models; name the modules that define them")
         for model in models:
             table = model.__mapper__.table
-            tables[model] = table.renamed(renames.get(table.name, table.name))
+            tables[model] = table.renamed(renames.get(table.name, table.name), renames)
+    there = {table.name for table in tables.values()}
+    for model, table in tables.items() if arguments.fragment is None else ():
+        for name in sorted(table.referred - there):
+            raise InvalidRequestError(f"{model.__name__} holds ids of table {name!r}; name the module that defines it, too")
     whole = Schema.of(tables.values())
     if arguments.fragment is None:
         text = stamped(_SCHEMA_SAYS, to_typescript(whole))

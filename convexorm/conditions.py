@@ -6,25 +6,31 @@ of `expressions` to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, NoReturn, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias
 
 import attrs
 
 from convexorm.errors import LimitExceeded
 from convexorm.values import Missing, Value
 
+if TYPE_CHECKING:
+    from convexorm.requests import Follow
+
 __all__ = [
     "Combined",
     "Comparison",
     "Condition",
     "Containment",
+    "Exists",
     "Membership",
     "Negated",
     "Operator",
     "and_",
+    "existences",
     "not_",
     "or_",
+    "rewritten",
 ]
 
 Operator: TypeAlias = Literal["eq", "ne", "lt", "lte", "gt", "gte"]
@@ -146,6 +152,50 @@ class Negated(Condition):
 
     def tables(self) -> Iterable[str]:
         return self.arg.tables()
+
+
+@attrs.frozen
+class Exists(Condition):
+    """An edge leads from the document to another that fulfils its filter. `relation` is what it is called.
+
+    `look` answers that for what the document's field holds; a deployment that evaluates conditions itself sets it.
+    """
+
+    edge: Follow
+    relation: str
+    table: str
+    look: Callable[[Value], bool] | None = attrs.field(default=None, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        _set_levels(self, () if self.edge.filter is None else (self.edge.filter,))
+
+    def fields(self) -> Iterable[str]:
+        return (self.edge.field,)
+
+    def tables(self) -> Iterable[str]:
+        return (self.table,)
+
+
+def rewritten(condition: Condition, change: Callable[[Exists], Exists]) -> Condition:
+    """The condition with what it says of other documents changed, at any depth."""
+    if isinstance(condition, Exists):
+        return change(condition)
+    if isinstance(condition, Combined):
+        return attrs.evolve(condition, args=tuple(rewritten(one, change) for one in condition.args))
+    if isinstance(condition, Negated):
+        return attrs.evolve(condition, arg=rewritten(condition.arg, change))
+    return condition
+
+
+def existences(condition: Condition | None) -> Iterator[Exists]:
+    """What a condition says of other documents, but for what those are to fulfil."""
+    if isinstance(condition, Exists):
+        yield condition
+    elif isinstance(condition, Combined):
+        for one in condition.args:
+            yield from existences(one)
+    elif isinstance(condition, Negated):
+        yield from existences(condition.arg)
 
 
 def _side_by_side(op: Literal["and", "or"], condition: Condition) -> tuple[Condition, ...]:

@@ -46,5 +46,5 @@ def decode_cursor(read: Read, cursor: str) -> KeyValue:
 
 def _digest(read: Read) -> str:
     """What makes two reads the same query: all but where they begin and how much they ask for."""
-    query = encode_read(attrs.evolve(read, after=None, skip=0, limit=None, peek=False, count=False))
+    query = encode_read(attrs.evolve(read, after=None, skip=0, limit=None, peek=False, count=False, follow=()))
     return sha256(canonical(query)).hexdigest()[:16]

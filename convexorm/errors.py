@@ -22,6 +22,7 @@ __all__ = [
     "LimitExceeded",
     "MultipleResultsFound",
     "NoResultFound",
+    "NotLoadedError",
     "StaleDataError",
     "ValidationError",
 ]
@@ -133,9 +134,10 @@ class MultipleResultsFound(ConvexORMError):
 class StaleDataError(ConvexORMError):
     """What a write expected to find is no longer so; nothing of the commit was applied.
 
-    `reason` is `missing` (the document is gone), `changed` (another writer changed `fields`) or `exists` (another document
-    has the primary key, or the key in a unique index, whose fields are `fields`). `write` is the position of the write in
-    the commit, `instance` the one it was for, if any.
+    `reason` is `missing` (the document is gone, or what its `fields` refer to is not there), `changed` (another writer
+    changed `fields`) or `exists` (another document has the primary key, or the key in a unique index, whose fields are
+    `fields`; or there are documents of a `relation` that forbids to delete the one they refer to). `write` is the position
+    of the write in the commit, `instance` the one it was for, if any.
     """
 
     _REASONS: ClassVar[dict[str, str]] = {
@@ -151,15 +153,32 @@ class StaleDataError(ConvexORMError):
         reason: Literal["missing", "changed", "exists"],
         write: int | None = None,
         fields: Sequence[str] = (),
+        relation: str | None = None,
     ) -> None:
         self.table = table
         self.reason = reason
         self.write = write
         self.fields = tuple(fields)
+        self.relation = relation
         self.instance: object | None = None
         where = "" if write is None else f" (write {write} of the commit)"
         which = f": {', '.join(self.fields)}" if self.fields else ""
-        super().__init__(f"table {table!r}{where}: {self._REASONS[reason]}{which}; nothing was written")
+        why = f"{self._REASONS[reason]}{which}"
+        if relation is not None:
+            why = f"there are documents of {relation}, which forbids to delete what they refer to"
+        elif reason == "missing" and self.fields:
+            why = f"what it refers to is not there: {', '.join(self.fields)}"
+        super().__init__(f"table {table!r}{where}: {why}; nothing was written")
+
+
+class NotLoadedError(ConvexORMError):
+    """A relation was touched that was not loaded: nothing is read behind one's back. `relation` is the one to load."""
+
+    def __init__(self, relation: str) -> None:
+        self.relation = relation
+        super().__init__(
+            f"{relation} is not loaded; say .load({relation}) in the query, or session.load(instance, {relation})"
+        )
 
 
 class LimitExceeded(ConvexORMError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Typ
 from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
 from convexorm.errors import ValidationError
+from convexorm.references import UNSET
 from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import ColumnType, JsonType, dumper, loader
@@ -427,7 +428,8 @@ class Column(_Operand[T], _Number[T]):
         try:
             return self._dump(value)
         except ValidationError as error:
-            raise self._placed(error, error.problem) from error.__cause__
+            unset = "required, and not set; give it, or the relation that sets it"
+            raise self._placed(error, unset if value is UNSET else error.problem) from error.__cause__
 
     def load(self, value: Value | Missing) -> T:
         """The attribute's value for what a document holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import typing
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from typing_extensions import TypeVar
 
 from convexorm.errors import ValidationError
 from convexorm.expressions import NoneForm
+from convexorm.references import Target
 from convexorm.types import ColumnType
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ class Field:
     default: Any
     factory: Callable[[], Any] | None
     validator: Any
+    references: Target | None = None
+    check: bool = False
 
     @property
     def made(self) -> Any:
@@ -46,6 +50,8 @@ def field(
     none: NoneForm = "absent",
     optional: bool = False,
     validator: Any = None,
+    references: Target | None = None,
+    check: bool = False,
     kw_only: Literal[True] = True,
 ) -> Any:
     """Details of a column.
@@ -55,7 +61,9 @@ def field(
     `None` is stored: `"absent"` (no field), `"null"`, or `"either"` (written as no field; null is accepted and read too).
     `optional` lets the schema accept documents without the field although the model always writes it. `validator` is an
     attrs validator, run by the constructor and before a commit of the instance; `update` and `bulk_upsert`, which have no
-    instances, pass it by. Raises ValidationError for details that contradict each other.
+    instances, pass it by. `references` is the model, or its name, whose primary key the column holds; with `check` (there,
+    or on an `Id` column) a commit that leaves it to lead nowhere is refused. Raises ValidationError for details that
+    contradict each other.
     """
     if none not in typing.get_args(NoneForm):
         raise ValidationError(f"none is one of {', '.join(map(repr, typing.get_args(NoneForm)))}, got {none!r}")
@@ -65,7 +73,9 @@ def field(
         raise ValidationError(f"a factory is called for each default, as in factory=list; got {_kind(factory)}")
     if type is not None and not isinstance(type, ColumnType):
         raise ValidationError(f"type is a ColumnType that dumps and loads the values, got {_kind(type)}")
-    return Field(name, type, none, optional, default, factory, validator)
+    if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
+        raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
+    return Field(name, type, none, optional, default, factory, validator, references, check)
 
 
 def _kind(value: object) -> str:

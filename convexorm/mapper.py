@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -24,12 +24,14 @@ from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.hooks import hooks_of
+from convexorm.references import UNSET, Reference, references_of
+from convexorm.relations import Relation, Relationship, resolved
 from convexorm.requests import Expect, OneOf
 from convexorm.schema import AnyOf, Array, CounterDef, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
-from convexorm.types.names import Bound
+from convexorm.types.names import Bound, register
 from convexorm.validation import check_value_of
-from convexorm.values import MISSING, Value
+from convexorm.values import MISSING, Value, owned
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -47,7 +49,8 @@ class Mapper:
     `model` is the class, `columns` are its columns by attribute, `key` the attributes of its primary key, `primary_key` as
     the class was told. `root` is the mapper of the class whose table this one's documents are in: its own, unless it is a
     subclass with a `discriminator`. `table`, and what else the annotations say, is found out when the class is declared, or
-    where they name what is not there yet, when it is first asked for.
+    where they name what is not there yet, when it is first asked for. `referring` is what columns are told of the models
+    they refer to, `relationships` what the body says of relations.
     """
 
     model: type[Model]
@@ -61,6 +64,8 @@ class Mapper:
     discriminator: str | None = None
     parent: Mapper | None = None
     told_field: str | None = None
+    referring: Mapping[str, tuple[Any, bool, Names | None]] = attrs.field(factory=dict, repr=False)
+    relationships: Mapping[str, tuple[Bound, Relationship]] = attrs.field(factory=dict, repr=False)
     children: list[Mapper] = attrs.field(factory=list, repr=False)
 
     @property
@@ -203,12 +208,47 @@ class Mapper:
             self._discriminate(document)
         return document
 
-    def dump(self, instance: Model) -> dict[str, Value]:
-        """The document for an instance, without system fields. Raises ValidationError for what cannot be stored."""
-        document = self._of_instance(instance)
+    def dump(self, instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
+        """The document for an instance, without system fields, and without the attributes in `leaving`.
+
+        Raises ValidationError for what cannot be stored.
+        """
+        if leaving:
+            given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
+            document = {column.field: owned(value) for column, value in given if value is not MISSING}
+        else:
+            document = self._of_instance(instance)
         if self._discriminates:
             self._discriminate(document)
         return document
+
+    # -- relations -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def references(self) -> Mapping[str, Reference]:
+        """The columns that refer to documents of other models, by attribute."""
+        return references_of(self, self.referring)
+
+    @cached_property
+    def relations(self) -> Mapping[str, Relation]:
+        """The relations, by attribute. NameError while a class that they speak of is not there."""
+        return resolved(self, self.relationships)
+
+    @property
+    def checked(self) -> bool:
+        """Whether a reference is to lead to a document whenever it is written."""
+        return any(check for _, check, _ in self.referring.values())
+
+    def taking_references(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a constructor is given, without relations, and with what those set left unset."""
+        plain = {name: value for name, value in values.items() if name not in self.relationships}
+        for name, value in values.items():
+            told = self.relationships.get(name)
+            if told is not None and told[1].through is None and value is not None:
+                relation = self.relations[name]
+                if not relation.many:
+                    plain.setdefault(relation.reference.attribute, UNSET)  # type: ignore[attr-defined]
+        return plain
 
     # -- families ------------------------------------------------------------------------------------------------
 
@@ -325,7 +365,7 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "mutable", "hooks"):
+        for name in ("table", "primary_index", "mutable", "hooks", "references", "relations"):
             getattr(self, name)
 
 
@@ -391,6 +431,8 @@ def body_of(cls: type, names: Names) -> Body:
 
 
 def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
+    if isinstance(details, Relationship):
+        return True
     if isinstance(annotation, str):
         if _CLASS_VARIABLE.match(annotation):
             return True
@@ -417,6 +459,7 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
                     "or a place in its parent's with discriminator=...",
                     table=parent.name,
                 )
+            names.declared()
             return  # a mixin
         if parent is None or told.discriminator is None:
             raise ValidationError(f"{cls.__name__} says what its documents are like, and no table=...")
@@ -431,6 +474,7 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
         raise ValidationError(f"a discriminator is a str, got {type(told.discriminator).__name__}")
     mapper = _mapper(cls, told, parent, names)
     cls.__mapper__ = mapper
+    register(cls)
     _define(cls, mapper)
     if parent is not None:
         parent.adopt(mapper)
@@ -443,6 +487,8 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
         if parent is not None:
             parent.leave(mapper)
         raise
+    finally:
+        names.declared()
 
 
 def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: Names) -> Mapper:
@@ -473,7 +519,32 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         discriminator=told.discriminator,
         parent=parent,
         told_field=told.discriminator_field or (DISCRIMINATOR_FIELD if parent is None and told.discriminator else None),
+        referring={
+            name: (details.references, details.check, bound.names)
+            for name, (bound, details) in declared.items()
+            if details.references is not None or details.check
+        },
+        relationships=_relationships(cls, table, names),
     )
+
+
+def _relationships(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bound, Relationship]]:
+    """What the class and all it is made of say of relations, the first base's first."""
+    bound = bindings(cls, {}, names)
+    told: dict[str, tuple[Bound, Relationship]] = {}
+    for base in reversed(cls.__mro__):
+        annotations = annotations_of(base) if base.__module__ not in _NO_BODIES else {}
+        for name, value in vars(base).items():
+            if not isinstance(value, Relationship):
+                continue
+            if name in _reserved():
+                raise ValidationError("the name of an attribute that every model has", table=table, field=name)
+            if name not in annotations:
+                problem = "a relationship() without an annotation; write `name: Related[...]` or `name: RelatedList[...]`"
+                raise ValidationError(problem, table=table, field=name)
+            where = names if base is cls else names.of(base)
+            told[name] = (Bound(annotations[name], where, bound.get(base, {})), value)
+    return told
 
 
 def _primary_key(cls: type[Model], told: Declaration) -> str | tuple[str, ...] | None:

@@ -25,6 +25,7 @@ from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
     from convexorm.query import Query
+    from convexorm.references import Reference
 
 __all__ = ["Index", "InstanceState", "Model", "VectorIndex", "field"]
 
@@ -41,6 +42,18 @@ class Watcher(typing.Protocol):
     def changing(self, instance: Model) -> None:
         """An attribute is about to be set."""
 
+    def bring(self, instance: Model) -> None:
+        """A new instance is related to one of the session."""
+
+    def discard(self, instance: Model) -> None:
+        """An instance of the session is to be no longer."""
+
+    def keep(self, instance: Model) -> None:
+        """An instance that was to be no longer is to be."""
+
+    def known(self, reference: Reference, value: object) -> Model | None:
+        """The instance that a reference of this value leads to, if the session holds it."""
+
 
 class InstanceState(msgspec.Struct, eq=False):
     """What a session knows of an instance.
@@ -49,6 +62,7 @@ class InstanceState(msgspec.Struct, eq=False):
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
     `looked_at` says that attributes stand in the instance beside what its document holds, all of those at least that it
     holds as they are. `doubtful` says that the document may have changed or gone since, by the session's own doing.
+    `related` is what of relations is known (see `relatives`), None where that is nothing.
     """
 
     document: Mapping[str, Value] | None = None
@@ -56,6 +70,7 @@ class InstanceState(msgspec.Struct, eq=False):
     looked_at: bool = False
     deleted: bool = False
     doubtful: bool = False
+    related: dict[Any, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
@@ -137,8 +152,14 @@ class Model:
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
         self.__dict__["_state"] = InstanceState(looked_at=True)
+        given: Mapping[str, Any] = {}
+        if mapper.relationships and not mapper.relationships.keys().isdisjoint(values):
+            given = {name: value for name, value in values.items() if name in mapper.relationships}
+            values = mapper.taking_references(values)
         try:
             self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            for name, value in given.items():
+                setattr(self, name, value)
         except (TypeError, ValueError) as error:
             _explain(mapper, values)
             if not isinstance(error, ValidationError) and mapper.columns.keys() <= self.__dict__.keys():
@@ -218,7 +239,7 @@ def _explain(mapper: Mapper, values: Mapping[str, Any]) -> None:
     """Turn a constructor's TypeError about its keywords into a ValidationError that says what would be right."""
     for name in values:
         if name not in mapper.columns:
-            known = ", ".join(mapper.columns)
+            known = ", ".join((*mapper.columns, *mapper.relationships))
             raise ValidationError(f"no such attribute; the attributes are {known}", table=mapper.name, field=name) from None
     for name, column in mapper.columns.items():
         if not column.has_default and name not in values:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 import attrs
 
 from convexorm.conditions import Combined, Comparison, Condition
+from convexorm.crossing import loads
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.expressions import Column
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
 from convexorm.querying.planning import Access, accesses, conjuncts
 from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, OfSome, Rows, Select
+from convexorm.relations import Path, check_paths
 from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
 from convexorm.values import is_whole
@@ -54,6 +56,7 @@ class Query(Rows[M]):
     _full_scan: bool = False
     _ordering: tuple[Ordering, ...] = ()
     _bounded: bool = False
+    _load: tuple[Path, ...] = ()
 
     def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through an index, by its name or as `Task.by_owner`, in its order.
@@ -169,6 +172,14 @@ class Query(Rows[M]):
                 table=self.model.__mapper__.name,
             )
         return attrs.evolve(self, after=document)
+
+    def load(self, *paths: Path) -> Self:
+        """Load these relations with the documents, in the same call and from the same snapshot: `Order.customer`,
+        `Customer.orders.order("desc").limit(3)`, `Order.tags.load(Tag.owner)`.
+
+        Raises InvalidRequestError for what is no relation of the model.
+        """
+        return attrs.evolve(self, load=(*self._load, *check_paths(paths, self.model)))
 
     def full_scan(self) -> Self:
         """Allow reading the whole table where no index covers the conditions."""
@@ -351,6 +362,10 @@ class Query(Rows[M]):
             skip=self._offset,
             limit=self._limit,
         )
+
+    def explain(self) -> str:
+        """What executing it will do: table, index, ranges, filter, order and limit, and what is loaded, a line each."""
+        return "\n".join([super().explain(), *loads(self._load)])
 
     def condition(self) -> Condition | None:
         """What holds for each of its documents, if there are conditions."""

@@ -18,10 +18,10 @@ import msgspec
 
 from convexorm.aggregates import Groups, joined_groups
 from convexorm.computed import Operand
-from convexorm.conditions import Condition
+from convexorm.conditions import Condition, existences
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import MISSING, Missing, Value, canonical, is_finite, reach, same
+from convexorm.values import MISSING, Missing, Value, canonical, hashable, is_finite, reach, same
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +32,11 @@ __all__ = [
     "MAX_MERGED",
     "MAX_RANGES",
     "MAX_READS",
+    "MAX_TIED_BYTES",
     "MAX_WRITES",
     "Applied",
     "Bound",
+    "Check",
     "Commit",
     "Delete",
     "DeleteRange",
@@ -42,6 +44,9 @@ __all__ = [
     "Document",
     "Expect",
     "Fold",
+    "Follow",
+    "Followed",
+    "Group",
     "Insert",
     "Key",
     "KeyValue",
@@ -54,6 +59,7 @@ __all__ = [
     "Read",
     "ReadResult",
     "Replace",
+    "Rule",
     "Search",
     "Target",
     "Term",
@@ -62,14 +68,17 @@ __all__ = [
     "Write",
     "Written",
     "check_commit",
+    "check_follow",
     "check_reads",
     "check_search",
     "claimed",
     "greater_stored",
     "in_order",
     "index_key",
+    "joined_edges",
     "key_length",
     "meets",
+    "tables_across",
     "taken",
     "version_digest",
     "version_of",
@@ -87,6 +96,8 @@ MAX_WRITES = 15_999
 """Writes of one commit: Convex's 16,000 documents of one mutation, one of which is the commit's entry in the ledger."""
 MAX_DELETED_BY_RANGE = 4_000
 """Documents one commit deletes by ranges: each is read twice, and a function may read 32,000."""
+MAX_TIED_BYTES = 6 << 20
+"""Bytes of documents that one commit deletes or changes because of others that it deletes."""
 DELETED_BY_RANGE = "documents deleted by ranges in one commit"
 """What LimitExceeded calls that limit, and the one on their size."""
 MAX_SEARCH_RESULTS = 256
@@ -255,6 +266,74 @@ class Read:
     merge: int | None = None
     distinct: int | None = None
     sort: tuple[Ordering, ...] | None = None
+    follow: tuple[Follow, ...] = ()
+
+
+@attrs.frozen
+class Follow:
+    """An edge from each document of a read to those of a range, whose first index field is what `field` of it holds.
+
+    `range` says what comes behind that first field. A document whose field is missing or null leads nowhere.
+    """
+
+    field: str
+    range: Range
+    order: Literal["asc", "desc"] = "asc"
+    filter: Condition | None = None
+    limit: int | None = None
+    follow: tuple[Follow, ...] = ()
+
+    def read(self, key: Value) -> Read:
+        """The read of what documents lead to whose field is `key`."""
+        range_ = attrs.evolve(self.range, eq=(key, *self.range.eq))
+        return Read(range_, order=self.order, filter=self.filter, limit=self.limit, follow=self.follow)
+
+
+@attrs.frozen
+class Group:
+    """What documents lead to that have one key. `next` as in a ReadResult."""
+
+    key: Value = attrs.field(repr=False)
+    docs: Sequence[Document] = attrs.field(repr=False)
+    next: KeyValue | None = attrs.field(default=None, repr=False)
+
+
+@attrs.define
+class Followed:
+    """What one edge led to: a group for each key, by its identity, and what the edges of all their documents led to."""
+
+    groups: dict[str | bytes, Group] = attrs.field(factory=dict, repr=False)
+    followed: tuple[Followed, ...] = ()
+
+    def of(self, document: Document, field: str) -> Sequence[Document]:
+        """What a document leads to by its field."""
+        key = document.get(field)
+        group = None if key is None else self.groups.get(hashable(key))
+        return () if group is None else group.docs
+
+    def add(self, key: Value, docs: Sequence[Document], following: KeyValue | None = None) -> None:
+        """Documents that a key led to, behind those that are there."""
+        identity = hashable(key)
+        before = self.groups.get(identity)
+        self.groups[identity] = Group(key, docs if before is None else [*before.docs, *docs], following)
+
+    def merge(self, followed: tuple[Followed, ...]) -> None:
+        """What the edges of further documents led to."""
+        self.followed = joined_edges(self.followed, followed)
+
+
+def joined_edges(one: tuple[Followed, ...], two: tuple[Followed, ...]) -> tuple[Followed, ...]:
+    """What the same edges led to in two calls, or at two places. A group that is whole comes before one that is not."""
+    if not one or not two:
+        return one or two
+    joined = []
+    for mine, theirs in zip(one, two, strict=True):
+        groups = dict(mine.groups)
+        for identity, group in theirs.groups.items():
+            if identity not in groups or groups[identity].next is not None:
+                groups[identity] = group
+        joined.append(Followed(groups, joined_edges(mine.followed, theirs.followed)))
+    return tuple(joined)
 
 
 @attrs.frozen
@@ -280,6 +359,7 @@ class ReadResult:
     """
     last: KeyValue | None = attrs.field(default=None, repr=False)
     groups: Groups = attrs.field(factory=dict, repr=False)
+    followed: tuple[Followed, ...] = ()
 
     def joined(self, later: ReadResult) -> ReadResult:
         """What this call and the one that went on behind it found together."""
@@ -302,6 +382,7 @@ class ReadResult:
             digests,
             last=later.last or self.last,
             groups=joined_groups(self.groups, later.groups),
+            followed=joined_edges(self.followed, later.followed),
         )
 
 
@@ -392,6 +473,8 @@ class Insert:
     doc: Document = attrs.field(repr=False)
     unique: Sequence[Unique] = ()
     returning: bool = False
+    refs: Mapping[str, int] = attrs.field(factory=dict)
+    """For fields that are to hold the `_id` of a document of the same commit which write inserts that, by position."""
 
 
 @attrs.define
@@ -410,6 +493,7 @@ class Upsert:
     returning: bool = False
     unique: Sequence[Unique] = ()
     identity: tuple[str, ...] = ()
+    refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -430,6 +514,7 @@ class Patch:
     greatest: tuple[str, ...] = ()
     compute: Mapping[str, Operand] = attrs.field(factory=dict)
     where: Condition | None = None
+    refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -502,16 +587,68 @@ Applied: TypeAlias = Written | DeletedRange | bool
 
 
 @attrs.frozen
+class Rule:
+    """What deleting a document of one table does to those of another whose `field` is its `key`, found through an index.
+
+    "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
+    to null), "restrict" refuses the commit if there are any once all its writes are applied, as `relation`.
+    """
+
+    relation: str
+    table: Table
+    index: str
+    key: str
+    field: str
+    action: Literal["cascade", "restrict", "nullify"]
+    null: bool = False
+
+
+@attrs.frozen
+class Check:
+    """A field that must lead to a document once a commit is applied that writes it, through an index of its table."""
+
+    field: str
+    table: Table
+    index: str
+
+
+@attrs.frozen
 class Commit:
-    """Writes applied all or none, once for each `id` however often it is sent."""
+    """Writes applied all or none, once for each `id` however often it is sent.
+
+    `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere.
+    """
 
     id: str
     writes: Sequence[Write]
+    rules: Mapping[str, Sequence[Rule]] = attrs.field(factory=dict)
+    checks: Mapping[str, Sequence[Check]] = attrs.field(factory=dict)
 
     @classmethod
-    def new(cls, writes: Sequence[Write]) -> Commit:
+    def new(
+        cls,
+        writes: Sequence[Write],
+        rules: Mapping[str, Sequence[Rule]] | None = None,
+        checks: Mapping[str, Sequence[Check]] | None = None,
+    ) -> Commit:
         """A commit with an id of its own, which begins with the time, so that ledgers are written where they were last."""
-        return cls(f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}", writes)
+        id_ = f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+        return cls(id_, writes, rules or {}, checks or {})
+
+    def tables(self) -> list[Table]:
+        """All tables that it is about, each object once."""
+        ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
+        filters = [
+            write.filter if isinstance(write, DeleteRange) else getattr(write, "where", None) for write in self.writes
+        ]
+        across = [table for one in filters if one is not None for table in tables_across(one)]
+        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
+
+
+def tables_across(condition: Condition | None) -> list[Table]:
+    """The tables that a condition looks into for other documents."""
+    edges = [one.edge for one in existences(condition)]
+    return [table for edge in edges for table in (edge.range.table, *tables_across(edge.filter))]
 
 
 @attrs.frozen
@@ -569,6 +706,7 @@ def check_reads(reads: Sequence[Read]) -> None:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
         read.range.check()
+        check_follow(read.follow)
         _check_kind(read)
         whole = read.filter is None and read.limit is None and not read.skip
         if read.since is not None and not (whole and read.digest == "each"):
@@ -593,6 +731,8 @@ def _check_kind(read: Read) -> None:
 
     if read.sort is not None and (kinds > bool(read.select) or read.peek or read.skip or read.distinct is not None):
         raise ValidationError("only documents are sorted, all that match or the first", table=table)
+    if read.follow and (kinds or read.distinct is not None):
+        raise ValidationError("only from whole documents edges are followed", table=table)
 
 
 def in_order(documents: Iterable[Document], sort: Sequence[Ordering]) -> list[Document]:
@@ -611,18 +751,32 @@ def _check_merge(read: Read) -> None:
         raise IndexRangeError("merged ranges of other equalities", table=read.range.table.name, index=read.range.index)
 
 
+def check_follow(follow: Sequence[Follow]) -> None:
+    """Raise IndexRangeError unless these edges lead through ranges of declared indexes."""
+    for edge in follow:
+        edge.read("").range.check()
+        check_follow(edge.follow)
+
+
 def key_length(range: Range) -> int:
     """How many values an index key has, `_creationTime` and `_id` included."""
     fields = range.table.key_fields(range.index)
     return len(fields) + (fields[-1] != "_id")
 
 
+_NO_REFS: Mapping[str, int] = {}
+
+
 def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
-    for write in commit.writes:
+    for position, write in enumerate(commit.writes):
         _CHECKS[type(write)](write)
+        for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
+            if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
+                problem = "refers to a write that inserts nothing before it"
+                raise ValidationError(problem, table=write.table.name, field=field)
 
 
 def check_search(search: Search) -> VectorIndexDef:
@@ -667,19 +821,24 @@ def _check_unique(table: Table, unique: Sequence[Unique]) -> None:
 
 def _check_insert(write: Insert) -> None:
     _check_unique(write.table, write.unique)
-    write.table.check(write.doc)
+    write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
 
 
 def _check_upsert(write: Upsert) -> None:
     _check_key(write.table, write.at)
     _check_unique(write.table, write.unique)
-    write.table.check(write.doc)
+    write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
+
+
+def _with_some_ids(fields: Document, refs: Mapping[str, int]) -> Document:
+    """The fields as they are checked while it is not known what some of them will hold."""
+    return {**fields, **dict.fromkeys(refs, "an id")}
 
 
 def _check_patch(write: Patch) -> None:
     _check_key(write.table, write.at)
     _check_unique(write.table, write.unique)
-    for name, value in write.set.items():
+    for name, value in (write.set if not write.refs else _with_some_ids(write.set, write.refs)).items():
         write.table.check_field(name, value)
     for name in write.unset:
         write.table.check_unset(name)

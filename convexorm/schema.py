@@ -53,6 +53,7 @@ __all__ = [
     "Validator",
     "VectorIndexDef",
     "compare",
+    "ids_in",
     "to_fragment",
     "to_typescript",
 ]
@@ -361,6 +362,8 @@ class Table:
     _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
     vector_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    id_fields: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
+    """The fields that hold ids, at any depth."""
     _by_name: Mapping[str, tuple[str, ...]] = attrs.field(init=False, eq=False, repr=False)
     _vouches: Callable[[Mapping[str, Value]], bool] | None = attrs.field(init=False, default=None, eq=False, repr=False)
 
@@ -396,6 +399,7 @@ class Table:
         set_(self, "_acceptors", {name: prop.validator.accepts for name, prop in self.fields.items()})
         vectors = tuple(name for name, prop in self.fields.items() if prop.validator == Array(Number()))
         set_(self, "vector_fields", vectors)
+        set_(self, "id_fields", tuple(name for name, prop in self.fields.items() if _holds_ids(prop.validator)))
         lengths: dict[str, set[int]] = {}
         for vector_index in self.vector_indexes:
             lengths.setdefault(vector_index.field, set()).add(vector_index.dimensions)
@@ -528,9 +532,19 @@ class Table:
         check_field_name(name)
         return ValidationError(f"no such field; the fields are {', '.join(self.fields)}", table=self.name, field=name)
 
-    def renamed(self, name: str) -> Table:
-        """The same table under another name."""
-        return self if name == self.name else attrs.evolve(self, name=name)
+    def renamed(self, name: str, others: Mapping[str, str] | None = None) -> Table:
+        """The same table under another name, with ids of `others` as these are named."""
+        fields = self.fields
+        if others and any(others.get(one, one) != one for one in self.referred):
+            fields = {
+                field: attrs.evolve(prop, validator=_of_others(prop.validator, others)) for field, prop in fields.items()
+            }
+        return self if name == self.name and fields is self.fields else attrs.evolve(self, name=name, fields=fields)
+
+    @property
+    def referred(self) -> set[str]:
+        """The names of the tables whose ids it holds."""
+        return {one for name in self.id_fields for one in _tables_of(self.fields[name].validator)}
 
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
@@ -568,6 +582,68 @@ def _wrong(validator: Validator, value: Value) -> tuple[str, Validator, Value]:
             path, innermost, found = _wrong(expected, one)
             return f"[{json.dumps(step, ensure_ascii=False)}]{path}", innermost, found
     return "", validator, value
+
+
+def _inside(validator: Validator) -> Iterable[Validator]:
+    """The validators that one is made of."""
+    if isinstance(validator, Array):
+        return (validator.items,)
+    if isinstance(validator, Record):
+        return (validator.values,)
+    if isinstance(validator, Object):
+        return [prop.validator for prop in validator.fields.values()]
+    return validator.members if isinstance(validator, AnyOf) else ()
+
+
+def _holds_ids(validator: Validator) -> bool:
+    return isinstance(validator, Id) or any(map(_holds_ids, _inside(validator)))
+
+
+def _tables_of(validator: Validator) -> Iterator[str]:
+    if isinstance(validator, Id):
+        yield validator.table
+    for one in _inside(validator):
+        yield from _tables_of(one)
+
+
+def _of_others(validator: Validator, names: Mapping[str, str]) -> Validator:
+    """The validator with other names for the tables whose ids it takes."""
+    if isinstance(validator, Id):
+        return Id(names.get(validator.table, validator.table))
+    if isinstance(validator, Array):
+        return Array(_of_others(validator.items, names))
+    if isinstance(validator, Record):
+        return Record(_of_others(validator.values, names))
+    if isinstance(validator, Object):
+        fields = validator.fields.items()
+        return Object({name: attrs.evolve(one, validator=_of_others(one.validator, names)) for name, one in fields})
+    if isinstance(validator, AnyOf):
+        return AnyOf.of(*(_of_others(one, names) for one in validator.members))
+    return validator
+
+
+def ids_in(validator: Validator, value: Value, is_of: Callable[[str, str], bool]) -> bool:
+    """Whether a value, which the validator accepts, holds ids of the right tables alone, as `is_of(table, id)` tells."""
+    if isinstance(validator, AnyOf):
+        return any(one.accepts(value) and ids_in(one, value, is_of) for one in validator.members)
+    if not _holds_ids(validator):
+        return True
+    if isinstance(validator, Id):
+        return is_of(validator.table, str(value))
+    if isinstance(validator, Array):
+        return all(ids_in(validator.items, one, is_of) for one in _listed(value))
+    if isinstance(validator, Record):
+        return all(ids_in(validator.values, one, is_of) for one in _mapped(value).values())
+    assert isinstance(validator, Object)
+    return all(ids_in(validator.fields[name].validator, one, is_of) for name, one in _mapped(value).items())
+
+
+def _listed(value: Value) -> Iterable[Value]:
+    return value if isinstance(value, list) else ()
+
+
+def _mapped(value: Value) -> Mapping[str, Value]:
+    return value if isinstance(value, dict) else {}
 
 
 def _fits_float32(numbers: Any) -> bool:

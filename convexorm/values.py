@@ -45,6 +45,7 @@ __all__ = [
     "document_size",
     "dumps",
     "dumps_json",
+    "hashable",
     "is_finite",
     "is_number_array",
     "is_plain_text",
@@ -87,6 +88,11 @@ _SYSTEM_FIELDS_SIZE = 38 + 23
 
 
 # -- total order ---------------------------------------------------------------------------------------------------
+
+
+def hashable(value: Value) -> str | bytes:
+    """A value as a dictionary takes it: two are equal if the values are the same."""
+    return value if type(value) is str else canonical(value)
 
 
 def canonical(value: Value | Missing) -> bytes:

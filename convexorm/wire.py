@@ -8,16 +8,19 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from convexorm import computed
 from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
 from convexorm.computed import Arithmetic, Constant, Listed, Now, Operand, Stored
-from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.foreign import is_array
 from convexorm.late import need
 from convexorm.requests import (
     Applied,
     Bound,
+    Check,
     Commit,
     Delete,
     DeletedRange,
@@ -25,6 +28,8 @@ from convexorm.requests import (
     Document,
     Expect,
     Fold,
+    Follow,
+    Followed,
     Insert,
     Key,
     KeyValue,
@@ -36,6 +41,7 @@ from convexorm.requests import (
     Read,
     ReadResult,
     Replace,
+    Rule,
     Search,
     Target,
     Unique,
@@ -117,6 +123,7 @@ _FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
         one.op, [{"op": one.op, "args": args} for args in _parts([_encode_filter(arg) for arg in one.args])]
     ),
     Negated: lambda one: {"op": "not", "arg": _encode_filter(one.arg)},
+    Exists: lambda one: {"op": "exists", **_encode_follow(one.edge)},
 }
 
 
@@ -182,6 +189,21 @@ def encode_read(read: Read) -> Json:
         encoded["distinct"] = read.distinct
     if read.sort is not None:
         encoded["sort"] = [{"field": one.field, "order": one.order} for one in read.sort]
+    if read.follow:
+        encoded["follow"] = [_encode_follow(one) for one in read.follow]
+    return encoded
+
+
+def _encode_follow(follow: Follow) -> Json:
+    encoded: Json = {"field": follow.field, **_encode_range(follow.range)}
+    if follow.order != "asc":
+        encoded["order"] = follow.order
+    if follow.filter is not None:
+        encoded["filter"] = _encode_filter(follow.filter)
+    if follow.limit is not None:
+        encoded["limit"] = follow.limit
+    if follow.follow:
+        encoded["follow"] = [_encode_follow(one) for one in follow.follow]
     return encoded
 
 
@@ -237,6 +259,9 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
         last=_decode_bounds(one["last"]) if "last" in one else None,
         groups={} if read.fold is None else _decode_groups(read.fold, one["groups"]),
+        followed=_decode_followed(
+            read.follow, one.get("followed") or (), {doc["_id"]: doc for doc in docs} if read.follow else {}
+        ),
     )
 
 
@@ -265,6 +290,25 @@ _PARTIALS: dict[str, Callable[[Any], Partial]] = {
     "min": lambda partial: Extreme(-1, partial[0] if partial else MISSING),
     "max": lambda partial: Extreme(1, partial[0] if partial else MISSING),
 }
+
+
+def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict[str, Document]) -> tuple[Followed, ...]:
+    """What edges led to. A document that was `sent` before in the same answer comes as its id."""
+    if len(follow) != len(edges):
+        raise ValueError("other edges than were asked for")
+    decoded = []
+    for asked, edge in zip(follow, edges, strict=True):
+        followed = Followed({}, ())
+        for (key,), docs, following in edge["groups"]:
+            for doc in docs:
+                if not isinstance(doc, str):
+                    sent[doc["_id"]] = doc
+            behind = None if following is None else tuple(bound[0] if bound else MISSING for bound in following)
+            if behind and len(behind) != key_length(asked.range):
+                raise ValueError("a place to go on behind that is none of the index")
+            followed.add(key, [sent[doc] if isinstance(doc, str) else doc for doc in docs], behind)
+        decoded.append(attrs.evolve(followed, followed=_decode_followed(asked.follow, edge.get("followed") or (), sent)))
+    return tuple(decoded)
 
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
@@ -340,6 +384,12 @@ def _encode_insert(write: Insert) -> Json:
         encoded["unique"] = _encode_unique(write.table, write.unique)
     if write.returning:
         encoded["returning"] = True
+    return _with_refs(encoded, write)
+
+
+def _with_refs(encoded: Json, write: Insert | Upsert | Patch) -> Json:
+    if write.refs:
+        encoded["refs"] = dict(write.refs)
     return encoded
 
 
@@ -356,7 +406,7 @@ def _encode_upsert(write: Upsert) -> Json:
         encoded["unique"] = _encode_unique(write.table, write.unique)
     if write.identity:
         encoded["identity"] = list(write.identity)
-    return encoded
+    return _with_refs(encoded, write)
 
 
 def _encode_patch(write: Patch) -> Json:
@@ -371,7 +421,7 @@ def _encode_patch(write: Patch) -> Json:
         encoded["compute"] = {name: _encode_operand(operand) for name, operand in write.compute.items()}
     if write.where is not None:
         encoded["where"] = _encode_filter(write.where)
-    return _with_packed(encoded, write.table, "set", write.set)
+    return _with_packed(_with_refs(encoded, write), write.table, "set", write.set)
 
 
 def _encode_operand(operand: Operand) -> Json:
@@ -422,18 +472,35 @@ def encode_commit(commit: Commit) -> Json:
     """The arguments of `commit`."""
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
-    counters = _encode_counters(commit.writes)
-    return {"version": VERSION, "commitId": commit.id, "writes": chunks, **({"counters": counters} if counters else {})}
+    encoded_commit: Json = {"version": VERSION, "commitId": commit.id, "writes": chunks}
+    if commit.rules:
+        encoded_commit["rules"] = {table: list(map(_encode_rule, rules)) for table, rules in commit.rules.items()}
+    if commit.checks:
+        encoded_commit["checks"] = {table: list(map(_encode_check, checks)) for table, checks in commit.checks.items()}
+    counters = _encode_counters(commit)
+    if counters:
+        encoded_commit["counters"] = counters
+    return encoded_commit
 
 
-def _encode_counters(writes: Sequence[Write]) -> list[Json]:
+def _encode_counters(commit: Commit) -> list[Json]:
     """The counters of the tables that are written."""
-    tables = {write.table.name: write.table for write in writes}
+    tables = {table.name: table for table in commit.tables()}
     return [
         {"table": name, "name": one.name, "by": list(one.by), **({} if one.of is None else {"of": one.of})}
         for name, table in tables.items()
         for one in table.counters
     ]
+
+
+def _encode_rule(rule: Rule) -> Json:
+    encoded: Json = {"relation": rule.relation, "table": rule.table.name, **_encode_index(rule.table, rule.index)}
+    encoded |= {"key": rule.key, "field": rule.field, "action": rule.action}
+    return {**encoded, "null": True} if rule.null else encoded
+
+
+def _encode_check(check: Check) -> Json:
+    return {"field": check.field, "table": check.table.name, **_encode_index(check.table, check.index)}
 
 
 def encode_withdraw(commit: Commit) -> Json:

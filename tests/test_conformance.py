@@ -38,6 +38,7 @@ from convexorm import (
     or_,
 )
 from convexorm.deployments.base import Port
+from convexorm.model import Watcher
 from convexorm.requests import (
     Applied,
     Commit,
@@ -1673,7 +1674,7 @@ def test_the_functions_may_be_in_another_module(models_host: Host) -> None:
 
 def test_the_blocking_face_has_all_of_the_other_with_its_documentation() -> None:
     def public(face: type) -> set[str]:
-        return {name for name in dir(face) if not name.startswith("_") and name not in ("touched", "changing")}
+        return {name for name in dir(face) if not name.startswith("_") and name not in vars(Watcher)}
 
     assert public(Session) == public(AsyncSession)
     for name in public(AsyncSession):

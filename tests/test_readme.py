@@ -64,6 +64,7 @@ def page(name: str, *, whole: bool = False) -> Mapping[str, list[Block]]:
 
 PAGES = {
     "columns.md": page("columns.md"),
+    "relationships.md": page("relationships.md", whole=True),
     "sessions.md": page("sessions.md", whole=True),
     "queries.md": page("queries.md", whole=True),
     "unique.md": page("unique.md", whole=True),

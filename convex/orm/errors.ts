@@ -54,7 +54,10 @@ const listed = (words: string[]): string => `[${words.join(", ")}]`;
 export const badRange = (table: string, index: string, why: string): Refusal =>
   refusal("BadRange", `Index "${index}" of table "${table}": ${why}.`, { table, index });
 
-export type Staleness = { reason: "missing" } | { reason: "changed" | "exists"; fields: string[] };
+export type Staleness =
+  | { reason: "missing"; fields?: string[] }
+  | { reason: "exists"; relation: string }
+  | { reason: "changed" | "exists"; fields: string[] };
 
 export function stale(write: number, table: string, staleness: Staleness): Refusal {
   const what = {

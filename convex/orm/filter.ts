@@ -2,7 +2,7 @@
  * Filters as predicates over documents, in Convex's total order of values.
  */
 import { compareValues, type Value } from "convex/values";
-import type { Bound, Comparison, Containment, Document, Filter, Step } from "./protocol";
+import type { Bound, Comparison, Containment, Document, Exists, Filter, Step } from "./protocol";
 import { compareBounds } from "./range";
 
 /** What a filter looks at: a document, and the JSON texts of its fields once they are parsed. */
@@ -13,10 +13,16 @@ interface Subject {
 
 type Test = (subject: Subject) => boolean;
 
+/** Says of what a document's field holds whether an edge leads from it to a document. */
+export type Existence = (exists: Exists, value: Value | undefined) => boolean;
+
 /** A predicate that says whether a document passes; without a filter all do. */
-export function predicate(filter: Filter | undefined): (document: Document) => boolean {
+export function predicate(
+  filter: Filter | undefined,
+  exists: Existence = () => false,
+): (document: Document) => boolean {
   if (filter === undefined) return () => true;
-  const test = compile(filter);
+  const test = compile(filter, exists);
   return (document) => test({ document, parsed: new Map() });
 }
 
@@ -57,18 +63,18 @@ function fitting(pattern: string): Holds {
   };
 }
 
-function compile(filter: Filter): Test {
+function compile(filter: Filter, exists: Existence): Test {
   switch (filter.op) {
     case "and": {
-      const tests = filter.args.map(compile);
+      const tests = filter.args.map((each) => compile(each, exists));
       return (subject) => tests.every((test) => test(subject));
     }
     case "or": {
-      const tests = filter.args.map(compile);
+      const tests = filter.args.map((each) => compile(each, exists));
       return (subject) => tests.some((test) => test(subject));
     }
     case "not": {
-      const test = compile(filter.arg);
+      const test = compile(filter.arg, exists);
       return (subject) => !test(subject);
     }
     case "in": {
@@ -82,6 +88,9 @@ function compile(filter: Filter): Test {
       const holds = CONTAINS[filter.op](filter.value[0]);
       return (subject) => holds(valueAt(subject, filter.field, filter.path));
     }
+    case "exists":
+      return ({ document }) =>
+        exists(filter, Object.hasOwn(document, filter.field) ? document[filter.field] : undefined);
     default: {
       const holds = HOLDS[filter.op];
       const value = filter.value[0];

@@ -45,7 +45,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const commit = internalMutationGeneric({
     handler: async ({ db, scheduler }, request: Record<string, unknown>) => {
-      const { commitId, writes, counters } = parseCommit(request);
+      const { commitId, writes, counters, ties } = parseCommit(request);
       const meter = new CommitMeter();
       const ledger = new Ledger(writerOf(db), catalog, meter);
       const before = await ledger.recall(commitId);
@@ -57,7 +57,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       if (before !== undefined) return { version: VERSION, results: before };
 
       const transaction = new Transaction(writerOf(db), catalog, meter, new Counters(counters ?? []));
-      const under = new Commit(transaction);
+      const under = new Commit(transaction, ties);
       const results: Applied[][] = [];
       let position = 0;
       for (const chunk of writes) {
@@ -66,6 +66,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
         results.push(applied);
       }
       await under.requireUnique();
+      await under.ties.hold();
       await transaction.counters.settle(transaction, commitId);
       await under.tellCreationTimes();
       await ledger.record(commitId, results);

@@ -125,7 +125,11 @@ export type Filter =
   | { op: "not"; arg: Filter }
   | { op: Comparison; field: string; path?: Step[] | undefined; value: Bound }
   | { op: Containment; field: string; path?: Step[] | undefined; value: Bound }
-  | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] };
+  | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] }
+  | Exists;
+
+/** An edge leads from the document to another. */
+export type Exists = { op: "exists" } & Follow;
 
 const step: Parser<Step> = (value, at) => {
   if (typeof value !== "string" && typeof value !== "number") throw invalid(at, "a string or a number");
@@ -153,6 +157,7 @@ const anyFilter: Parser<Filter> = tagged({
   endswith: comparison("endswith"),
   like: comparison("like"),
   in: shape({ op: oneOf("in"), field: text, path: optional(list(step)), values: list(bound) }),
+  exists: (value, at) => exists(value, at),
 });
 
 // --- read
@@ -175,6 +180,40 @@ const pack = shape({ field: text, length: whole });
 const term = shape({ op: oneOf("count", "sum", "min", "max"), field: optional(text) });
 const fold = shape({ by: list(text), of: list(term) });
 
+/** From each document to those of a range whose first index field is what `field` of the document holds. */
+export type Follow = {
+  field: string;
+  table: string;
+  index: string;
+  fields?: string[] | undefined;
+  eq?: Bound[] | undefined;
+  lower?: Edge | undefined;
+  upper?: Edge | undefined;
+  order?: Order | undefined;
+  filter?: Filter | undefined;
+  limit?: number | undefined;
+  follow?: Follow[] | undefined;
+};
+
+// Called through a function so that edges can lead to edges.
+const follow: Parser<Follow> = (value, at) => anyFollow(value, at);
+
+const following = {
+  field: text,
+  table: text,
+  index: text,
+  fields: indexFields,
+  ...simpleRange,
+  order: optional(oneOf("asc", "desc")),
+  filter: optional(filter),
+  limit: optional(whole),
+  follow: optional(list(follow)),
+};
+
+const anyFollow: Parser<Follow> = shape(following);
+
+const exists: Parser<Exists> = shape({ op: oneOf("exists"), ...following });
+
 const anyRead = shape({
   table: text,
   index: text,
@@ -194,6 +233,7 @@ const anyRead = shape({
   distinct: optional(whole),
   fold: optional(fold),
   sort: optional(list(shape({ field: text, order: oneOf("asc", "desc") }))),
+  follow: optional(list(follow)),
 });
 
 /** A read, whose kinds of answers exclude each other. */
@@ -208,6 +248,9 @@ const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
     throw invalid(at, "a read that sorts documents, all that match or the first");
   }
   if (merge !== undefined && distinct !== undefined) throw invalid(at, "a read with one of merge and distinct");
+  if (parsed.follow?.length && (kinds > 0 || distinct !== undefined)) {
+    throw invalid(at, "a read of whole documents, from which edges are followed");
+  }
   return parsed;
 };
 
@@ -229,6 +272,16 @@ export type Result = {
   digest?: string;
   last?: Bound[];
   groups?: [Bound[], Partial[]][];
+  followed?: Followed[];
+};
+
+/**
+ * What an edge led to: for each key that documents had, the documents behind it, and where to go on. A document that came before in the
+ * same result comes as its id.
+ */
+export type Followed = {
+  groups: [Bound, (Document | string)[], Bound[] | null][];
+  followed?: Followed[];
 };
 
 /** What a fold has made of some documents: a number of them, a sum, or the least or greatest of some values. */
@@ -301,6 +354,9 @@ const width: Parser<Width> = (value, at) => {
 };
 const packed = optional(mapping(width));
 
+/** Fields that are to hold the id of a document that an earlier write of the commit inserts, by its position. */
+const refs = optional(mapping(whole));
+
 const changing = {
   table: text,
   at: target,
@@ -316,6 +372,7 @@ const writes = {
     packed,
     unique,
     returning: optional(flag),
+    refs,
   }),
   upsert: shape({
     op: oneOf("upsert"),
@@ -328,6 +385,7 @@ const writes = {
     identity: optional(list(text)),
     unique,
     returning: optional(flag),
+    refs,
   }),
   patch: shape({
     op: oneOf("patch"),
@@ -339,6 +397,7 @@ const writes = {
     compute: optional(mapping(operand)),
     where: optional(filter),
     unique,
+    refs,
   }),
   replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed, unique }),
   delete: shape({ op: oneOf("delete"), ...changing }),
@@ -367,6 +426,31 @@ const chunk = list<Write>(tagged(writes));
 /** A count, or the sum of a field `of` documents, for each value of the fields `by`, kept with every write. */
 const counter = shape({ table: text, name: text, by: list(text), of: optional(text) });
 export type Counter = Parsed<typeof counter>;
+
+const rule = shape({
+  relation: text,
+  table: text,
+  index: text,
+  fields: indexFields,
+  key: text,
+  field: text,
+  action: oneOf("cascade", "restrict", "nullify"),
+  null: optional(flag),
+});
+
+/** What deleting a document does to those of another table whose `field` is its `key`. */
+export type Rule = Parsed<typeof rule>;
+
+const check = shape({ field: text, table: text, index: text, fields: indexFields });
+
+/** A field that has to lead to a document once the commit is applied. */
+export type Check = Parsed<typeof check>;
+
+/** For each table what deleting its documents does to others, and which of its fields have to lead somewhere. */
+export type Ties = { rules: Record<string, Rule[]>; checks: Record<string, Check[]> };
+
+const rules = optional(mapping(list(rule)));
+const checks = optional(mapping(list(check)));
 
 const commitId: Parser<string> = (value, at) => {
   const name = text(value, at);
@@ -417,12 +501,17 @@ export function parseReads(request: unknown): { reads: Read[]; share: number } {
 }
 
 /** The id and the chunks of writes of a `commit` request; without writes the commit is withdrawn. */
-export function parseCommit(request: unknown): { commitId: string; writes?: Write[][]; counters?: Counter[] } {
+export function parseCommit(request: unknown): {
+  commitId: string;
+  writes?: Write[][];
+  counters?: Counter[];
+  ties: Ties;
+} {
   requireVersion(request);
   if (isObject(request) && "withdraw" in request) {
     const withdrawal = shape({ version: whole, commitId, withdraw: flag })(request, "request");
     if (!withdrawal.withdraw) throw invalid("request.withdraw", "true");
-    return { commitId: withdrawal.commitId };
+    return { commitId: withdrawal.commitId, ties: { rules: {}, checks: {} } };
   }
   if (isObject(request) && Array.isArray(request["writes"])) {
     // Before the writes are looked at one by one.
@@ -434,9 +523,17 @@ export function parseCommit(request: unknown): { commitId: string; writes?: Writ
       lengths.reduce((sum, length) => sum + length, 0),
     );
   }
-  const commit = shape({ version: whole, commitId, writes: list(chunk), counters: optional(list(counter)) });
-  const { commitId: id, writes, counters = [] } = commit(request, "request");
-  return { commitId: id, writes, counters };
+  const anyCommit = shape({
+    version: whole,
+    commitId,
+    writes: list(chunk),
+    counters: optional(list(counter)),
+    rules,
+    checks,
+  });
+  const commit = anyCommit(request, "request");
+  const ties = { rules: commit.rules ?? {}, checks: commit.checks ?? {} };
+  return { commitId: commit.commitId, writes: commit.writes, counters: commit.counters ?? [], ties };
 }
 
 /** A `search` request, with its vector as numbers. */

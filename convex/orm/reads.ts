@@ -7,32 +7,59 @@
 import type { Catalog } from "./catalog";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
+import { Matcher } from "./exists";
 import { predicate } from "./filter";
 import { fieldOf, Folding } from "./fold";
+import { Following } from "./follow";
 import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
 import type { Bound, Document, Read, Result } from "./protocol";
-import { compareBounds } from "./range";
+import { compareBounds, rangesOf, scan, type IndexRequest } from "./range";
 import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
   const walk = new Walk(db, meter, read, catalog.fields(read.table, read.index));
-  const collector = new Collector(read);
-  if (collector.isDone) return await collector.result(null);
+  const matcher = () => matcherOf(db, catalog, meter);
+  const matches = matcher().test(read.filter);
+  const collector = new Collector(matches ? { ...read, filter: undefined } : read);
+  const following = read.follow && new Following(db, catalog, meter, matcher, read.follow);
+  const result = async (behind: Result["next"]): Promise<Result> => {
+    const answered = await collector.result(behind);
+    return following ? { ...answered, followed: await following.result(answered.docs) } : answered;
+  };
+  if (collector.isDone) return await result(null);
   for await (const document of walk.documents()) {
     const { count } = collector;
-    if (collector.take(document)) walk.take();
+    const isMatch = !matches || (await matches(document));
+    if (isMatch && collector.take(document)) walk.take();
     if (read.select && !read.sort && collector.count > count) collector.last = walk.place;
-    if (collector.isDone) return await collector.result(null);
+    // Followed some at a time, so that a call ends with few documents whose edges are left for the next.
+    if (following && !read.sort) await following.keepUp(collector.documents);
+    if (collector.isDone) return await result(null);
   }
-  return await collector.result(walk.next);
+  return await result(walk.next);
+}
+
+/** What tells which documents fulfil conditions on others. */
+export function matcherOf(db: Reader, catalog: Catalog, meter: ReadMeter): Matcher {
+  async function* counted(request: IndexRequest): AsyncGenerator<Document> {
+    const fields = catalog.fields(request.table, request.index);
+    for (const range of rangesOf(request, fields)) {
+      meter.ranges += 1;
+      for await (const document of scan(db, request.table, request.index, fields, range, "asc")) {
+        meter.read(document);
+        yield document;
+      }
+    }
+  }
+  return new Matcher(counted, catalog);
 }
 
 /** Takes documents in scan order and keeps of them what a read asks for. */
 class Collector {
   readonly #read: Read;
   readonly #matches: (document: Document) => boolean;
-  readonly #documents: Document[] = [];
+  readonly documents: Document[] = [];
   readonly #digests: Digest[] = [];
   readonly #packer: Packer | undefined;
   readonly #folding: Folding | undefined;
@@ -82,16 +109,16 @@ class Collector {
     const { count, digest, select, sort } = this.#read;
     if (count) return;
     if (this.#folding) return this.#folding.take(document);
-    if (select && !sort) return void this.#documents.push(selected(document, select));
+    if (select && !sort) return void this.documents.push(selected(document, select));
     if (this.#packer || digest) this.#digests.push(digestOf(document));
     if (this.#packer) this.#packer.take(document);
-    else if (!digest) this.#documents.push(document);
+    else if (!digest) this.documents.push(document);
   }
 
   async result(next: Result["next"]): Promise<Result> {
     const { sort, select, limit } = this.#read;
     if (sort) {
-      const first = this.#documents.sort((one, other) => compareBy(one, other, sort)).slice(0, limit);
+      const first = this.documents.sort((one, other) => compareBy(one, other, sort)).slice(0, limit);
       const docs = select ? first.map((document) => selected(document, select)) : first;
       return { docs, count: docs.length, skipped: 0, more: false, next };
     }
@@ -107,7 +134,7 @@ class Collector {
       case "all":
         return { docs: [], ...found, digest: await digestAll(this.#digests) };
       default:
-        return { docs: this.#documents, ...found, ...(this.last && { last: this.last }) };
+        return { docs: this.documents, ...found, ...(this.last && { last: this.last }) };
     }
   }
 }

@@ -6,11 +6,25 @@ import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
 import { computed } from "./compute";
 import { invalid, rangeTooLarge, stale, type Refusal } from "./errors";
+import { Matcher } from "./exists";
 import { predicate } from "./filter";
 import * as limits from "./limits";
 import { unpacked } from "./packed";
-import type { Applied, Bound, Document, Expectation, Fields, Key, Op, Unique, Write } from "./protocol";
+import type {
+  Applied,
+  Bound,
+  Document,
+  Expectation,
+  Fields,
+  Filter,
+  Key,
+  Op,
+  Ties as Told,
+  Unique,
+  Write,
+} from "./protocol";
 import { compareBounds, keyOf } from "./range";
+import { Ties } from "./ties";
 import type { Transaction } from "./transaction";
 
 /** A commit under way, and what its deleteRanges have used of their budget. */
@@ -18,14 +32,40 @@ export class Commit {
   readonly ranges = { deletes: 0, bytes: 0, documents: 0 };
   /** Answers of the writes that ask for the creation time of a new document. */
   readonly #asking: { table: string; applied: [string, number | null, boolean?] }[] = [];
+
+  /** The ids of the documents that writes have inserted or replaced by a key, by the position of the write. */
+  readonly #ids = new Map<number, string>();
+
   /** Keys that were another document's when a write gave them to one. */
   readonly #contested: { position: number; table: string; key: Key }[] = [];
 
-  constructor(readonly transaction: Transaction) {}
+  /** What holds between its documents and others. */
+  readonly ties: Ties;
+
+  constructor(
+    readonly transaction: Transaction,
+    told: Told,
+  ) {
+    this.ties = new Ties(transaction, told);
+  }
 
   get isRangeBudgetSpent(): boolean {
     const { deletes, bytes, documents } = this.ranges;
     return deletes >= limits.RANGE_DELETES || bytes >= limits.RANGE_BYTES || documents >= limits.RANGE_DOCUMENTS;
+  }
+
+  wrote(position: number, applied: Applied): void {
+    if (Array.isArray(applied) && typeof applied[0] === "string") this.#ids.set(position, applied[0]);
+  }
+
+  /** The fields of a write, with the ids of the documents that others have written before it. */
+  withIds(fields: Fields, refs: Record<string, number> | undefined, at: string): Fields {
+    const ids = Object.entries(refs ?? {}).map(([field, place]): [string, string] => {
+      const id = this.#ids.get(place);
+      if (id === undefined) throw invalid(`${at}.refs.${field}`, "the position of an insert or upsert before it");
+      return [field, id];
+    });
+    return ids.length === 0 ? fields : { ...fields, ...Object.fromEntries(ids) };
   }
 
   ask(table: string, applied: [string, number | null, boolean?]): void {
@@ -92,7 +132,17 @@ type Handler<O extends Op> = (commit: Commit, write: Write<O>, position: number)
 export async function apply<O extends Op>(commit: Commit, write: Write<O>, position: number): Promise<Applied> {
   requireAssumed(commit.transaction.catalog, write);
   const handler: Handler<O> = handlers[write.op as O];
-  return await handler(commit, withArrays(write, position), position);
+  const applied = await handler(commit, withRefs(commit, withArrays(write, position), position), position);
+  commit.wrote(position, applied);
+  return applied;
+}
+
+/** The write with the ids of what the commit has written before it. */
+function withRefs<O extends Op>(commit: Commit, write: Write<O>, position: number): Write<O> {
+  if (!("refs" in write) || write.refs === undefined) return write;
+  const name = "doc" in write ? "doc" : "set";
+  const fields = "doc" in write ? write.doc : write.set;
+  return { ...write, [name]: commit.withIds(fields, write.refs, `write ${position}`) };
 }
 
 /** Throws unless the indexes that a write names are those that it takes them for. */
@@ -115,6 +165,7 @@ const handlers: { [O in Op]: Handler<O> } = {
   async insert(commit, { table, doc, unique = [], returning }, position) {
     const { transaction } = commit;
     await commit.claim(position, table, unique, doc, null);
+    commit.ties.note(position, table, doc);
     const applied: Applied = [await transaction.insert(position, table, doc), null];
     if (returning) commit.ask(table, applied);
     return applied;
@@ -124,6 +175,7 @@ const handlers: { [O in Op]: Handler<O> } = {
     const { table, at, doc, keep = [], greatest = [], identity = [], unique = [], returning } = write;
     const { transaction } = commit;
     const old = await transaction.first(table, at);
+    commit.ties.note(position, table, doc);
     if (old === null) {
       await commit.claim(position, table, unique, doc, null);
       const applied: Applied = [await transaction.insert(position, table, doc), null, true];
@@ -145,11 +197,12 @@ const handlers: { [O in Op]: Handler<O> } = {
     if (new Set(named).size < named.length) {
       throw invalid(`write ${position}`, "a patch that does one thing with each field: sets, unsets or computes it");
     }
-    const matches = predicate(write.where);
+    const matches = matcherOf(transaction, write.where);
     let isMatch = true;
-    const found = await change(transaction, write, position, async (old) => {
-      isMatch = matches(old);
+    const found = await change(commit, write, position, async (old) => {
+      isMatch = await matches(old);
       if (!isMatch) return;
+      commit.ties.note(position, table, set);
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
       const given = { ...set, ...greaterStored(old, set, greatest), ...removed };
       const changes = { ...given, ...computed(compute, old, position, table) };
@@ -160,22 +213,23 @@ const handlers: { [O in Op]: Handler<O> } = {
   },
 
   async replace(commit, write, position) {
-    const { transaction } = commit;
-    return await change(transaction, write, position, async (old) => {
+    return await change(commit, write, position, async (old) => {
       await commit.claim(position, write.table, write.unique ?? [], write.doc, old);
-      await transaction.replace(position, write.table, old, write.doc);
+      commit.ties.note(position, write.table, write.doc);
+      await commit.transaction.replace(position, write.table, old, write.doc);
     });
   },
 
-  async delete({ transaction }, write, position) {
-    return await change(transaction, write, position, async (old) => {
-      await transaction.delete(write.table, old);
+  async delete(commit, write, position) {
+    if ("id" in write.at && commit.ties.hasRemoved(write.at.id)) return true;
+    return await change(commit, write, position, async (old) => {
+      await commit.ties.remove(position, write.table, old);
     });
   },
 
   async deleteRange(commit, { table, index, eq, lower, upper, ranges: union, filter, limit }, position) {
     const { transaction, ranges } = commit;
-    const matches = predicate(filter);
+    const matches = matcherOf(transaction, filter);
     let deleted = 0;
     const isDone = () => deleted === limit || commit.isRangeBudgetSpent;
     const stopped = (): Applied => {
@@ -188,10 +242,10 @@ const handlers: { [O in Op]: Handler<O> } = {
     for await (const document of transaction.scan(request)) {
       ranges.documents += 1;
       ranges.bytes += getDocumentSize(document);
-      if (matches(document)) {
-        await transaction.delete(table, document);
-        ranges.deletes += 1;
-        deleted += 1;
+      if (await matches(document)) {
+        const removed = await commit.ties.remove(position, table, document);
+        ranges.deletes += removed;
+        if (removed > 0) deleted += 1;
       }
       if (isDone()) return stopped();
     }
@@ -199,9 +253,16 @@ const handlers: { [O in Op]: Handler<O> } = {
   },
 };
 
+/** What tells for which documents a filter holds, which may ask for others. */
+function matcherOf(transaction: Transaction, filter: Filter | undefined): (document: Document) => Promise<boolean> {
+  const plain = predicate(filter);
+  const across = new Matcher((request) => transaction.scan(request), transaction.catalog).test(filter);
+  return across ?? ((document) => Promise.resolve(plain(document)));
+}
+
 /** Changes the document a write aims at, if it is there and is what the write expects; says whether it was there. */
 async function change(
-  transaction: Transaction,
+  { transaction }: Commit,
   write: Write<"patch" | "replace" | "delete">,
   position: number,
   apply: (old: Document) => Promise<void>,

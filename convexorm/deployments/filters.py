@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.requests import Document
 from convexorm.values import MISSING, Missing, Value, canonical, comparable, same
 
@@ -93,12 +93,24 @@ def _compile_negated(condition: Negated) -> Predicate:
     return lambda document: not predicate(document)
 
 
+def _compile_exists(condition: Exists) -> Predicate:
+    field, look = condition.edge.field, condition.look
+    assert look is not None, "a deployment says how to look for other documents"
+
+    def exists(document: Document) -> bool:
+        value = document.get(field)
+        return value is not None and look(value)
+
+    return exists
+
+
 _COMPILERS: dict[type[Condition], Callable[[Any], Predicate]] = {
     Comparison: _compile_comparison,
     Membership: _compile_membership,
     Containment: _compile_containment,
     Combined: _compile_combined,
     Negated: _compile_negated,
+    Exists: _compile_exists,
 }
 _ORDER: dict[str, Callable[[bytes, bytes], bool]] = {
     "lt": operator.lt,

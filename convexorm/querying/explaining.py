@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
+from convexorm.crossing import crossings, named
 from convexorm.requests import Fold, Range, Read
 from convexorm.schema import COUNTERS
 from convexorm.values import MISSING, Missing, Value, dumps
@@ -36,6 +37,7 @@ def explained(read: Read, *, by_index: bool) -> str:
         *([f"offset  {read.skip}"] if read.skip else []),
         *(["after   an instance"] if read.after is not None else []),
         *_answer(read, fields),
+        *crossings(table.name, read.filter),
     ]
     return "\n".join(lines)
 
@@ -89,6 +91,8 @@ def outline(condition: Condition) -> str:
         return f"{shown_place(condition)} in"
     if isinstance(condition, Containment):
         return f"{shown_place(condition)} {condition.op}"
+    if isinstance(condition, Exists):
+        return named(condition)
     return "not(...)" if isinstance(condition, Negated) else "or_(...)"
 
 
@@ -116,5 +120,6 @@ _DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
     Membership: lambda one: f"{shown_place(one)} in [{', '.join(map(_shown, one.values))}]",
     Containment: lambda one: f"{shown_place(one)} {one.op} {_shown(one.value)}",
     Negated: lambda one: f"not ({_described(one.arg)})",
+    Exists: named,
     Combined: _described_combined,
 }

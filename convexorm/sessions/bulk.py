@@ -30,7 +30,7 @@ from convexorm.requests import (
     Write,
     Written,
 )
-from convexorm.schema import COUNTERS, Table
+from convexorm.schema import COUNTERS
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import identity_of
@@ -75,7 +75,7 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._port.commit(Commit.new(writes))
+        applied = await self._port.commit(self._compiler.commit(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -87,16 +87,24 @@ class Bulk:
                 self._identities.renew(held, {**write.doc, "_id": one.id, "_creationTime": time})
 
     async def delete(self, query: Query[Any], on_progress: OnProgress | None) -> int:
-        """Delete all documents of a query, and say how many there were."""
+        """Delete all documents of a query, with what that does to others, and say how many there were."""
         range_, filter_ = self._compiler.deletable(query)
         left = query._limit
         total = 0
+        most = MAX_DELETED_BY_RANGE
         while left is None or left > 0:
-            limit = MAX_DELETED_BY_RANGE if left is None else min(left, MAX_DELETED_BY_RANGE)
-            (applied,) = await self._port.commit(Commit.new([DeleteRange(range_, filter_, limit)]))
+            limit = most if left is None else min(left, most)
+            commit = self._compiler.commit([DeleteRange(range_, filter_, limit)])
+            try:
+                (applied,) = await self._port.commit(commit)
+            except LimitExceeded:
+                if not commit.rules or limit == 1:
+                    raise
+                most = max(limit // 8, 1)  # each takes others along
+                continue
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
-            self._doubt(range_.table)
+            self._doubt({range_.table.name, *(rule.table.name for rules in commit.rules.values() for rule in rules)})
             if on_progress is not None:
                 on_progress(Progress(total))
             left = None if left is None else left - applied.deleted
@@ -118,7 +126,8 @@ class Bulk:
         patch = patch_of_values(self._compiler, model, "", values, primary=False)
         if any(field in patch.set or field in patch.unset for field in model.__mapper__.key_fields):
             raise InvalidRequestError("a primary key is one document's; it is not set for all of a query")
-        patch.expect, patch.missing, patch.where = self._compiler.expected(model, None), "skip", query.condition()
+        patch.expect, patch.missing = self._compiler.expected(model, None), "skip"
+        patch.where = self._compiler.condition(query)
         sorted_by = [one.field for one in read.sort or ()]
         selected = attrs.evolve(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
@@ -128,7 +137,7 @@ class Bulk:
         done, size = 0, _UPDATED
         while left:
             batch = left[:size]
-            commit = Commit.new([attrs.evolve(patch, at=id_) for _, id_ in batch])
+            commit = self._compiler.commit([attrs.evolve(patch, at=id_) for _, id_ in batch])
             try:
                 applied = await self._port.commit(commit)
             except LimitExceeded:
@@ -138,7 +147,7 @@ class Bulk:
                 continue
             done += sum(map(bool, applied))
             left = left[size:]
-            self._doubt(table)
+            self._doubt({table.name})
             if on_progress is not None:
                 on_progress(Progress(done, len(places), _encode(batch[-1])))
         return done
@@ -159,9 +168,9 @@ class Bulk:
             values += len(rows)
         return values
 
-    def _doubt(self, table: Table) -> None:
-        """The session's instances of a table may not be what is stored any more."""
-        self._identities.doubt(lambda model: self._compiler.table(model).name == table.name)
+    def _doubt(self, tables: set[str]) -> None:
+        """The session's instances of these tables may not be what is stored any more."""
+        self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
 
 
 def _row(counter: str, group: Group) -> dict[str, Value]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column
 from convexorm.model import Model
+from convexorm.references import UNSET
+from convexorm.relatives import unresolved
 from convexorm.requests import Document, Expect, Patch, Unique
 from convexorm.schema import Table
 from convexorm.validation import validate
@@ -39,6 +41,8 @@ def changes_of(instance: Model) -> Changes:
     held = instance.__dict__
     for name, column in instance.__mapper__.columns.items():
         if name in held:
+            if held[name] is UNSET and name in unresolved(instance):
+                continue  # it is to hold the id of a document that is not there yet
             old = document.get(column.field, MISSING)
             if held[name] is old and not column.type.mutable:
                 continue  # it was stored as it is, and nobody has set it
@@ -56,12 +60,26 @@ def changed_fields(instance: Model) -> set[str]:
         return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
 
 
-def patch_of(instance: Model, changes: Changes, document: Document, table: Table, unique: Sequence[Unique]) -> Patch:
-    """The write of these changes; it expects the fields to hold what they held. Raises ValidationError."""
+def patch_of(
+    instance: Model,
+    changes: Changes,
+    document: Document,
+    table: Table,
+    unique: Sequence[Unique],
+    waiting: Collection[str] = (),
+) -> Patch:
+    """The write of these changes; it expects the fields to hold what they held, those of the attributes in `waiting`, too.
+
+    Raises ValidationError.
+    """
     validate(instance)
     set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
     unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
-    expect: Expect = {field: old for field, (old, _) in changes.items()}
+    columns = type(instance).__mapper__.columns
+    expect: Expect = {
+        **{field: old for field, (old, _) in changes.items()},
+        **{columns[name].field: document.get(columns[name].field, MISSING) for name in waiting},
+    }
     if any(map(_may_be_large, set_.values())):
         table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
     return Patch(table, document["_id"], set_, unset, expect, unique=unique)

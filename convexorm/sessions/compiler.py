@@ -7,25 +7,42 @@ from typing import Any, TypeVar
 
 import attrs
 
-from convexorm.conditions import Combined, Comparison, Condition
+from convexorm.conditions import Combined, Comparison, Condition, rewritten
 from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationError
 from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Rows, Statement
-from convexorm.requests import Expect, Key, Range, Read, Search, Unique
+from convexorm.relations import Path, Relation, Through, ToMany
+from convexorm.requests import (
+    Check,
+    Commit,
+    Delete,
+    DeleteRange,
+    Expect,
+    Follow,
+    Key,
+    Range,
+    Read,
+    Rule,
+    Search,
+    Unique,
+    Write,
+)
 from convexorm.schema import COUNTERS, IndexDef, Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import MISSING, Missing, Value
 
-__all__ = ["PRIMARY", "Compiler", "check_query", "check_rows", "root_of"]
+__all__ = ["PRIMARY", "Compiler", "check_query", "check_rows", "relations_of", "root_of"]
 
 PRIMARY = ""
 """Stands for the primary key, or the `_id` of a model without one, where a unique index is named."""
 
 M = TypeVar("M", bound=Model)
 R = TypeVar("R")
+
+_DELETING = (Delete, DeleteRange)
 
 
 class Compiler:
@@ -35,16 +52,21 @@ class Compiler:
         self._names = dict(names or {})
         self._tables: dict[str, Table] = {}
         self._mappers: dict[str, Mapper] = {}
+        self._written: dict[str, Mapper] = {}
+        """The mapper of each table by its name for this session."""
         self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
         self._mappers = {}
+        self._written = {}
 
     def mapper(self, model: type[Model]) -> Mapper:
         """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
         mapper = mapper_of(model)
-        known = self._mappers.setdefault(mapper.name, mapper.root)
+        known = self._mappers.get(mapper.name)
+        if known is None:
+            known = self._mappers[mapper.name] = self._written[self._names.get(mapper.name, mapper.name)] = mapper.root
         if known is not mapper.root:
             raise InvalidRequestError(
                 f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
@@ -57,17 +79,24 @@ class Compiler:
         return self._renamed(self.mapper(model).table)
 
     def _renamed(self, table: Table) -> Table:
-        if not self._names or table.name not in self._names:
+        if not self._names:
             return table
-        if table.name not in self._tables:
-            self._tables[table.name] = table.renamed(self._names[table.name])
-        return self._tables[table.name]
+        known = self._tables.get(table.name)
+        if known is None:
+            name = self._names.get(table.name, table.name)
+            known = self._tables[table.name] = table.renamed(name, self._names)
+        return known
 
     # -- reads -----------------------------------------------------------------------------------------------------
 
     def read(self, query: Query[Any]) -> Read:
         """The read of a query's documents."""
         return self.statement(check_query(query))
+
+    def condition(self, query: Query[Any]) -> Condition | None:
+        """What holds for each document of a query, if there are conditions."""
+        condition = query.condition()
+        return self._across(condition) if condition is not None and self._names else condition
 
     def statement(self, one: Statement[Any]) -> Read:
         """The read of a query, or of what is asked of one."""
@@ -77,7 +106,12 @@ class Compiler:
         read = one.plan()
         if read.range.table is COUNTERS:
             return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
-        return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table))) if self._names else read
+        if isinstance(one, Query) and one._load:
+            read = attrs.evolve(read, follow=self.follow(one._load))
+        if not self._names:
+            return read
+        filter_ = None if read.filter is None else self._across(read.filter)
+        return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table)), filter=filter_)
 
     def _renamed_counter(self, table: Table, range_: Range) -> Range:
         """The rows of a counter of a table, by the name it has for this session."""
@@ -85,9 +119,25 @@ class Compiler:
         renamed = self._renamed(table).name + str(counter).removeprefix(table.name)
         return attrs.evolve(range_, eq=(renamed, *key))
 
-    def read_of_key(self, model: type[Model], at: Key) -> Read:
+    def follow(self, paths: Sequence[Path]) -> tuple[Follow, ...]:
+        """The edges that load these relations."""
+        return tuple(self._followed(path.edge()) for path in paths)
+
+    def _followed(self, edge: Follow) -> Follow:
+        """An edge, with the names that tables have for this session."""
+        if not self._names:
+            return edge
+        range_ = attrs.evolve(edge.range, table=self._renamed(edge.range.table))
+        filter_ = None if edge.filter is None else self._across(edge.filter)
+        return attrs.evolve(edge, range=range_, filter=filter_, follow=tuple(map(self._followed, edge.follow)))
+
+    def _across(self, condition: Condition) -> Condition:
+        return rewritten(condition, lambda one: attrs.evolve(one, edge=self._followed(one.edge)))
+
+    def read_of_key(self, model: type[Model], at: Key, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
-        return Read(Range(self.table(model), at.index, at.key), filter=model.__mapper__.only, limit=1)
+        range_ = Range(self.table(model), at.index, at.key)
+        return Read(range_, filter=model.__mapper__.only, limit=1, follow=self.follow(load))
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -107,6 +157,58 @@ class Compiler:
         if query._limit is not None and (read.order == "desc" or read.merge is not None or read.sort is not None):
             raise ValidationError("a query whose first documents are deleted is in the order of its index", table=table)
         return read.range, read.filter
+
+    # -- commits ---------------------------------------------------------------------------------------------------
+
+    def commit(self, writes: Sequence[Write]) -> Commit:
+        """The commit of some writes, with what holds between the documents that they are about and others.
+
+        Raises InvalidRequestError where a relation that says what deleting does speaks of a class that is not there.
+        """
+        written = {write.table.name for write in writes}
+        checks = {name: found for name in written if (found := self._checks(name))}
+        rules: dict[str, Sequence[Rule]] = {}
+        deleted = {write.table.name for write in writes if isinstance(write, _DELETING)}
+        while deleted:
+            name = deleted.pop()
+            ruled = self._rules_of(name)
+            if ruled:
+                rules[name] = ruled
+                deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
+        return Commit.new(writes, rules, checks)
+
+    def rules(self, table: Table) -> list[Rule]:
+        """What deleting documents of a table does to others."""
+        return self._rules_of(table.name)
+
+    def _checks(self, table: str) -> list[Check]:
+        mapper = self._written.get(table)
+        found: list[Check] = []
+        for one in () if mapper is None else mapper.family():
+            if one.checked:
+                references = [reference for reference in one.references.values() if reference.check]
+                found += [Check(each.field, self.table(each.target), each.index) for each in references]
+        return list({check.field: check for check in found}.values())
+
+    def _rules_of(self, table: str) -> list[Rule]:
+        mapper = self._written.get(table)
+        rules: dict[str, Rule] = {}
+        for one in () if mapper is None else mapper.family():
+            if one.relationships:
+                for relation in relations_of(one):
+                    rule = self._rule(relation)
+                    if rule is not None:
+                        rules.setdefault(relation.name, rule)
+        return list(rules.values())
+
+    def _rule(self, relation: Relation) -> Rule | None:
+        if not isinstance(relation, ToMany | Through) or relation.on_delete is None:
+            return None
+        reference = relation.reference if isinstance(relation, ToMany) else relation.near
+        null = relation.on_delete == "nullify" and reference.null
+        table = self.table(reference.mapper.model)
+        key, field = reference.key_field, reference.field
+        return Rule(relation.shown, table, relation.index, key, field, relation.on_delete, null)
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
@@ -254,6 +356,15 @@ class Compiler:
         columns = {name: self.column(model, name) for name in values or ()}
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
         return {**model.__mapper__.expected, **expect}
+
+
+def relations_of(mapper: Mapper) -> list[Relation]:
+    """The relations of a model. InvalidRequestError where they speak of a class that is not there."""
+    try:
+        return list(mapper.relations.values())
+    except NameError as error:
+        name = mapper.model.__name__
+        raise InvalidRequestError(f"a relation of {name} speaks of a class that is not there: {error}") from None
 
 
 def root_of(model: type[Model]) -> type[Model]:

@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary, ref
 from convexorm.errors import InvalidRequestError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher
+from convexorm.relatives import restore
 from convexorm.requests import Document
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
@@ -75,6 +76,11 @@ class IdentityMap:
         instances = self._instances.get(model.__mapper__.root.model)
         held = None if instances is None else instances.by_key(identity)
         return held if isinstance(held, model) else None
+
+    def by_id(self, model: type[Model], id: str) -> Model | None:
+        """The instance whose document has this `_id`."""
+        instances = self._instances.get(model.__mapper__.root.model)
+        return None if instances is None else instances.get(id)
 
     def knows(self, model: type[Model]) -> bool:
         """Whether there may be instances of a model."""
@@ -148,6 +154,7 @@ class IdentityMap:
         instance.__dict__.clear()
         instance.__dict__["_state"] = state
         state.looked_at = False
+        restore(instance)
         self._forget(instance)
 
     def let_go(self, instance: Model) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -15,8 +15,9 @@ from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Computed, operand_of
 from convexorm.func import Greatest, Now
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model, dump
+from convexorm.model import InstanceState, Model
 from convexorm.query import Query
+from convexorm.relatives import found, leave, unresolved
 from convexorm.requests import (
     Applied,
     Delete,
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 
+_NOTHING: Mapping[str, Model] = {}
+
+
 class Operation(Protocol):
     """One thing asked of a session."""
 
@@ -83,17 +87,23 @@ class Insertion:
     unique: bool | Key
     returning: bool
     gone: None = None
+    waiting: Mapping[str, Model] = attrs.field(default=_NOTHING, init=False)
+    """What references lead to that is inserted by the same commit, by attribute."""
 
     def write(self) -> Write:
         model = type(self.instance)
-        document = dump_valid(self.instance)
-        unique = self.compiler.unique(model, primary=self.unique is True)
+        self.waiting = unresolved(self.instance) if self.instance._state.related else _NOTHING
+        document = dump_valid(self.instance, self.waiting)
+        primary = self.unique is True
+        if self.waiting:  # what refers to what is not there yet has a key that nothing stored can have
+            primary = primary and self.waiting.keys().isdisjoint(model.__mapper__.key)
+        unique = self.compiler.unique(model, primary=primary)
         if isinstance(self.unique, Key):
             unique = (Unique(self.unique.index, self.unique.key), *unique)
         return Insert(self.compiler.table(model), document, unique, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        _inserted(self.identities, self.instance, applied, write)
+        _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
 
 
 @attrs.define(eq=False)
@@ -111,10 +121,12 @@ class Upsertion:
     returning: bool
     by: IndexDef | None = None
     gone: None = None
+    waiting: Mapping[str, Model] = attrs.field(default=_NOTHING, init=False)
 
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
-        table, document = self.compiler.table(model), dump_valid(instance)
+        self.waiting = unresolved(instance) if instance._state.related else _NOTHING
+        table, document = self.compiler.table(model), dump_valid(instance, self.waiting)
         if self.by is None:
             key = _key_of_new(model, document)
             unique = tuple(one for one in self.compiler.unique(model) if one.index != key.index)
@@ -128,7 +140,7 @@ class Upsertion:
         return Upsert(table, key, document, self.keep, self.greatest, self.returning, unique, identity)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        _inserted(self.identities, self.instance, applied, write)
+        _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
 
 
 @attrs.define(eq=False)
@@ -138,13 +150,15 @@ class Change:
     identities: IdentityMap
     instance: Model
     patch: Patch
+    waiting: Mapping[str, Model] = _NOTHING
     gone: None = None
 
     def write(self) -> Write:
         return self.patch
 
     def applied(self, applied: Applied, write: Write) -> None:
-        document = {**self.identities.document_of(self.instance), **self.patch.set}
+        led = _led(self.instance, self.waiting)
+        document = {**self.identities.document_of(self.instance), **self.patch.set, **led}
         for field in self.patch.unset:
             document.pop(field, None)
         self.instance._state.document = document
@@ -194,6 +208,7 @@ class Deletion:
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
+        leave(self.instance)
         self.identities.removed(self.instance)
 
 
@@ -318,10 +333,23 @@ def check_keyed(model: type[Model]) -> None:
         raise InvalidRequestError(f"{model.__name__} has no primary key to upsert by")
 
 
-def dump_valid(instance: Model) -> dict[str, Value]:
-    """The document of an instance. Raises ValidationError if it is not valid."""
+def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
+    """The document of an instance, without the attributes in `leaving`. Raises ValidationError if it is not valid."""
     validate(instance)
-    return dump(instance)
+    return instance.__mapper__.dump(instance, leaving)
+
+
+def _led(instance: Model, waiting: Mapping[str, Model]) -> dict[str, Value]:
+    """What references hold, by field, now that what they lead to was inserted."""
+    led: dict[str, Value] = {}
+    if not waiting:
+        return led
+    for name, target in waiting.items():
+        value = target.convex_id
+        instance.__dict__[name] = value
+        found(instance, instance.__mapper__.references[name], value, target)
+        led[instance.__mapper__.columns[name].field] = value
+    return led
 
 
 def _key_of_new(model: type[Model], document: Document) -> Key:
@@ -329,11 +357,11 @@ def _key_of_new(model: type[Model], document: Document) -> Key:
     return Key(model.__mapper__.primary_index, tuple(key_of(model, document)))
 
 
-def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write) -> None:
+def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write, led: Mapping[str, Value]) -> None:
     assert isinstance(written, Written)
     assert isinstance(write, Insert | Upsert)
     system: Document = {"_id": written.id, "_creationTime": written.creation_time}
-    identities.inserted(instance, {**write.doc, **written.identity, **system})
+    identities.inserted(instance, {**write.doc, **led, **written.identity, **system})
     if written.identity:
         for name, column in instance.__mapper__.columns.items():
             if column.field in written.identity:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
 from convexorm.deployments.base import Port
-from convexorm.requests import MAX_READS, Document, Read, ReadResult, Search, in_order
+from convexorm.requests import (
+    MAX_READS,
+    Document,
+    Follow,
+    Followed,
+    Group,
+    Read,
+    ReadResult,
+    Search,
+    in_order,
+    joined_edges,
+)
 
 __all__ = ["Reader"]
 
@@ -19,7 +30,13 @@ class Reader:
         self._port = port
 
     async def one(self, read: Read) -> ReadResult:
-        """The whole answer to one read."""
+        """The whole answer to one read, with all that it leads to."""
+        whole = await self._whole(read)
+        if read.follow:
+            await self._complete(list(_edges(read.follow, whole.followed)))
+        return whole
+
+    async def _whole(self, read: Read) -> ReadResult:
         (result,) = await self._port.read((read,))
         if result.next is None:
             return result
@@ -31,9 +48,27 @@ class Reader:
         return _whole(read, whole)
 
     async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
-        """All answers to all reads."""
+        """All answers to all reads, with all that they lead to."""
+        results = await self._run(reads)
+        edges = [pair for read, result in zip(reads, results, strict=True) for pair in _edges(read.follow, result.followed)]
+        if edges:
+            await self._complete(edges)
+        return results
+
+    async def _complete(self, edges: Sequence[tuple[Follow, Followed]]) -> None:
+        """Go on with what the calls before could not follow to its end, level by level."""
+        while edges:
+            cut = [(follow, one, group) for follow, one in edges for group in one.groups.values() if group.next is not None]
+            reads = [_rest_of_group(follow, group) for follow, _, group in cut]
+            results = await self._run(reads)
+            for (_, one, group), result in zip(cut, results, strict=True):
+                one.add(group.key, result.docs)
+                one.followed = joined_edges(one.followed, result.followed)
+            edges = [pair for follow, one in edges for pair in _edges(follow.follow, one.followed)]
+
+    async def _run(self, reads: Sequence[Read]) -> list[ReadResult]:
         if len(reads) == 1:
-            return [await self.one(reads[0])]
+            return [await self._whole(reads[0])]
         answers: dict[int, ReadResult] = {}
         pending = list(enumerate(reads))
         while pending:
@@ -57,6 +92,17 @@ def _whole(read: Read, result: ReadResult) -> ReadResult:
     if read.sort is None:
         return result
     return attrs.evolve(result, docs=in_order(result.docs, read.sort)[: read.limit])
+
+
+def _edges(follow: Sequence[Follow], followed: Sequence[Followed]) -> Iterator[tuple[Follow, Followed]]:
+    return zip(follow, followed, strict=True)
+
+
+def _rest_of_group(follow: Follow, group: Group) -> Read:
+    """The read that goes on where a call stopped to follow an edge."""
+    read = follow.read(group.key)
+    limit = None if read.limit is None else read.limit - len(group.docs)
+    return attrs.evolve(read, after=group.next or None, limit=limit)
 
 
 def _rest(read: Read, result: ReadResult) -> Read:

@@ -41,12 +41,16 @@ from convexorm.mapper import mapper_of
 from convexorm.model import Index, Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Statement
+from convexorm.references import Reference
+from convexorm.relations import Path, check_paths
+from convexorm.relatives import around, join_lists, leave
 from convexorm.requests import Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
 from convexorm.sessions.instances import identity_of, key_of
+from convexorm.sessions.loading import Loader
 from convexorm.sessions.operations import (
     ChangeByKey,
     Deletion,
@@ -59,7 +63,8 @@ from convexorm.sessions.operations import (
 )
 from convexorm.sessions.pending import Pending
 from convexorm.sessions.reader import Reader
-from convexorm.sessions.results import Hit, Page
+from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
 from convexorm.values import MISSING, is_whole
@@ -105,7 +110,12 @@ class AsyncSession:
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
         self._identities = identities = IdentityMap(self, pending.about)
+        self._loader = Loader(compiler, self._reader, identities)
         self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
+
+    @cached_property
+    def _trees(self) -> Trees:
+        return Trees(self._port, self._compiler, self._reader)
 
     @cached_property
     def _bulk(self) -> Bulk:
@@ -114,60 +124,76 @@ class AsyncSession:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @exclusive
-    async def get(self, model: type[M], key: Any = MISSING, /, **unique: Any) -> M | None:
+    async def get(self, model: type[M], key: Any = MISSING, /, *, load: Sequence[Path] = (), **unique: Any) -> M | None:
         """The document whose primary key (or `_id`, for a model without one) is `key`, or None.
 
         The key of several attributes is a tuple. An instance that the session holds is answered as it is, without reading;
-        so is one that was added and is not committed yet, and None where the next commit deletes the document.
+        so is one that was added and is not committed yet, and None where the next commit deletes the document. `load` are
+        relations to load with it.
 
         Instead of the key all attributes of a unique index can be given by name, such as `get(Customer, email="a@x")`. Then
         the document is read, unless one added and not committed has the values. Raises InvalidRequestError for attributes
         that are none, and MultipleResultsFound where others have written several documents with these values.
         """
         if unique or key is MISSING:
-            return await self._get_unique(model, key, unique)
-        return await self._get(model, key)
+            return await self._get_unique(model, key, unique, load)
+        return await self._get(model, key, load)
 
-    async def _get(self, model: type[M], key: Any) -> M | None:
-        at = self._compiler.key(model, key)
+    async def _get(self, model: type[M], key: Any, load: Sequence[Path] = ()) -> M | None:
+        at, paths = self._compiler.key(model, key), check_paths(load, model) if load else ()
         identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
-        if pending is not MISSING:
-            return cast("M | None", pending)
-        known = self._identities.held(model, identity)
-        if known is not None and not known._state.doubtful:
-            return cast("M", known)
-        return self._got(model, at, await self._reader.one(self._compiler.read_of_key(model, at)))
+        known = self._identities.held(model, identity) if pending is MISSING else cast("M | None", pending)
+        if pending is not MISSING or (known is not None and not known._state.doubtful):
+            if paths and known is not None:
+                await self._loader.load([known], paths)
+            return cast("M | None", known)
+        return await self._got(model, at, paths, await self._reader.one(self._compiler.read_of_key(model, at, paths)))
 
-    def _got(self, model: type[M], at: Key, result: ReadResult) -> M | None:
+    async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
         """The instance that was read by its key; None if there is none."""
         if result.docs:
-            return self._identities.load(model, result.docs)[0]
+            (found,) = await self._loader.instances(model, paths, result)
+            return cast("M", found)
         gone = self._identities.held(model, identity_of(at.key))
         if gone is not None:
             self._identities.found_gone(gone)
         return None
 
     @exclusive
-    async def get_one(self, model: type[M], key: Any = MISSING, /, **unique: Any) -> M:
+    async def get_one(self, model: type[M], key: Any = MISSING, /, *, load: Sequence[Path] = (), **unique: Any) -> M:
         """`get`, where there has to be one. Raises NoResultFound if there is none."""
         by_attributes = unique or key is MISSING
-        found = await (self._get_unique(model, key, unique) if by_attributes else self._get(model, key))
+        found = await (self._get_unique(model, key, unique, load) if by_attributes else self._get(model, key, load))
         if found is None:
             raise NoResultFound(f"table {model.__mapper__.name!r}: no document with this key")
         return found
 
     @exclusive
-    async def get_many(self, model: type[M], keys: Iterable[Any]) -> list[M | None]:
+    async def get_many(self, model: type[M], keys: Iterable[Any], *, load: Sequence[Path] = ()) -> list[M | None]:
         """The documents with these keys, in their order, None where there is none. One call for up to 1,024 keys.
 
         What is added or deleted and not committed yet is seen, as by `get`.
         """
+        paths = check_paths(load, model)
         wanted = [self._compiler.key(model, key) for key in keys]
         pending = [self._pending.at(model, identity_of(at.key)) for at in wanted]
         read = [at for at, one in zip(wanted, pending, strict=True) if one is MISSING]
-        found = iter(await self._get_many(model, read))
+        found = iter(await self._get_many(model, read, paths))
+        new = [one for one in pending if isinstance(one, Model)]
+        if paths and new:
+            await self._loader.load(new, paths)
         return [next(found) if one is MISSING else cast("M | None", one) for one in pending]
+
+    @exclusive
+    async def load(self, instances: Model | Iterable[Model], *paths: Path) -> None:
+        """Load relations of instances that are there already: `session.load(orders, Order.customer)`.
+
+        What they are related to is read in one call and from one snapshot, as far as one call goes; the instances
+        themselves are not read again. Raises InvalidRequestError for what is no relation of theirs.
+        """
+        given = [instances] if isinstance(instances, Model) else list(instances)
+        await self._loader.load(given, paths)
 
     @exclusive
     async def all(self, query: Rows[R]) -> list[R]:
@@ -218,7 +244,7 @@ class AsyncSession:
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(attrs.evolve(read, after=after, limit=size, peek=True))
         following = encode_cursor(read, _last(read, result)) if result.more else None
-        return Page(query.answer(result, self._identities.load), following, result.more)
+        return Page(await self._shown(query, result), following, result.more)
 
     async def stream(self, query: Rows[R]) -> AsyncIterator[R]:
         """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory.
@@ -235,9 +261,13 @@ class AsyncSession:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
             result = await self._batch(attrs.evolve(read, limit=size, peek=True))
             last = _last(read, result) if result.more else None
-            for document in result.docs:
-                for row in query.answer(attrs.evolve(result, docs=(document,)), self._identities.load):
+            if _loads(query):
+                for row in await self._loaded(query, result):
                     yield row
+            else:
+                for document in result.docs:
+                    for row in query.answer(attrs.evolve(result, docs=(document,)), self._identities.load):
+                        yield row
             if not result.more:
                 return
             read = attrs.evolve(read, after=last, skip=0)
@@ -310,7 +340,7 @@ class AsyncSession:
     @exclusive
     async def digests(self, query: Query[Any]) -> Mapping[str, str]:
         """A digest of each document of the query by its `_id`: the same as long as the document is."""
-        result = await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each"))
+        result = await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each", follow=()))
         return result.digests
 
     @exclusive
@@ -329,7 +359,7 @@ class AsyncSession:
         map.
         """
         pack = Pack(vector.field, length)
-        reads = [attrs.evolve(self._compiler.read(query), pack=pack) for query in queries]
+        reads = [attrs.evolve(self._compiler.read(query), pack=pack, follow=()) for query in queries]
         first, *rest = await self._reader.run(reads)
         return reduce(ReadResult.joined, rest, first)
 
@@ -352,11 +382,23 @@ class AsyncSession:
     @exclusive
     async def _read(self, statements: Sequence[Statement[Any]]) -> tuple[Any, ...]:
         results = await self._reader.run([self._compiler.statement(one) for one in statements])
-        return tuple(one.answer(result, self._identities.load) for one, result in zip(statements, results, strict=True))
+        return tuple([await self._shown(one, result) for one, result in zip(statements, results, strict=True)])
 
     async def _answer(self, statement: Statement[T]) -> T:
-        result = await self._reader.one(self._compiler.statement(statement))
-        return statement.answer(result, self._identities.load)
+        return await self._shown(statement, await self._reader.one(self._compiler.statement(statement)))
+
+    async def _shown(self, statement: Statement[T], result: ReadResult) -> T:
+        """What a result means, with the relations that a query loads."""
+        if not _loads(statement):
+            return statement.answer(result, self._identities.load)
+        query = cast("Query[Any]", statement)
+        cut = attrs.evolve(result, docs=query.cut(result.docs))
+        return cast("T", await self._loader.instances(query.model, query._load, cut))
+
+    @exclusive
+    async def _loaded(self, query: Rows[R], result: ReadResult) -> list[R]:
+        """The instances of one step of a stream."""
+        return await self._shown(query, result)
 
     @exclusive
     async def _of(self, statement: Statement[T]) -> T:
@@ -367,19 +409,24 @@ class AsyncSession:
         """One step of a stream, which leaves the session to others between its steps."""
         return await self._reader.one(read)
 
-    async def _get_unique(self, model: type[M], key: object, values: Mapping[str, Any]) -> M | None:
+    async def _get_unique(self, model: type[M], key: object, values: Mapping[str, Any], load: Sequence[Path]) -> M | None:
         """`get` by the attributes of a unique index, or of the primary key."""
         if key is not MISSING or not values:
             raise InvalidRequestError("a document is got by a key, or by attributes such as email=..., and not by both")
         at, mapper = self._compiler.unique_key(model, values), mapper_of(model)
         if mapper.key and at.index == mapper.primary_index:
             given = tuple(values[name] for name in mapper.key)
-            return await self._get(model, given[0] if len(given) == 1 else given)
+            return await self._get(model, given[0] if len(given) == 1 else given, load)
+        paths = check_paths(load, model)
         pending = self._pending.at(model, identity_of(at.key), at.index)
         if pending is not MISSING:
-            return pending if isinstance(pending, model) else None
+            if not isinstance(pending, model):
+                return None
+            await self._loader.load([pending], paths)
+            return pending
         read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
-        found = self._identities.load(model, (await self._reader.one(read)).docs)
+        result = await self._reader.one(attrs.evolve(read, follow=self._compiler.follow(paths)))
+        found = await self._loader.instances(model, paths, result)
         kept = [one for one in found if self._stays(one)]
         if len(kept) > 1:
             raise MultipleResultsFound(
@@ -393,10 +440,10 @@ class AsyncSession:
         pending = self._pending.at(type(instance), identity_of(key))
         return pending is MISSING or pending is instance
 
-    async def _get_many(self, model: type[M], keys: Sequence[Key]) -> list[M | None]:
-        reads = [self._compiler.read_of_key(model, at) for at in keys]
+    async def _get_many(self, model: type[M], keys: Sequence[Key], paths: Sequence[Path] = ()) -> list[M | None]:
+        reads = [self._compiler.read_of_key(model, at, paths) for at in keys]
         results = await self._reader.run(reads)
-        return [self._got(model, at, result) for at, result in zip(keys, results, strict=True)]
+        return [await self._got(model, at, paths, result) for at, result in zip(keys, results, strict=True)]
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -442,6 +489,41 @@ class AsyncSession:
         self._turn.check()
         self.touched(instance)
 
+    def bring(self, instance: Model) -> None:
+        """A new instance is related to one of the session: it comes along."""
+        self.add(instance)
+
+    def discard(self, instance: Model) -> None:
+        """An instance of the session, a row between two others, is to be no longer."""
+        self.delete(instance)
+
+    def keep(self, instance: Model) -> None:
+        """A row between two others that was to be no longer is to be."""
+        self._pending.withdraw(instance)
+
+    def known(self, reference: Reference, value: object) -> Model | None:
+        """The instance that a reference of this value leads to, if the session holds it."""
+        target = reference.target
+        if reference.key is None:
+            return self._identities.by_id(target, value) if isinstance(value, str) else None
+        try:
+            identity = self._compiler.identity(target, value)
+        except ValidationError:
+            return None
+        pending = self._pending.at(target, identity)
+        return self._identities.held(target, identity) if pending is MISSING else pending
+
+    def _gather(self, instance: Model) -> None:
+        """What is new around an instance, and around that, comes into the session as well."""
+        joined = [instance]
+        for one in joined:
+            join_lists(one)
+            for other in list(around(one)):
+                if other._state.session is None and other._state.document is None and not other._state.deleted:
+                    self._identities.adopt(other)
+                    self._pending.ask(Insertion(self._compiler, self._identities, other, unique=True, returning=True))
+                    joined.append(other)
+
     def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
 
@@ -450,8 +532,8 @@ class AsyncSession:
         instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
         in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
-        document back for it. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an instance
-        of another session, or one deleted.
+        document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
+        result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
         self._turn.check()
         if state_of(instance).session is self:
@@ -459,6 +541,8 @@ class AsyncSession:
         key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         self._identities.adopt(instance)
         self._pending.ask(Insertion(self._compiler, self._identities, instance, key, returning))
+        if instance._state.related or instance.__mapper__.relationships:
+            self._gather(instance)
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -531,6 +615,8 @@ class AsyncSession:
         rising = tuple(self._compiler.column(model, name).field for name in greatest)
         self._identities.adopt(instance)
         self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning, index))
+        if instance._state.related or instance.__mapper__.relationships:
+            self._gather(instance)
         return DONE
 
     def update(
@@ -577,6 +663,7 @@ class AsyncSession:
         self._identities.check_held(instance)
         if is_new(instance):
             self._pending.withdraw(instance)
+            leave(instance)
             instance._state.session = None
             return DONE
         if self._pending.about(instance):
@@ -650,6 +737,23 @@ class AsyncSession:
         What is written meanwhile may be counted wrong: run it while nobody writes. Answers how many values there are.
         """
         return await self._bulk.recount(model)
+
+    @exclusive
+    async def delete_tree(self, instance: Model, *, on_progress: Callable[[Progress], object] | None = None) -> int:
+        """Delete the instance's document at once, with all that its relations say goes along, and say how many there were.
+
+        It takes as many commits as it takes, children first: each is atomic, all together are not, and after a failure the
+        same call goes on. `on_progress` is called after each with how many are deleted so far. What is pending in the
+        session stays pending. Raises StaleDataError, `exists`, where a relation forbids to delete a document.
+        """
+        document = self._identities.document_of(instance)
+        table = self._compiler.table(type(instance))
+        done, tables = await self._trees.delete(table, document, on_progress)
+        self._pending.withdraw(instance)
+        leave(instance)
+        self._identities.removed(instance)
+        self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
+        return done
 
     @exclusive
     async def commit(self) -> None:
@@ -789,6 +893,11 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _loads(statement: Statement[Any]) -> bool:
+    """Whether relations are loaded with what a statement answers."""
+    return isinstance(statement, Query) and bool(statement._load)
 
 
 def _last(read: Read, result: ReadResult) -> KeyValue:

@@ -22,9 +22,11 @@ from convexorm.errors import (
 from convexorm.hooks import call_hook
 from convexorm.model import Model
 from convexorm.moments import Moment
+from convexorm.relatives import settle, unresolved
 from convexorm.requests import Applied, Commit, Delete, Write, Written
 from convexorm.sessions.changes import changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
+from convexorm.sessions.graphs import in_order, refer_within
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.operations import Change, Insertion, Operation, Retraction
 from convexorm.sessions.pending import Pending
@@ -71,7 +73,7 @@ class UnitOfWork:
 
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
-        return [instance for instance in self._identities.changeable() if changes_of(instance)]
+        return [one for one in self._identities.changeable() if changes_of(one) or unresolved(one)]
 
     def deleted(self) -> list[Model]:
         """Instances marked for deletion and not yet committed."""
@@ -83,7 +85,7 @@ class UnitOfWork:
         operations, writes = self._gathered()
         if not operations:
             return
-        commit = Commit.new(writes)
+        commit = self._compiler.commit(writes)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment.now())
         touched = self._identities.touched
@@ -92,10 +94,13 @@ class UnitOfWork:
             results = await self._port.commit(commit)
             for operation, write, applied in zip(operations, writes, results, strict=True):
                 operation.applied(applied, write)
+            self._doubt_tied(commit)
             self._pending.done(operations)
             instances = [one.instance for one in operations if one.instance is not None]
             self._identities.watch(touched.values())
             self._identities.watch(instances)
+            for instance in (*touched.values(), *instances):
+                settle(instance)
             self._unsettled = None
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
@@ -106,13 +111,19 @@ class UnitOfWork:
             raise
         _tell(instances)
 
+    def _doubt_tied(self, commit: Commit) -> None:
+        """Documents of these tables may have been deleted or changed because of others."""
+        tables = {rule.table.name for rules in commit.rules.values() for rule in rules if rule.action != "restrict"}
+        if tables:
+            self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
+
     async def insert_alone(self, insertion: Insertion) -> None:
         """Insert one new instance in a commit of its own; what is pending stays pending. Raises StaleDataError."""
         instance = insertion.instance
         call_hook("before_insert", instance)
         write = insertion.write()
         try:
-            (applied,) = await self._port.commit(Commit.new([write]))
+            (applied,) = await self._port.commit(self._compiler.commit([write]))
         except StaleDataError as error:
             error.instance = instance
             raise
@@ -134,8 +145,10 @@ class UnitOfWork:
     def _gathered(self) -> tuple[list[Operation], list[Write]]:
         """Everything there is to write, changes first."""
         self._call_hooks()
-        operations: list[Operation] = [*self._changes(), *self._pending]
-        return operations, [operation.write() for operation in operations]
+        operations = in_order([*self._changes(), *self._pending])
+        writes = [operation.write() for operation in operations]
+        refer_within(operations, writes)
+        return operations, writes
 
     def _call_hooks(self) -> None:
         """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
@@ -152,12 +165,17 @@ class UnitOfWork:
         doomed = {id(one.instance) for one in self._pending}
         found: list[Operation] = []
         for instance in self._identities.changeable():
-            changes = {} if id(instance) in doomed else changes_of(instance)
-            if changes:
+            if id(instance) in doomed:
+                continue
+            waiting = unresolved(instance)
+            changes = changes_of(instance)
+            if changes or waiting:
                 document = self._identities.document_of(instance)
-                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changes)
-                patch = patch_of(instance, changes, document, table, unique)
-                found.append(Change(self._identities, instance, patch))
+                columns = instance.__mapper__.columns
+                changed = {*changes, *(columns[name].field for name in waiting)}
+                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changed)
+                patch = patch_of(instance, changes, document, table, unique, waiting)
+                found.append(Change(self._identities, instance, patch, waiting))
         return found
 
     # -- a commit without an answer --------------------------------------------------------------------------------
@@ -189,6 +207,9 @@ class UnitOfWork:
                     taken.append(instance)
             elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
                 retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
+        for instance in self._identities.changeable():
+            settle(instance)
+        self._doubt_tied(sent.commit)
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys

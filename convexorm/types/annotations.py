@@ -266,7 +266,7 @@ def _codec(annotation: Any, place: _Place) -> ColumnType[Any]:
     if isinstance(annotation, ColumnType):
         return annotation
     if origin is Annotated:
-        return next(extra for extra in annotation.__metadata__ if isinstance(extra, ColumnType))
+        return next(extra for extra in annotation.__metadata__ if isinstance(extra, ColumnType)).seen_from(place.names)
     if origin in (typing.Union, types.UnionType):
         members, _ = _members(annotation, place)
         return _union(members)

@@ -18,6 +18,7 @@ import attrs
 from convexorm.conditions import Operator
 from convexorm.errors import LimitExceeded, ValidationError
 from convexorm.schema import AnyValue, Validator
+from convexorm.types.names import Names
 from convexorm.values import MAX_DOCUMENT_NESTING, Missing, Value, check_value, same
 
 __all__ = ["ColumnType", "Quick", "dumper", "key_step", "loader", "quick_of", "refuse", "total", "within"]
@@ -80,6 +81,10 @@ class ColumnType(Generic[T]):
     def adopt(self, value: Any) -> Any:
         """What an attribute shows for a value it is set to: the value itself, unless storing it changes what it says."""
         return value
+
+    def seen_from(self, names: Names | None) -> ColumnType[T]:
+        """The type as it is written where these names are seen; it may speak of classes by name."""
+        return self
 
     def sample(self, name: str, number: int) -> T:
         """A value for tests, another for each number. Raises TypeError where none can be made up."""

@@ -12,12 +12,40 @@ import typing
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import attrs
 
 from convexorm.errors import ValidationError
 
-__all__ = ["Bound", "Names", "annotations_of", "bindings", "hints"]
+__all__ = ["Bound", "Names", "annotations_of", "bindings", "called", "hints", "register"]
+
+_REGISTERED: dict[str, WeakSet[type]] = {}
+
+
+def register(owner: type) -> None:
+    """Let a class be found by its name from anywhere; one declared before in the same place is forgotten."""
+    same = _REGISTERED.setdefault(owner.__name__, WeakSet())
+    for other in list(same):
+        if (other.__module__, other.__qualname__) == (owner.__module__, owner.__qualname__):
+            same.discard(other)
+    same.add(owner)
+
+
+def called(name: str, names: Names | None) -> type | None:
+    """The registered class of this name, that of the same module before others; None where there is none yet.
+
+    ValidationError where there are several.
+    """
+    if names is not None and names.declaring:
+        return None  # the class that is meant may come later in the same module
+    found = list(_REGISTERED.get(name, ()))
+    here = [one for one in found if names is not None and one.__module__ == names.module]
+    if len(found) > 1 and len(here) == 1:
+        return here[0]
+    if len(found) > 1:
+        raise ValidationError(f"there are {len(found)} models called {name!r}; give the class in place of its name")
+    return found[0] if found else None
 
 
 class Names(Mapping[str, Any]):
@@ -31,6 +59,7 @@ class Names(Mapping[str, Any]):
         self._frame = frame if frame is not None and frame.f_locals is not frame.f_globals else None
         self._outer = outer
         self._found: dict[str, Any] = {}
+        self._declared = frame is None
 
     def __getitem__(self, name: str) -> Any:
         owner = self._owner
@@ -65,6 +94,20 @@ class Names(Mapping[str, Any]):
     def __bool__(self) -> bool:
         return True
 
+    @property
+    def declaring(self) -> bool:
+        """Whether the class is being declared: what is not there may come later."""
+        return not self._declared if self._outer is None else self._outer.declaring
+
+    def declared(self) -> None:
+        """The class is declared."""
+        self._declared = True
+
+    @property
+    def module(self) -> str:
+        """The module of the class."""
+        return self._owner.__module__
+
     def settle(self) -> None:
         """Let go of the function: all names that are needed have been looked up."""
         self._frame = None
@@ -75,9 +118,18 @@ class Names(Mapping[str, Any]):
 
     def resolve(self, text: str) -> Any:
         """What an annotation written as a text says. NameError for a name that is not there (yet)."""
+        known: dict[str, Any] = {}
         try:
-            return eval(text, {}, self)
-        except NameError:
+            while True:
+                try:
+                    return eval(text, known, self)
+                except NameError as error:
+                    name = error.name or ""
+                    model = None if name in known else called(name, self)
+                    if model is None:
+                        raise
+                    known[name] = model
+        except (NameError, ValidationError):
             raise
         except AttributeError as error:  # `module.Later`
             raise NameError(str(error), name=error.name) from None

@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import attrs
+
+from convexorm.conditions import existences
 from convexorm.deployments.documents import answered, derived
 from convexorm.deployments.embedded.backups import Decision, back_up
 from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import primary_code
+from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.ledger import Ledger
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
@@ -28,6 +32,7 @@ from convexorm.requests import (
     Applied,
     Commit,
     Document,
+    Follow,
     Read,
     ReadResult,
     Search,
@@ -140,13 +145,26 @@ class Engine:
 
     def _read_all(self, reads: Sequence[Read]) -> list[ReadResult]:
 
-        def answers(connection: Connection, stored: Sequence[StoredTable | None]) -> list[ReadResult]:
-            return [
-                _nothing(read) if table is None else answer(connection, _with_index(table, read.range.index), read)
-                for table, read in zip(stored, reads, strict=True)
-            ]
+        edges = list(tables_of(reads))
 
-        return self._answered([read.range.table for read in reads], answers)
+        def answers(connection: Connection, stored: Sequence[StoredTable | None]) -> list[ReadResult]:
+            known = {id(table): one for table, one in zip(edges, stored[len(reads) :], strict=True)}
+
+            def of(edge: Follow) -> StoredTable | None:
+                table = known[id(edge.range.table)]
+                return None if table is None else _with_index(table, edge.range.index)
+
+            results: list[ReadResult] = []
+            for table, asked in zip(stored, reads, strict=False):
+                read = looking(connection, of, asked) if edges else asked
+                whole = table and answer(connection, _with_index(table, read.range.index), read)
+                result = whole or _nothing(read)
+                if read.follow:
+                    result = attrs.evolve(result, followed=follow(connection, of, read.follow, result.docs))
+                results.append(result)
+            return results
+
+        return self._answered([*(read.range.table for read in reads), *edges], answers)
 
     # searches
 
@@ -174,16 +192,16 @@ class Engine:
         """Apply all writes or none; an id that is remembered is answered as it was."""
         self._check_writable()
         check_commit(commit)
-        tables = {id(write.table): write.table for write in commit.writes}
-        if any(table.counters for table in tables.values()):
-            tables[id(COUNTERS)] = COUNTERS
-        return self._pool.run(partial(self._commit, commit, tables.values()), writes=True, tables=tables.values())
+        tables = commit.tables()
+        if any(table.counters for table in tables):
+            tables.append(COUNTERS)
+        return self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
         try:
             catalog = self._ensure(connection, tables)
-            results = Transaction(connection, _by_id(catalog, tables)).apply(commit.writes)
+            results = Transaction(connection, _by_id(catalog, tables), commit).apply(commit.writes)
             self._ledger.remember(connection, commit, results)
         except (ConvexORMError, sqlite3.IntegrityError):
             known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
@@ -224,7 +242,9 @@ class Engine:
 def _is_one_statement(read: Read) -> bool:
     """Whether one statement answers a read."""
     several = (read.pack, read.digest, read.merge, read.distinct, read.fold, read.range.union)
-    return not read.skip and all(one is None for one in several)
+    if read.skip or read.follow or any(one is not None for one in several):
+        return False
+    return read.filter is None or next(existences(read.filter), None) is None
 
 
 def _vacuum(connection: Connection) -> None:

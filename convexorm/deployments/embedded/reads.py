@@ -29,7 +29,7 @@ def select(stored: StoredTable, read: Read, span: Span, columns: str | None = No
 
 
 def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
-    """The whole answer to a read: an embedded deployment has no budget to stop at."""
+    """The whole answer to a read but for its edges: an embedded deployment has no budget to stop at."""
     if _is_plain_prefix(read):
         return _of_prefix(connection, stored, read)
     if read.limit == 0 and not read.peek and read.pack is None and read.digest is None:

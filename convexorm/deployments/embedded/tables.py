@@ -28,7 +28,7 @@ from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import dumps, loads
 
-__all__ = ["StoredTable", "ensure_table", "index_changes"]
+__all__ = ["StoredTable", "ensure_table", "index_changes", "number_of"]
 
 _STEP = 500
 """Rows that are written again at a time when a table is widened."""
@@ -150,6 +150,12 @@ def _fields(row: Sequence[Any], vectors: Mapping[str, str]) -> dict[str, Any]:
     if type(document) is not dict or type(row[1]) is not str:
         raise TypeError
     return unpacked(document, vectors, row[3:])
+
+
+def number_of(connection: sqlite3.Connection, table: str) -> int | None:
+    """The number of a table by its name; None where it is not there."""
+    row = connection.execute("SELECT number FROM convexorm_tables WHERE name = ?", (table,)).fetchone()
+    return None if row is None else row[0]
 
 
 def ensure_table(connection: sqlite3.Connection, table: Table, before: StoredTable | None) -> StoredTable:

@@ -11,20 +11,24 @@ import attrs
 
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
+from convexorm.conditions import Condition
 from convexorm.counters import Counting
 from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
+from convexorm.deployments.embedded.following import looking
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
-from convexorm.deployments.embedded.rows import stream
-from convexorm.deployments.embedded.tables import StoredTable
-from convexorm.deployments.filters import compile_filter
+from convexorm.deployments.embedded.rows import documents, stream
+from convexorm.deployments.embedded.tables import StoredTable, number_of
+from convexorm.deployments.embedded.ties import Ids, Ties
+from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
     Applied,
+    Commit,
     Delete,
     DeletedRange,
     DeleteRange,
@@ -58,6 +62,10 @@ _MAX_RANGED = 16_000
 """Documents one commit reads to delete by ranges."""
 _MAX_RANGED_BYTES = 6 << 20
 """Bytes of documents one commit reads to delete by ranges."""
+
+
+_REFERRING = (Insert, Upsert, Patch)
+"""Writes that may refer to documents which others of the commit insert."""
 
 
 @attrs.frozen
@@ -107,8 +115,11 @@ class _Batch:
 class Transaction:
     """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
 
-    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable]) -> None:
-        """`tables` has the stored form of each table that a write names, by the id of that object."""
+    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit) -> None:
+        """`tables` has the stored form of each table that the commit names, by the id of that object."""
+        self._ties = Ties(self, commit.rules, commit.checks)
+        self._checked = commit.checks
+        self._ids = Ids(lambda table: number_of(connection, table))
         self._connection = connection
         self._tables = tables
         self._ticks: dict[str, int] = {}
@@ -123,7 +134,14 @@ class Transaction:
 
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
+        refers = any(getattr(write, "refs", None) for write in writes)
+        tied = {id(one.table) for one in self._tables.values() if one.table.id_fields or one.label in self._checked}
         for position, write in enumerate(writes):
+            if refers and isinstance(write, _REFERRING) and write.refs:
+                self._flush()
+                write = self._with_ids(write)
+            if tied and id(write.table) in tied:
+                self._tie(position, write)
             if not isinstance(write, Insert | Upsert) or not self._gathered(position, write):
                 self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
@@ -131,6 +149,7 @@ class Transaction:
         for position, table, key in self._contested:
             if self._holders(table, key) > 1:
                 raise taken(table, key, position)
+        self._ties.hold()
         for (counter, of), change in self._counting.changes.items():
             self._count(counter, of, change)
         return self._results
@@ -149,6 +168,52 @@ class Transaction:
             self._connection.execute(stored.delete, (row.tick,))
         else:
             self._store(COUNTERS, stored, row, document)
+
+    def _tie(self, position: int, write: Write) -> None:
+        """Check the ids of a write, and note what they have to lead to."""
+        fields = write.set if isinstance(write, Patch) else getattr(write, "doc", {})
+        self._ids.check(write.table, fields)
+        if isinstance(write, Insert | Upsert):
+            self._ties.note(position, write.table, fields)
+
+    # what its ties ask for
+
+    def holding(self, table: Table, index: str, value: Value, *, limit: int = -1) -> list[Document]:
+        """The documents whose first index field is this value."""
+        stored = self._stored(table)
+        span = span_of(Range(table, index, (value,)), stored.columns.get(index, ""))
+        rows = self._connection.execute(
+            f"{select(stored, Read(Range(table, index)), span)} LIMIT ?", (*span.parameters, limit)
+        )
+        return documents(rows.fetchall(), stored.vectors, stored.label)
+
+    def discard(self, table: Table, document: Document) -> None:
+        """Delete a document."""
+        stored, id_ = self._stored(table), str(document["_id"])
+        self._counting.remove(table, document)
+        self._connection.execute(stored.delete, (id_tick(id_),))
+        self._gone(stored, [id_])
+
+    def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
+        """Set one field of a document, or remove it."""
+        stored = self._stored(table)
+        row = self._find(stored, table, str(document["_id"]))
+        assert row is not None
+        fields = {**row.fields, field: value}
+        if unset:
+            fields.pop(field)
+        self._store(table, stored, row, fields, (field,), declared=row.plain)
+
+    def _with_ids(self, write: Insert | Upsert | Patch) -> Insert | Upsert | Patch:
+        """The write with the ids of what the commit has written before it."""
+        ids: dict[str, Value] = {}
+        for field, place in write.refs.items():
+            written = self._results[place]
+            assert isinstance(written, Written)
+            ids[field] = written.id
+        if isinstance(write, Patch):
+            return attrs.evolve(write, set={**write.set, **ids})
+        return attrs.evolve(write, doc={**write.doc, **ids})
 
     # keys that are to be one document's own
 
@@ -377,7 +442,8 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        if write.where is not None and not compile_filter(write.where)(_whole(row)):
+        matches = self._matcher(write.table, write.where)
+        if matches is not None and not matches(_whole(row)):
             return False
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
@@ -386,6 +452,7 @@ class Transaction:
             self._compute(write, row, fields)
         if write.compute or stored.vectors or not row.stays_small(write.set):
             write.table.check_size(fields)
+        self._ties.note(position, write.table, write.set)
         self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
@@ -403,14 +470,20 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        self._ties.note(position, write.table, write.doc)
         self._claim(position, write, write.doc, row.fields)
         self._store(write.table, stored, row, write.doc)
         return True
 
     def delete(self, position: int, write: Delete) -> Applied:
+        if isinstance(write.at, str) and self._ties.has_removed(write.at):
+            return True
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        if self._ties.rules_of(write.table):
+            self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
+            return True
         self._counting.remove(write.table, row.fields)
         self._connection.execute(stored.delete, (row.tick,))
         self._gone(stored, [row.id])
@@ -422,8 +495,10 @@ class Transaction:
             note_deletions(self._connection, stored, self._change(stored), ids)
 
     def delete_range(self, position: int, write: DeleteRange) -> Applied:
+        if self._ties.rules_of(write.table):
+            return self._delete_tied(position, write)
         stored = self._stored(write.table)
-        matches = compile_filter(write.filter) if write.filter is not None else None
+        matches = self._matcher(write.table, write.filter)
         ticks: list[tuple[int]] = []
         ids: list[str] = []
         more = self._ranges_spent
@@ -452,6 +527,44 @@ class Transaction:
         self._connection.executemany(stored.delete, ticks)
         self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
+
+    def _matcher(self, table: Table, filter: Condition | None) -> Predicate | None:
+        """What tells for which documents of a table a condition holds, on other documents as well; None for all."""
+        if filter is None:
+            return None
+        read = Read(Range(table, "by_id"), filter=filter)
+        read = looking(self._connection, lambda edge: self._tables.get(id(edge.range.table)), read)
+        return None if read.filter is None else compile_filter(read.filter)
+
+    def _delete_tied(self, position: int, write: DeleteRange) -> Applied:
+        """The same, where deleting has consequences: one document after the other."""
+        matches = self._matcher(write.table, write.filter)
+        deleted = 0
+        more = self._ranges_spent
+        for document in () if more else self._ranged_documents(write):
+            self._ranged += 1
+            self._ranged_bytes += size_of(document)
+            if matches is None or matches(document):
+                removed = self._ties.remove(position, write.table, document)
+                self._deleted += removed
+                deleted += removed > 0
+            more = deleted == write.limit or self._ranges_spent
+            if more:
+                break
+        if more and write.limit is None:
+            raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
+        return DeletedRange(deleted, more)
+
+    def _ranged_documents(self, write: DeleteRange) -> list[Document]:
+        """The documents of a range, as many as one commit may look at."""
+        stored = self._stored(write.table)
+        found: list[Document] = []
+        for part in write.range.parts:
+            span = span_of(part, stored.columns.get(part.index, ""))
+            left = _MAX_RANGED + 1 - len(found)
+            rows = self._connection.execute(f"{select(stored, Read(part), span)} LIMIT ?", (*span.parameters, left))
+            found += documents(rows.fetchall(), stored.vectors, stored.label)
+        return found
 
 
 def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[bytes]) -> tuple[str, bytes, int] | None:

@@ -264,6 +264,7 @@ def _stale(data: Mapping[str, Any]) -> ConvexORMError:
         reason=data.get("reason", "changed"),
         write=int(data["write"]) if "write" in data else None,
         fields=data.get("fields") or (),
+        relation=data.get("relation"),
     )
 
 

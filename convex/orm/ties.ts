@@ -1,0 +1,114 @@
+/**
+ * What holds between documents of different tables in one commit: what deleting one does to those that refer to it, and which fields have
+ * to lead to a document.
+ *
+ * Deleting cascades at once. What forbids a commit (documents that forbid to delete what they refer to, fields that lead nowhere) is
+ * looked at once all its writes are applied, so the order of the writes does not matter.
+ */
+import { getDocumentSize, type Value } from "convex/values";
+import { canonical, hex } from "./canonical";
+import { rangeTooLarge, stale } from "./errors";
+import * as limits from "./limits";
+import type { Bound, Document, Fields, Key, Rule, Ties as Told } from "./protocol";
+import type { Transaction } from "./transaction";
+
+type Restriction = { position: number; table: string; rule: Rule; key: Bound };
+type Lead = { position: number; table: string; field: string; target: string; key: Key };
+
+export class Ties {
+  readonly #removed = new Set<string>();
+  readonly #restrictions: Restriction[] = [];
+  readonly #leads = new Map<string, Lead>();
+
+  constructor(
+    readonly transaction: Transaction,
+    readonly told: Told,
+  ) {
+    const { catalog } = transaction;
+    for (const rules of Object.values(told.rules)) {
+      for (const { table, index, fields } of rules) catalog.requireAssumed(table, index, fields);
+    }
+    for (const checks of Object.values(told.checks)) {
+      for (const { table, index, fields } of checks) catalog.requireAssumed(table, index, fields);
+    }
+  }
+
+  /** Whether this commit has deleted the document with this id. */
+  hasRemoved(id: string): boolean {
+    return this.#removed.has(id);
+  }
+
+  #ranges = 0;
+  #bytes = 0;
+
+  /** Throws where rules do more than one commit may. */
+  #spend(position: number, table: string, bytes: number): void {
+    this.#ranges += 1;
+    this.#bytes += bytes;
+    if (this.#ranges > limits.RANGE_DELETES || this.#bytes > limits.RANGE_BYTES) throw rangeTooLarge(position, table);
+  }
+
+  /** Deletes a document, and does to those that refer to it what the rules say; answers how many were deleted. */
+  async remove(position: number, table: string, document: Document): Promise<number> {
+    if (this.#removed.has(document._id)) return 0;
+    this.#removed.add(document._id);
+    await this.transaction.delete(table, document);
+    let removed = 1;
+    const rules = Object.hasOwn(this.told.rules, table) ? this.told.rules[table]! : [];
+    for (const rule of rules) {
+      const value = Object.hasOwn(document, rule.key) ? document[rule.key] : undefined;
+      if (value === undefined || value === null) continue;
+      if (rule.action === "restrict") {
+        this.#restrictions.push({ position, table, rule, key: [value] });
+        continue;
+      }
+      // Read to its end before anything is changed, which would change the range.
+      const referring: Document[] = [];
+      this.#spend(position, table, 0);
+      for await (const each of this.transaction.scan({ table: rule.table, index: rule.index, eq: [[value]] })) {
+        if (this.#removed.has(each._id)) continue;
+        this.#spend(position, table, getDocumentSize(each));
+        referring.push(each);
+      }
+      for (const each of referring) {
+        if (rule.action === "cascade") removed += await this.remove(position, rule.table, each);
+        else await this.#nullify(position, rule, each);
+      }
+    }
+    return removed;
+  }
+
+  async #nullify(position: number, rule: Rule, document: Document): Promise<void> {
+    if (this.#removed.has(document._id)) return;
+    await this.transaction.patch(position, rule.table, document, { [rule.field]: rule.null ? null : undefined });
+  }
+
+  /** Notes the fields that a write sets and that have to lead somewhere. */
+  note(position: number, table: string, fields: Fields): void {
+    if (!Object.hasOwn(this.told.checks, table)) return;
+    for (const { field, table: target, index } of this.told.checks[table]!) {
+      const value: Value | undefined = Object.hasOwn(fields, field) ? fields[field] : undefined;
+      if (value === undefined || value === null) continue;
+      const lead = { position, table, field, target, key: { index, key: [[value]] as Bound[] } };
+      const place = `${target}.${index} ${hex(canonical(value))}`;
+      if (!this.#leads.has(place)) this.#leads.set(place, lead);
+    }
+  }
+
+  /** Throws for what forbids the commit, now that all writes are applied. */
+  async hold(): Promise<void> {
+    for (const { position, table, rule, key } of this.#restrictions) {
+      const held = await this.transaction.first(rule.table, { index: rule.index, key: [key] });
+      if (held !== null) throw stale(position, table, { reason: "exists", relation: rule.relation });
+    }
+    for (const { position, table, field, target, key } of this.#leads.values()) {
+      if ((await this.#led(target, key)) === null) throw stale(position, table, { reason: "missing", fields: [field] });
+    }
+  }
+
+  async #led(target: string, key: Key): Promise<Document | null> {
+    const [value] = key.key[0]!;
+    if (key.index !== "by_id") return await this.transaction.first(target, key);
+    return typeof value === "string" ? await this.transaction.get(target, value) : null;
+  }
+}

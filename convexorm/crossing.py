@@ -1,0 +1,37 @@
+"""What a query's plan says of other tables: the relations that it loads, and its conditions across relations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from convexorm.conditions import Condition, Exists, existences
+from convexorm.relations import Path
+from convexorm.requests import Follow
+
+__all__ = ["crossings", "loads", "named"]
+
+
+def named(exists: Exists) -> str:
+    """A condition across a relation, for the filter of a plan."""
+    return f"{exists.relation} exists"
+
+
+def crossings(table: str, condition: Condition | None) -> Iterator[str]:
+    """A line for each relation that a condition looks along: through which index, and what it costs."""
+    for exists in existences(condition):
+        yield f"across  {exists.relation}: read from {table}, and {_looked(exists.edge)} until one matches"
+        yield from (f"  {line}" for line in crossings(exists.edge.range.table.name, exists.edge.filter))
+
+
+def loads(paths: Iterable[Path], indent: str = "") -> Iterator[str]:
+    """A line for each relation that is loaded, likewise."""
+    for path in paths:
+        yield f"load    {indent}{path.relation.shown}: {_looked(path.edge())}"
+        yield from loads(path.loads, f"{indent}  ")
+
+
+def _looked(edge: Follow) -> str:
+    range_ = edge.range
+    most = "all documents" if edge.limit is None else "1 document" if edge.limit == 1 else f"up to {edge.limit} documents"
+    further = " and what they refer to" if len(edge.follow) == 1 and edge.follow[0].limit == 1 and edge.limit != 1 else ""
+    return f"for each {edge.field} {most} of {range_.table.name} by {range_.index}{further}"

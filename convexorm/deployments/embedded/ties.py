@@ -1,0 +1,156 @@
+"""What holds between documents of different tables in one commit: `convex/orm/ties.ts`, over SQLite.
+
+Deleting cascades at once. What forbids a commit is looked at once all its writes are applied, so that the order of the
+writes does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import attrs
+
+from convexorm.deployments.embedded.keys import id_tick
+from convexorm.errors import LimitExceeded, StaleDataError, ValidationError
+from convexorm.requests import (
+    DELETED_BY_RANGE,
+    MAX_DELETED_BY_RANGE,
+    MAX_TIED_BYTES,
+    Check,
+    Document,
+    Rule,
+)
+from convexorm.schema import Table, ids_in
+from convexorm.values import MISSING, Value, hashable, size_of
+
+__all__ = ["Ids", "Ties"]
+
+
+class Rows(Protocol):
+    """What the transaction does for its ties. A document is one with its `_id`."""
+
+    def holding(self, table: Table, index: str, value: Value, *, limit: int = -1) -> list[Document]:
+        """The documents whose first index field is this value."""
+
+    def discard(self, table: Table, document: Document) -> None:
+        """Delete a document."""
+
+    def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
+        """Set one field of a document, or remove it."""
+
+
+@attrs.frozen
+class _Restriction:
+    position: int
+    table: Table
+    rule: Rule
+    value: Value
+
+
+@attrs.frozen
+class _Lead:
+    position: int
+    table: Table
+    check: Check
+    value: Value
+
+
+class Ties:
+    """The rules and checks of one commit."""
+
+    def __init__(self, rows: Rows, rules: Mapping[str, Iterable[Rule]], checks: Mapping[str, Iterable[Check]]) -> None:
+        self._rows = rows
+        self._rules = rules
+        self._checks = checks
+        self._removed: set[str] = set()
+        self._restrictions: list[_Restriction] = []
+        self._leads: dict[tuple[str, str, str | bytes], _Lead] = {}
+        self._ranges = 0
+        self._bytes = 0
+
+    def rules_of(self, table: Table) -> Iterable[Rule]:
+        return self._rules.get(table.name, ())
+
+    def has_removed(self, id: object) -> bool:
+        """Whether this commit has deleted the document with this id."""
+        return id in self._removed
+
+    def remove(self, position: int, table: Table, document: Document) -> int:
+        """Delete a document, and do to those that refer to it what the rules say; answers how many were deleted."""
+        doomed = [(table, document)]
+        removed = 0
+        while doomed:
+            where, one = doomed.pop()
+            if self.has_removed(one["_id"]):
+                continue
+            self._removed.add(str(one["_id"]))
+            self._rows.discard(where, one)
+            removed += 1
+            for rule in self.rules_of(where):
+                doomed += [(rule.table, each) for each in self._apply(position, where, rule, one.get(rule.key))]
+        return removed
+
+    def _apply(self, position: int, table: Table, rule: Rule, value: Value | None) -> list[Document]:
+        """Do what a rule says of those that refer to a deleted document; answers those that are to be deleted as well."""
+        if value is None:
+            return []
+        if rule.action == "restrict":
+            self._restrictions.append(_Restriction(position, table, rule, value))
+            return []
+        self._spend(table, 0)
+        held = self._rows.holding(rule.table, rule.index, value)
+        referring = [one for one in held if not self.has_removed(one["_id"])]
+        for each in referring:
+            self._spend(table, size_of(each))
+        if rule.action == "cascade":
+            return referring
+        for each in referring:
+            self._rows.give(rule.table, each, rule.field, None, unset=not rule.null)
+        return []
+
+    def _spend(self, table: Table, size: int) -> None:
+        """Raise LimitExceeded where rules do more than one commit may."""
+        self._ranges += 1
+        self._bytes += size
+        if self._ranges > MAX_DELETED_BY_RANGE or self._bytes > MAX_TIED_BYTES:
+            raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=table.name)
+
+    def note(self, position: int, table: Table, fields: Mapping[str, Value]) -> None:
+        """Note the fields that a write sets and that have to lead somewhere."""
+        for check in self._checks.get(table.name, ()):
+            value = fields.get(check.field)
+            if value is not None:
+                place = check.table.name, check.index, hashable(value)
+                self._leads.setdefault(place, _Lead(position, table, check, value))
+
+    def hold(self) -> None:
+        """Raise StaleDataError for what forbids the commit, now that all writes are applied."""
+        for one in self._restrictions:
+            if self._rows.holding(one.rule.table, one.rule.index, one.value, limit=1):
+                raise StaleDataError(table=one.table.name, reason="exists", write=one.position, relation=one.rule.relation)
+        for lead in self._leads.values():
+            if not self._rows.holding(lead.check.table, lead.check.index, lead.value, limit=1):
+                fields = (lead.check.field,)
+                raise StaleDataError(table=lead.table.name, reason="missing", write=lead.position, fields=fields)
+
+
+class Ids:
+    """Checks that ids are those of documents of the tables that fields say, there or not, as Convex does."""
+
+    def __init__(self, number_of: Callable[[str], int | None]) -> None:
+        self._number_of = number_of
+        self._numbers: dict[str, int | None] = {}
+
+    def check(self, table: Table, fields: Mapping[str, Value]) -> None:
+        """Raise ValidationError for an id of another table, or of none."""
+        for name in table.id_fields:
+            value = fields.get(name, MISSING)
+            if value is not MISSING and not ids_in(table.fields[name].validator, value, self._is_of):
+                expected = table.fields[name].validator.noun
+                raise ValidationError(f"expected {expected}, got another text", table=table.name, field=name)
+
+    def _is_of(self, table: str, id: str) -> bool:
+        if table not in self._numbers:
+            self._numbers[table] = self._number_of(table)
+        return id_tick(id) is not None and id[14:18] == f"{self._numbers[table] or 0:04x}"

@@ -1,0 +1,94 @@
+"""Graphs of new instances: those that another refers to by its `_id` are written before it, in one commit.
+
+What a reference to a new document is to hold is known only where the commit is applied, so a write says which it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
+
+from convexorm.errors import InvalidRequestError
+from convexorm.model import Model
+from convexorm.relatives import unresolved
+from convexorm.requests import Insert, Patch, Upsert, Write
+from convexorm.sessions.changes import is_new
+from convexorm.sessions.operations import Operation
+
+__all__ = ["in_order", "refer_within"]
+
+
+def in_order(operations: Sequence[Operation]) -> list[Operation]:
+    """The operations, each behind those whose documents it refers to, and else in their order.
+
+    Raises InvalidRequestError for new instances that refer to each other in a circle, or to one that is not added.
+    """
+    related = [one for one in operations if one.instance is not None and one.instance._state.related]
+    waiting = {id(one): unresolved(one.instance) for one in related if one.instance is not None}
+    if not any(waiting.values()):
+        return list(operations)
+    inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
+    ordered: list[Operation] = []
+    done: set[int] = set()
+    for operation in operations:
+        path = [operation]  # those that wait for the one behind them
+        while path:
+            last = path[-1]
+            if id(last) in done:
+                path.pop()
+                continue
+            before = _before(last, waiting.get(id(last), {}), inserts, done)
+            if before is None:
+                done.add(id(last))
+                ordered.append(path.pop())
+            elif any(before is one for one in path):
+                raise _circle([*path[[one is before for one in path].index(True) :], before], waiting)
+            else:
+                path.append(before)
+    return ordered
+
+
+def _before(
+    operation: Operation, waiting: Mapping[str, Model], inserts: Mapping[int, Operation], done: Collection[int]
+) -> Operation | None:
+    """An insertion that has to come before an operation, and is not done; None where there is none."""
+    for attribute, target in waiting.items():
+        insert = inserts.get(id(target))
+        if insert is None:
+            raise InvalidRequestError(
+                f"{type(operation.instance).__name__}.{attribute} refers to a new {type(target).__name__} that is not in "
+                "the session; add it"
+            )
+        if id(insert) not in done:
+            return insert
+    return None
+
+
+def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]]) -> InvalidRequestError:
+    names = []
+    for one, following in pairwise(path):
+        attribute = next(name for name, target in waiting[id(one)].items() if target is following.instance)
+        names.append(f"{type(one.instance).__name__}.{attribute}")
+    return InvalidRequestError(
+        f"new instances refer to each other in a circle, none can be the first: {' -> '.join(names)}. "
+        "Commit one of them without its reference first"
+    )
+
+
+def refer_within(operations: Sequence[Operation], writes: Sequence[Write]) -> None:
+    """Say in each write which others of the commit its references mean."""
+    places: dict[int, int] | None = None
+    if not any(map(_waiting, operations)):
+        return
+    for operation, write in zip(operations, writes, strict=True):
+        waiting = _waiting(operation)
+        if waiting:
+            if places is None:
+                places = {id(one.instance): place for place, one in enumerate(operations) if one.instance is not None}
+            assert isinstance(write, Insert | Upsert | Patch)
+            columns = type(operation.instance).__mapper__.columns  # type: ignore[union-attr]
+            write.refs = {columns[name].field: places[id(target)] for name, target in waiting.items()}
+
+
+def _waiting(operation: Operation) -> Mapping[str, Model] | None:
+    return getattr(operation, "waiting", None)

@@ -1,0 +1,158 @@
+"""`Trees`: a document with all that its deletion takes along, however much that is, in as many commits as it takes.
+
+Children go first, so that what is left at any moment still hangs together, and to begin again is to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import attrs
+
+from convexorm.deployments.base import Port
+from convexorm.errors import StaleDataError
+from convexorm.requests import (
+    MAX_DELETED_BY_RANGE,
+    Delete,
+    DeletedRange,
+    DeleteRange,
+    Document,
+    Patch,
+    Range,
+    Read,
+    Rule,
+    Write,
+    index_key,
+)
+from convexorm.schema import Table
+from convexorm.sessions.compiler import Compiler
+from convexorm.sessions.reader import Reader
+from convexorm.sessions.results import Progress
+
+__all__ = ["Trees"]
+
+_BATCH = 100
+"""Documents that are emptied and deleted together."""
+
+
+@attrs.define
+class Trees:
+    """Deletes through one port."""
+
+    port: Port
+    compiler: Compiler
+    reader: Reader
+
+    async def delete(
+        self, table: Table, root: Document, on_progress: Callable[[Progress], object] | None
+    ) -> tuple[int, set[str]]:
+        """How many documents were deleted, and the names of the tables that had some, or had references to them."""
+        felling = _Felling(self, on_progress)
+        await felling.delete(table, root)
+        return felling.done, felling.tables
+
+
+@attrs.define
+class _Felling:
+    """One deletion under way. `waiting` are the ids of those that are deleted once what refers to them is."""
+
+    trees: Trees
+    on_progress: Callable[[Progress], object] | None
+    done: int = 0
+    tables: set[str] = attrs.field(factory=set)
+    waiting: set[str] = attrs.field(factory=set)
+
+    async def delete(self, table: Table, root: Document) -> None:
+        """Delete a document, what refers to it first."""
+        path = [(table, [root], self._first(table, [root]))]
+        while path:
+            table, documents, before = path[-1]
+            found = await anext(before, None)
+            if found is not None:
+                path.append((*found, self._first(*found)))
+                continue
+            path.pop()
+            gone = await self._commit([Delete(table, str(one["_id"]), missing="skip") for one in documents])
+            self._tell(sum(map(bool, gone)))
+
+    async def _first(self, table: Table, documents: Sequence[Document]) -> AsyncIterator[tuple[Table, list[Document]]]:
+        """Do what has to be done before documents are deleted, and say which others are to be deleted before them."""
+        self.tables.add(table.name)
+        self.waiting |= {str(document["_id"]) for document in documents}
+        rules = self.trees.compiler.rules(table)
+        await self._check(table, rules, documents)
+        for rule in rules:
+            self.tables.add(rule.table.name)
+            if rule.action == "nullify":
+                await self._nullify(rule, documents)
+            elif rule.action == "cascade" and not self.trees.compiler.rules(rule.table):
+                await self._clear(rule, documents)
+            elif rule.action == "cascade":
+                for document in documents:
+                    async for some in self._referring(rule, document):
+                        others = [one for one in some if one["_id"] not in self.waiting]
+                        if others:
+                            yield rule.table, others
+
+    async def _check(self, table: Table, rules: Sequence[Rule], documents: Sequence[Document]) -> None:
+        """Raise StaleDataError for what forbids to delete a document, before anything of it is deleted."""
+        reads = [
+            (rule, attrs.evolve(_read(rule, document), limit=1))
+            for rule in rules
+            if rule.action == "restrict"
+            for document in documents
+            if document.get(rule.key) is not None
+        ]
+        results = await self.trees.reader.run([read for _, read in reads])
+        for (rule, _), result in zip(reads, results, strict=True):
+            if result.docs:
+                raise StaleDataError(table=table.name, reason="exists", relation=rule.relation)
+
+    async def _nullify(self, rule: Rule, documents: Sequence[Document]) -> None:
+        for document in documents:
+            async for some in self._referring(rule, document):
+                unset = () if rule.null else (rule.field,)
+                set_ = {rule.field: None} if rule.null else {}
+                expect = {rule.field: document[rule.key]}
+                await self._commit(
+                    [Patch(rule.table, str(one["_id"]), set_, unset, expect, missing="skip") for one in some]
+                )
+
+    async def _clear(self, rule: Rule, documents: Sequence[Document]) -> None:
+        """Delete what nothing refers to, by ranges."""
+        left: list[Write] = [
+            DeleteRange(_read(rule, document).range, limit=MAX_DELETED_BY_RANGE)
+            for document in documents
+            if document.get(rule.key) is not None
+        ]
+        while left:
+            results = await self._commit(left)
+            deleted = [one for one in results if isinstance(one, DeletedRange)]
+            self._tell(sum(one.deleted for one in deleted))
+            left = [write for write, one in zip(left, deleted, strict=True) if one.more]
+
+    async def _referring(self, rule: Rule, document: Document) -> AsyncIterator[list[Document]]:
+        """The documents that refer to one, some at a time."""
+        if document.get(rule.key) is None:
+            return
+        read = attrs.evolve(_read(rule, document), limit=_BATCH, peek=True)
+        while True:
+            result = await self.trees.reader.one(read)
+            if result.docs:
+                yield list(result.docs)
+            if not result.more:
+                return
+            read = attrs.evolve(read, after=index_key(result.docs[-1], read.range))
+
+    async def _commit(self, writes: Sequence[Write]) -> Sequence[object]:
+        return await self.trees.port.commit(self.trees.compiler.commit(writes))
+
+    def _tell(self, deleted: int) -> None:
+        self.done += deleted
+        if deleted and self.on_progress is not None:
+            self.on_progress(Progress(self.done, None))
+
+
+def _read(rule: Rule, document: Document) -> Read:
+    """The read of what refers to a document."""
+    return Read(Range(rule.table, rule.index, (document[rule.key],)))

@@ -1,0 +1,81 @@
+"""A shop: every kind of reference and relation. `functions/schema.ts` is generated from it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from convexorm import UNSET, Id, Index, Mapped, Model, Related, RelatedList, field, relationship
+
+
+class Customer(Model, table="customers", primary_key="id"):
+    id: Mapped[str]
+    country: Mapped[str] = field(default="NL")
+    orders: RelatedList[Order] = relationship("by_customer", on_delete="cascade")
+    by_customer_id = Index("id")
+    by_country = Index("country")
+
+
+class Order(Model, table="orders", primary_key="id"):
+    id: Mapped[str]
+    customer_id: Mapped[str] = field(references=Customer, default=UNSET)
+    placed_at: Mapped[datetime]
+    total: Mapped[int] = field(default=0)
+    customer: Related[Customer] = relationship("customer_id")
+    lines: RelatedList[Line] = relationship("by_order", on_delete="cascade")
+    tags: RelatedList[Tag] = relationship(through="OrderTag", on_delete="cascade")
+    payments: RelatedList[Payment] = relationship("by_order", on_delete="restrict")
+    coupons: RelatedList[Coupon] = relationship("by_order", on_delete="nullify")
+    by_order_id = Index("id")
+    by_customer = Index("customer_id", "placed_at")
+
+
+class Line(Model, table="lines"):
+    order_id: Mapped[str] = field(references="Order", default=UNSET)
+    text: Mapped[str] = field(default="")
+    order: Related[Order] = relationship("order_id")
+    by_order = Index("order_id")
+
+
+class Tag(Model, table="tags", primary_key="id"):
+    id: Mapped[str]
+    owner_id: Mapped[str | None] = field(references=Customer, default=None)
+    owner: Related[Customer | None] = relationship("owner_id")
+    orders: RelatedList[Order] = relationship(through="OrderTag")
+    by_tag_id = Index("id")
+
+
+class OrderTag(Model, table="order_tags"):
+    order_id: Mapped[str] = field(references=Order)
+    tag_id: Mapped[str] = field(references=Tag)
+    rank: Mapped[int] = field(default=0)
+    by_order = Index("order_id", "rank")
+    by_tag = Index("tag_id")
+
+
+class Payment(Model, table="payments"):
+    order_id: Mapped[str] = field(references=Order, check=True)
+    amount: Mapped[int] = field(default=0)
+    by_order = Index("order_id")
+
+
+class Coupon(Model, table="coupons", primary_key="id"):
+    id: Mapped[str]
+    order_id: Mapped[str | None] = field(references=Order, default=None, none="null")
+    by_coupon_id = Index("id")
+    by_order = Index("order_id")
+
+
+class Category(Model, table="categories"):
+    """Known by its `_id`, and refers to itself."""
+
+    name: Mapped[str]
+    parent_id: Mapped[Id[Category] | None] = field(default=None)
+    favourite_id: Mapped[Id[Category] | None] = field(default=None, check=True)
+    others: Mapped[list[Id[Category]]] = field(factory=list)
+    parent: Related[Category | None] = relationship("parent_id")
+    favourite: Related[Category | None] = relationship("favourite_id")
+    children: RelatedList[Category] = relationship("by_parent", on_delete="cascade")
+    by_parent = Index("parent_id", "name")
+
+
+MODELS: tuple[type[Model], ...] = (Customer, Order, Line, Tag, OrderTag, Payment, Coupon, Category)

@@ -1,0 +1,233 @@
+"""What deleting a document does to those that refer to it, and references that have to lead somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from convexorm import AsyncSession, LimitExceeded, Model, StaleDataError, ValidationError
+from tests.relations.conftest import Open, day, filled, save
+from tests.relations.models import MODELS, Category, Coupon, Customer, Line, Order, OrderTag, Payment, Tag
+
+
+async def counts(session: AsyncSession, models: Sequence[type[Model]] = MODELS) -> list[int]:
+    return list(await session.read(*(model.query().full_scan().count() for model in models)))
+
+
+async def shop(open_: Open) -> None:
+    await filled(open_)
+    await save(
+        open_(),
+        *(Line(order_id=f"o{n}", text="x") for n in range(8) for _ in range(2)),
+        Coupon(id="used", order_id="o0"),
+        Coupon(id="other", order_id="o1"),
+    )
+
+
+WAYS = ["delete", "delete_key", "delete_range", "delete_all"]
+
+
+async def delete(session: AsyncSession, way: str, customer: str) -> None:
+    query = Customer.query().where(Customer.id == customer)
+    if way == "delete":
+        await session.delete(await session.get_one(Customer, customer))
+    elif way == "delete_key":
+        await session.delete_key(Customer, customer)
+    elif way == "delete_range":
+        await session.delete_range(query)
+    else:
+        assert await session.delete_all(query) == 1
+    await session.commit()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_deleting_cascades_and_takes_references_out(open_: Open, way: str) -> None:
+    await shop(open_)
+    session = open_()
+    order = await session.get_one(Order, "o0")
+    coupon = await session.get_one(Coupon, "used")
+    await delete(session, way, "c0")
+    # four orders went with their lines and their rows of tags; tags stay
+    assert await counts(open_(), (Customer, Order, Line, Tag, OrderTag)) == [2, 4, 8, 2, 8]
+    assert await session.get(Order, "o0") is None
+    assert order not in session
+    fresh = await session.get_one(Coupon, "used")
+    assert fresh is coupon
+    await session.refresh(coupon)
+    assert coupon.order_id is None
+    assert (await open_().get_one(Coupon, "other")).order_id == "o1"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_is_referred_to_may_be_kept(open_: Open, way: str) -> None:
+    await shop(open_)
+    await save(open_(), Payment(order_id="o3"))
+    before = await counts(open_())
+    session = open_()
+    with pytest.raises(StaleDataError, match=r"Order\.payments") as caught:
+        await delete(session, way, "c0")
+    assert (caught.value.reason, caught.value.relation) == ("exists", "Order.payments")
+    assert await counts(open_()) == before
+
+
+async def test_the_order_of_a_commit_does_not_matter(open_: Open) -> None:
+    await shop(open_)
+    payment = Payment(order_id="o3")
+    await save(open_(), payment)
+    session = open_()
+    customer = await session.get_one(Customer, "c0", load=[Customer.orders.load(Order.payments)])
+    await session.delete(customer)
+    for order in customer.orders:
+        await session.delete(order)
+        for each in order.payments:
+            await session.delete(each)
+    await session.commit()
+    assert await counts(open_(), (Customer, Order, Payment)) == [2, 4, 0]
+
+
+async def test_a_tree_is_deleted_and_so_is_a_circle(open_: Open) -> None:
+    session = open_()
+    one, two = Category(name="one"), Category(name="two")
+    await save(session, one, two)
+    one.parent, two.parent = two, one
+    await session.commit()
+    await save(session, Category(name="leaf", parent_id=two.convex_id), Category(name="free"))
+    await session.delete(one)
+    await session.commit()
+    assert [each.name for each in await open_().all(Category.query().full_scan())] == ["free"]
+
+
+async def test_what_is_too_much_for_one_commit_is_refused(open_: Open) -> None:
+    session = open_()
+    await save(session, Customer(id="c"), *(Order(id=f"o{n}", customer_id="c", placed_at=day(n)) for n in range(2)))
+    for n in range(2):
+        await session.add_all([Line(order_id=f"o{n}") for _ in range(2_100)], returning=False)
+        await session.commit()
+    await session.delete_key(Customer, "c")
+    with pytest.raises(LimitExceeded, match="deleted by ranges in one commit"):
+        await session.commit()
+    await session.rollback()
+    assert await counts(open_(), (Customer, Order, Line)) == [1, 2, 4_200]
+    assert await session.delete_all(Order.query().full_scan()) == 2  # in as many commits as it takes
+    assert await counts(open_(), (Customer, Order, Line)) == [1, 0, 0]
+
+
+async def test_a_tree_of_any_size_is_deleted(open_: Open) -> None:
+    await shop(open_)
+    session = open_()
+    for _ in range(2):
+        await session.add_all([Line(order_id="o0") for _ in range(2_500)], returning=False)
+        await session.commit()
+    customer = await session.get_one(Customer, "c0", load=[Customer.orders])
+    seen: list[int] = []
+    done = await session.delete_tree(customer, on_progress=lambda progress: seen.append(progress.done))
+    # a customer, four orders, their lines and rows of tags
+    assert done == 1 + 4 + 8 + 5_000 + 8
+    assert seen == sorted(seen)
+    assert seen[-1] == done
+    assert customer not in session
+    assert await counts(open_(), (Customer, Order, Line, Tag, OrderTag)) == [2, 4, 8, 2, 8]
+    assert (await open_().get_one(Coupon, "used")).order_id is None
+
+
+async def test_a_tree_that_may_not_be_deleted_stays(open_: Open) -> None:
+    await shop(open_)
+    payment = Payment(order_id="o6")
+    await save(open_(), payment)
+    session = open_()
+    order = await session.get_one(Order, "o6")
+    before = await counts(open_())
+    with pytest.raises(StaleDataError, match=r"Order\.payments"):
+        await session.delete_tree(order)
+    assert await counts(open_()) == before
+    await session.delete(await session.get_one(Payment, payment.convex_id))
+    await session.commit()
+    assert await session.delete_tree(order) == 1 + 2 + 2
+
+
+async def test_a_tree_may_hang_together_in_circles(open_: Open) -> None:
+    session = open_()
+    one, two = Category(name="one"), Category(name="two")
+    await save(session, one, two)
+    one.parent, two.parent = two, one
+    await session.commit()
+    await save(session, *(Category(name=f"{n}", parent_id=two.convex_id) for n in range(150)))
+    await session.delete_tree(one)
+    assert await counts(open_(), (Category,)) == [0]
+
+
+async def test_a_tree_may_be_deep(open_: Open) -> None:
+    session = open_()
+    last = root = Category(name="0")
+    for number in range(1, 300):
+        last = Category(name=f"{number}", parent=last)
+    await save(session, last)
+    assert await session.delete_tree(root) == 300
+
+
+# -- references that lead somewhere --------------------------------------------------------------------------------
+
+
+async def test_a_checked_reference_leads_somewhere(open_: Open) -> None:
+    session = open_()
+    payment = Payment(order_id="o")
+    await session.add(payment)
+    with pytest.raises(StaleDataError, match="what it refers to is not there: order_id") as caught:
+        await session.commit()
+    error = caught.value
+    assert (error.reason, error.table, error.fields, error.instance) == ("missing", "payments", ("order_id",), payment)
+    await session.add(Order(id="o", customer_id="nobody", placed_at=day(0)))  # behind it, in the same commit
+    await session.commit()
+    payment.order_id = "p"
+    with pytest.raises(StaleDataError, match="order_id"):
+        await session.commit()
+    await session.rollback()
+    payment.amount = 5
+    await session.commit()
+    await session.update(Payment, payment.convex_id, {"order_id": "p"})
+    with pytest.raises(StaleDataError) as caught:
+        await session.commit()
+    assert (caught.value.reason, caught.value.fields) == ("missing", ("order_id",))
+    await session.rollback()
+    await session.delete(await session.get_one(Order, "o"))
+    payment.order_id = "q"
+    await session.add(Order(id="q", customer_id="nobody", placed_at=day(0)))
+    await session.commit()
+
+
+async def test_a_checked_id_leads_somewhere(open_: Open) -> None:
+    session = open_()
+    gone = Category(name="gone")
+    await save(session, gone)
+    await session.delete(gone)
+    await session.commit()
+    await session.add(Category(name="x", parent_id=gone.convex_id))  # which is not checked
+    await session.commit()
+    await session.add(Category(name="x", favourite_id=gone.convex_id))
+    with pytest.raises(StaleDataError) as caught:
+        await session.commit()
+    assert (caught.value.reason, caught.value.fields) == ("missing", ("favourite_id",))
+
+
+@pytest.mark.parametrize("field", ["parent_id", "others"])
+@pytest.mark.parametrize("given", ["nonsense", "another table's", "", "0" * 32])
+async def test_ids_are_of_their_table(open_: Open, field: str, given: str) -> None:
+    session = open_()
+    tag = Tag(id="t")
+    await save(session, tag, Category(name="there"))
+    id_ = tag.convex_id if given == "another table's" else given
+    for write in ("add", "update"):
+        category = Category(name="x")
+        await save(session, category)
+        values: dict[str, Any] = {field: [id_] if field == "others" else id_}
+        if write == "add":
+            await session.add(Category(name="x", **values))
+        else:
+            await session.update(Category, category.convex_id, values)
+        with pytest.raises(ValidationError) as caught:
+            await session.commit()
+        assert caught.value.table == "categories"
+        await session.rollback()
+    await save(session, Category(name="y", others=[category.convex_id or "", category.convex_id or ""]))

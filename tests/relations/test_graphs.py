@@ -1,0 +1,214 @@
+"""Objects that refer to each other are written as one commit, and both ends of a relation stay in step."""
+
+from __future__ import annotations
+
+import pytest
+
+from convexorm import UNSET, InvalidRequestError, NotLoadedError, ValidationError
+from tests.relations.conftest import Open, day, filled, save
+from tests.relations.models import Category, Customer, Line, Order, OrderTag, Tag
+
+
+async def test_an_object_brings_its_new_relatives_along(open_: Open) -> None:
+    session = open_()
+    ada = Customer(id="ada")
+    order = Order(id="o", customer=ada, placed_at=day(0), lines=[Line(text="a"), Line(text="b")], tags=[Tag(id="t")])
+    assert (order.customer_id, ada.orders) == ("ada", [order])
+    await session.add(order)
+    assert ada in session
+    await session.commit()
+    found = await open_().get_one(Order, "o", load=[Order.customer, Order.lines, Order.tags.load(Tag.orders)])
+    assert found.customer.id == "ada"
+    assert [line.text for line in found.lines] == ["a", "b"]
+    assert [tag.id for tag in found.tags] == ["t"]
+    assert found.tags[0].orders == [found]
+
+
+async def test_what_is_put_into_a_list_refers_to_its_owner(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    ada = await session.get_one(Customer, "c0", load=[Customer.orders])
+    new = Order(id="new", placed_at=day(9))  # its reference is set by its relation
+    ada.orders.append(new)
+    assert (new.customer_id, new.customer) == ("c0", ada)
+    assert new in session
+    await session.commit()
+    found = await open_().get_one(Customer, "c0", load=[Customer.orders])
+    assert [order.id for order in found.orders] == ["o0", "o3", "o6", "o7", "new"]
+
+
+async def test_ids_are_given_within_a_commit(open_: Open) -> None:
+    session = open_()
+    root = Category(name="root")
+    leaf = Category(name="leaf", parent=Category(name="branch", parent=root))
+    root.favourite = root.children[0]  # which is written first, although it is known by its parent alone
+    root.favourite = None
+    assert leaf.parent_id is UNSET
+    await session.add(leaf)
+    await session.commit()
+    branch = leaf.parent
+    assert branch is not None
+    assert (leaf.parent_id, branch.parent_id) == (branch.convex_id, root.convex_id)
+    found = await open_().get_one(Category, leaf.convex_id, load=[Category.parent.load(Category.parent)])
+    assert found.parent is not None
+    assert found.parent.parent is not None
+    assert found.parent.parent.name == "root"
+
+
+async def test_a_stored_document_may_refer_to_a_new_one(open_: Open) -> None:
+    session = open_()
+    stored = Category(name="stored")
+    await save(session, stored)
+    stored.parent = Category(name="new")
+    assert session.dirty == [stored]
+    await session.commit()
+    assert stored.parent is not None
+    assert stored.parent_id == stored.parent.convex_id
+    assert session.dirty == []
+    found = await open_().get_one(Category, stored.convex_id, load=[Category.parent])
+    assert found.parent is not None
+    assert found.parent.name == "new"
+
+
+async def test_a_circle_of_new_objects_is_refused_by_name(open_: Open) -> None:
+    session = open_()
+    one, two = Category(name="one"), Category(name="two")
+    one.parent, two.favourite = two, one
+    await session.add(one)
+    with pytest.raises(InvalidRequestError, match=r"circle.*Category\.parent_id -> Category\.favourite_id") as caught:
+        await session.commit()
+    assert "one" not in str(caught.value).split("circle")[0]
+    two.favourite = None
+    await session.commit()
+    two.favourite = one
+    await session.commit()
+    found = await open_().get_one(Category, two.convex_id, load=[Category.favourite.load(Category.parent)])
+    assert found.favourite is not None
+    assert found.favourite.parent is found
+
+
+async def test_a_chain_may_be_long(open_: Open) -> None:
+    session = open_()
+    last = first = Category(name="0")
+    for number in range(1, 1_500):
+        last = Category(name=f"{number}", parent=last)
+    await session.add(last)
+    await session.commit()
+    assert await session.count(Category.query().full_scan()) == 1_500
+    await session.delete_key(Category, first.convex_id)
+    await session.commit()
+    assert await session.count(Category.query().full_scan()) == 0
+
+
+async def test_a_reference_that_nothing_sets_is_refused(open_: Open) -> None:
+    session = open_()
+    order = Order(id="o", placed_at=day(0))
+    await session.add(order)
+    with pytest.raises(ValidationError, match=r"orders\.customer_id: required, and not set") as caught:
+        await session.commit()
+    assert (caught.value.table, caught.value.field) == ("orders", "customer_id")
+    order.customer = Customer(id="c")
+    await session.commit()
+    assert await open_().get(Customer, "c") is not None
+
+
+async def test_both_ends_stay_in_step(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    ada, bob = await session.get_many(Customer, ["c0", "c1"], load=[Customer.orders])
+    assert ada is not None
+    assert bob is not None
+    order = ada.orders[0]
+    order.customer = bob
+    assert (order.customer_id, order in ada.orders, bob.orders[-1] is order) == ("c1", False, True)
+    ada.orders.append(order)
+    assert (order.customer_id, order.customer, order in bob.orders) == ("c0", ada, False)
+    bob.orders.append(order)
+    await session.commit()
+    assert (await open_().get_one(Order, "o0")).customer_id == "c1"
+    new = Order(id="new", customer_id="c1", placed_at=day(20))
+    await session.add(new)
+    assert bob.orders[-1] is new  # its customer is in the session, by its key
+    assert new.customer is bob
+    await session.delete(new)
+    await session.commit()
+    await session.delete(bob.orders[0])
+    await session.commit()
+    assert [one.id for one in bob.orders] == ["o4", "o0"]
+
+
+async def test_a_rollback_takes_lists_and_references_back(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    ada, bob = await session.get_many(Customer, ["c0", "c1"], load=[Customer.orders])
+    assert ada is not None
+    assert bob is not None
+    order = ada.orders[0]
+    order.customer = bob
+    ada.orders.append(Order(id="new", placed_at=day(1)))
+    await session.rollback()
+    assert [one.id for one in ada.orders] == ["o0", "o3", "o6", "o7"]
+    assert [one.id for one in bob.orders] == ["o1", "o4"]
+    assert (order.customer_id, order.customer) == ("c0", ada)
+    await session.commit()
+    assert await open_().get(Order, "new") is None
+
+
+async def test_what_is_taken_out_of_a_list_refers_no_longer(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    root = Category(name="root", children=[Category(name="a"), Category(name="b")])
+    await save(session, root)
+    a = root.children.pop(0)
+    assert a.parent_id is None
+    await session.commit()
+    found = await open_().get_one(Category, root.convex_id, load=[Category.children])
+    assert [child.name for child in found.children] == ["b"]
+    ada = await session.get_one(Customer, "c0", load=[Customer.orders])
+    order = ada.orders[0]
+    ada.orders.remove(order)  # which has to belong to somebody
+    with pytest.raises(ValidationError, match="customer_id: required, and not set"):
+        await session.commit()
+    order.customer = await session.get_one(Customer, "c1")
+    await session.commit()
+    assert (await open_().get_one(Order, order.id)).customer_id == "c1"
+
+
+async def test_many_to_many(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    order = await session.get_one(Order, "o0", load=[Order.tags.load(Tag.orders)])
+    late, gift = order.tags
+    order.tags.remove(late)
+    order.tags.append(Tag(id="new"))
+    assert order not in late.orders
+    assert order.tags[-1].orders == [order]
+    await session.commit()
+    assert order.tags == [gift, await session.get(Tag, "new")]
+    found = await open_().get_one(Order, "o0", load=[Order.tags])
+    assert {tag.id for tag in found.tags} == {"gift", "new"}
+    late.orders.append(order)
+    order.tags.remove(gift)
+    order.tags.append(gift)  # taken out and put in again: as before
+    await session.commit()
+    rows = await open_().all(OrderTag.query().by_index("by_order", order_id="o0"))
+    assert sorted(row.tag_id for row in rows) == ["gift", "late", "new"]
+    late.orders.remove(order)
+    await session.rollback()
+    assert order in late.orders
+    assert late in order.tags
+    order.tags = [late]
+    await session.commit()
+    assert [row.tag_id for row in await open_().all(OrderTag.query().by_index("by_order", order_id="o0"))] == ["late"]
+
+
+async def test_relations_take_instances_of_their_model(open_: Open) -> None:
+    with pytest.raises(ValidationError, match=r"orders\.customer: expected Customer, got Tag"):
+        Order(id="o", customer=Tag(id="t"), placed_at=day(0))  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"orders\.customer: expected Customer, got None"):
+        Order(id="o", customer_id="c", placed_at=day(0)).customer = None  # type: ignore[assignment]
+    with pytest.raises(ValidationError, match=r"customers\.orders: expected Order, got Tag"):
+        Customer(id="c").orders.append(Tag(id="t"))  # type: ignore[arg-type]
+    await save(open_(), Customer(id="c"))
+    with pytest.raises(NotLoadedError, match=r"Customer\.orders is not loaded"):
+        (await open_().get_one(Customer, "c")).orders = []
