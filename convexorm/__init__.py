@@ -6,6 +6,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 
 from convexorm import func
 from convexorm.conditions import Condition, and_, not_, or_
+from convexorm.counters import Counter, Sum
 from convexorm.deployments import Deployment, connect
 from convexorm.errors import (
     AuthError,
@@ -27,7 +28,8 @@ from convexorm.errors import (
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, VectorIndex, field
-from convexorm.query import Count, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, compare, to_typescript
@@ -36,6 +38,7 @@ from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
     "UNSET",
+    "Aggregate",
     "AsyncFunctions",
     "AsyncSession",
     "AuthError",
@@ -43,6 +46,7 @@ __all__ = [
     "Condition",
     "ConvexORMError",
     "Count",
+    "Counter",
     "Deployment",
     "DeploymentError",
     "FullTableScanError",
@@ -72,6 +76,7 @@ __all__ = [
     "Schema",
     "Session",
     "StaleDataError",
+    "Sum",
     "ValidationError",
     "VectorIndex",
     "and_",

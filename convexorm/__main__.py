@@ -28,6 +28,7 @@ from convexorm.projects.node import exported_schema
 from convexorm.projects.packages import require_convex
 from convexorm.projects.reflection import module_of
 from convexorm.schema import Schema, Table, to_fragment, to_typescript
+from convexorm.sessions import Session
 
 __all__ = ["main", "models_of"]
 
@@ -161,6 +162,18 @@ def _functions(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _recount(arguments: argparse.Namespace) -> int:
+    _import_from_here()
+    mapped = [model for module in arguments.modules for model in models_of(module) if model.__mapper__.parent is None]
+    models = [model for model in mapped if model.__mapper__.table.counters]
+    key = None if arguments.url is None else environment_key()
+    with connect(arguments.url, key) as deployment, Session(deployment) as session:
+        for model in models:
+            values = session.recount(model)
+            sys.stdout.write(f"{model.__mapper__.name}: {values} value{'s' if values != 1 else ''} counted\n")
+    return 0
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     _import_from_here()
     models = [model for module in arguments.modules for model in models_of(module)]
@@ -214,6 +227,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     functions.add_argument("folder", type=Path, help="the project's folder of functions, usually convex")
     functions.add_argument("--force", action="store_true", help=_FORCE)
     functions.set_defaults(run=_functions)
+    recount = commands.add_parser("recount", help="count anew what the counters of some modules' models count")
+    recount.add_argument("modules", nargs="+", metavar="MODULE", help="such as myapp.models")
+    recount.add_argument("--url", help="the deployment, as connect() takes it; CONVEX_URL without it")
+    recount.set_defaults(run=_recount)
     doctor = commands.add_parser("doctor", help="say what stands between a program and its deployment")
     doctor.add_argument("modules", nargs="*", metavar="MODULE", help="whose models to hold the deployment to")
     doctor.add_argument("--url", help="the deployment; without it that of the environment, which has the key in any case")

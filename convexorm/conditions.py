@@ -21,6 +21,7 @@ __all__ = [
     "Combined",
     "Comparison",
     "Condition",
+    "Containment",
     "Exists",
     "Membership",
     "Negated",
@@ -91,6 +92,25 @@ class Membership(Condition):
 
     field: str
     values: tuple[Value | Missing, ...] = attrs.field(repr=False)
+    path: tuple[str | int, ...] = ()
+    table: str | None = attrs.field(default=None, eq=False, repr=False)
+
+    def fields(self) -> Iterable[str]:
+        return (self.field,)
+
+    def tables(self) -> Iterable[str]:
+        return () if self.table is None else (self.table,)
+
+
+@attrs.frozen
+class Containment(Condition):
+    """What `field` (or what `path` reaches inside it) holds: `contains` a text in a text or an element in an array, a text
+    that `endswith` another, or is `like` a pattern in which each `%` stands for any characters. Nothing else does.
+    """
+
+    field: str
+    op: Literal["contains", "endswith", "like"]
+    value: Value = attrs.field(repr=False)
     path: tuple[str | int, ...] = ()
     table: str | None = attrs.field(default=None, eq=False, repr=False)
 

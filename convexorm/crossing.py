@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from convexorm.conditions import Condition, Exists, existences
-from convexorm.relations import Path
-from convexorm.requests import Follow
 
-__all__ = ["crossings", "named"]
+if TYPE_CHECKING:
+    from convexorm.relations import Path
+    from convexorm.requests import Follow
+
+__all__ = ["across", "crossings", "named"]
 
 
 def named(exists: Exists) -> str:
@@ -16,11 +19,15 @@ def named(exists: Exists) -> str:
     return f"{exists.relation} exists"
 
 
-def crossings(table: str, condition: Condition | None, paths: Sequence[Path]) -> Iterator[str]:
-    """A line for each relation that is looked along or loaded: through which index, and what it costs."""
+def across(table: str, condition: Condition | None) -> Iterator[str]:
+    """A line for each relation that a condition looks along: through which index, and what it costs."""
     for exists in existences(condition):
         yield f"across  {exists.relation}: read from {table}, and {_looked(exists.edge)} until one matches"
-        yield from (f"  {line}" for line in crossings(exists.edge.range.table.name, exists.edge.filter, ()))
+        yield from (f"  {line}" for line in across(exists.edge.range.table.name, exists.edge.filter))
+
+
+def crossings(paths: Sequence[Path]) -> Iterator[str]:
+    """A line for each relation that is loaded, likewise."""
     yield from _loads(paths)
 
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 import attrs
 
 from convexorm.errors import InvalidCursorError
-from convexorm.requests import KeyValue, Read, index_key
+from convexorm.requests import KeyValue, Read, key_length
 from convexorm.values import MISSING, canonical, dumps, loads
 from convexorm.wire import encode_read
 
@@ -39,7 +39,7 @@ def decode_cursor(read: Read, cursor: str) -> KeyValue:
         canonical([value for value in key if value is not MISSING])
     except (AttributeError, TypeError, ValueError, KeyError, IndexError, RecursionError, binascii.Error):
         raise InvalidCursorError("not a cursor; pass the one of the page before, unchanged", table=table) from None
-    if version != _VERSION or digest != _digest(read) or len(key) != len(index_key({}, read.range)):
+    if version != _VERSION or digest != _digest(read) or len(key) not in (key_length(read.range), read.distinct):
         raise InvalidCursorError("the cursor belongs to another query", table=table)
     return key
 

@@ -89,15 +89,36 @@ class IndexRangeError(ConvexORMError):
 
 
 class FullTableScanError(ConvexORMError):
-    """A query that no declared index covers was executed without `.full_scan()`."""
+    """A query that no declared index covers, or gives the order of, was executed without `.full_scan()`.
 
-    def __init__(self, *, table: str, conditions: Sequence[str] = (), indexes: Sequence[str] = ()) -> None:
+    `order` are the fields it was to be ordered by, `would` those of an index that would give this order, if one can.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        conditions: Sequence[str] = (),
+        indexes: Sequence[str] = (),
+        order: Sequence[str] = (),
+        would: Sequence[str] = (),
+    ) -> None:
         self.table = table
         self.conditions = tuple(conditions)
         self.indexes = tuple(indexes)
+        self.order = tuple(order)
+        self.would = tuple(would)
+        declared = f"(declared: {', '.join(self.indexes) or 'none'})"
+        if order:
+            index = f"; one on ({', '.join(self.would)}) would" if would else ", and none can that goes up and down at once"
+            super().__init__(
+                f"table {table!r}: no index gives the order by {', '.join(self.order)} for these conditions "
+                f"{declared}{index}. Declare an index, or say .full_scan() to read all of it and sort it where it is."
+            )
+            return
         what = f"the conditions on {', '.join(self.conditions)}" if self.conditions else "a query without conditions"
         super().__init__(
-            f"table {table!r}: no index covers {what} (declared: {', '.join(self.indexes) or 'none'}). "
+            f"table {table!r}: no index covers {what} {declared}. "
             "Use by_index(...), declare an index, or say .full_scan() to read the whole table."
         )
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
 
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated, Operator
+from convexorm.computed import Arithmetic, Constant, Operand, Stored
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
 from convexorm.errors import ValidationError
 from convexorm.references import UNSET
+from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
-from convexorm.types import ColumnType, JsonType, StrType, dumper, loader
+from convexorm.types import ColumnType, JsonType, dumper, loader
+from convexorm.types.anything import AnyType
+from convexorm.types.containers import ListType, SetType
+from convexorm.types.scalars import FloatType, Int64Type, IntType, StrType
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
 
 if TYPE_CHECKING:
@@ -23,9 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Column",
+    "Computed",
     "Mapped",
     "NoneForm",
     "Path",
+    "operand_of",
 ]
 
 T = TypeVar("T")
@@ -98,6 +105,46 @@ class _Operand(Generic[T]):
             raise ValidationError(f"startswith() takes a str, got {type(prefix).__name__}")
         return Combined("and", (self._compare("gte", prefix), self._bounded("lt", _following(prefix))))
 
+    def _contained(self, op: Literal["contains", "endswith", "like"], value: Value) -> Condition:
+        raise NotImplementedError
+
+    def _element(self, value: object) -> Value:
+        """What documents hold for something that is contained."""
+        raise NotImplementedError
+
+    def contains(self, value: Any) -> Condition:
+        """A text that contains this one, case and all, or an array with an element that is equal to it."""
+        return self._contained("contains", self._element(value))
+
+    def endswith(self, suffix: str) -> Condition:
+        """A string that ends with `suffix`. Raises ValidationError for what is no string."""
+        if not isinstance(suffix, str):
+            raise ValidationError(f"endswith() takes a str, got {type(suffix).__name__}")
+        return self._contained("endswith", suffix)
+
+    def like(self, pattern: str) -> Condition:
+        """A string that fits `pattern`, in which each `%` stands for any characters or none; case matters.
+
+        What is before the first `%` is a range, so an index can serve it. Raises ValidationError for what is no string.
+        """
+        if not isinstance(pattern, str):
+            raise ValidationError(f"like() takes a str, got {type(pattern).__name__}")
+        if "%" not in pattern:
+            return self._bounded("eq", pattern)
+        prefix, _, rest = pattern.partition("%")
+        fits = self._contained("like", pattern)
+        if not prefix:
+            return fits
+        return self.startswith(prefix) if not rest.strip("%") else Combined("and", (self.startswith(prefix), fits))
+
+    def is_missing(self) -> Condition:
+        """No such field."""
+        return self._bounded("eq", MISSING)
+
+    def is_null(self) -> Condition:
+        """A field that holds null."""
+        return self._bounded("eq", None)
+
 
 def _following(prefix: str) -> Value:
     """The least value behind every string that begins with `prefix`: the empty bytes, where no string is."""
@@ -141,6 +188,12 @@ class Path(_Operand[Any]):
     def _member(self, values: Iterable[object]) -> Condition:
         return Membership(self._column.field, tuple(map(self._dumped, values)), self._steps, self._column.table)
 
+    def _contained(self, op: Literal["contains", "endswith", "like"], value: Value) -> Condition:
+        return Containment(self._column.field, op, value, self._steps, self._column.table)
+
+    def _element(self, value: object) -> Value:
+        return self._dumped(value)
+
     def _dumped(self, value: object) -> Value | Missing:
         if value is MISSING:
             return MISSING
@@ -168,7 +221,79 @@ def _several(values: Iterable[T]) -> Iterable[T]:
     return values
 
 
-class Column(_Operand[T]):
+class _Number(Generic[T]):
+    """The operators by which changes are computed where documents are."""
+
+    def __add__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("add", self, other)
+
+    def __radd__(self, other: T) -> Computed[T]:
+        return _arithmetic("add", self, other, swapped=True)
+
+    def __sub__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("sub", self, other)
+
+    def __rsub__(self, other: T) -> Computed[T]:
+        return _arithmetic("sub", self, other, swapped=True)
+
+    def __mul__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("mul", self, other)
+
+    def __rmul__(self, other: T) -> Computed[T]:
+        return _arithmetic("mul", self, other, swapped=True)
+
+    def __truediv__(self, other: T | Column[T] | Computed[T]) -> Computed[T]:
+        return _arithmetic("div", self, other)
+
+    def __rtruediv__(self, other: T) -> Computed[T]:
+        return _arithmetic("div", self, other, swapped=True)
+
+
+class Computed(_Number[T]):
+    """What an attribute is to hold, computed where the document is: `Account.coins + 1`, or made by `convexorm.func`."""
+
+    def __init__(self, operand: Operand, column: Column[Any]) -> None:
+        self.operand = operand
+        self.column = (column,)
+        """The column whose type it has; in a tuple, as a column is a descriptor."""
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("what is computed where the document is has no truth value in Python")
+
+    def __repr__(self) -> str:
+        return f"<Computed of {self.column[0].table}.{self.column[0].field}>"
+
+
+def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *, swapped: bool = False) -> Computed[Any]:
+    column: Column[Any] = one if isinstance(one, Column) else one.column[0]
+    whole = isinstance(column.type, IntType)
+    if not isinstance(column.type, IntType | Int64Type | FloatType | AnyType):
+        problem = f"a {column.type.name} is not computed with; int, float and Int64 are"
+        raise ValidationError(problem, table=column.table, field=column.field)
+    if op == "div" and isinstance(column.type, IntType | Int64Type):
+        raise ValidationError("an int is not divided, it would be none any more", table=column.table, field=column.field)
+    left, right = operand_of(one, column), operand_of(other, column)
+    if swapped:
+        left, right = right, left
+    return Computed(Arithmetic(op, left, right, whole), column)
+
+
+def operand_of(value: object, column: Column[Any]) -> Operand:
+    """What a change is computed of: a column of the same kind and table, something computed, or a value of the column's."""
+    other = value if isinstance(value, Column) else value.column[0] if isinstance(value, Computed) else None
+    if other is None:
+        dumped = column.dump(value)
+        if dumped is MISSING or dumped is None:
+            raise ValidationError("computed with a value, got None", table=column.table, field=column.field)
+        check_value(dumped)
+        return Constant(dumped)
+    if other.table != column.table or type(other.type) is not type(column.type):
+        problem = f"computed with an attribute of another {'model' if other.table != column.table else 'type'}"
+        raise ValidationError(problem, table=column.table, field=column.field)
+    return value.operand if isinstance(value, Computed) else other.stored()
+
+
+class Column(_Operand[T], _Number[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
     `name` is the attribute's, `field` the Convex field's. On a persistent instance the value is converted from the loaded
@@ -298,6 +423,20 @@ class Column(_Operand[T]):
 
     # the operand of a class
 
+    def asc(self) -> Ordering:
+        """Ascending, for `order_by`."""
+        return Ordering(self.field, "asc")
+
+    def desc(self) -> Ordering:
+        """Descending, for `order_by`."""
+        return Ordering(self.field, "desc")
+
+    def stored(self) -> Stored:
+        """What a document holds of it, for a change that is computed there; its default where that is missing or null."""
+        default = self._default() if self._default is not None else None
+        dumped = None if default is None else self.dump(default)
+        return Stored(self.field, MISSING if dumped is None else dumped)
+
     def __getitem__(self, step: str | int) -> Path:
         return Path(self, (step,))
 
@@ -315,6 +454,32 @@ class Column(_Operand[T]):
         condition = Membership(self.field, held, (), self.table)
         none = any(value is None for value in values)
         return Combined("or", (condition, self._compare("eq", None))) if none else condition
+
+    def _contained(self, op: Literal["contains", "endswith", "like"], value: Value) -> Condition:
+        plain = (StrType, AnyType) if op != "contains" else (StrType, AnyType, ListType, SetType)
+        if not isinstance(self.type, plain):
+            problem = (
+                f"{op}() asks in texts{' and arrays' if op == 'contains' else ''}, and a {self.type.name} is stored as none"
+            )
+            raise ValidationError(problem, table=self.table, field=self.field)
+        if isinstance(value, str):
+            self._checked(value)
+        return Containment(self.field, op, value, (), self.table)
+
+    def _element(self, value: object) -> Value:
+        kind = self.type
+        try:
+            dumped = kind.item.dump(value) if isinstance(kind, ListType | SetType) else kind.dump(value)
+        except ValidationError as error:
+            raise self._placed(error, error.problem) from error.__cause__
+        self._checked(dumped)
+        return dumped
+
+    def _checked(self, value: Value) -> None:
+        try:
+            check_value(value)
+        except ValidationError as error:
+            raise self._placed(error, error.problem) from None
 
     def operand(self, value: object, op: Operator = "eq") -> Value | Missing:
         """What documents hold for a value that the column is compared with by `op`. ValidationError, if nothing can."""

@@ -87,14 +87,20 @@ class Index:
 
     With `unique` no two documents of the table hold the same values of the attributes: a commit that would leave two is
     refused with StaleDataError (`exists`). Documents that lack all of them do not clash; where some are missing, a missing
-    one equals a missing one. Raises ValidationError for anything but a bool.
+    one equals a missing one. A `staged` index is built by Convex after a deployment, in the background, and nothing reads
+    through it: declare it without `staged` once it is complete. Raises ValidationError for anything but a bool, and for one
+    that is to be both.
     """
 
-    def __init__(self, *attributes: str, unique: bool = False) -> None:
-        if not isinstance(unique, bool):
-            raise ValidationError(f"unique is True or False, got {_kind(unique)}")
+    def __init__(self, *attributes: str, unique: bool = False, staged: bool = False) -> None:
+        for name, told in (("unique", unique), ("staged", staged)):
+            if not isinstance(told, bool):
+                raise ValidationError(f"{name} is True or False, got {_kind(told)}")
+        if unique and staged:
+            raise ValidationError("an index that is staged cannot be kept unique: it is not there to be looked at")
         self.attributes = attributes
         self.unique = unique
+        self.staged = staged
         self.name = ""
 
     def __set_name__(self, owner: type[Model], name: str) -> None:

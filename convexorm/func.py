@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-if TYPE_CHECKING:
-    from convexorm.expressions import Column
+from convexorm import computed
+from convexorm.errors import ValidationError
+from convexorm.expressions import Column, Computed, operand_of
+from convexorm.types.anything import AnyType
+from convexorm.types.containers import ListType
+from convexorm.types.times import IsoDatetimeType, TimestampType
+from convexorm.values import check_value
 
-__all__ = ["Greatest", "greatest"]
+if TYPE_CHECKING:
+    from convexorm.computed import Operand
+
+__all__ = ["Greatest", "Now", "append", "greatest", "least", "now", "remove"]
 
 T = TypeVar("T")
 
@@ -25,6 +33,54 @@ class Greatest:
     value: Any = attrs.field(repr=False)
 
 
+@attrs.frozen
+class Now:
+    """The deployment's time when the change is applied."""
+
+    def operand(self, column: Column[Any]) -> Operand:
+        """In the form in which a column stores times. Raises ValidationError for one that stores none."""
+        if isinstance(column.type, TimestampType):
+            return computed.Now("milliseconds")
+        if isinstance(column.type, IsoDatetimeType):
+            return computed.Now("text")
+        raise ValidationError(
+            f"func.now() is a datetime, the attribute a {column.type.name}", table=column.table, field=column.field
+        )
+
+
 def greatest(column: Column[T], value: T) -> Greatest:
     """The greater of what the attribute holds and `value`: set on that attribute, it never makes it less."""
     return Greatest(column.field, value)
+
+
+def least(column: Column[T], value: T) -> Computed[T]:
+    """The lesser of what the attribute holds and `value`, which it becomes where it holds nothing."""
+    return Computed(computed.Extreme("least", computed.Stored(column.field), operand_of(value, column)), column)
+
+
+def append(column: Column[list[T]], value: T) -> Computed[list[T]]:
+    """The attribute's list with `value` at its end. A commit that would make it too long is refused."""
+    return Computed(computed.Listed("append", column.field, _element(column, value)), column)
+
+
+def remove(column: Column[list[T]], value: T) -> Computed[list[T]]:
+    """The attribute's list without all that are equal to `value`."""
+    return Computed(computed.Listed("remove", column.field, _element(column, value)), column)
+
+
+def now() -> Any:
+    """The deployment's time when the change is applied, for a datetime."""
+    return Now()
+
+
+def _element(column: Column[Any], value: object) -> Any:
+    """What the list of a column holds for a value. Raises ValidationError if nothing can, and for what is no list."""
+    kind = column.type
+    if not isinstance(kind, ListType | AnyType):
+        raise ValidationError(f"a {kind.name} is no list", table=column.table, field=column.field)
+    try:
+        dumped = kind.item.dump(value) if isinstance(kind, ListType) else kind.dump(value)
+        check_value(dumped)
+    except ValidationError as error:
+        raise ValidationError(error.problem, table=column.table, field=column.field, path=error.path) from None
+    return dumped

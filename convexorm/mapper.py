@@ -19,13 +19,14 @@ import attrs
 
 from convexorm.conditions import Comparison, Condition, Membership
 from convexorm.conversions import dump_function, fill_function
+from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.hooks import hooks_of
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
-from convexorm.schema import AnyOf, Array, IndexDef, Number, Property, String, Table, VectorIndexDef
+from convexorm.schema import AnyOf, Array, CounterDef, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound, register
 from convexorm.validation import check_value_of
@@ -58,6 +59,7 @@ class Mapper:
     indexes: Mapping[str, Index]
     vector_indexes: Mapping[str, VectorIndex[Any]]
     validated: bool
+    counters: Mapping[str, Counter] = attrs.field(factory=dict)
     discriminator: str | None = None
     parent: Mapper | None = None
     told_field: str | None = None
@@ -96,6 +98,7 @@ class Mapper:
         fields = {column.field: column.property() for column in self.columns.values()}
         indexes: dict[str, IndexDef] = {}
         vector_indexes: dict[str, VectorIndexDef] = {}
+        counters: dict[str, CounterDef] = {}
         if self._discriminates:
             fields.setdefault(self.discriminator_field, Property(String(), optional=True))
         for mapper in self.family():
@@ -106,7 +109,11 @@ class Mapper:
                 self._add(indexes, index)
             for vector_index in mapper._vector_index_defs():
                 self._add(vector_indexes, vector_index)
-        return Table(self.name, fields, tuple(indexes.values()), tuple(vector_indexes.values()))
+            for counter in mapper._counter_defs():
+                self._add(counters, counter)
+        ready = tuple(index for index in indexes.values() if not index.staged)
+        staged = tuple(index for index in indexes.values() if index.staged)
+        return Table(self.name, fields, ready, tuple(vector_indexes.values()), staged, tuple(counters.values()))
 
     def _add(self, known: dict[str, Any], index: Any) -> None:
         if known.setdefault(index.name, index) != index:
@@ -114,7 +121,12 @@ class Mapper:
 
     def _index_defs(self) -> Iterator[IndexDef]:
         for name, index in self.indexes.items():
-            yield IndexDef(name, tuple(self._named(name, part) for part in index.attributes), index.unique)
+            yield IndexDef(name, tuple(self._named(name, part) for part in index.attributes), index.unique, index.staged)
+
+    def _counter_defs(self) -> Iterator[CounterDef]:
+        for name, counter in self.counters.items():
+            by = tuple(self._named(name, part) for part in counter.by)
+            yield CounterDef(name, by, None if counter.of is None else self._named(name, counter.of))
 
     def _vector_index_defs(self) -> Iterator[VectorIndexDef]:
         for name, index in self.vector_indexes.items():
@@ -499,6 +511,7 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         indexes={name: value for name, value in attributes.items() if isinstance(value, Index)},
         vector_indexes={name: _owned(cls, value) for name, value in attributes.items() if isinstance(value, VectorIndex)},
         validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
+        counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
         parent=parent,
         told_field=told.discriminator_field or (DISCRIMINATOR_FIELD if parent is None and told.discriminator else None),

@@ -7,18 +7,23 @@ index covers must say `full_scan()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import attrs
 
-from convexorm.conditions import Combined, Comparison, Condition, Exists, Membership, Negated
-from convexorm.crossing import crossings, named
+from convexorm.conditions import Combined, Comparison, Condition
+from convexorm.crossing import crossings
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
+from convexorm.expressions import Column
+from convexorm.querying.explaining import SYMBOLS, outline
+from convexorm.querying.ordering import OrderedAccess, ordered
+from convexorm.querying.planning import Access, accesses, conjuncts
+from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, OfSome, Rows, Select
 from convexorm.relations import Path, check_paths
-from convexorm.requests import Bound, Document, KeyValue, Range, Read, index_key
-from convexorm.schema import BUILT_IN_INDEXES, SYSTEM_FIELDS, Table
-from convexorm.values import MISSING, Missing, Value, dumps, is_whole
+from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
+from convexorm.schema import SYSTEM_FIELDS, Table
+from convexorm.values import is_whole
 
 if TYPE_CHECKING:
     from convexorm.model import Index, Model
@@ -26,13 +31,18 @@ if TYPE_CHECKING:
 __all__ = ["Count", "Digest", "Query"]
 
 M = TypeVar("M", bound="Model", covariant=True)
+T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+T6 = TypeVar("T6")
 Order = Literal["asc", "desc"]
-
-_SYMBOLS = {"eq": "=", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
 
 @attrs.frozen
-class Query(Generic[M]):
+class Query(Rows[M]):
     """Documents of one model. Every method answers a new query; nothing is read before a session executes it."""
 
     model: type[M]
@@ -45,6 +55,8 @@ class Query(Generic[M]):
     _after: Document | None = attrs.field(default=None, repr=False)
     _full_scan: bool = False
     _load: tuple[Path, ...] = ()
+    _ordering: tuple[Ordering, ...] = ()
+    _bounded: bool = False
 
     def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through an index, by its name or as `Task.by_owner`, in its order.
@@ -66,9 +78,8 @@ class Query(Generic[M]):
         for condition in conditions:
             self._check(condition, "by_index")
             comparisons += _comparisons(condition, table, name, fields)
-        fitted = _fit(fields, self._led(fields, comparisons))
-        if fitted.rest:
-            given = ", ".join(f"{one.field} {_SYMBOLS[one.op]}" for one in comparisons)
+        if _surplus(fields, self._led(fields, comparisons)):
+            given = ", ".join(f"{one.field} {SYMBOLS[one.op]}" for one in comparisons)
             raise IndexRangeError(
                 f"not a range: {given}. Give equalities on the first fields, in index order, then at most one lower and "
                 "one upper bound on the next",
@@ -118,6 +129,28 @@ class Query(Generic[M]):
             raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__mapper__.name)
         return attrs.evolve(self, order=order)
 
+    def order_by(self, *orderings: Ordering | Column[Any]) -> Self:
+        """In the order of these attributes: `Order.placed_at.desc()`, or `Order.placed_at` for ascending.
+
+        The index that gives this order for the conditions is read. Where none does, executing the query raises
+        FullTableScanError that says which one would, unless `full_scan()` was said: then all is read, and sorted where it
+        is.
+        """
+        if not orderings:
+            raise ValidationError("order_by() takes one attribute or more", table=self.model.__mapper__.name)
+        return attrs.evolve(self, ordering=tuple(map(self._ordering_of, orderings)))
+
+    def _ordering_of(self, one: object) -> Ordering:
+        if isinstance(one, Column):
+            return Ordering(self._own(one).field)
+        mapper = self.model.__mapper__
+        if not isinstance(one, Ordering) or (one.field not in mapper.table.fields and one.field not in SYSTEM_FIELDS):
+            problem = (
+                f"order_by() takes attributes of {self.model.__name__}, such as x or x.desc(), got {type(one).__name__}"
+            )
+            raise ValidationError(problem, table=mapper.name)
+        return one
+
     def limit(self, limit: int | None) -> Self:
         """At most `limit` documents; None for no limit."""
         if limit is not None and not is_whole(limit):
@@ -152,33 +185,175 @@ class Query(Generic[M]):
         """Allow reading the whole table where no index covers the conditions."""
         return attrs.evolve(self, full_scan=True)
 
+    # -- what can be asked of it ---------------------------------------------------------------------------------
+
     def count(self) -> Count:
         """How many there are: something `session.read` takes beside queries."""
         return Count(self)
+
+    def exists(self) -> Exists:
+        """Whether there is one: likewise. One document is read."""
+        return Exists(self)
 
     def digest(self) -> Digest:
         """A digest of its documents: something `session.read` takes beside queries. The same as long as they are."""
         return Digest(self)
 
+    @overload
+    def sum(self, column: Column[T | None]) -> Aggregate[T]: ...
+    @overload
+    def sum(self, column: Column[T]) -> Aggregate[T]: ...
+    def sum(self, column: Column[Any]) -> Any:
+        """The sum of an attribute, exactly: something `session.read` takes beside queries. What is missing or null is left
+        out; over nothing it is 0. Raises ValidationError for an attribute that is no number.
+        """
+        return Aggregate(self, "sum", (self._own(column),))
+
+    def min(self, column: Column[T]) -> OfSome[T]:
+        """The least value of an attribute that is neither missing nor null, in Convex's order; None if there is none.
+
+        Where an index is ordered by the attribute, one document is read.
+        """
+        return OfSome(self, "min", (self._own(column),))
+
+    def max(self, column: Column[T]) -> OfSome[T]:
+        """The greatest value, likewise."""
+        return OfSome(self, "max", (self._own(column),))
+
+    @overload
+    def avg(self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]) -> OfSome[float]: ...
+    @overload
+    def avg(self, column: Column[T]) -> OfSome[T]: ...
+    def avg(self, column: Column[Any]) -> Any:
+        """The average of an attribute; what is missing or null is left out. None of nothing."""
+        return OfSome(self, "avg", (self._own(column),))
+
+    @overload
+    def select(self, one: Column[T1], /) -> Select[tuple[T1]]: ...
+    @overload
+    def select(self, one: Column[T1], two: Column[T2], /) -> Select[tuple[T1, T2]]: ...
+    @overload
+    def select(self, one: Column[T1], two: Column[T2], three: Column[T3], /) -> Select[tuple[T1, T2, T3]]: ...
+    @overload
+    def select(
+        self, one: Column[T1], two: Column[T2], three: Column[T3], four: Column[T4], /
+    ) -> Select[tuple[T1, T2, T3, T4]]: ...
+    @overload
+    def select(
+        self, one: Column[T1], two: Column[T2], three: Column[T3], four: Column[T4], five: Column[T5], /
+    ) -> Select[tuple[T1, T2, T3, T4, T5]]: ...
+    @overload
+    def select(
+        self, one: Column[T1], two: Column[T2], three: Column[T3], four: Column[T4], five: Column[T5], six: Column[T6], /
+    ) -> Select[tuple[T1, T2, T3, T4, T5, T6]]: ...
+    @overload
+    def select(self, *columns: Column[Any]) -> Select[tuple[Any, ...]]: ...
+    def select(self, *columns: Column[Any]) -> Any:
+        """Some attributes of its documents, as tuples: a query that answers these, and only they travel."""
+        if not columns:
+            raise ValidationError("select() takes one attribute or more", table=self.model.__mapper__.name)
+        return Select(self, tuple(map(self._own, columns)))
+
+    def distinct(self, column: Column[T]) -> Distinct[T]:
+        """The different values of an attribute: a query that answers these, in Convex's order.
+
+        Where an index is ordered by the attribute, one document is read for each value; else all are. A limit is one of
+        values.
+        """
+        return Distinct(self, (self._own(column),))
+
+    @overload
+    def group_by(self, one: Column[T1], /) -> Grouping[T1]: ...
+    @overload
+    def group_by(self, one: Column[T1], two: Column[T2], /) -> Grouping[T1, T2]: ...
+    @overload
+    def group_by(self, one: Column[T1], two: Column[T2], three: Column[T3], /) -> Grouping[T1, T2, T3]: ...
+    @overload
+    def group_by(
+        self, one: Column[T1], two: Column[T2], three: Column[T3], four: Column[T4], /
+    ) -> Grouping[T1, T2, T3, T4]: ...
+    def group_by(self, *columns: Column[Any]) -> Any:
+        """Its documents by the values of attributes: `q.group_by(Order.status).sum(Order.total)` is a query of tuples
+        (status, sum), in the order of the values.
+        """
+        if not columns:
+            raise ValidationError("group_by() takes one attribute or more", table=self.model.__mapper__.name)
+        return Grouping(self, tuple(map(self._own, columns)))
+
+    def _own(self, column: Column[T]) -> Column[T]:
+        """The column. Raises ValidationError for what is none of this model."""
+        mapper = self.model.__mapper__
+        if not isinstance(column, Column) or (
+            column.field not in mapper.table.fields and column.field not in SYSTEM_FIELDS
+        ):
+            given = column.field if isinstance(column, Column) else type(column).__name__
+            raise ValidationError(f"an attribute of {self.model.__name__} is needed, got {given}", table=mapper.name)
+        if column.table != mapper.name:
+            problem = f"an attribute of {self.model.__name__} is needed, got one of table {column.table!r}"
+            raise ValidationError(problem, table=mapper.name)
+        return column
+
+    # -- what statements make of it ------------------------------------------------------------------------------
+
+    @property
+    def root(self) -> Query[Any]:
+        return self
+
     def plan(self) -> Read:
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
-        table = self.model.__mapper__.table
-        only = self.model.__mapper__.only
-        conditions = [*_flat(self._where), *(() if only is None else (only,))]
-        simple = [one for one in conditions if isinstance(one, Comparison) and not one.path]
-        if self._index is not None:
-            fields = table.key_fields(self._index)
-            index, fit = self._index, _fit(fields, (*self._led(fields, self._range), *simple))
-        else:
-            index, fit = _best(table, simple)
-            if not fit.used and not self._full_scan:
-                raise FullTableScanError(
-                    table=table.name,
-                    conditions=tuple(dict.fromkeys(name for one in conditions for name in one.fields())),
-                    indexes=tuple(one.name for one in table.indexes),
-                )
-        rest = [one for one in (*self._range, *conditions) if not any(one is used for used in fit.used)]
-        range_ = Range(table, index, fit.eq, fit.lower, fit.upper)
+        choice = self._ordered() if self._ordering else None
+        access = choice.access if choice is not None else next(iter(self.accesses()))
+        unconditional = not self.conditions() and (self._bounded or self._limit is not None)
+        if not (access.covers or unconditional or self._index is not None or self._full_scan):
+            raise FullTableScanError(
+                table=self.model.__mapper__.name,
+                conditions=tuple(dict.fromkeys(name for one in self.conditions() for name in one.fields())),
+                indexes=tuple(one.name for one in self.model.__mapper__.table.indexes),
+            )
+        read = self.through(access)
+        if choice is None:
+            return read
+        if choice.sort is None:
+            return attrs.evolve(read, order=choice.order, merge=choice.merge)
+        if self._after is not None:
+            problem = "what no index has in this order is not read from a place in it on"
+            raise ValidationError(problem, table=self.model.__mapper__.name)
+        limit = None if read.limit is None else read.limit + read.skip
+        return attrs.evolve(read, order="asc", sort=choice.sort, skip=0, limit=limit)
+
+    def answer(self, result: ReadResult, load: Load) -> list[M]:
+        instances: list[M] = load(self.model, self.cut(result.docs))
+        return instances
+
+    def at_most(self, limit: int) -> Self:
+        return self if self._limit is not None and self._limit < limit else self.limit(limit)
+
+    def bounded(self) -> Self:
+        return attrs.evolve(self, bounded=True)
+
+    def unordered(self, *, always: bool = False) -> Self:
+        """The same without `order_by`, unless which documents it has depends on that."""
+        if not always and (self._limit is not None or self._offset):
+            return self
+        return attrs.evolve(self, ordering=())
+
+    @property
+    def in_pages(self) -> bool:
+        return not self._ordering or self._ordered().sort is None
+
+    def cut(self, items: Sequence[T], *, whole: bool = False) -> Sequence[T]:
+        """Of the items of a read what the query's offset and limit leave, where the read could not see to it."""
+        if not whole and not (self._ordering and self._offset and self._ordered().sort is not None):
+            return items
+        return items[self._offset : None if self._limit is None else self._offset + self._limit]
+
+    def accesses(self) -> list[Access]:
+        """How indexes answer it, the best first: all of them, unless it names one."""
+        return accesses(self.model.__mapper__.table, self.conditions(), self._index)
+
+    def through(self, access: Access) -> Read:
+        """The request by such an access."""
+        range_, rest = access.range(self.model.__mapper__.table), access.rest
         return Read(
             range_,
             order=self._order,
@@ -188,157 +363,50 @@ class Query(Generic[M]):
             limit=self._limit,
         )
 
+    def condition(self) -> Condition | None:
+        """What holds for each of its documents, if there are conditions."""
+        found = self.conditions()
+        return Combined("and", tuple(found)) if found else None
+
     def explain(self) -> str:
-        """What executing it will do: table, index, range, filter, order and limit, a line each."""
-        try:
-            read = self.plan()
-        except FullTableScanError as error:
-            return f"table   {self.model.__mapper__.name}\nrefused {error}"
-        range_, table = read.range, read.range.table
-        fields = table.key_fields(range_.index)
-        parts = [f"{name} = {_shown(value)}" for name, value in zip(fields, range_.eq, strict=False)]
-        for bound, symbol in ((range_.lower, ">"), (range_.upper, "<")):
-            if bound is not None:
-                sign = symbol + ("=" if bound.inclusive else "")
-                parts.append(f"{fields[len(range_.eq)]} {sign} {_shown(bound.value)}")
-        whole = "the whole table" if self._index is None and range_.index == "by_creation_time" else "the whole index"
-        lines = [
-            f"table   {table.name}",
-            f"index   {range_.index} ({', '.join(fields)}){' unique' if _is_unique(table, range_.index) else ''}",
-            f"range   {' and '.join(parts) or whole}",
-            f"filter  {_described(read.filter) if read.filter is not None else 'none'}",
-            f"order   {read.order}",
-            f"limit   {'none' if read.limit is None else read.limit}",
-            *([f"offset  {read.skip}"] if read.skip else []),
-            *(["after   an instance"] if read.after is not None else []),
-            *crossings(table.name, read.filter, self._load),
-        ]
-        return "\n".join(lines)
+        """What executing it will do: table, index, ranges, filter, order and limit, and what it loads, a line each."""
+        return "\n".join((super().explain(), *crossings(self._load)))
 
+    def conditions(self) -> list[Condition]:
+        """What holds for each of its documents."""
+        only = self.model.__mapper__.only
+        return [*self._range, *conjuncts(self._where), *(() if only is None else (only,))]
 
-@attrs.frozen
-class Count:
-    """How many documents a query has."""
-
-    query: Query[Any]
-
-
-@attrs.frozen
-class Digest:
-    """A digest of the documents a query has."""
-
-    query: Query[Any]
+    def _ordered(self) -> OrderedAccess:
+        """How it is read in the order of `order_by`."""
+        return ordered(self.model.__mapper__.table, self.accesses(), self._ordering, sorts=self._full_scan)
 
 
 # -- planning ------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class _Fit:
-    """How far comparisons go as a range: what they become, which were used, which are left."""
-
-    eq: KeyValue
-    lower: Bound | None
-    upper: Bound | None
-    used: Sequence[Comparison]
-    rest: Sequence[Comparison]
-
-
-def _fit(fields: Sequence[str], comparisons: Sequence[Comparison]) -> _Fit:
+def _surplus(fields: Sequence[str], comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those of some comparisons that are left over by a range: equalities, then one lower and one upper bound."""
     rest = list(comparisons)
-    used: list[Comparison] = []
-    eq: list[Value | Missing] = []
 
-    def take(field: str, *ops: str) -> Comparison | None:
-        for position, one in enumerate(rest):
-            if one.field == field and one.op in ops:
-                used.append(one)
-                return rest.pop(position)
-        return None
+    def take(field: str, *ops: str) -> bool:
+        place = next((place for place, one in enumerate(rest) if one.field == field and one.op in ops), None)
+        if place is not None:
+            rest.pop(place)
+        return place is not None
 
     for field in fields:
-        equality = take(field, "eq")
-        if equality is not None:
-            eq.append(equality.value)
-            continue
-        lower, upper = take(field, "gt", "gte"), take(field, "lt", "lte")
-        return _Fit(
-            tuple(eq),
-            None if lower is None else Bound(lower.value, lower.op == "gte"),
-            None if upper is None else Bound(upper.value, upper.op == "lte"),
-            used,
-            rest,
-        )
-    return _Fit(tuple(eq), None, None, used, rest)
-
-
-def _best(table: Table, comparisons: Sequence[Comparison]) -> tuple[str, _Fit]:
-    """The index that covers most comparisons, equalities before bounds; by_creation_time where none covers any."""
-    best = ("by_creation_time", _fit(BUILT_IN_INDEXES["by_creation_time"], comparisons))
-    for name in (*(index.name for index in table.indexes), "by_id"):
-        fit = _fit(table.key_fields(name), comparisons)
-        if (len(fit.used), len(fit.eq)) > (len(best[1].used), len(best[1].eq)):
-            best = (name, fit)
-    return best
-
-
-def _flat(conditions: Iterable[Condition]) -> Iterator[Condition]:
-    for condition in conditions:
-        if isinstance(condition, Combined) and condition.op == "and":
-            yield from _flat(condition.args)
-        else:
-            yield condition
+        if not take(field, "eq"):
+            take(field, "gt", "gte")
+            take(field, "lt", "lte")
+            break
+    return rest
 
 
 def _comparisons(condition: Condition, table: Table, index: str, fields: Sequence[str]) -> Iterator[Comparison]:
-    for one in _flat((condition,)):
+    for one in conjuncts((condition,)):
         if not isinstance(one, Comparison) or one.path or one.op == "ne":
             raise IndexRangeError(
-                f"{_outline(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
+                f"{outline(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
             )
         yield one
-
-
-def _outline(condition: Condition) -> str:
-    """The condition without the values it compares with, for an error."""
-    if isinstance(condition, Comparison):
-        return f"{_place(condition)} {_SYMBOLS[condition.op]}"
-    if isinstance(condition, Membership):
-        return f"{_place(condition)} in"
-    if isinstance(condition, Exists):
-        return named(condition)
-    return "not(...)" if isinstance(condition, Negated) else "or_(...)"
-
-
-# -- explaining ----------------------------------------------------------------------------------------------------
-
-
-def _is_unique(table: Table, index: str) -> bool:
-    return any(one.name == index and one.unique for one in table.indexes)
-
-
-def _shown(value: Value | Missing) -> str:
-    return "missing" if value is MISSING else dumps(value)
-
-
-def _place(condition: Comparison | Membership) -> str:
-    return condition.field + "".join(f"[{dumps(step)}]" for step in condition.path)
-
-
-def _described(condition: Condition) -> str:
-    return _DESCRIPTIONS[type(condition)](condition)
-
-
-def _described_combined(condition: Combined) -> str:
-    parts = [f"({_described(one)})" for one in condition.args]
-    return f" {condition.op} ".join(parts) if parts else _OF_NONE[condition.op]
-
-
-_OF_NONE = {"and": "true", "or": "false"}
-_DESCRIPTIONS: dict[type[Condition], Callable[[Any], str]] = {
-    Comparison: lambda one: f"{_place(one)} {_SYMBOLS[one.op]} {_shown(one.value)}",
-    Membership: lambda one: f"{_place(one)} in [{', '.join(map(_shown, one.values))}]",
-    Negated: lambda one: f"not ({_described(one.arg)})",
-    Exists: named,
-    Combined: _described_combined,
-}

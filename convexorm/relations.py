@@ -323,8 +323,7 @@ class ToMany(Relation):
         first = Comparison(self.reference.field, "eq", "")  # in the place of whatever document the list is of
         query = self.target.query().by_index(self.index, first).where(*conditions).order(order).limit(limit)
         read = query.plan()
-        behind = attrs.evolve(read.range, eq=read.range.eq[1:])
-        return Follow(self.reference.key_field, behind, read.order, read.filter, read.limit, follow)
+        return Follow(self.reference.key_field, read.range.without_key(), read.order, read.filter, read.limit, follow)
 
     def _leads_back(self, other: Relation) -> bool:
         return isinstance(other, ToOne) and _same(other.reference, self.reference)

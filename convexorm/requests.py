@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 import msgspec
 
+from convexorm.aggregates import Groups, joined_groups
+from convexorm.computed import Operand
 from convexorm.conditions import Condition, existences
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
 from convexorm.schema import Table, VectorIndexDef
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DELETED_BY_RANGE",
     "MAX_DELETED_BY_RANGE",
+    "MAX_MERGED",
+    "MAX_RANGES",
     "MAX_READS",
     "MAX_TIED_BYTES",
     "MAX_WRITES",
@@ -39,6 +43,7 @@ __all__ = [
     "DeletedRange",
     "Document",
     "Expect",
+    "Fold",
     "Follow",
     "Followed",
     "Group",
@@ -46,6 +51,7 @@ __all__ = [
     "Key",
     "KeyValue",
     "Matrix",
+    "Ordering",
     "Pack",
     "Patch",
     "Range",
@@ -55,6 +61,7 @@ __all__ = [
     "Rule",
     "Search",
     "Target",
+    "Term",
     "Unique",
     "Upsert",
     "Write",
@@ -65,6 +72,7 @@ __all__ = [
     "check_search",
     "claimed",
     "greater_stored",
+    "in_order",
     "index_key",
     "joined_edges",
     "key_length",
@@ -77,6 +85,10 @@ __all__ = [
 
 MAX_READS = 1_024
 """Reads of one call, below Convex's 4,096 index ranges of one function even when each resumes behind a key."""
+MAX_RANGES = 3_000
+"""Ranges of one union: fewer than the 4,000 that one call opens, so that every call goes on from where one stopped."""
+MAX_MERGED = 200
+"""Ranges of one union that are merged into another order than the index's: all of them are open at once."""
 MAX_WRITES = 15_999
 """Writes of one commit: Convex's 16,000 documents of one mutation, one of which is the commit's entry in the ledger."""
 MAX_DELETED_BY_RANGE = 4_000
@@ -105,25 +117,81 @@ class Bound:
 
 @attrs.frozen
 class Range:
-    """A range of an index: equalities on its first fields, then bounds on the next."""
+    """A range of an index: equalities on its first fields, then bounds on the next.
+
+    With a `union` it is the documents of several ranges of that index instead, which are in the index's order and have no
+    document in common; none of them is a union itself.
+    """
 
     table: Table
     index: str
     eq: KeyValue = attrs.field(default=(), repr=False)
     lower: Bound | None = None
     upper: Bound | None = None
+    union: tuple[Range, ...] | None = None
+
+    @property
+    def parts(self) -> tuple[Range, ...]:
+        """The ranges it consists of, in the index's order."""
+        return (self,) if self.union is None else self.union
+
+    def of(self, table: Table) -> Range:
+        """The same range of another table that has this index."""
+        union = None if self.union is None else tuple(part.of(table) for part in self.union)
+        return attrs.evolve(self, table=table, union=union)
+
+    def behind(self, key: Value) -> Range:
+        """The same range behind a first field that is `key`."""
+        if self.union is None:
+            return attrs.evolve(self, eq=(key, *self.eq))
+        return attrs.evolve(self, union=tuple(part.behind(key) for part in self.union))
+
+    def without_key(self) -> Range:
+        """The same range, without what it says of the first field."""
+        if self.union is None:
+            return attrs.evolve(self, eq=self.eq[1:])
+        return attrs.evolve(self, union=tuple(part.without_key() for part in self.union))
+
+    def edges(self) -> tuple[bytes, bytes]:
+        """The bytes from which on, and those before which, the canonical forms of its documents' keys lie."""
+        common = b"".join(map(canonical, self.eq))
+        start, end = common, common + _BEHIND
+        if self.lower is not None:
+            start += canonical(self.lower.value) + (b"" if self.lower.inclusive else _BEHIND)
+        if self.upper is not None:
+            end = common + canonical(self.upper.value) + (_BEHIND if self.upper.inclusive else b"")
+        return start, end
 
     def check(self) -> None:
-        """Raise IndexRangeError unless this is a range of a declared index."""
+        """Raise IndexRangeError or LimitExceeded unless this is a range of a declared index, or a union of some."""
+        if self.union is None:
+            self._check_fits()
+            return
+        if len(self.union) > MAX_RANGES:
+            raise LimitExceeded("ranges of one read", maximum=MAX_RANGES, actual=len(self.union), table=self.table.name)
+        until = b""
+        for part in self.union:
+            part._check_fits()
+            start, end = part.edges()
+            if start < until:
+                raise self._wrong("its ranges overlap, or are not in the index's order")
+            until = max(start, end)
+        if self.eq or self.lower or self.upper:
+            raise self._wrong("a union of ranges has no equalities and bounds of its own")
+
+    def _wrong(self, problem: str) -> IndexRangeError:
+        fields = self.table.key_fields(self.index)
+        return IndexRangeError(problem, table=self.table.name, index=self.index, fields=fields)
+
+    def _check_fits(self) -> None:
         fields = self.table.key_fields(self.index)
         bounded = self.lower is not None or self.upper is not None
         if len(self.eq) + bounded > len(fields):
-            raise IndexRangeError(
-                f"{len(self.eq)} equalities and {'a' if bounded else 'no'} bound, for {len(fields)} fields",
-                table=self.table.name,
-                index=self.index,
-                fields=fields,
-            )
+            raise self._wrong(f"{len(self.eq)} equalities and {'a' if bounded else 'no'} bound, for {len(fields)} fields")
+
+
+_BEHIND = b"\xff"
+"""Greater than any tag byte: behind everything that starts with the bytes before it."""
 
 
 @attrs.frozen
@@ -150,12 +218,42 @@ class Matrix:
 
 
 @attrs.frozen
+class Ordering:
+    """A field by which documents are ordered, in Convex's order of values."""
+
+    field: str
+    order: Literal["asc", "desc"] = "asc"
+
+
+@attrs.frozen
+class Fold:
+    """Answer aggregates in place of documents: `of` for each group of documents that have the same values in `by`."""
+
+    by: tuple[str, ...]
+    of: tuple[Term, ...]
+
+
+@attrs.frozen
+class Term:
+    """One aggregate: the number of documents, or the sum, the least or the greatest value of a field."""
+
+    op: Literal["count", "sum", "min", "max"]
+    field: str | None = None
+
+
+@attrs.frozen
 class Read:
     """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
 
     `digest` asks for digests instead of documents: "all" for one of the whole answer, "each" for one of each document. A
-    digest that is the same says that the documents are; one that is not may be so for a change beside them. A read has one
-    of `count`, `pack` and `digest`, and `peek` only with the first of these.
+    digest that is the same says that the documents are; one that is not may be so for a change beside them. `select` asks
+    for these fields only, `fold` for aggregates. A read has one of `count`, `pack`, `digest`, `select` and `fold`, and
+    `peek` not with `pack`, `digest` and `fold`.
+
+    `merge` is the number of equalities that each range of a union has: the order is that of the fields behind them.
+    `distinct` is a number of leading fields of the index: of documents that are the same in these, one is answered. Where
+    such a read goes on, `after` may be the values of these fields alone. With `sort` all documents are read, and the first
+    `limit` in the order of these fields are answered; a read that goes on in another call asks for as many again.
     """
 
     range: Range
@@ -168,6 +266,11 @@ class Read:
     count: bool = False
     pack: Pack | None = None
     digest: Literal["all", "each"] | None = None
+    select: tuple[str, ...] | None = None
+    fold: Fold | None = None
+    merge: int | None = None
+    distinct: int | None = None
+    sort: tuple[Ordering, ...] | None = None
     follow: tuple[Follow, ...] = ()
 
 
@@ -187,7 +290,7 @@ class Follow:
 
     def read(self, key: Value) -> Read:
         """The read of what documents lead to whose field is `key`."""
-        range_ = attrs.evolve(self.range, eq=(key, *self.range.eq))
+        range_ = self.range.behind(key)
         return Read(range_, order=self.order, filter=self.filter, limit=self.limit, follow=self.follow)
 
 
@@ -244,7 +347,8 @@ class ReadResult:
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
     answers only `digests`: of each document, or one for this call under the key "" (see `whole_digest`). These two count
-    nothing: `count` and `skipped` are 0, but where `next` is not None, and say how far the call went.
+    nothing: `count` and `skipped` are 0, but where `next` is not None, and say how far the call went. One with `select`
+    answers in `last` the key of the last document, which may be left out of `docs`; one with `fold` answers `groups`.
     """
 
     docs: Sequence[Document] = attrs.field(repr=False)
@@ -254,6 +358,8 @@ class ReadResult:
     next: KeyValue | None = attrs.field(default=None, repr=False)
     matrix: Matrix | None = None
     digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    last: KeyValue | None = attrs.field(default=None, repr=False)
+    groups: Groups = attrs.field(factory=dict, repr=False)
     followed: tuple[Followed, ...] = ()
 
     def joined(self, later: ReadResult) -> ReadResult:
@@ -275,6 +381,8 @@ class ReadResult:
             None,
             matrix,
             digests,
+            later.last or self.last,
+            joined_groups(self.groups, later.groups),
             joined_edges(self.followed, later.followed),
         )
 
@@ -374,7 +482,8 @@ class Upsert:
 class Patch:
     """Change some fields of a document; StaleDataError if several hold a key of `unique` after the commit.
 
-    Fields to set that are in `greatest` stay as stored where what is stored is greater.
+    Fields to set that are in `greatest` stay as stored where what is stored is greater; those in `compute` are computed of
+    what is stored. With `where` a document for which it does not hold is left as it is, as if it were not there.
     """
 
     table: Table
@@ -385,6 +494,8 @@ class Patch:
     missing: Literal["fail", "skip"] = "fail"
     unique: Sequence[Unique] = ()
     greatest: tuple[str, ...] = ()
+    compute: Mapping[str, Operand] = attrs.field(factory=dict)
+    where: Condition | None = None
     refs: Mapping[str, int] = attrs.field(factory=dict)
 
 
@@ -509,7 +620,11 @@ class Commit:
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
         ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        across = [table for write in self.writes if isinstance(write, DeleteRange) for table in tables_across(write.filter)]
+        across = [
+            table
+            for write in self.writes
+            for table in tables_across(getattr(write, "filter", None) or getattr(write, "where", None))
+        ]
         return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
 
 
@@ -575,13 +690,43 @@ def check_reads(reads: Sequence[Read]) -> None:
     for read in reads:
         read.range.check()
         check_follow(read.follow)
-        if (read.pack or read.digest) and (read.count or read.peek or (read.pack and read.digest)):
-            problem = "a read counts, packs or digests, and peeks only without the last two"
-            raise ValidationError(problem, table=read.range.table.name)
-        if read.after and len(read.after) != key_length(read.range):
+        _check_kind(read)
+        length = key_length(read.range)
+        if read.after and len(read.after) not in (length, read.distinct):
             raise IndexRangeError(
                 "the key to resume behind has another length", table=read.range.table.name, index=read.range.index
             )
+        if read.merge is not None:
+            _check_merge(read)
+
+
+def _check_kind(read: Read) -> None:
+    table = read.range.table.name
+    kinds = sum(one not in (None, False) for one in (read.count, read.pack, read.digest, read.select, read.fold))
+    if kinds > 1 or (read.peek and (read.pack or read.digest or read.fold)):
+        problem = "a read counts, packs, digests, selects or folds, and peeks only without packs, digests and folds"
+        raise ValidationError(problem, table=table)
+    if read.distinct is not None and (read.merge is not None or read.distinct > key_length(read.range)):
+        raise ValidationError("distinct by more fields than the index has, or of ranges that are merged", table=table)
+
+    if read.sort is not None and (kinds > bool(read.select) or read.peek or read.skip or read.distinct is not None):
+        raise ValidationError("only documents are sorted, all that match or the first", table=table)
+
+
+def in_order(documents: Iterable[Document], sort: Sequence[Ordering]) -> list[Document]:
+    """The documents sorted by these fields; those that are the same in all of them stay as they were."""
+    found = list(documents)
+    for one in reversed(sort):
+        found.sort(key=lambda document: canonical(document.get(one.field, MISSING)), reverse=one.order == "desc")
+    return found
+
+
+def _check_merge(read: Read) -> None:
+    parts = read.range.parts
+    if len(parts) > MAX_MERGED:
+        raise LimitExceeded("ranges merged by one read", maximum=MAX_MERGED, actual=len(parts), table=read.range.table.name)
+    if any(len(part.eq) != read.merge for part in parts):
+        raise IndexRangeError("merged ranges of other equalities", table=read.range.table.name, index=read.range.index)
 
 
 def check_follow(follow: Sequence[Follow]) -> None:
@@ -677,6 +822,9 @@ def _check_patch(write: Patch) -> None:
         write.table.check_unset(name)
         if name in write.set:
             raise ValidationError("set and removed by the same write", table=write.table.name, field=name)
+    for name in write.compute:
+        if name in write.set or name in write.unset or name not in write.table.fields:
+            raise ValidationError("computed, and something else by the same write", table=write.table.name, field=name)
 
 
 def _check_replace(write: Replace) -> None:

@@ -30,12 +30,14 @@ from convexorm.values import (
 
 __all__ = [
     "BUILT_IN_INDEXES",
+    "COUNTERS",
     "LEDGER",
     "AnyOf",
     "AnyValue",
     "Array",
     "Boolean",
     "Bytes",
+    "CounterDef",
     "Id",
     "IndexDef",
     "Int64",
@@ -303,9 +305,11 @@ class IndexDef:
     name: str
     fields: tuple[str, ...]
     unique: bool = False
+    staged: bool = False
 
     def typescript(self) -> str:
-        return f".index({json.dumps(self.name)}, {json.dumps(list(self.fields))})"
+        fields = json.dumps(list(self.fields))
+        return f".index({json.dumps(self.name)}, {f'{{ fields: {fields}, staged: true }}' if self.staged else fields})"
 
     @property
     def comment(self) -> str:
@@ -314,6 +318,15 @@ class IndexDef:
 
     def __str__(self) -> str:
         return self.typescript() + (" unique" if self.unique else "")
+
+
+@attrs.frozen
+class CounterDef:
+    """A number of documents, or the sum of a field `of` them, for each value of the fields `by`, kept with every write."""
+
+    name: str
+    by: tuple[str, ...]
+    of: str | None = None
 
 
 @attrs.frozen
@@ -343,6 +356,8 @@ class Table:
     fields: Mapping[str, Property] = attrs.field(converter=_frozen_mapping, hash=False)
     indexes: tuple[IndexDef, ...] = ()
     vector_indexes: tuple[VectorIndexDef, ...] = ()
+    staged_indexes: tuple[IndexDef, ...] = ()
+    counters: tuple[CounterDef, ...] = ()
     _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
     _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
@@ -369,9 +384,10 @@ class Table:
                 raise ValidationError(problem, table=self.name, field=name)
         if len(self.fields) > MAX_OBJECT_FIELDS:
             raise LimitExceeded("fields", maximum=MAX_OBJECT_FIELDS, actual=len(self.fields), table=self.name)
-        if len(self.indexes) > MAX_INDEXES:
-            raise LimitExceeded("indexes", maximum=MAX_INDEXES, actual=len(self.indexes), table=self.name)
-        for index in self.indexes:
+        indexes = (*self.indexes, *self.staged_indexes)
+        if len(indexes) > MAX_INDEXES:
+            raise LimitExceeded("indexes", maximum=MAX_INDEXES, actual=len(indexes), table=self.name)
+        for index in indexes:
             self._check_index(index)
         for vector_index in self.vector_indexes:
             if vector_index.dimensions not in VECTOR_DIMENSIONS:
@@ -408,6 +424,9 @@ class Table:
         try:
             return self._by_name[index]
         except KeyError:
+            if any(one.name == index for one in self.staged_indexes):
+                problem = "it is staged: declare it without `staged` once Convex has built it"
+                raise IndexRangeError(problem, table=self.name, index=index) from None
             declared = ", ".join(sorted(self._by_name))
             raise IndexRangeError(f"no such index; there are {declared}", table=self.name, index=index) from None
 
@@ -530,7 +549,7 @@ class Table:
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
         fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
-        ordinary = [f"\n    {index.comment}{index.typescript()}" for index in self.indexes]
+        ordinary = [f"\n    {index.comment}{index.typescript()}" for index in (*self.indexes, *self.staged_indexes)]
         vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
         indexes = "".join((*ordinary, *vector))
         return f"defineTable({{\n{fields}  }}){indexes}"
@@ -647,6 +666,18 @@ LEDGER = Table(
     indexes=(IndexDef("by_commit", ("commitId",)),),
 )
 """Where `orm:commit` remembers its answers, so that a commit sent again is not applied again."""
+COUNTERS = Table(
+    name="convexorm_counters",
+    fields={
+        "counter": Property(String()),
+        "key": Property(String()),
+        "shard": Property(Number()),
+        "count": Property(Number()),
+        "sum": Property(String()),
+    },
+    indexes=(IndexDef("by_counter", ("counter", "key", "shard")),),
+)
+"""Where counts and sums are kept, for tables that declare some."""
 
 
 # -- schemas -------------------------------------------------------------------------------------------------------
@@ -673,7 +704,8 @@ class Schema:
 
 def to_typescript(schema: Schema) -> str:
     """`convex/schema.ts` for these tables and the commit ledger."""
-    tables = (*(table for table in schema if table.name != LEDGER.name), LEDGER)
+    ours = (*((COUNTERS,) if any(table.counters for table in schema) else ()), LEDGER)
+    tables = (*(table for table in schema if table.name not in (LEDGER.name, COUNTERS.name)), *ours)
     return _IMPORTS.format("defineSchema, defineTable") + f"export default defineSchema({{\n{_members(tables)}}});\n"
 
 
@@ -715,7 +747,10 @@ def compare(old: Schema, new: Schema) -> list[str]:
             lines.append(f"{'+' if before is None else '-'} table {name}")
             continue
         parts(f"{name}.", before.fields, after.fields, lambda prop: prop.typescript())
-        for mine, theirs in ((before.indexes, after.indexes), (before.vector_indexes, after.vector_indexes)):
+        for mine, theirs in (
+            ((*before.indexes, *before.staged_indexes), (*after.indexes, *after.staged_indexes)),
+            (before.vector_indexes, after.vector_indexes),
+        ):
             parts(
                 f"{name} index ",
                 {index.name: index for index in mine},

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from convexorm.conditions import Combined, Comparison, Condition, Exists, Membership, Negated
+from convexorm import computed
+from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
+from convexorm.computed import Arithmetic, Constant, Listed, Now, Operand, Stored
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.foreign import is_array
 from convexorm.requests import (
@@ -23,6 +26,7 @@ from convexorm.requests import (
     DeleteRange,
     Document,
     Expect,
+    Fold,
     Follow,
     Followed,
     Insert,
@@ -45,7 +49,7 @@ from convexorm.requests import (
     key_length,
 )
 from convexorm.schema import BUILT_IN_INDEXES, Table
-from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, digest, size_of
+from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, canonical, digest, size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +69,7 @@ __all__ = [
     "encode_withdraw",
 ]
 
-VERSION = 2
+VERSION = 3
 DEPLOY = (
     "copy this library's functions into the Convex project with `python -m convexorm functions convex`, then deploy them "
     "with `npx convex deploy`"
@@ -94,7 +98,7 @@ def _encode_filter(condition: Condition) -> Json:
     return _FILTERS[type(condition)](condition)
 
 
-def _place(condition: Comparison | Membership) -> Json:
+def _place(condition: Comparison | Membership | Containment) -> Json:
     return {"field": condition.field, **({"path": list(condition.path)} if condition.path else {})}
 
 
@@ -112,6 +116,7 @@ _FILTERS: dict[type[Condition], Callable[[Any], Json]] = {
     Membership: lambda one: _parted(
         "or", [{"op": "in", **_place(one), "values": values} for values in _parts(_bounds(one.values))]
     ),
+    Containment: lambda one: {"op": one.op, **_place(one), "value": _bound(one.value)},
     Combined: lambda one: _parted(
         one.op, [{"op": one.op, "args": args} for args in _parts([_encode_filter(arg) for arg in one.args])]
     ),
@@ -132,6 +137,13 @@ def _encode_index(table: Table, index: str) -> Json:
 
 def _encode_range(range: Range) -> Json:
     encoded: Json = {"table": range.table.name, **_encode_index(range.table, range.index)}
+    if range.union is None:
+        return encoded | _encode_interval(range)
+    return encoded | {"ranges": [_encode_interval(part) for part in range.union]}
+
+
+def _encode_interval(range: Range) -> Json:
+    encoded: Json = {}
     if range.eq:
         encoded["eq"] = _bounds(range.eq)
     for name, bound in (("lower", range.lower), ("upper", range.upper)):
@@ -167,6 +179,16 @@ def encode_read(read: Read) -> Json:
         encoded["digest"] = read.digest
     if read.follow:
         encoded["follow"] = [_encode_follow(one) for one in read.follow]
+    if read.select is not None:
+        encoded["select"] = list(read.select)
+    if read.fold is not None:
+        encoded["fold"] = _encode_fold(read.fold)
+    if read.merge is not None:
+        encoded["merge"] = read.merge
+    if read.distinct is not None:
+        encoded["distinct"] = read.distinct
+    if read.sort is not None:
+        encoded["sort"] = [{"field": one.field, "order": one.order} for one in read.sort]
     return encoded
 
 
@@ -181,6 +203,11 @@ def _encode_follow(follow: Follow) -> Json:
     if follow.follow:
         encoded["follow"] = [_encode_follow(one) for one in follow.follow]
     return encoded
+
+
+def _encode_fold(fold: Fold) -> Json:
+    of = [{"op": term.op} if term.field is None else {"op": term.op, "field": term.field} for term in fold.of]
+    return {"by": list(fold.by), "of": of}
 
 
 def encode_reads(reads: Sequence[Read], share: int = 1) -> Json:
@@ -210,12 +237,12 @@ def decode_reads(answer: Value, reads: Sequence[Read]) -> list[ReadResult]:
 
 def _decode_result(read: Read, one: Json) -> ReadResult:
     docs, matrix = one["docs"], None
-    if not all(isinstance(doc["_id"], str) and "_creationTime" in doc for doc in docs):
+    if read.select is None and not all(isinstance(doc["_id"], str) and "_creationTime" in doc for doc in docs):
         raise ValueError("documents lack what Convex gives each")
     if one["more"] and read.peek and read.limit and not one["count"]:
         raise ValueError("more documents, behind none")
-    following = None if one["next"] is None else tuple(bound[0] if bound else MISSING for bound in one["next"])
-    if following and len(following) != key_length(read.range):
+    following = None if one["next"] is None else _decode_bounds(one["next"])
+    if following and len(following) not in (key_length(read.range), read.distinct):
         raise ValueError("a place to go on behind that is none of the index")
     if read.pack is not None:
         docs, matrix = _unpacked(docs, read.pack, rounded=one["rounded"])
@@ -228,8 +255,37 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         following,
         matrix,
         {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
+        _decode_bounds(one["last"]) if "last" in one else None,
+        {} if read.fold is None else _decode_groups(read.fold, one["groups"]),
         _decode_followed(read.follow, one.get("followed") or (), {doc["_id"]: doc for doc in docs} if read.follow else {}),
     )
+
+
+def _decode_bounds(bounds: Iterable[Sequence[Value]]) -> KeyValue:
+    return tuple(bound[0] if bound else MISSING for bound in bounds)
+
+
+def _decode_groups(fold: Fold, groups: Iterable[tuple[Any, Any]]) -> Groups:
+    decoded = {}
+    for bounds, partials in groups:
+        key = _decode_bounds(bounds)
+        of = tuple(_PARTIALS[term.op](partial) for term, partial in zip(fold.of, partials, strict=True))
+        decoded[b"".join(map(canonical, key))] = Group(key, of)
+    return decoded
+
+
+def _decode_sum(partial: Json) -> Sum:
+    digits, exponent = partial.get("exact", ("0", LEAST))
+    bits = int(digits, 16) << (int(exponent) - LEAST)
+    return Sum(int(partial["n"]), bits, int(partial.get("int64", "0")), float(partial.get("odd", 0)))
+
+
+_PARTIALS: dict[str, Callable[[Any], Partial]] = {
+    "count": lambda partial: Tally(int(partial)),
+    "sum": _decode_sum,
+    "min": lambda partial: Extreme(-1, partial[0] if partial else MISSING),
+    "max": lambda partial: Extreme(1, partial[0] if partial else MISSING),
+}
 
 
 def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict[str, Document]) -> tuple[Followed, ...]:
@@ -353,7 +409,29 @@ def _encode_patch(write: Patch) -> Json:
         encoded["unique"] = _encode_unique(write.table, write.unique)
     if write.greatest:
         encoded["greatest"] = list(write.greatest)
+    if write.compute:
+        encoded["compute"] = {name: _encode_operand(operand) for name, operand in write.compute.items()}
+    if write.where is not None:
+        encoded["where"] = _encode_filter(write.where)
     return _with_packed(_with_refs(encoded, write), write.table, "set", write.set)
+
+
+def _encode_operand(operand: Operand) -> Json:
+    return _OPERANDS[type(operand)](operand)
+
+
+def _encode_both(one: Arithmetic | computed.Extreme) -> Json:
+    return {"op": one.op, "left": _encode_operand(one.left), "right": _encode_operand(one.right)}
+
+
+_OPERANDS: dict[type, Callable[[Any], Json]] = {
+    Constant: lambda one: {"op": "value", "value": [one.value]},
+    Stored: lambda one: {"op": "field", "field": one.field, "default": _bound(one.default)},
+    Arithmetic: lambda one: _encode_both(one) | ({"whole": True} if one.whole else {}),
+    computed.Extreme: _encode_both,
+    Listed: lambda one: {"op": one.op, "field": one.field, "value": [one.value]},
+    Now: lambda one: {"op": "now", "form": one.form},
+}
 
 
 def _encode_replace(write: Replace) -> Json:
@@ -387,6 +465,9 @@ def encode_commit(commit: Commit) -> Json:
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
     encoded_commit: Json = {"version": VERSION, "commitId": commit.id, "writes": chunks}
+    counters = _encode_counters(commit.writes)
+    if counters:
+        encoded_commit["counters"] = counters
     if commit.rules:
         encoded_commit["rules"] = {table: list(map(_encode_rule, rules)) for table, rules in commit.rules.items()}
     if commit.checks:
@@ -402,6 +483,16 @@ def _encode_rule(rule: Rule) -> Json:
 
 def _encode_check(check: Check) -> Json:
     return {"field": check.field, "table": check.table.name, **_encode_index(check.table, check.index)}
+
+
+def _encode_counters(writes: Sequence[Write]) -> list[Json]:
+    """The counters of the tables that are written."""
+    tables = {write.table.name: write.table for write in writes}
+    return [
+        {"table": name, "name": one.name, "by": list(one.by), **({} if one.of is None else {"of": one.of})}
+        for name, table in tables.items()
+        for one in table.counters
+    ]
 
 
 def encode_withdraw(commit: Commit) -> Json:

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import attrs
 
-from convexorm import Index, Int64, IsoDatetime, JsonText, Mapped, Model, VectorIndex, field
+from convexorm import Counter as Tally
+from convexorm import Index, Int64, IsoDatetime, JsonText, Mapped, Model, Sum, VectorIndex, field
 from convexorm.types import JsonType
 
 
@@ -55,6 +56,20 @@ class Counter(Model, table="counters", primary_key="name"):
     name: Mapped[str]
     count: Mapped[int] = field(default=0)
     by_name = Index("name")
+
+
+class Payment(Model, table="payments", primary_key="id"):
+    """Counted, and added up."""
+
+    id: Mapped[str]
+    owner_id: Mapped[str] = field(name="ownerId")
+    paid: Mapped[bool] = field(default=False)
+    amount: Mapped[float | None] = field(default=None)
+    by_payment_id = Index("id")
+    total = Tally("owner_id")
+    all_of_them = Tally()
+    paid_or_not = Tally("owner_id", "paid")
+    sum_of_owner = Sum("amount", by="owner_id")
 
 
 class Everything(Model, table="everything", primary_key="key"):
@@ -107,4 +122,4 @@ class Chunk(Model, table="chunks"):
     by_embedding = VectorIndex("embedding", dimensions=3, filter_fields=("kind",))
 
 
-MODELS: tuple[type[Model], ...] = (Task, Note, Counter, Everything, Anything, Chunk)
+MODELS: tuple[type[Model], ...] = (Task, Note, Counter, Payment, Everything, Anything, Chunk)

@@ -19,9 +19,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, note, seed, settings
 from hypothesis import strategies as st
 
-from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, connect
-from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
+from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, aggregates, connect
+from convexorm.aggregates import Partial
+from convexorm.computed import Arithmetic, Constant, Extreme, Listed, Stored
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated
 from convexorm.faces import finish
+from convexorm.querying.planning import joined
 from convexorm.requests import (
     Applied,
     Bound,
@@ -30,10 +33,12 @@ from convexorm.requests import (
     DeletedRange,
     DeleteRange,
     Document,
+    Fold,
     Insert,
     Key,
     KeyValue,
     Matrix,
+    Ordering,
     Pack,
     Patch,
     Range,
@@ -42,6 +47,7 @@ from convexorm.requests import (
     Replace,
     Search,
     Target,
+    Term,
     Unique,
     Upsert,
     Write,
@@ -130,8 +136,15 @@ comparisons = st.builds(Comparison, fields, operators, values, paths) | st.build
     Comparison, st.just("_creationTime"), operators, times
 )
 memberships = st.builds(Membership, fields, st.lists(values, max_size=4).map(tuple), paths)
+containments = st.builds(Containment, fields, st.just("contains"), values, paths) | st.builds(
+    Containment,
+    fields,
+    st.sampled_from(["endswith", "like"]),
+    st.sampled_from(["", "a", "%", "k%", "%1", "%a%", "a%a"]),
+    paths,
+)
 filters: st.SearchStrategy[Condition] = st.recursive(
-    comparisons | memberships,
+    comparisons | memberships | containments,
     lambda inner: (
         st.builds(Combined, st.sampled_from(["and", "or"]), st.lists(inner, max_size=3).map(tuple))
         | st.builds(Negated, inner)
@@ -155,27 +168,60 @@ def ranges(draw: st.DrawFn) -> Range:
     return Range(TABLE, index, eq, draw(edge), draw(edge))
 
 
+@st.composite
+def unions(draw: st.DrawFn) -> Range:
+    """Several ranges of one index, as queries join them."""
+    index, declared = draw(st.sampled_from([("by_key", 1), ("by_a", 1), ("by_a_and_b", 2), ("by_a_and_b", 2)]))
+    length = draw(st.integers(0, declared))
+    value = keys if index == "by_key" else values
+    alike = draw(st.booleans())  # as merged ranges have to be
+    parts = []
+    for _ in range(draw(st.integers(0, 4))):
+        eq = tuple(draw(value) for _ in range(length if alike else draw(st.integers(0, declared))))
+        edge = st.none() | bounds if len(eq) < declared else st.none()
+        parts.append(Range(TABLE, index, eq, draw(edge), draw(edge)))
+    return Range(TABLE, index, union=tuple(joined(parts)))
+
+
 packs = st.builds(Pack, st.sampled_from(["a", "b"]), st.sampled_from([0, 1, 2]))
+terms = st.builds(Term, st.sampled_from(["count", "sum", "min", "max"]), st.sampled_from(["a", "b", "key"]))
+folds = st.builds(
+    Fold,
+    st.sampled_from([(), ("key",), ("a",), ("a", "b"), ("text",)]),
+    st.lists(terms, min_size=1, max_size=3).map(tuple),
+)
+sorts = st.lists(
+    st.builds(Ordering, st.sampled_from(["a", "b", "key"]), st.sampled_from(["asc", "desc"])), min_size=1, max_size=2
+).map(tuple)
 afters: st.SearchStrategy[Any] = st.none() | st.none() | st.just(()) | numbers.map(Behind)
 kinds: st.SearchStrategy[dict[str, Any]] = st.one_of(  # of answers
     st.fixed_dictionaries({"peek": st.booleans()}),
     st.fixed_dictionaries({"peek": st.booleans(), "count": st.just(True)}),
     st.fixed_dictionaries({"pack": packs}),
     st.fixed_dictionaries({"digest": st.sampled_from(["each", "all"])}),
+    st.fixed_dictionaries({"peek": st.booleans(), "select": st.sampled_from([("a",), ("b", "key"), ("_id", "a")])}),
+    st.fixed_dictionaries({"fold": folds}),
+    st.fixed_dictionaries({"sort": sorts, "select": st.none() | st.just(("a",)), "skip": st.just(0)}),
 )
 
 
 @st.composite
 def any_reads(draw: st.DrawFn) -> Read:
     whole = Range(TABLE, "by_creation_time")
+    range_ = draw(ranges() | unions() | st.just(whole))
+    lengths = {len(part.eq) for part in range_.parts}
+    fields = len(TABLE.key_fields(range_.index))
+    kind = draw(kinds)
+    manner = draw(st.sampled_from(["", "", "merge", "" if "sort" in kind else "distinct"]))
     return Read(
-        draw(ranges() | st.just(whole)),
+        range_,
+        merge=lengths.pop() if manner == "merge" and len(lengths) == 1 else None,
+        distinct=draw(st.integers(1, fields)) if manner == "distinct" else None,
         order=draw(st.sampled_from(["asc", "desc"])),
         after=draw(afters),
         filter=draw(st.none() | filters),
-        skip=draw(st.sampled_from([0, 0, 0, 1, 2, 9])),
         limit=draw(st.sampled_from([None, None, 0, 1, 1, 2, 5])),
-        **draw(kinds),
+        **({"skip": draw(st.sampled_from([0, 0, 0, 1, 2, 9]))} | kind),
     )
 
 
@@ -187,10 +233,23 @@ missing: st.SearchStrategy[Any] = st.sampled_from(["fail", "skip", "skip"])
 some_fields: st.SearchStrategy[Any] = st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2).map(tuple)
 
 
+operands: st.SearchStrategy[Any] = st.recursive(
+    st.builds(Constant, st.sampled_from([1.0, 0.5, -2.0, 1e308, ConvexInt64(2**62), ConvexInt64(-3), "a", [1.0], True]))
+    | st.builds(Stored, st.sampled_from(["a", "b", "text"]), st.sampled_from([MISSING, 0.0, ConvexInt64(1)])),
+    lambda inner: (
+        st.builds(Arithmetic, st.sampled_from(["add", "sub", "mul", "div"]), inner, inner, st.booleans())
+        | st.builds(Extreme, st.sampled_from(["least", "greatest"]), inner, inner)
+    ),
+    max_leaves=3,
+) | st.builds(Listed, st.sampled_from(["append", "remove"]), st.sampled_from(["a", "b"]), present)
+
+
 @st.composite
 def patches(draw: st.DrawFn) -> Patch:
     set_ = draw(st.dictionaries(st.sampled_from(["a", "b"]), present, max_size=2))
     unset = draw(st.lists(st.sampled_from(["a", "b", "text"]), unique=True, max_size=2))
+    compute = draw(st.dictionaries(st.sampled_from(["a", "b"]), operands, max_size=2))
+    compute = {name: one for name, one in compute.items() if name not in set_ and name not in unset}
     return Patch(
         TABLE,
         draw(targets),
@@ -200,6 +259,8 @@ def patches(draw: st.DrawFn) -> Patch:
         draw(missing),
         draw(st.just([]) | uniques),
         draw(some_fields),
+        compute=compute,
+        where=draw(st.none() | st.none() | filters),
     )
 
 
@@ -220,7 +281,7 @@ writes = st.one_of(
     patches(),
     st.builds(Replace, st.just(TABLE), targets, documents, expectations, missing, st.just([]) | uniques),
     st.builds(Delete, st.just(TABLE), targets, expectations, missing),
-    st.builds(DeleteRange, ranges(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
+    st.builds(DeleteRange, ranges() | unions(), st.none() | filters, st.sampled_from([None, 1, 2, 9])),
 )
 beginnings = st.lists(st.builds(Insert, st.just(TABLE), documents), min_size=2, max_size=8)
 """Documents that are there before a history, so that there is something to read."""
@@ -262,6 +323,8 @@ class Side:
         return None if bound is None else Bound(self.nth(bound.value), bound.inclusive)
 
     def range(self, range: Range) -> Range:
+        if range.union is not None:
+            return range
         return attrs.evolve(range, lower=self.bound(range.lower), upper=self.bound(range.upper))
 
     def filter(self, condition: Condition) -> Condition:
@@ -312,6 +375,8 @@ class Side:
                 return attrs.evolve(write, at=self.key(write.at), unique=self.unique(write.unique))
             case Patch() | Replace():
                 at = self.target(write.at)
+                if isinstance(write, Patch):
+                    write = attrs.evolve(write, where=self.optional(write.where))
                 return attrs.evolve(write, at=at, expect=self.expect(at, write.expect), unique=self.unique(write.unique))
             case Delete():
                 at = self.target(write.at)
@@ -323,6 +388,8 @@ class Side:
     # and back
 
     def named(self, document: Document) -> dict[str, Value]:
+        if "_creationTime" not in document:  # only some fields were asked for
+            return {**document, **({"_id": self.number(document["_id"])} if "_id" in document else {})}
         number = self.number(document["_id"])
         assert document["_creationTime"] == self.seen[number]["_creationTime"]
         return {**document, "_id": number, "_creationTime": number}
@@ -356,9 +423,16 @@ class Side:
                 *(result.count, result.skipped, result.more, result.next),
                 self.rows(result.matrix),
                 [self.number(id_) if id_ else "" for id_ in result.digests],
+                [self.own(value) for value in result.last or ()],
+                sorted((name, list(map(_told, group.partials))) for name, group in result.groups.items()),
             )
             for result in results
         ]
+
+    def own(self, value: Value | Missing) -> object:
+        """A value of a key, without what only this deployment has."""
+        names = {one[name]: number for number, one in enumerate(self.seen) for name in ("_id", "_creationTime")}
+        return names.get(value) if isinstance(value, str | float | int) and value in names else canonical(value)
 
     def remember(self, result: ReadResult) -> None:
         """Digests of documents tell their versions apart."""
@@ -389,11 +463,22 @@ class Side:
             return "refused", type(error)
 
 
+def _told(partial: Partial) -> object:
+    return canonical(partial.value) if isinstance(partial, aggregates.Extreme) else partial
+
+
 def _is_at(document: Document, at: Target) -> bool:
     if isinstance(at, str):
         return bool(document["_id"] == at)
     names = TABLE.key_fields(at.index)
     return all(same(reach(document, name), value) for name, value in zip(names, at.key, strict=False))
+
+
+def _difference(a: Any, b: Any) -> tuple[object, object]:
+    """The first parts of two answers that differ."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return next(_difference(one, other) for one, other in zip(a, b, strict=True) if not equal(one, other))
+    return a, b
 
 
 def equal(a: object, b: object) -> bool:
@@ -427,7 +512,7 @@ def test_both_deployments_answer_the_same(
         mine, theirs = (side.answer(requests) for side in (embedded, convex))
         if isinstance(requests, list):
             assert equal(embedded.look(), convex.look()), "the documents differ"
-        assert equal(mine, theirs), (mine, theirs)
+        assert equal(mine, theirs), _difference(mine, theirs)
 
 
 # -- searches: vectors of any length and direction ------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -21,12 +21,13 @@ from convexorm import (
     or_,
 )
 from convexorm.conditions import Combined, Comparison, Membership, Negated
-from convexorm.requests import Bound
+from convexorm.requests import MAX_RANGES, Bound
 from convexorm.values import MISSING
 from tests.models import Anything, Everything, Note, Task
 
 DAY = datetime(2024, 5, 17, tzinfo=UTC)
 DAY_MS = DAY.timestamp() * 1_000
+NEXT_DAY = DAY + timedelta(days=1)
 
 
 # -- ranges --------------------------------------------------------------------------------------------------------
@@ -43,10 +44,10 @@ def test_equalities_are_taken_in_index_order_however_they_are_given() -> None:
 
 
 def test_bounds_on_the_next_field_are_part_of_the_range() -> None:
-    read = Task.query().by_index("by_owner_and_due", Task.due >= DAY, Task.due < DAY, owner_id="u1").plan()
+    read = Task.query().by_index("by_owner_and_due", Task.due >= DAY, Task.due < NEXT_DAY, owner_id="u1").plan()
     assert read.range.eq == ("u1",)
     assert read.range.lower == Bound(DAY_MS, True)
-    assert read.range.upper == Bound(DAY_MS, False)
+    assert read.range.upper == Bound(DAY_MS + 86_400_000, False)
 
 
 def test_every_index_ends_with_the_creation_time() -> None:
@@ -106,16 +107,98 @@ def test_where_continues_the_range_of_the_index() -> None:
 
 
 def test_no_condition_of_by_index_is_lost_when_where_says_more_about_its_field() -> None:
-    query = Task.query().by_index("by_owner_and_due", Task.due >= DAY, owner_id="u").where(Task.due == DAY)
-    read = query.plan()
-    assert read.range.eq == ("u", DAY_MS)
-    assert read.filter == Comparison("due", "gte", DAY_MS)
+    query = Task.query().by_index("by_owner_and_due", Task.due > DAY, owner_id="u")
+    assert query.where(Task.due == NEXT_DAY).plan().range.eq == ("u", DAY_MS + 86_400_000)
+    assert query.where(Task.due == DAY).plan().range.union == ()
 
 
-def test_a_second_bound_on_one_side_is_filtered() -> None:
+def test_of_two_bounds_on_one_side_the_narrower_is_the_range() -> None:
     read = Task.query().by_index("by_rank", Task.rank > 1.0).where(Task.rank > 2.0, Task.rank < 9.0).plan()
-    assert (read.range.lower, read.range.upper) == (Bound(1.0, False), Bound(9.0, False))
-    assert read.filter == Comparison("rank", "gt", 2.0)
+    assert (read.range.lower, read.range.upper, read.filter) == (Bound(2.0, False), Bound(9.0, False), None)
+
+
+# -- unions --------------------------------------------------------------------------------------------------------
+
+
+def ranges(*conditions: Condition) -> list[tuple[tuple[Any, ...], Bound | None, Bound | None]]:
+    read = Task.query().where(*conditions).plan()
+    assert read.filter is None
+    return [(part.eq, part.lower, part.upper) for part in read.range.parts]
+
+
+def above(value: Any, *, inclusive: bool = False) -> Bound:
+    return Bound(value, inclusive)
+
+
+below = above
+
+
+def test_the_values_of_a_membership_are_ranges_in_the_order_of_the_index() -> None:
+    assert ranges(Task.owner_id.in_(["b", "a", "b"])) == [(("a",), None, None), (("b",), None, None)]
+    assert ranges(Task.owner_id.in_(["b"])) == [(("b",), None, None)]
+    assert ranges(Task.owner_id.in_([])) == []
+    assert ranges(Task.rank.in_([2.0, None])) == [((MISSING,), None, None), ((2.0,), None, None)]
+
+
+def test_memberships_of_several_fields_are_crossed() -> None:
+    assert ranges(Task.owner_id.in_(["a", "b"]), Task.done.in_([True, False])) == [
+        ((owner, done), None, None) for owner in "ab" for done in (False, True)
+    ]
+    assert ranges(Task.owner_id.in_(["a", "b"]), Task.due > DAY) == [((owner,), above(DAY_MS), None) for owner in "ab"]
+
+
+def test_alternatives_are_ranges_that_have_nothing_in_common() -> None:
+    assert ranges((Task.rank > 5.0) | (Task.rank < 1.0)) == [((), None, below(1.0)), ((), above(5.0), None)]
+    assert ranges((Task.rank > 1.0) | (Task.rank.between(0.0, 2.0))) == [((), Bound(0.0, True), None)]
+    nested = (
+        (Task.owner_id == "a")
+        | ((Task.owner_id == "b") & (Task.done.is_(True)))
+        | ((Task.owner_id == "a") & Task.done.is_(False))
+    )
+    assert ranges(nested) == [(("a",), None, None), (("b", True), None, None)]
+
+
+def test_what_is_unlike_a_value_lies_on_both_sides_of_it() -> None:
+    both = [((), None, below(1.0)), ((), above(1.0), None)]
+    assert ranges(Task.rank != 1.0) == ranges(~(Task.rank == 1.0)) == ranges(Task.rank.not_in([1.0])) == both
+    assert ranges(~((Task.rank < 1.0) | (Task.rank > 2.0))) == [((), Bound(1.0, True), Bound(2.0, True))]
+    assert ranges(Task.owner_id == "a", ~(Task.done.is_(True))) == [
+        (("a",), None, below(True)),
+        (("a",), above(True), None),
+    ]
+
+
+def test_conditions_that_exclude_each_other_read_nothing() -> None:
+    query = Task.query().where(Task.rank > 2.0, Task.rank < 1.0)
+    assert query.plan().range.union == ()
+    assert "range   none: the conditions exclude each other" in query.explain()
+
+
+def test_an_alternative_that_no_index_covers_is_filtered() -> None:
+    either = (Task.owner_id == "a") | (Task.text == "x")
+    with pytest.raises(FullTableScanError):
+        Task.query().where(either).plan()
+    read = Task.query().where(Task.owner_id.in_(["a", "b"]), either).plan()
+    assert ([part.eq for part in read.range.parts], read.filter) == ([("a",), ("b",)], either)
+
+
+def test_by_index_with_several_values_for_a_field_behind_its_equalities() -> None:
+    read = Task.query().by_index("by_owner", owner_id="u").where(Task.done.in_([True, False])).plan()
+    assert [part.eq for part in read.range.parts] == [("u", False), ("u", True)]
+
+
+def test_very_many_values_are_read_in_fewer_ranges_and_filtered() -> None:
+    condition = Task.rank.in_(map(float, range(4 * MAX_RANGES)))
+    read = Task.query().where(condition).plan()
+    assert len(read.range.parts) == MAX_RANGES
+    assert (read.range.parts[0].lower, read.range.parts[0].upper) == (Bound(0.0, True), Bound(3.0, True))
+    assert read.filter == condition
+    read.range.check()
+
+
+def test_a_long_alternative_is_planned_at_once() -> None:
+    condition = or_(*(Task.rank == float(number) for number in range(2_000)))
+    assert len(Task.query().where(condition).plan().range.parts) == 2_000
 
 
 def test_where_alone_picks_the_index_that_covers_most() -> None:
@@ -132,9 +215,10 @@ def test_where_alone_picks_the_index_that_covers_most() -> None:
         Task.query(),
         Task.query().where(Task.text == "x"),
         Task.query().where(Task.done.is_(True)),
-        Task.query().where(or_(Task.owner_id == "a", Task.owner_id == "b")),
+        Task.query().where(or_(Task.owner_id == "a", Task.text == "b")),
+        Task.query().where(~(Task.text == "x")),
     ],
-    ids=["nothing", "no index", "not a prefix", "or"],
+    ids=["nothing", "no index", "not a prefix", "or", "not"],
 )
 def test_what_no_index_covers_must_say_full_scan(query: Query[Task]) -> None:
     with pytest.raises(FullTableScanError, match="full_scan") as refused:

@@ -66,6 +66,7 @@ PAGES = {
     "columns.md": page("columns.md"),
     "relationships.md": page("relationships.md", whole=True),
     "sessions.md": page("sessions.md", whole=True),
+    "queries.md": page("queries.md", whole=True),
     "unique.md": page("unique.md", whole=True),
 }
 ON_A_HOST = ("On Convex", "The local host")

@@ -2,7 +2,7 @@
  * Filters as predicates over documents, in Convex's total order of values.
  */
 import { compareValues, type Value } from "convex/values";
-import type { Bound, Comparison, Document, Exists, Filter, Step } from "./protocol";
+import type { Bound, Comparison, Containment, Document, Exists, Filter, Step } from "./protocol";
 import { compareBounds } from "./range";
 
 /** What a filter looks at: a document, and the JSON texts of its fields once they are parsed. */
@@ -35,6 +35,34 @@ const HOLDS: Record<Comparison, (order: number) => boolean> = {
   gte: (order) => order >= 0,
 };
 
+type Holds = (stored: Value | undefined) => boolean;
+
+const CONTAINS: Record<Containment, (value: Value | undefined) => Holds> = {
+  contains: (value) => (stored) =>
+    Array.isArray(stored)
+      ? stored.some((element) => compareValues(element, value) === 0)
+      : typeof value === "string" && typeof stored === "string" && stored.includes(value),
+  endswith: (value) => (stored) => typeof value === "string" && typeof stored === "string" && stored.endsWith(value),
+  like: (value) => (typeof value === "string" ? fitting(value) : () => false),
+};
+
+/** Whether a text fits a pattern: the parts between `%` follow each other in it. Each is looked for once, from the left. */
+function fitting(pattern: string): Holds {
+  const [first, ...middle] = pattern.split("%");
+  const last = middle.pop();
+  return (stored) => {
+    if (typeof stored !== "string" || last === undefined) return stored === pattern;
+    if (!stored.startsWith(first!)) return false;
+    let place = first!.length;
+    for (const part of middle) {
+      const found = stored.indexOf(part, place);
+      if (found < 0) return false;
+      place = found + part.length;
+    }
+    return stored.length - last.length >= place && stored.endsWith(last);
+  };
+}
+
 function compile(filter: Filter, exists: Existence): Test {
   switch (filter.op) {
     case "and": {
@@ -57,6 +85,12 @@ function compile(filter: Filter, exists: Existence): Test {
     case "exists":
       return ({ document }) =>
         exists(filter, Object.hasOwn(document, filter.field) ? document[filter.field] : undefined);
+    case "contains":
+    case "endswith":
+    case "like": {
+      const holds = CONTAINS[filter.op](filter.value[0]);
+      return (subject) => holds(valueAt(subject, filter.field, filter.path));
+    }
     default: {
       const holds = HOLDS[filter.op];
       const value = filter.value[0];

@@ -14,6 +14,7 @@ import {
   type SchemaDefinition,
 } from "convex/server";
 import { Catalog } from "./catalog";
+import { Counters } from "./counters";
 import { readerOf, writerOf } from "./database";
 import { isSweeper, Ledger } from "./ledger";
 import { withdrawn } from "./errors";
@@ -44,7 +45,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const commit = internalMutationGeneric({
     handler: async ({ db, scheduler }, request: Record<string, unknown>) => {
-      const { commitId, writes, ties } = parseCommit(request);
+      const { commitId, writes, ties, counters } = parseCommit(request);
       const meter = new CommitMeter();
       const ledger = new Ledger(writerOf(db), catalog, meter);
       const before = await ledger.recall(commitId);
@@ -55,7 +56,8 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       if (before === null) throw withdrawn();
       if (before !== undefined) return { version: VERSION, results: before };
 
-      const under = new Commit(new Transaction(writerOf(db), catalog, meter), ties);
+      const transaction = new Transaction(writerOf(db), catalog, meter, new Counters(counters ?? []));
+      const under = new Commit(transaction, ties);
       const results: Applied[][] = [];
       let position = 0;
       for (const chunk of writes) {
@@ -65,6 +67,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       }
       await under.requireUnique();
       await under.ties.hold();
+      await transaction.counters.settle(transaction, commitId);
       await under.tellCreationTimes();
       await ledger.record(commitId, results);
       if (isSweeper(commitId)) {

@@ -8,7 +8,7 @@
 const MiB = 1 << 20;
 
 /** The version of the wire these functions speak. */
-export const VERSION = 2;
+export const VERSION = 3;
 
 // Convex: one document.
 export const DOCUMENT_BYTES = MiB;
@@ -38,6 +38,10 @@ export const READ_WORK = 1 << 20;
 export const ARRAY_WORK = 2;
 export const OBJECT_WORK = 6;
 export const READ_INDEX_RANGES = 4_000;
+// Fewer than a call opens, so that each call goes on behind where the last one stopped. Ranges that are merged are all open at once, each
+// as up to 17 of Convex's where it goes on behind a key.
+export const UNION_RANGES = 3_000;
+export const MERGED_RANGES = 200;
 // A call may be asked for a part of all this: of the most parts, one is a single document.
 export const READ_SHARES = 8_192;
 

@@ -118,10 +118,13 @@ const COMPARISONS = ["eq", "ne", "lt", "lte", "gt", "gte"] as const;
 
 export type Step = string | number;
 export type Comparison = (typeof COMPARISONS)[number];
+const CONTAINMENTS = ["contains", "endswith", "like"] as const;
+export type Containment = (typeof CONTAINMENTS)[number];
 export type Filter =
   | { op: "and" | "or"; args: Filter[] }
   | { op: "not"; arg: Filter }
   | { op: Comparison; field: string; path?: Step[] | undefined; value: Bound }
+  | { op: Containment; field: string; path?: Step[] | undefined; value: Bound }
   | { op: "in"; field: string; path?: Step[] | undefined; values: Bound[] }
   | Exists;
 
@@ -136,7 +139,7 @@ const step: Parser<Step> = (value, at) => {
 // Called through a function so that filters can hold filters.
 const filter: Parser<Filter> = (value, at) => anyFilter(value, at);
 
-function comparison<Op extends Comparison>(op: Op) {
+function comparison<Op extends Comparison | Containment>(op: Op) {
   return shape({ op: oneOf(op), field: text, path: optional(list(step)), value: bound });
 }
 
@@ -150,6 +153,9 @@ const anyFilter: Parser<Filter> = tagged({
   lte: comparison("lte"),
   gt: comparison("gt"),
   gte: comparison("gte"),
+  contains: comparison("contains"),
+  endswith: comparison("endswith"),
+  like: comparison("like"),
   in: shape({ op: oneOf("in"), field: text, path: optional(list(step)), values: list(bound) }),
   exists: (value, at) => exists(value, at),
 });
@@ -161,12 +167,18 @@ const edge = shape({ value: bound, inclusive: flag });
 /** One end of a range. */
 export type Edge = Parsed<typeof edge>;
 
-const range = { eq: optional(list(bound)), lower: optional(edge), upper: optional(edge) };
+const simpleRange = { eq: optional(list(bound)), lower: optional(edge), upper: optional(edge) };
+
+/** A range, or in its place several that are in order and have nothing in common. */
+const range = { ...simpleRange, ranges: optional(list(shape(simpleRange))) };
 
 /** The declared fields that a request takes an index to have. */
 const indexFields = optional(list(text));
 
 const pack = shape({ field: text, length: whole });
+
+const term = shape({ op: oneOf("count", "sum", "min", "max"), field: optional(text) });
+const fold = shape({ by: list(text), of: list(term) });
 
 /** From each document to those of a range whose first index field is what `field` of the document holds. */
 export type Follow = {
@@ -177,6 +189,7 @@ export type Follow = {
   eq?: Bound[] | undefined;
   lower?: Edge | undefined;
   upper?: Edge | undefined;
+  ranges?: { eq?: Bound[] | undefined; lower?: Edge | undefined; upper?: Edge | undefined }[] | undefined;
   order?: Order | undefined;
   filter?: Filter | undefined;
   limit?: number | undefined;
@@ -217,16 +230,30 @@ const anyRead = shape({
   pack: optional(pack),
   digest: optional(oneOf("each", "all")),
   follow: optional(list(follow)),
+  merge: optional(whole),
+  select: optional(list(text)),
+  distinct: optional(whole),
+  fold: optional(fold),
+  sort: optional(list(shape({ field: text, order: oneOf("asc", "desc") }))),
 });
 
 /** A read, whose kinds of answers exclude each other. */
 const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
   const parsed = anyRead(value, at);
-  if ((parsed.pack || parsed.digest) && (parsed.count || parsed.peek || (parsed.pack && parsed.digest))) {
-    throw invalid(at, "a read with one of count, pack and digest, and with peek only without these two");
+  const { count, pack, digest, select, fold, peek, merge, distinct } = parsed;
+  const kinds = [count, pack, digest, select, fold].filter(Boolean).length;
+  if (kinds > 1 || (peek && (pack || digest || fold))) {
+    throw invalid(at, "a read with one of count, pack, digest, select and fold, and with peek only without pack, digest and fold");
   }
+  if (parsed.sort && (kinds > (select ? 1 : 0) || peek || parsed.skip || distinct !== undefined)) {
+    throw invalid(at, "a read that sorts documents, all that match or the first");
+  }
+  if (merge !== undefined && distinct !== undefined) throw invalid(at, "a read with one of merge and distinct");
   return parsed;
 };
+
+export type Term = Parsed<typeof term>;
+export type Fold = Parsed<typeof fold>;
 
 /** A field, an array of so many numbers. */
 export type Pack = Parsed<typeof pack>;
@@ -241,6 +268,8 @@ export type Result = {
   rounded?: boolean;
   digests?: [string, string][];
   digest?: string;
+  last?: Bound[];
+  groups?: [Bound[], Partial[]][];
   followed?: Followed[];
 };
 
@@ -252,6 +281,10 @@ export type Followed = {
   groups: [Bound, (Document | string)[], Bound[] | null][];
   followed?: Followed[];
 };
+
+/** What a fold has made of some documents: a number of them, a sum, or the least or greatest of some values. */
+export type Partial = number | Sum | Bound;
+export type Sum = { n: number; exact?: [string, number]; int64?: string; odd?: number };
 
 // --- commit
 
@@ -275,6 +308,40 @@ export type Expectation = Parsed<typeof is> | Parsed<typeof hash>;
 
 const expectation: Parser<Expectation> = (value, at) =>
   isObject(value) && "sha256" in value ? hash(value, at) : is(value, at);
+
+/** What a field is to hold, to be computed of what the document holds. */
+export type Operand =
+  | { op: "value"; value: Bound }
+  | { op: "field"; field: string; default?: Bound | undefined }
+  | { op: "add" | "sub" | "mul" | "div"; left: Operand; right: Operand; whole?: boolean | undefined }
+  | { op: "least" | "greatest"; left: Operand; right: Operand }
+  | { op: "append" | "remove"; field: string; value: Bound }
+  | { op: "now"; form: "milliseconds" | "text" };
+
+const operand: Parser<Operand> = (value, at) => anyOperand(value, at);
+
+const held: Parser<Bound> = (value, at) => {
+  if (bound(value, at).length === 0) throw invalid(at, "a value");
+  return value as Bound;
+};
+
+function twofold<Op extends "add" | "sub" | "mul" | "div">(op: Op) {
+  return shape({ op: oneOf(op), left: operand, right: operand, whole: optional(flag) });
+}
+
+const anyOperand: Parser<Operand> = tagged({
+  value: shape({ op: oneOf("value"), value: held }),
+  field: shape({ op: oneOf("field"), field: text, default: optional(bound) }),
+  add: twofold("add"),
+  sub: twofold("sub"),
+  mul: twofold("mul"),
+  div: twofold("div"),
+  least: shape({ op: oneOf("least"), left: operand, right: operand }),
+  greatest: shape({ op: oneOf("greatest"), left: operand, right: operand }),
+  append: shape({ op: oneOf("append"), field: text, value: held }),
+  remove: shape({ op: oneOf("remove"), field: text, value: held }),
+  now: shape({ op: oneOf("now"), form: oneOf("milliseconds", "text") }),
+});
 
 const width: Parser<Width> = (value, at) => {
   if (value !== 4 && value !== 8) throw invalid(at, "4 or 8");
@@ -322,6 +389,8 @@ const writes = {
     packed,
     unset: optional(list(text)),
     greatest: optional(list(text)),
+    compute: optional(mapping(operand)),
+    where: optional(filter),
     unique,
     refs,
   }),
@@ -373,6 +442,9 @@ export type Ties = { rules: Record<string, Rule[]>; checks: Record<string, Check
 
 const rules = optional(mapping(list(rule)));
 const checks = optional(mapping(list(check)));
+/** A count, or the sum of a field `of` documents, for each value of the fields `by`, kept with every write. */
+const counter = shape({ table: text, name: text, by: list(text), of: optional(text) });
+export type Counter = Parsed<typeof counter>;
 
 const commitId: Parser<string> = (value, at) => {
   const name = text(value, at);
@@ -423,7 +495,12 @@ export function parseReads(request: unknown): { reads: Read[]; share: number } {
 }
 
 /** The id and the chunks of writes of a `commit` request; without writes the commit is withdrawn. */
-export function parseCommit(request: unknown): { commitId: string; writes?: Write[][]; ties: Ties } {
+export function parseCommit(request: unknown): {
+  commitId: string;
+  writes?: Write[][];
+  counters?: Counter[];
+  ties: Ties;
+} {
   requireVersion(request);
   if (isObject(request) && "withdraw" in request) {
     const withdrawal = shape({ version: whole, commitId, withdraw: flag })(request, "request");
@@ -440,9 +517,16 @@ export function parseCommit(request: unknown): { commitId: string; writes?: Writ
       lengths.reduce((sum, length) => sum + length, 0),
     );
   }
-  const commit = shape({ version: whole, commitId, writes: list(chunk), rules, checks })(request, "request");
-  const ties = { rules: commit.rules ?? {}, checks: commit.checks ?? {} };
-  return { commitId: commit.commitId, writes: commit.writes, ties };
+  const commit = shape({
+    version: whole,
+    commitId,
+    writes: list(chunk),
+    counters: optional(list(counter)),
+    rules,
+    checks,
+  });
+  const { commitId: id, writes, counters = [], ...told } = commit(request, "request");
+  return { commitId: id, writes, counters, ties: { rules: told.rules ?? {}, checks: told.checks ?? {} } };
 }
 
 /** A `search` request, with its vector as numbers. */

@@ -7,7 +7,8 @@
  */
 import { compareValues, type Value } from "convex/values";
 import type { Reader } from "./database";
-import { badRange } from "./errors";
+import { badRange, overLimit } from "./errors";
+import * as limits from "./limits";
 import type { Bound, Document, Edge, Fields, Order } from "./protocol";
 
 /** Equalities on the first fields of an index and edges on the field after them. */
@@ -23,34 +24,82 @@ export interface IndexRequest {
   eq?: Bound[] | undefined;
   lower?: Edge | undefined;
   upper?: Edge | undefined;
+  /** In the place of these three: several ranges in index order that have nothing in common. */
+  ranges?: { eq?: Bound[] | undefined; lower?: Edge | undefined; upper?: Edge | undefined }[] | undefined;
   order?: Order | undefined;
   after?: Bound[] | undefined;
+  /** How many leading fields of the index, the equalities of each range, its order leaves out: then ranges are merged. */
+  merge?: number | undefined;
+  /** One document for each value of so many leading fields; then `after` may be such values alone. */
+  distinct?: number | undefined;
 }
 
 export const compareBounds = (left: Bound, right: Bound): number => compareValues(left[0], right[0]);
 
 /** The ranges that answer a request, in scan order. Empty ones are left out. */
 export function rangesOf(request: IndexRequest, fields: readonly string[]): Range[] {
-  const whole = { eq: request.eq ?? [], lower: request.lower, upper: request.upper };
-  requireFits(request, whole, fields);
-  const ranges = request.after?.length ? behind(whole, request.after, request.order ?? "asc") : [whole];
-  return ranges.filter((range) => !isEmpty(range));
+  return partsOf(request, fields).flat();
 }
 
-function requireFits({ table, index, after }: IndexRequest, range: Range, fields: readonly string[]): void {
+/** The same for each range of a union, in scan order; those that are merged go on behind the same place each. */
+export function partsOf(request: IndexRequest, fields: readonly string[]): Range[][] {
+  const wholes = wholesOf(request);
+  requireFits(request, wholes, fields);
+  const { after, merge = 0 } = request;
+  const order = request.order ?? "asc";
+  const parts = wholes.map((whole) => {
+    const key = after?.length ? [...whole.eq.slice(0, merge), ...after.slice(merge)] : undefined;
+    return (key ? behind(whole, key, order) : [whole]).filter((range) => !isEmpty(range));
+  });
+  return order === "asc" ? parts : parts.reverse();
+}
+
+function wholesOf({ eq = [], lower, upper, ranges }: IndexRequest): Range[] {
+  return ranges?.map((each) => ({ ...each, eq: each.eq ?? [] })) ?? [{ eq, lower, upper }];
+}
+
+function requireFits(request: IndexRequest, wholes: Range[], fields: readonly string[]): void {
+  const { table, index, after, merge, distinct, ranges } = request;
   const has = `it has ${fields.length} fields (${fields.join(", ")})`;
-  if (range.eq.length > fields.length) throw badRange(table, index, `${range.eq.length} equalities, but ${has}`);
-  if (range.eq.length === fields.length && (range.lower ?? range.upper)) {
-    throw badRange(table, index, `a bound after the last field, ${has}`);
+  if (ranges && (request.eq ?? request.lower ?? request.upper)) {
+    throw badRange(table, index, "several ranges beside equalities and bounds");
   }
-  if (after?.length && after.length !== fields.length) {
+  const maximum = merge === undefined ? limits.UNION_RANGES : limits.MERGED_RANGES;
+  if (wholes.length > maximum) throw overLimit("ranges", maximum, wholes.length, { table });
+  for (const { eq, lower, upper } of wholes) {
+    if (eq.length > fields.length) throw badRange(table, index, `${eq.length} equalities, but ${has}`);
+    if (eq.length === fields.length && (lower ?? upper)) throw badRange(table, index, `a bound after the last field, ${has}`);
+    if (merge !== undefined && eq.length !== merge) throw badRange(table, index, "merged ranges of other equalities");
+  }
+  if (wholes.some((whole, place) => place > 0 && !isBefore(wholes[place - 1]!, whole))) {
+    throw badRange(table, index, "its ranges overlap, or are not in the index's order");
+  }
+  if ((distinct ?? 0) > fields.length) throw badRange(table, index, `distinct by ${distinct} fields, but ${has}`);
+  if (after?.length && after.length !== fields.length && after.length !== distinct) {
     throw badRange(table, index, `"after" has ${after.length} values, but ${has}`);
   }
 }
 
+/** Whether all keys of one range are less than those of the other. */
+function isBefore(one: Range, other: Range): boolean {
+  for (let place = 0; ; place++) {
+    const [end, start] = [upperAt(one, place), lowerAt(other, place)];
+    if (end === undefined || start === undefined) return isEmpty(one) || isEmpty(other);
+    const order = compareBounds(end.value, start.value);
+    if (order !== 0) return order < 0;
+    if (!end.inclusive || !start.inclusive) return true;
+  }
+}
+
+const upperAt = ({ eq, upper }: Range, place: number): Edge | undefined =>
+  place < eq.length ? { value: eq[place]!, inclusive: true } : place === eq.length ? upper : undefined;
+
+const lowerAt = ({ eq, lower }: Range, place: number): Edge | undefined =>
+  place < eq.length ? { value: eq[place]!, inclusive: true } : place === eq.length ? lower : undefined;
+
 function behind(range: Range, key: readonly Bound[], order: Order): Range[] {
   const forward = order === "asc" ? 1 : -1;
-  const first = range.eq.findIndex((bound, position) => compareBounds(bound, key[position]!) !== 0);
+  const first = range.eq.slice(0, key.length).findIndex((bound, position) => compareBounds(bound, key[position]!) !== 0);
   if (first !== -1) {
     // The key lies outside of the equalities: all of the range is behind it, or nothing.
     return compareBounds(range.eq[first]!, key[first]!) * forward > 0 ? [range] : [];

@@ -4,13 +4,14 @@
  */
 import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
+import { Counters } from "./counters";
 import type { Writer } from "./database";
 import { shapeFlawOf, vectorFlawOf } from "./documents";
 import { badDocument, badRange, overLimit } from "./errors";
 import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Document, Fields, Key, Target } from "./protocol";
-import { rangesOf, scan, type IndexRequest } from "./range";
+import { partsOf, rangesOf, scan, type IndexRequest } from "./range";
 import { mismatch } from "./validation";
 
 /** The fields of a document without Convex's own. */
@@ -26,6 +27,7 @@ export class Transaction {
     readonly db: Writer,
     readonly catalog: Catalog,
     readonly meter: CommitMeter,
+    readonly counters: Counters = new Counters([]),
   ) {}
 
   /** The document with this id, or the first one under this key; null if there is none. */
@@ -43,7 +45,7 @@ export class Transaction {
   /** The documents of a range, each read when it is asked for. */
   async *scan(request: IndexRequest): AsyncGenerator<Document> {
     const fields = this.catalog.fields(request.table, request.index);
-    for (const range of rangesOf(request, fields)) {
+    for (const range of partsOf(request, fields).flat()) {
       this.meter.charge({ indexRanges: 1 });
       for await (const document of scan(this.db, request.table, request.index, fields, range, "asc")) {
         this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(document) });
@@ -72,6 +74,7 @@ export class Transaction {
     this.catalog.requireTable(table);
     const bytesWritten = this.#checkedSize(write, table, fields);
     this.meter.charge({ documentsWritten: 1, bytesWritten });
+    this.counters.note(table, fields, 1);
     return await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
   }
 
@@ -88,6 +91,7 @@ export class Transaction {
 
   async delete(table: string, old: Document): Promise<void> {
     this.#chargeChange(old, 0);
+    this.counters.note(table, fieldsOf(old), -1);
     await this.db.delete(table, old._id);
   }
 
@@ -95,6 +99,8 @@ export class Transaction {
   async #change(write: number, table: string, old: Document, fields: Fields, run: () => Promise<void>): Promise<void> {
     if (compareValues(fieldsOf(old), fields) === 0) return;
     this.#chargeChange(old, this.#checkedSize(write, table, fields));
+    this.counters.note(table, fieldsOf(old), -1);
+    this.counters.note(table, fields, 1);
     await this.#refusing(write, table, fields, run);
   }
 

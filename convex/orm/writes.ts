@@ -4,6 +4,7 @@
 import { compareValues, getDocumentSize } from "convex/values";
 import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
+import { computed } from "./compute";
 import { invalid, rangeTooLarge, stale, type Refusal } from "./errors";
 import { Matcher } from "./exists";
 import { predicate } from "./filter";
@@ -15,6 +16,7 @@ import type {
   Document,
   Expectation,
   Fields,
+  Filter,
   Key,
   Op,
   Ties as Told,
@@ -159,6 +161,13 @@ function withArrays<O extends Op>(write: Write<O>, position: number): Write<O> {
   return { ...write, [name]: unpacked(fields, write.packed, `write ${position}.${name}`) };
 }
 
+/** The test of a filter, which may speak of other documents. */
+function matcherOf(transaction: Transaction, filter: Filter | undefined): (document: Document) => Promise<boolean> {
+  const plain = predicate(filter);
+  const across = new Matcher((request) => transaction.scan(request), transaction.catalog).test(filter);
+  return across ?? ((document) => Promise.resolve(plain(document)));
+}
+
 const handlers: { [O in Op]: Handler<O> } = {
   async insert(commit, { table, doc, unique = [], returning }, position) {
     const { transaction } = commit;
@@ -190,17 +199,24 @@ const handlers: { [O in Op]: Handler<O> } = {
 
   async patch(commit, write, position) {
     const { transaction } = commit;
-    const { table, set, unset = [], greatest = [], unique = [] } = write;
-    if (unset.some((field) => Object.hasOwn(set, field))) {
-      throw invalid(`write ${position}`, "a patch that does not set and unset the same field");
+    const { table, set, unset = [], greatest = [], compute = {}, unique = [] } = write;
+    const named = [...Object.keys(set), ...unset, ...Object.keys(compute)];
+    if (new Set(named).size < named.length) {
+      throw invalid(`write ${position}`, "a patch that does one thing with each field: sets, unsets or computes it");
     }
-    return await change(commit, write, position, async (old) => {
+    const matches = matcherOf(transaction, write.where);
+    let isMatch = true;
+    const found = await change(commit, write, position, async (old) => {
+      isMatch = await matches(old);
+      if (!isMatch) return;
       commit.ties.note(position, table, set);
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
-      const changes = { ...set, ...greaterStored(old, set, greatest), ...removed };
+      const given = { ...set, ...greaterStored(old, set, greatest), ...removed };
+      const changes = { ...given, ...computed(compute, old, position, table) };
       await commit.claim(position, table, unique, { ...old, ...changes } as Fields, old);
       await transaction.patch(position, table, old, changes);
     });
+    return found && isMatch;
   },
 
   async replace(commit, write, position) {
@@ -218,18 +234,16 @@ const handlers: { [O in Op]: Handler<O> } = {
     });
   },
 
-  async deleteRange(commit, { table, index, eq, lower, upper, filter, limit }, position) {
+  async deleteRange(commit, { table, index, eq, lower, upper, ranges: union, filter, limit }, position) {
     const { transaction, ranges } = commit;
-    const plain = predicate(filter);
-    const across = new Matcher((request) => transaction.scan(request), transaction.catalog).test(filter);
-    const matches = across ?? ((document: Document) => Promise.resolve(plain(document)));
+    const matches = matcherOf(transaction, filter);
     let deleted = 0;
     const isDone = () => deleted === limit || commit.isRangeBudgetSpent;
     const stopped = (): Applied => {
       if (limit === undefined) throw rangeTooLarge(position, table);
       return [deleted, true];
     };
-    const request = { table, index, eq, lower, upper };
+    const request = { table, index, eq, lower, upper, ranges: union };
     transaction.requireFits(request);
     if (isDone()) return stopped();
     for await (const document of transaction.scan(request)) {

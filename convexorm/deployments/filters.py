@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from convexorm.conditions import Combined, Comparison, Condition, Exists, Membership, Negated
+from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.requests import Document
 from convexorm.values import MISSING, Missing, Value, canonical, comparable, same
 
@@ -38,6 +38,50 @@ def _compile_membership(condition: Membership) -> Predicate:
     return lambda document: comparable(get(document)) in expected
 
 
+def _compile_containment(condition: Containment) -> Predicate:
+    get, holds = _getter(condition), _CONTAINMENTS[condition.op](condition.value)
+    return lambda document: holds(get(document))
+
+
+def _contains(value: Value) -> Callable[[Any], bool]:
+    text = isinstance(value, str)
+
+    def holds(stored: Any) -> bool:
+        if isinstance(stored, list):
+            return any(same(element, value) for element in stored)
+        return text and isinstance(stored, str) and value in stored
+
+    return holds
+
+
+def _is_like(pattern: str) -> Callable[[Any], bool]:
+    """Whether a text fits: the parts between `%` follow each other in it. Each is looked for once, from the left."""
+    first, *rest = pattern.split("%")
+    if not rest:
+        return lambda stored: bool(stored == pattern)
+    *middle, last = rest
+
+    def holds(stored: Any) -> bool:
+        if not isinstance(stored, str) or not stored.startswith(first):
+            return False
+        place = len(first)
+        for part in middle:
+            found = stored.find(part, place)
+            if found < 0:
+                return False
+            place = found + len(part)
+        return len(stored) - len(last) >= place and stored.endswith(last)
+
+    return holds
+
+
+_CONTAINMENTS: dict[str, Callable[[Any], Callable[[Any], bool]]] = {
+    "contains": _contains,
+    "endswith": lambda value: lambda stored: isinstance(stored, str) and stored.endswith(value),
+    "like": _is_like,
+}
+
+
 def _compile_combined(condition: Combined) -> Predicate:
     predicates = [compile_filter(argument) for argument in condition.args]
     together = all if condition.op == "and" else any
@@ -63,6 +107,7 @@ def _compile_exists(condition: Exists) -> Predicate:
 _COMPILERS: dict[type[Condition], Callable[[Any], Predicate]] = {
     Comparison: _compile_comparison,
     Membership: _compile_membership,
+    Containment: _compile_containment,
     Combined: _compile_combined,
     Negated: _compile_negated,
     Exists: _compile_exists,
@@ -75,7 +120,7 @@ _ORDER: dict[str, Callable[[bytes, bytes], bool]] = {
 }
 
 
-def _getter(condition: Comparison | Membership) -> Callable[[Document], Value | Missing]:
+def _getter(condition: Comparison | Membership | Containment) -> Callable[[Document], Value | Missing]:
     field, path = condition.field, condition.path
     if not path:
         return lambda document: document.get(field, MISSING)

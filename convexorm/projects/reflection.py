@@ -27,7 +27,7 @@ _RESERVED = frozenset(dir(Model)) | {"primary_key"}
 
 def module_of(export: Export, title: str) -> str:
     """The source of a module of models of these tables. `title` is its docstring's first line."""
-    tables = [table for table in export.tables if table.name != schema.LEDGER.name]
+    tables = [table for table in export.tables if table.name not in (schema.LEDGER.name, schema.COUNTERS.name)]
     names: dict[str, str] = {}
     for table in tables:
         names[table.name] = unused(class_name(singular(table.name)), {*names.values(), *_NAMES})

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
+import attrs
+
+from convexorm.aggregates import Group, Sum, Tally
+from convexorm.counters import counter_id
 from convexorm.deployments.base import Port
-from convexorm.errors import LimitExceeded, ValidationError
+from convexorm.errors import InvalidCursorError, InvalidRequestError, LimitExceeded, ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     DeletedRange,
     DeleteRange,
+    Fold,
+    Insert,
     Key,
+    Range,
+    Read,
+    Term,
     Upsert,
     Write,
     Written,
 )
+from convexorm.schema import COUNTERS
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import identity_of
-from convexorm.sessions.operations import check_keyed, dump_valid
-from convexorm.values import MISSING
+from convexorm.sessions.operations import check_keyed, dump_valid, patch_of_values
+from convexorm.sessions.reader import Reader
+from convexorm.sessions.results import Progress
+from convexorm.values import MISSING, Value, canonical
 
-__all__ = ["Bulk"]
+__all__ = ["Bulk", "OnProgress"]
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+
+_RECOUNTED = 2_000
+"""Rows that one commit of `recount` writes."""
+_UPDATED = 1_000
+"""Documents that one commit of `update_all` changes: each is looked up, read and read again. Fewer where they are large."""
 
 
 class Bulk:
@@ -32,6 +53,7 @@ class Bulk:
 
     def __init__(self, port: Port, compiler: Compiler, identities: IdentityMap) -> None:
         self._port = port
+        self._reader = Reader(port)
         self._compiler = compiler
         self._identities = identities
 
@@ -63,7 +85,7 @@ class Bulk:
                 time = one.creation_time if one.created else held.creation_time
                 self._identities.renew(held, {**write.doc, "_id": one.id, "_creationTime": time})
 
-    async def delete(self, query: Query[Any]) -> int:
+    async def delete(self, query: Query[Any], on_progress: OnProgress | None) -> int:
         """Delete all documents of a query, with what that does to others, and say how many there were."""
         range_, filter_ = self._compiler.deletable(query)
         left = query._limit
@@ -82,11 +104,90 @@ class Bulk:
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
             self._doubt({range_.table.name, *(rule.table.name for rules in commit.rules.values() for rule in rules)})
+            if on_progress is not None:
+                on_progress(Progress(total))
             left = None if left is None else left - applied.deleted
             if not applied.more:
                 break
         return total
 
+    async def update(
+        self, query: Query[Any], values: Mapping[Any, Any], on_progress: OnProgress | None, resume: str | None
+    ) -> int:
+        """Change all documents of a query, and say how many there were.
+
+        Which they are is read first, so that none is changed twice because the change moves it in the index; a document
+        that has changed since, so that the query has it no more, is passed over. They are changed in the order in which
+        they came to be, which no change touches: so a cursor is a creation time and an `_id`.
+        """
+        read = self._compiler.read(query)
+        model, table = query.model, read.range.table
+        patch = patch_of_values(self._compiler, model, "", values, primary=False)
+        if any(field in patch.set or field in patch.unset for field in model.__mapper__.key_fields):
+            raise InvalidRequestError("a primary key is one document's; it is not set for all of a query")
+        patch.expect, patch.missing, patch.where = self._compiler.expected(model, None), "skip", query.condition()
+        sorted_by = [one.field for one in read.sort or ()]
+        selected = attrs.evolve(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
+        found = await self._reader.one(selected)
+        places = sorted((float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs))
+        behind = _decode(resume, table.name)
+        left = [place for place in places if behind is None or place > behind]
+        done, size = 0, _UPDATED
+        while left:
+            batch = left[:size]
+            commit = self._compiler.commit([attrs.evolve(patch, at=id_) for _, id_ in batch])
+            try:
+                applied = await self._port.commit(commit)
+            except LimitExceeded:
+                if size == 1:
+                    raise
+                size = -(-size // 4)  # refused whole: the documents are large
+                continue
+            done += sum(map(bool, applied))
+            left = left[size:]
+            self._doubt({table.name})
+            if on_progress is not None:
+                on_progress(Progress(done, len(places), _encode(batch[-1])))
+        return done
+
+    async def recount(self, model: type[Model]) -> int:
+        """Count and add up all documents of a model anew, for each of its counters; how many values these have."""
+        table = self._compiler.table(model)
+        values = 0
+        for counter in table.counters:
+            term = Term("count") if counter.of is None else Term("sum", counter.of)
+            counted = Read(Range(table, "by_creation_time"), fold=Fold(counter.by, (term,)))
+            result = await self._reader.one(counted)
+            name = counter_id(table.name, counter.name)
+            rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
+            writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
+            for start in range(0, len(writes), _RECOUNTED):
+                await self._port.commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
+            values += len(rows)
+        return values
+
     def _doubt(self, tables: set[str]) -> None:
-        """Some documents of these tables were deleted or changed."""
+        """The session's instances of these tables may not be what is stored any more."""
         self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
+
+
+def _row(counter: str, group: Group) -> dict[str, Value]:
+    """The row of a counter for the documents of a group."""
+    (partial,) = group.partials
+    total = partial if isinstance(partial, Sum) else Sum(partial.n if isinstance(partial, Tally) else 0)
+    key = b"".join(map(canonical, group.key)).hex()
+    return {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
+
+
+def _encode(place: tuple[float, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _decode(cursor: str | None, table: str) -> tuple[float, str] | None:
+    if cursor is None:
+        return None
+    try:
+        time, id_ = json.loads(base64.urlsafe_b64decode(cursor))
+        return float(time), str(id_)
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidCursorError("not a cursor; pass that of the progress, unchanged", table=table) from None

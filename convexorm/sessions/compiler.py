@@ -12,7 +12,8 @@ from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationErr
 from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
-from convexorm.query import Count, Digest, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Rows, Statement
 from convexorm.relations import Path, Relation, Through, ToMany
 from convexorm.requests import (
     Check,
@@ -29,16 +30,17 @@ from convexorm.requests import (
     Unique,
     Write,
 )
-from convexorm.schema import IndexDef, Table
+from convexorm.schema import COUNTERS, IndexDef, Table
 from convexorm.sessions.instances import Identity, identity_of
 from convexorm.values import MISSING, Missing, Value
 
-__all__ = ["PRIMARY", "Compiler", "at_most", "check_query", "relations_of", "root_of"]
+__all__ = ["PRIMARY", "Compiler", "check_query", "check_rows", "relations_of", "root_of"]
 
 PRIMARY = ""
 """Stands for the primary key, or the `_id` of a model without one, where a unique index is named."""
 
 M = TypeVar("M", bound=Model)
+R = TypeVar("R")
 
 _DELETING = (Delete, DeleteRange)
 
@@ -89,22 +91,28 @@ class Compiler:
 
     def read(self, query: Query[Any]) -> Read:
         """The read of a query's documents."""
-        self.mapper(check_query(query).model)
-        read = query.plan()
-        if query._load:
-            read = attrs.evolve(read, follow=self.follow(query._load))
+        return self.statement(check_query(query))
+
+    def statement(self, one: Statement[Any]) -> Read:
+        """The read of a query, or of what is asked of one."""
+        if not isinstance(one, Statement):
+            check_query(one)
+        self.mapper(one.root.model)
+        read = one.plan()
+        if isinstance(one, Query) and one._load:
+            read = attrs.evolve(read, follow=self.follow(one._load))
+        if read.range.table is COUNTERS:
+            return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
         if not self._names:
             return read
         filter_ = None if read.filter is None else self._across(read.filter)
-        return attrs.evolve(read, range=attrs.evolve(read.range, table=self._renamed(read.range.table)), filter=filter_)
+        return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table)), filter=filter_)
 
-    def statement(self, one: Query[Any] | Count | Digest) -> Read:
-        """The read of a query, a count or a digest."""
-        if isinstance(one, Count):
-            return attrs.evolve(self.read(one.query), count=True, follow=())
-        if isinstance(one, Digest):
-            return attrs.evolve(self.read(one.query), digest="all", follow=())
-        return self.read(one)
+    def _renamed_counter(self, table: Table, range_: Range) -> Range:
+        """The rows of a counter of a table, by the name it has for this session."""
+        counter, *key = range_.eq
+        renamed = self._renamed(table).name + str(counter).removeprefix(table.name)
+        return attrs.evolve(range_, eq=(renamed, *key))
 
     def follow(self, paths: Sequence[Path]) -> tuple[Follow, ...]:
         """The edges that load these relations."""
@@ -114,7 +122,7 @@ class Compiler:
         """An edge, with the names that tables have for this session."""
         if not self._names:
             return edge
-        range_ = attrs.evolve(edge.range, table=self._renamed(edge.range.table))
+        range_ = edge.range.of(self._renamed(edge.range.table))
         filter_ = None if edge.filter is None else self._across(edge.filter)
         return attrs.evolve(edge, range=range_, filter=filter_, follow=tuple(map(self._followed, edge.follow)))
 
@@ -141,6 +149,8 @@ class Compiler:
         if query._limit is not None and query._order == "desc":
             raise ValidationError("a query whose first documents are deleted is ascending", table=table)
         read = self.read(query)
+        if query._limit is not None and (read.order == "desc" or read.merge is not None or read.sort is not None):
+            raise ValidationError("a query whose first documents are deleted is in the order of its index", table=table)
         return read.range, read.filter
 
     # -- commits ---------------------------------------------------------------------------------------------------
@@ -368,10 +378,11 @@ def check_query(query: Query[M]) -> Query[M]:
     return query
 
 
-def at_most(query: Query[M], limit: int) -> Query[M]:
-    """The query, limited to so many documents if it is not to fewer."""
-    query = check_query(query)
-    return query if query._limit is not None and query._limit < limit else query.limit(limit)
+def check_rows(rows: Rows[R]) -> Rows[R]:
+    """The query, or what answers several things as one does. Raises InvalidRequestError for anything else."""
+    if not isinstance(rows, Rows):
+        check_query(rows)
+    return rows
 
 
 def _any_of(where: Condition | None, table: Table, index: str) -> tuple[tuple[str, Value | Missing], ...]:

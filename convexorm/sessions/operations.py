@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import attrs
 
+from convexorm.computed import Operand
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column
-from convexorm.func import Greatest
+from convexorm.expressions import Column, Computed, operand_of
+from convexorm.func import Greatest, Now
 from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model
 from convexorm.query import Query
@@ -51,6 +52,7 @@ __all__ = [
     "check_keyed",
     "dump_valid",
     "patch_by_key",
+    "patch_of_values",
 ]
 
 
@@ -190,7 +192,7 @@ class ChangeByKey:
         for field in patch.unset:
             document.pop(field, None)
         self.identities.renew(instance, document)
-        instance._state.doubtful = bool(patch.greatest)  # more may have been stored than was read
+        instance._state.doubtful = bool(patch.greatest or patch.compute)  # more may have been stored than was read
 
 
 @attrs.define(eq=False)
@@ -271,27 +273,58 @@ def patch_by_key(
     unique: Query[Any] | None,
 ) -> Patch:
     """The write of `session.update`."""
-    table, at = compiler.table(model), compiler.target(model, key)
-    columns = {name: compiler.column(model, name) for name in values}
-    greatest = tuple(columns[name].field for name, value in values.items() if isinstance(value, Greatest))
-    values = {name: _given(columns[name], value) for name, value in values.items()}
-    validate_changes(model, values, _partial(model, values))
+    patch = patch_of_values(compiler, model, compiler.target(model, key), values, primary=unique is None)
+    patch.expect = compiler.expected(model, expected)
+    patch.missing = "skip" if missing_ok else "fail"
+    if unique is not None:
+        whole = compiler.whole_key(unique)
+        patch.unique = (Unique(whole.index, whole.key), *patch.unique)
+    return patch
+
+
+def patch_of_values(
+    compiler: Compiler, model: type[Model], at: str | Key, values: Mapping[Any, Any], *, primary: bool
+) -> Patch:
+    """The write that gives attributes, by name or as columns, these values or what is to be computed. ValidationError."""
+    table = compiler.table(model)
+    given = {_name_of(compiler, model, name): value for name, value in values.items()}
+    columns = {name: compiler.column(model, name) for name in given}
+    compute = {columns[name].field: _operand(columns[name], one) for name, one in given.items() if _is_computed(one)}
+    if any(field in compute for field in model.__mapper__.key_fields):
+        raise InvalidRequestError("a primary key is not computed")
+    greatest = tuple(columns[name].field for name, value in given.items() if isinstance(value, Greatest))
+    plain = {name: _given(columns[name], value) for name, value in given.items() if not _is_computed(value)}
+    validate_changes(model, plain, _partial(model, plain))
     set_: dict[str, Value] = {}
     unset: list[str] = []
-    for name, value in values.items():
+    for name, value in plain.items():
         dumped = columns[name].dump(value)
         if dumped is MISSING:
             unset.append(columns[name].field)
         else:
             set_[columns[name].field] = owned(dumped)
-    expect = compiler.expected(model, expected)
     if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
         table.check_size(set_)
-    claims = compiler.unique(model, {*set_, *unset}, primary=unique is None)
-    if unique is not None:
-        key = compiler.whole_key(unique)
-        claims = (Unique(key.index, key.key), *claims)
-    return Patch(table, at, set_, tuple(unset), expect, "skip" if missing_ok else "fail", claims, greatest)
+    claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
+    return Patch(table, at, set_, tuple(unset), unique=claims, greatest=greatest, compute=compute)
+
+
+def _name_of(compiler: Compiler, model: type[Model], name: object) -> str:
+    """The name of an attribute that is given by it or as a column."""
+    if not isinstance(name, Column):
+        return str(name) if isinstance(name, str) else compiler.column(model, type(name).__name__).name
+    if name.table != model.__mapper__.name:
+        problem = f"an attribute of {model.__name__} is needed, got one of table {name.table!r}"
+        raise ValidationError(problem, table=model.__mapper__.name)
+    return name.name
+
+
+def _is_computed(value: object) -> bool:
+    return isinstance(value, Computed | Now | Column)
+
+
+def _operand(column: Column[Any], value: Any) -> Operand:
+    return value.operand(column) if isinstance(value, Now) else operand_of(value, column)
 
 
 def check_keyed(model: type[Model]) -> None:

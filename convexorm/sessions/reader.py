@@ -16,6 +16,7 @@ from convexorm.requests import (
     Read,
     ReadResult,
     Search,
+    in_order,
     joined_edges,
 )
 
@@ -37,12 +38,14 @@ class Reader:
 
     async def _whole(self, read: Read) -> ReadResult:
         (result,) = await self._port.read((read,))
-        whole = result
+        if result.next is None:
+            return result
+        whole, rest = result, read
         while result.next is not None:
-            read = _rest(read, result)
-            (result,) = await self._port.read((read,))
+            rest = _rest(rest, result)
+            (result,) = await self._port.read((rest,))
             whole = whole.joined(result)
-        return whole
+        return _whole(read, whole)
 
     async def run(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers to all reads, with all that they lead to."""
@@ -77,7 +80,7 @@ class Reader:
                 if result.next is not None:
                     unfinished.append((position, _rest(read, result)))
             pending = unfinished + pending
-        return [answers[position] for position in range(len(answers))]
+        return [_whole(read, answers[position]) for position, read in enumerate(reads)]
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         """The nearest documents with their cosine similarity, best first."""
@@ -95,11 +98,18 @@ def _rest_of_group(follow: Follow, group: Group) -> Read:
     return attrs.evolve(read, after=group.next or None, limit=limit)
 
 
+def _whole(read: Read, result: ReadResult) -> ReadResult:
+    """What several calls have answered; each has sorted what it has found."""
+    if read.sort is None:
+        return result
+    return attrs.evolve(result, docs=in_order(result.docs, read.sort)[: read.limit])
+
+
 def _rest(read: Read, result: ReadResult) -> Read:
     """The read that goes on where a call stopped."""
     return attrs.evolve(
         read,
         after=result.next or read.after,
         skip=read.skip - result.skipped,
-        limit=None if read.limit is None else read.limit - result.count,
+        limit=read.limit if read.limit is None or read.sort is not None else read.limit - result.count,
     )

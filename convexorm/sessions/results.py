@@ -1,4 +1,4 @@
-"""`Page` and `Hit`: what reads answer that is more than instances; `Progress`: how far something has got."""
+"""`Page`, `Hit` and `Progress`: what sessions answer that is more than instances."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class Hit(Generic[T]):
 
 @attrs.frozen
 class Progress:
-    """How many documents are done, and of how many, where that is known."""
+    """How far something is that takes several commits: `done` documents, of `total` if that is known.
+
+    Given as `resume` to the same call again, `cursor` has it go on behind what is done.
+    """
 
     done: int
-    total: int | None
+    total: int | None = None
+    cursor: str | None = None

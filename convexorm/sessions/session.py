@@ -39,14 +39,15 @@ from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
 from convexorm.model import Index, Model, VectorIndex
-from convexorm.query import Count, Digest, Query
+from convexorm.query import Query
+from convexorm.querying.statements import Count, Exists, Rows, Statement
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
 from convexorm.relatives import around, join_lists, leave
-from convexorm.requests import Delete, DeleteRange, Key, Pack, Range, Read, ReadResult, index_key
-from convexorm.sessions.bulk import Bulk
+from convexorm.requests import Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
+from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.changes import is_new
-from convexorm.sessions.compiler import Compiler, at_most, check_query, root_of
+from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
 from convexorm.sessions.instances import identity_of, key_of
 from convexorm.sessions.loading import Loader
@@ -71,9 +72,13 @@ from convexorm.values import MISSING, is_whole
 __all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]
 
 M = TypeVar("M", bound=Model)
-M2 = TypeVar("M2", bound=Model)
-M3 = TypeVar("M3", bound=Model)
+R = TypeVar("R")
 T = TypeVar("T")
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
 
 _STREAM_BATCH = 1_000
 """Documents one call of `stream` asks for."""
@@ -191,66 +196,78 @@ class AsyncSession:
         await self._loader.load(given, paths)
 
     @exclusive
-    async def all(self, query: Query[M]) -> list[M]:
-        """All documents of the query."""
-        result = await self._reader.one(self._compiler.read(query))
-        return await self._loader.instances(query.model, query._load, result)
+    async def all(self, query: Rows[R]) -> list[R]:
+        """All documents of the query, or all that it selects."""
+        return await self._answer(check_rows(query))
 
     @exclusive
-    async def first(self, query: Query[M]) -> M | None:
+    async def first(self, query: Rows[R]) -> R | None:
         """The first document of the query, or None."""
-        return next(iter(await self.all(at_most(query, 1))), None)
+        return next(iter(await self._answer(check_rows(query).at_most(1))), None)
 
     @exclusive
-    async def one_or_none(self, query: Query[M]) -> M | None:
+    async def one_or_none(self, query: Rows[R]) -> R | None:
         """The only document of the query, or None. Raises MultipleResultsFound if there are more."""
-        found = await self.all(at_most(query, 2))
+        found = await self._answer(check_rows(query).at_most(2))
         if len(found) > 1:
-            raise MultipleResultsFound(f"table {query.model.__mapper__.name!r}: one document expected, more found")
+            raise MultipleResultsFound(f"table {query.root.model.__mapper__.name!r}: one document expected, more found")
         return found[0] if found else None
 
     @exclusive
-    async def one(self, query: Query[M]) -> M:
+    async def one(self, query: Rows[R]) -> R:
         """The only document of the query. Raises NoResultFound if there is none, MultipleResultsFound if more."""
-        found = await self.one_or_none(query)
-        if found is None:
-            raise NoResultFound(f"table {query.model.__mapper__.name!r}: one document expected, none found")
-        return found
+        found = await self._answer(check_rows(query).at_most(2))
+        if len(found) > 1:
+            raise MultipleResultsFound(f"table {query.root.model.__mapper__.name!r}: one document expected, more found")
+        if not found:
+            raise NoResultFound(f"table {query.root.model.__mapper__.name!r}: one document expected, none found")
+        return found[0]
 
     @exclusive
-    async def page(self, query: Query[M], size: int, cursor: str | None = None) -> Page[M]:
+    async def page(self, query: Rows[R], size: int, cursor: str | None = None) -> Page[R]:
         """`size` documents of the query, from its beginning or behind `cursor`.
 
         A cursor stays valid after writes elsewhere: pages neither repeat nor skip a document that keeps its place.
-        Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1 or a query with
-        a limit.
+        Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1, a query with a
+        limit, and one whose order no index gives, such as that of groups.
         """
-        table = check_query(query).model.__mapper__.name
+        root = check_rows(query).root
+        table = root.model.__mapper__.name
         if not is_whole(size) or size < 1:
             raise ValidationError("a page has at least 1 document, and fewer than 2**53", table=table)
-        if query._limit is not None or query._offset or query._after is not None:
+        if root._limit is not None or root._offset or root._after is not None:
             raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
-        read = self._compiler.read(query)
+        if not query.in_pages:
+            raise ValidationError("what no index has in this order cannot be read in pages", table=table)
+        query = query.bounded()
+        read = self._compiler.statement(query)
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(attrs.evolve(read, after=after, limit=size, peek=True))
-        following = encode_cursor(read, index_key(result.docs[-1], read.range)) if result.more else None
-        items = await self._loader.instances(query.model, query._load, result)
-        return Page(items, following, result.more)
+        following = encode_cursor(read, _last(read, result)) if result.more else None
+        return Page(await self._made(query, result), following, result.more)
 
-    async def stream(self, query: Query[M]) -> AsyncIterator[M]:
-        """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory."""
-        read = self._compiler.read(query)
+    async def stream(self, query: Rows[R]) -> AsyncIterator[R]:
+        """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory.
+
+        What no index has in this order, such as groups, is read at once.
+        """
+        read = self._compiler.statement(check_rows(query))
+        if not query.in_pages:
+            for row in await self.all(query):
+                yield row
+            return
         left = read.limit
         while left is None or left > 0:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
             result = await self._batch(attrs.evolve(read, limit=size, peek=True))
-            last = index_key(result.docs[-1], read.range) if result.docs else None
-            if query._load:
-                for instance in await self._loaded(query, result):
-                    yield instance
+            last = _last(read, result) if result.more else None
+            if isinstance(query, Query) and query._load:
+                for row in await self._made_of(query, result):
+                    yield row
             else:
                 for document in result.docs:
-                    yield self._identities.load(query.model, (document,))[0]
+                    for row in query.answer(attrs.evolve(result, docs=(document,)), self._identities.load):
+                        yield row
             if not result.more:
                 return
             read = attrs.evolve(read, after=last, skip=0)
@@ -259,28 +276,66 @@ class AsyncSession:
     @exclusive
     async def count(self, query: Query[Any]) -> int:
         """How many documents the query has. Convex has no stored counts: each counted document is read there."""
-        result = await self._reader.one(self._compiler.statement(Count(query)))
-        return result.count
+        return await self._answer(Count(check_query(query)))
+
+    @exclusive
+    async def exists(self, query: Query[Any]) -> bool:
+        """Whether the query has a document. One is read."""
+        return await self._answer(Exists(check_query(query)))
 
     @overload
-    async def read(self, one: Query[M], /) -> tuple[list[M]]: ...
+    async def sum(self, query: Query[Any], column: Column[T | None]) -> T: ...
     @overload
-    async def read(self, one: Query[M], two: Query[M2], /) -> tuple[list[M], list[M2]]: ...
+    async def sum(self, query: Query[Any], column: Column[T]) -> T: ...
+    async def sum(self, query: Query[Any], column: Column[Any]) -> Any:
+        """The sum of an attribute over the query's documents, exactly, computed where they are; 0 over nothing.
+
+        What is missing or null is left out. Raises ValidationError for an attribute that is no number.
+        """
+        return await self._of(check_query(query).sum(column))
+
+    async def min(self, query: Query[Any], column: Column[T]) -> T | None:
+        """The least value of an attribute that is neither missing nor null, or None; of an index, one document is read."""
+        statement = check_query(query).min(column)
+        return await self._of(statement)
+
+    async def max(self, query: Query[Any], column: Column[T]) -> T | None:
+        """The greatest value of an attribute that is neither missing nor null, or None; likewise."""
+        statement = check_query(query).max(column)
+        return await self._of(statement)
+
     @overload
-    async def read(self, one: Query[M], two: Count, /) -> tuple[list[M], int]: ...
+    async def avg(
+        self, query: Query[Any], column: Column[int] | Column[float] | Column[int | None] | Column[float | None]
+    ) -> float | None: ...
     @overload
-    async def read(self, one: Query[M], two: Query[M2], three: Query[M3], /) -> tuple[list[M], list[M2], list[M3]]: ...
+    async def avg(self, query: Query[Any], column: Column[T]) -> T | None: ...
+    async def avg(self, query: Query[Any], column: Column[Any]) -> Any:
+        """The average of an attribute over the query's documents; None of nothing. What is missing or null is left out."""
+        return await self._of(check_query(query).avg(column))
+
     @overload
-    async def read(self, one: Query[M], two: Digest, /) -> tuple[list[M], str]: ...
+    async def read(self, one: Statement[T1], /) -> tuple[T1]: ...
     @overload
-    async def read(self, *queries: Query[Any] | Count | Digest) -> tuple[Any, ...]: ...
-    async def read(self, *queries: Any) -> Any:
-        """Several queries, counts and digests of queries, in one call and from one snapshot: a list, an int or a text for
-        each.
+    async def read(self, one: Statement[T1], two: Statement[T2], /) -> tuple[T1, T2]: ...
+    @overload
+    async def read(self, one: Statement[T1], two: Statement[T2], three: Statement[T3], /) -> tuple[T1, T2, T3]: ...
+    @overload
+    async def read(
+        self, one: Statement[T1], two: Statement[T2], three: Statement[T3], four: Statement[T4], /
+    ) -> tuple[T1, T2, T3, T4]: ...
+    @overload
+    async def read(
+        self, one: Statement[T1], two: Statement[T2], three: Statement[T3], four: Statement[T4], five: Statement[T5], /
+    ) -> tuple[T1, T2, T3, T4, T5]: ...
+    @overload
+    async def read(self, *statements: Statement[Any]) -> tuple[Any, ...]: ...
+    async def read(self, *statements: Any) -> Any:
+        """Several queries, and what is asked of queries, in one call and from one snapshot: what each of them answers.
 
         What is too large for one call (8 MiB or 8,000 documents, on Convex) goes on in further ones.
         """
-        return await self._read(queries)
+        return await self._read(statements)
 
     @exclusive
     async def digests(self, query: Query[Any]) -> Mapping[str, str]:
@@ -318,21 +373,29 @@ class AsyncSession:
         return [Hit(item, score) for item, (score, _) in zip(items, found, strict=True)]
 
     @exclusive
-    async def _read(self, queries: Sequence[Any]) -> tuple[Any, ...]:
-        results = await self._reader.run([self._compiler.statement(one) for one in queries])
-        return tuple([await self._answer(one, result) for one, result in zip(queries, results, strict=True)])
+    async def _read(self, statements: Sequence[Statement[Any]]) -> tuple[Any, ...]:
+        results = await self._reader.run([self._compiler.statement(one) for one in statements])
+        return tuple([await self._made(one, result) for one, result in zip(statements, results, strict=True)])
 
-    async def _answer(self, one: Query[Any] | Count | Digest, result: ReadResult) -> Any:
-        if isinstance(one, Count):
-            return result.count
-        if isinstance(one, Digest):
-            return result.digests[""]
-        return await self._loader.instances(one.model, one._load, result)
+    async def _answer(self, statement: Statement[T]) -> T:
+        result = await self._reader.one(self._compiler.statement(statement))
+        return await self._made(statement, result)
+
+    async def _made(self, statement: Statement[T], result: ReadResult) -> T:
+        """What an answer means, with the relations that the query loads."""
+        if isinstance(statement, Query) and statement._load:
+            kept = attrs.evolve(result, docs=statement.cut(result.docs))
+            return cast("T", await self._loader.instances(statement.model, statement._load, kept))
+        return statement.answer(result, self._identities.load)
 
     @exclusive
-    async def _loaded(self, query: Query[M], result: ReadResult) -> list[M]:
-        """The instances of one step of a stream."""
-        return await self._loader.instances(query.model, query._load, result)
+    async def _made_of(self, rows: Rows[R], result: ReadResult) -> list[R]:
+        """What one step of a stream means."""
+        return await self._made(rows, result)
+
+    @exclusive
+    async def _of(self, statement: Statement[T]) -> T:
+        return await self._answer(statement)
 
     @exclusive
     async def _batch(self, read: Read) -> ReadResult:
@@ -553,7 +616,7 @@ class AsyncSession:
         self,
         model: type[Model],
         key: Any,
-        values: Mapping[str, Any],
+        values: Mapping[Any, Any],
         *,
         expected: Mapping[str, Any] | None = None,
         missing_ok: bool = False,
@@ -566,7 +629,8 @@ class AsyncSession:
         values when it is applied. `unique` is a query by equalities on the first fields of an index: the commit is refused,
         too, if it leaves more than one document of that query. Validators see what is set here, too; InvalidRequestError
         if that of the class (`__validate__`) looks at other attributes. A value may be computed where the document is, such
-        as `func.greatest(Player.best, 70)`.
+        as `Account.coins + 1` or `func.greatest(Player.best, 70)`: then nothing is overwritten. What cannot be computed,
+        such as a sum with what is no number, refuses the commit with ValidationError.
         """
         self._turn.check()
         patch = patch_by_key(self._compiler, model, key, values, expected=expected, missing_ok=missing_ok, unique=unique)
@@ -632,12 +696,40 @@ class AsyncSession:
         return DONE
 
     @exclusive
-    async def delete_all(self, query: Query[Any]) -> int:
+    async def delete_all(self, query: Query[Any], *, on_progress: OnProgress | None = None) -> int:
         """Delete all documents of the query at once, in as many commits as it takes, and say how many there were.
 
-        Each commit is atomic, all together are not. What is pending in the session stays pending.
+        Each commit is atomic, all together are not; called again, it goes on with what is left. `on_progress` is called
+        after each with a Progress. What is pending in the session stays pending.
         """
-        return await self._bulk.delete(query)
+        return await self._bulk.delete(query, on_progress)
+
+    @exclusive
+    async def update_all(
+        self,
+        query: Query[Any],
+        values: Mapping[Any, Any],
+        *,
+        on_progress: OnProgress | None = None,
+        resume: str | None = None,
+    ) -> int:
+        """Change all documents of the query at once, in as many commits as it takes, and say how many were changed.
+
+        `values` are what attributes are to hold, by name or as columns: values, or what is computed of each document, as
+        in `{Order.status: "late", Order.n: Order.n + 1}`. Each commit is atomic, all together are not; each document is
+        changed once. `on_progress` is called after each commit with a Progress, whose `cursor` given as `resume` to the
+        same call has it go on behind what was done. A document that the query has no more when its turn comes is passed
+        over. What is pending in the session stays pending.
+        """
+        return await self._bulk.update(check_query(query), values, on_progress, resume)
+
+    @exclusive
+    async def recount(self, model: type[Model]) -> int:
+        """Count and add up all documents of a model anew for its counters, as over data that is older than these.
+
+        What is written meanwhile may be counted wrong: run it while nobody writes. Answers how many values there are.
+        """
+        return await self._bulk.recount(model)
 
     @exclusive
     async def delete_tree(self, instance: Model, *, on_progress: Callable[[Progress], object] | None = None) -> int:
@@ -794,6 +886,11 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _last(read: Read, result: ReadResult) -> KeyValue:
+    """The place of the last document of a result."""
+    return index_key(result.docs[-1], read.range) if result.last is None else result.last
 
 
 def _taken(error: StaleDataError) -> object:

@@ -137,7 +137,7 @@ class SetType(ColumnType[Any]):
 
     def __init__(self, kind: type[set[Any]] | type[frozenset[Any]], item: ColumnType[Any]) -> None:
         self._kind = kind
-        self._item = item
+        self.item = item
         self.mutable = kind is set or item.mutable
         self.validator = schema.Array(item.validator)
         self._dump = dumper(item)
@@ -145,7 +145,7 @@ class SetType(ColumnType[Any]):
 
     @property
     def name(self) -> str:
-        return f"{self._kind.__name__}[{self._item.name}]"
+        return f"{self._kind.__name__}[{self.item.name}]"
 
     def dump(self, value: Any) -> Value:
         if not isinstance(value, Set):
@@ -176,14 +176,14 @@ class DictType(ColumnType[dict[str, T]]):
     """A dict with keys of str as an object, which loads with its keys in Convex's order. Any mapping is taken for one."""
 
     def __init__(self, item: ColumnType[T]) -> None:
-        self._item = item
+        self.item = item
         self.validator = schema.Record(item.validator)
         self._dump = dumper(item)
         self._load = loader(item)
 
     @property
     def name(self) -> str:
-        return f"dict[str, {self._item.name}]"
+        return f"dict[str, {self.item.name}]"
 
     def dump(self, value: dict[str, T]) -> Value:
         if type(value) is not dict and not isinstance(value, Mapping):

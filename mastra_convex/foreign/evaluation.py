@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from convexorm.deployments.documents import document_digest, packed
+from convexorm.deployments.documents import answered, derived, plain
 from convexorm.deployments.filters import compile_filter
-from convexorm.requests import Bound, Document, Expect, Range, Read, ReadResult, index_key, whole_digest
+from convexorm.requests import Bound, Document, Expect, Range, Read, ReadResult, index_key
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, canonical, same
 from mastra_convex.foreign.tables import TYPED
@@ -21,37 +21,32 @@ _Key = tuple[bytes, ...]
 
 def evaluated(read: Read, documents: Iterable[Document]) -> ReadResult:
     """The whole answer to a read whose documents are all among these."""
-    matches = _matches(read, documents)
-    skipped = min(read.skip, len(matches))
-    found = matches[skipped:]
-    more = read.peek and read.limit is not None and len(found) > read.limit
-    found = found[: read.limit]
-    if read.count:
-        return ReadResult((), len(found), skipped, more)
-    if read.pack is not None:
-        return packed(ReadResult(found, len(found), skipped, more), read.pack)
-    if read.digest is None:
-        return ReadResult(found, len(found), skipped, more)
-    digests = {document["_id"]: document_digest(document) for document in found}
-    if read.digest == "all":
-        digests = {"": whole_digest(digests)}
-    return ReadResult((), 0, 0, False, digests=digests)
+    return derived(read, answered(plain(read), _matches(read, documents)))
 
 
 def _matches(read: Read, documents: Iterable[Document]) -> list[Document]:
     """The documents of the range for which the filter holds, in scan order."""
     backwards = read.order == "desc"
-    within = _Within(read.range)
+    parts = [_Within(part) for part in read.range.parts]
     after = tuple(map(canonical, read.after)) if read.after else None
     keyed = [(_key(document, read.range), document) for document in documents]
     chosen = [
         (key, document)
         for key, document in keyed
-        if within(key) and (after is None or (key < after if backwards else key > after))
+        if any(within(key) for within in parts) and (after is None or _is_behind(read, key, after))
     ]
-    chosen.sort(key=lambda one: one[0], reverse=backwards)
+    chosen.sort(key=lambda one: one[0][read.merge or 0 :], reverse=backwards)
     holds = compile_filter(read.filter) if read.filter is not None else None
-    return [document for _, document in chosen if holds is None or holds(document)]
+    matches = [(key, document) for key, document in chosen if holds is None or holds(document)]
+    if read.distinct is not None:
+        firsts = {key[: read.distinct]: document for key, document in reversed(matches)}
+        return list(reversed(firsts.values()))
+    return [document for _, document in matches]
+
+
+def _is_behind(read: Read, key: _Key, after: _Key) -> bool:
+    mine, place = key[read.merge or 0 : len(after)], after[read.merge or 0 :]
+    return mine < place if read.order == "desc" else mine > place
 
 
 def _key(document: Document, range: Range) -> _Key:

@@ -35,7 +35,7 @@ async def applied_at_once(handler: Handler, reader: Reader, write: Write) -> App
     if isinstance(write, Insert):
         insertion = insertion_of(write)
         return None if insertion is None else await insertion(handler)
-    if not isinstance(write, Patch) or write.unset or write.unique:
+    if not isinstance(write, Patch) or write.unset or write.unique or write.compute or write.where:
         return None
     if write.table.name == "mastra_schedules":
         return await _claim(handler, write)

@@ -11,9 +11,9 @@ from typing import Any
 
 from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.errors import DeploymentError, LimitExceeded
-from convexorm.requests import Document, Read, ReadResult
+from convexorm.requests import Document, KeyValue, Read, ReadResult
 from convexorm.schema import Table
-from convexorm.values import MISSING, Missing, Value
+from convexorm.values import MISSING, Missing, Value, same
 from mastra_convex.foreign.addresses import Address, documents_of, keyed, scope_of
 from mastra_convex.foreign.evaluation import evaluated
 from mastra_convex.foreign.handler import Handler
@@ -69,7 +69,7 @@ class Reader:
         if address is not None:
             found = await self.load(table, address)
             return [] if found is None else [found]
-        if (read.range.index == "by_id" and read.range.eq) or (read.limit == 0 and not read.peek):
+        if (read.range.index == "by_id" and read.range.eq) or (read.limit == 0 and not read.peek) or not read.range.parts:
             return []
         known = _equalities(read)
         if table.name == VECTORS:
@@ -126,8 +126,17 @@ def _equalities(read: Read) -> dict[str, Value | Missing]:
     """The fields of which every document of the read has the same value."""
     known: dict[str, Value | Missing] = {}
     _gather(read.filter, known)
-    known.update(zip(read.range.table.key_fields(read.range.index), read.range.eq, strict=False))
+    known.update(
+        zip(read.range.table.key_fields(read.range.index), _common([part.eq for part in read.range.parts]), strict=False)
+    )
     return known
+
+
+def _common(keys: Sequence[KeyValue]) -> KeyValue:
+    """The values that all keys begin with."""
+    first, *others = keys or ((),)
+    shared = [all(len(one) > place and same(one[place], value) for one in others) for place, value in enumerate(first)]
+    return first[: [*shared, False].index(False)]
 
 
 def _gather(condition: Condition | None, known: dict[str, Value | Missing]) -> None:

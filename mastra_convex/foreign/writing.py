@@ -8,12 +8,15 @@ are atomic (`operations`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import attrs
 
+from convexorm.computed import computed
+from convexorm.deployments.filters import compile_filter
 from convexorm.errors import ConvexORMError, LimitExceeded, StaleDataError
 from convexorm.requests import (
     DELETED_BY_RANGE,
@@ -198,8 +201,11 @@ class Writer:
         if found is None:
             return False
         address, before = found
+        if write.where is not None and not compile_filter(write.where)(before):
+            return False
         changed = {**before, **write.set, **greater_stored(before, write.set, write.greatest)}
-        after = {name: value for name, value in changed.items() if name not in write.unset}
+        changed |= computed(write.compute, before, time.time(), write.table.name)
+        after = {name: value for name, value in changed.items() if name not in write.unset and value is not MISSING}
         await self._claim(place, write, after, before)
         await self._put(write.table, address, before, after)
         return True

@@ -141,7 +141,7 @@ def reading(session: Session) -> None:
     assert_type(session.read(query, Note.query()), tuple[list[Task], list[Note]])
     assert_type(session.read(query, query.count()), tuple[list[Task], int])
     assert_type(session.read(query, Note.query(), query), tuple[list[Task], list[Note], list[Task]])
-    assert_type(session.read(query, query, query, query), tuple[Any, ...])
+    assert_type(session.read(query, query, query, query, query, query), tuple[Any, ...])
 
 
 def transactions(session: Session) -> None:

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from convexorm.conditions import existences
-from convexorm.deployments.documents import packed
+from convexorm.deployments.documents import answered, derived
 from convexorm.deployments.embedded.backups import Decision, back_up
 from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import primary_code
 from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.ledger import Ledger
-from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
+from convexorm.deployments.embedded.walks import answer
 from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
 from convexorm.requests import (
     Applied,
@@ -38,9 +38,8 @@ from convexorm.requests import (
     check_commit,
     check_reads,
     check_search,
-    whole_digest,
 )
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 
 if TYPE_CHECKING:
     from convexorm.deployments.embedded.search import Searcher
@@ -192,6 +191,8 @@ class Engine:
         self._check_writable()
         check_commit(commit)
         tables = commit.tables()
+        if any(table.counters for table in tables):
+            tables.append(COUNTERS)
         return self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
@@ -267,9 +268,4 @@ def _with_index(stored: StoredTable, index: str) -> StoredTable:
 
 def _nothing(read: Read) -> ReadResult:
     """What a read of a table that is not there answers."""
-    nothing = ReadResult((), 0, 0, False)
-    if read.pack is not None:
-        return packed(nothing, read.pack)
-    if read.digest == "all":
-        return ReadResult((), 0, 0, False, digests={"": whole_digest({})})
-    return nothing
+    return derived(read, answered(read, ()))

@@ -79,9 +79,8 @@ class LazyDocuments(Sequence[Document]):
             yield from self[start : start + 1_000]
 
 
-def stream(cursor: sqlite3.Cursor, vectors: Mapping[str, str], table: str) -> Iterator[Document]:
-    """The documents of a cursor, fetched in growing steps: a filter that is soon satisfied reads little."""
-    size = 32
+def stream(cursor: sqlite3.Cursor, vectors: Mapping[str, str], table: str, size: int = 32) -> Iterator[Document]:
+    """The documents of a cursor, fetched in growing steps from `size` on: a filter that is soon satisfied reads little."""
     while rows := list(islice(cursor, size)):
         yield from documents(rows, vectors, table)
         size = min(size * 2, 1024)

@@ -9,6 +9,10 @@ from typing import Any
 
 import attrs
 
+from convexorm.aggregates import Sum
+from convexorm.computed import computed
+from convexorm.conditions import Condition
+from convexorm.counters import Counting
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.following import looking
@@ -43,7 +47,7 @@ from convexorm.requests import (
     greater_stored,
     taken,
 )
-from convexorm.schema import Table
+from convexorm.schema import COUNTERS, Table
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
 
 __all__ = ["Transaction"]
@@ -81,6 +85,11 @@ class _Row:
         return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
 
 
+def _whole(row: _Row) -> Document:
+    """The document of a row, system fields included."""
+    return {**row.fields, "_id": row.id, "_creationTime": time_of(row.tick)}
+
+
 def _found(stored: StoredTable, row: tuple[Any, ...] | None) -> _Row | None:
     return None if row is None else _Row(row[0], row[1], stored.fields(row), row[2])
 
@@ -116,6 +125,7 @@ class Transaction:
         self._batch: _Batch | None = None
         self._contested: list[tuple[int, Table, Key]] = []
         self._results: list[Applied] = []
+        self._counting = Counting()
         self._deleted = 0
         self._ranged = 0
         self._ranged_bytes = 0
@@ -138,6 +148,8 @@ class Transaction:
             if self._holders(table, key) > 1:
                 raise taken(table, key, position)
         self._ties.hold()
+        for (counter, of), change in self._counting.changes.items():
+            self._count(counter, of, change)
         return self._results
 
     def _tie(self, position: int, write: Write) -> None:
@@ -162,6 +174,7 @@ class Transaction:
         """Delete a document."""
         stored = self._stored(table)
         self._change(stored)
+        self._counting.remove(table, document)
         self._connection.execute(stored.delete, (id_tick(str(document["_id"])),))
 
     def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
@@ -172,7 +185,7 @@ class Transaction:
         fields = {**row.fields, field: value}
         if unset:
             fields.pop(field)
-        self._store(stored, row, fields)
+        self._store(table, stored, row, fields)
 
     def _with_ids(self, write: Insert | Upsert | Patch) -> Insert | Upsert | Patch:
         """The write with the ids of what the commit has written before it."""
@@ -184,6 +197,21 @@ class Transaction:
         if isinstance(write, Patch):
             return attrs.evolve(write, set={**write.set, **ids})
         return attrs.evolve(write, doc={**write.doc, **ids})
+
+    def _count(self, counter: str, key: str, change: Sum) -> None:
+        """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
+        if change == Sum():
+            return
+        stored = self._stored(COUNTERS)
+        row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
+        total = change if row is None else Sum.of_text(row.fields["sum"]).joined(change)
+        document = {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
+        if row is None:
+            self._add(COUNTERS, stored, document)
+        elif total == Sum():
+            self._connection.execute(stored.delete, (row.tick,))
+        else:
+            self._store(COUNTERS, stored, row, document)
 
     # keys that are to be one document's own
 
@@ -216,6 +244,8 @@ class Transaction:
 
     def _gathered(self, position: int, write: Insert | Upsert) -> bool:
         """Whether the write waits for others like it: they are all about one table, and name whole keys of one index."""
+        if write.table.counters:
+            return False
         stored = self._tables[id(write.table)]
         keys = stored.keys(write.doc)
         if len(write.unique) > isinstance(write, Insert):
@@ -357,6 +387,7 @@ class Transaction:
 
     def _store(
         self,
+        table: Table,
         stored: StoredTable,
         row: _Row,
         fields: Document,
@@ -365,6 +396,9 @@ class Transaction:
         declared: bool = True,
     ) -> None:
         """Give a row another document, of which only the fields `changed` differ from what it held, if these are given."""
+        if table.counters:
+            self._counting.remove(table, row.fields)
+            self._counting.add(table, fields)
         places = None if changed is None else stored.keyed_by(changed)
         keys: Sequence[bytes] = ()
         if places is None or places:
@@ -376,14 +410,14 @@ class Transaction:
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
         self._claim(position, write, write.doc)
-        return self._add(stored, write.doc)
+        return self._add(write.table, stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
         row = self._find(stored, write.table, write.at)
         if row is None:
             self._claim(position, write, write.doc)
-            return self._add(stored, write.doc)
+            return self._add(write.table, stored, write.doc)
         identity = {name: row.fields[name] for name in write.identity if name in row.fields}
         kept = {name: row.fields[name] for name in write.keep if name in row.fields}
         kept.update(greater_stored(row.fields, write.doc, write.greatest))
@@ -392,10 +426,11 @@ class Transaction:
         if kept:
             write.table.check_size(document)
         self._claim(position, write, document, row.fields)
-        self._store(stored, row, document, declared=not kept or row.plain)
+        self._store(write.table, stored, row, document, declared=not kept or row.plain)
         return Written(row.id, time_of(row.tick), False, identity)
 
-    def _add(self, stored: StoredTable, document: Document) -> Written:
+    def _add(self, table: Table, stored: StoredTable, document: Document) -> Written:
+        self._counting.add(table, document)
         ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
@@ -405,15 +440,29 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
+        matches = self._matcher(Range(write.table, "by_id"), write.where)
+        if matches is not None and not matches(_whole(row)):
+            return False
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
         for name in write.unset:
             fields.pop(name, None)
-        if stored.vectors or not row.stays_small(write.set):
+        if write.compute:
+            self._compute(write, row, fields)
+        if write.compute or stored.vectors or not row.stays_small(write.set):
             write.table.check_size(fields)
         self._ties.note(position, write.table, write.set)
         self._claim(position, write, fields, row.fields)
-        self._store(stored, row, fields, {*write.set, *write.unset}, declared=row.plain)
+        self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
+
+    def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> None:
+        for name, value in computed(write.compute, _whole(row), time.time(), write.table.name).items():
+            if value is MISSING:
+                write.table.check_unset(name)
+                fields.pop(name, None)
+            else:
+                write.table.check_field(name, value)
+                fields[name] = value
 
     def replace(self, position: int, write: Replace) -> Applied:
         stored, row = self._expected(position, write)
@@ -421,7 +470,7 @@ class Transaction:
             return False
         self._ties.note(position, write.table, write.doc)
         self._claim(position, write, write.doc, row.fields)
-        self._store(stored, row, write.doc)
+        self._store(write.table, stored, row, write.doc)
         return True
 
     def delete(self, position: int, write: Delete) -> Applied:
@@ -433,6 +482,7 @@ class Transaction:
         if self._ties.rules_of(write.table):
             self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
             return True
+        self._counting.remove(write.table, row.fields)
         self._change(stored)
         self._connection.execute(stored.delete, (row.tick,))
         return True
@@ -441,12 +491,12 @@ class Transaction:
         if self._ties.rules_of(write.table):
             return self._delete_tied(position, write)
         stored = self._stored(write.table)
-        span = span_of(write.range, stored.columns.get(write.range.index, ""))
-        matches = self._matcher(write)
-        cursor = self._connection.stream(select(stored, Read(write.range), span), span.parameters)
+        matches = self._matcher(write.range, write.filter)
         ticks: list[tuple[int]] = []
         more = self._ranges_spent
-        if not more:
+        for part in () if more else write.range.parts:
+            span = span_of(part, stored.columns.get(part.index, ""))
+            cursor = self._connection.stream(select(stored, Read(part), span), span.parameters)
             for document in stream(cursor, stored.vectors, stored.label):
                 self._ranged += 1
                 self._ranged_bytes += size_of(document)
@@ -455,27 +505,32 @@ class Transaction:
                     if tick is None or time_of(tick) != document["_creationTime"]:
                         raise damaged(stored.label)
                     ticks.append((tick,))
+                    self._counting.remove(write.table, document)
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
                 if more:
                     break
-        cursor.close()
+            cursor.close()
+            if more:
+                break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
         self._change(stored)
         self._connection.executemany(stored.delete, ticks)
         return DeletedRange(len(ticks), more)
 
-    def _matcher(self, write: DeleteRange) -> Predicate | None:
-        """What tells which documents of a range are to be deleted; None for all."""
-        read = looking(
-            self._connection, lambda edge: self._tables.get(id(edge.range.table)), Read(write.range, filter=write.filter)
-        )
-        return None if read.filter is None else compile_filter(read.filter)
+    def _matcher(self, range_: Range, condition: Condition | None) -> Predicate | None:
+        """What tells which documents of a range fulfil a condition, which may speak of others; None for all."""
+        if condition is None:
+            return None
+        read = Read(range_, filter=condition)
+        read = looking(self._connection, lambda edge: self._tables.get(id(edge.range.table)), read)
+        assert read.filter is not None
+        return compile_filter(read.filter)
 
     def _delete_tied(self, position: int, write: DeleteRange) -> Applied:
         """The same, where deleting has consequences: one document after the other."""
-        matches = self._matcher(write)
+        matches = self._matcher(write.range, write.filter)
         deleted = 0
         more = self._ranges_spent
         for document in () if more else self._ranged_documents(write):
@@ -495,11 +550,14 @@ class Transaction:
     def _ranged_documents(self, write: DeleteRange) -> list[Document]:
         """The documents of a range, as many as one commit may look at."""
         stored = self._stored(write.table)
-        span = span_of(write.range, stored.columns.get(write.range.index, ""))
-        rows = self._connection.execute(
-            f"{select(stored, Read(write.range), span)} LIMIT ?", (*span.parameters, _MAX_RANGED + 1)
-        )
-        return documents(rows.fetchall(), stored.vectors, stored.label)
+        found: list[Document] = []
+        for part in write.range.parts:
+            span = span_of(part, stored.columns.get(part.index, ""))
+            rows = self._connection.execute(
+                f"{select(stored, Read(part), span)} LIMIT ?", (*span.parameters, _MAX_RANGED + 1 - len(found))
+            )
+            found += documents(rows.fetchall(), stored.vectors, stored.label)
+        return found
 
 
 def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[bytes]) -> tuple[str, bytes, int] | None:

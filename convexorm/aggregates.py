@@ -1,0 +1,177 @@
+"""What documents come to: numbers of them, exact sums, least and greatest values, for each of their groups.
+
+A call answers what its documents come to in a form that can be joined with what others come to, so that nothing depends on
+how many calls it takes, nor on the order of the documents.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+import attrs
+
+from convexorm.values import MISSING, ConvexInt64, Missing, Value, canonical
+
+__all__ = ["BEGINNINGS", "LEAST", "Extreme", "Group", "Groups", "Partial", "Sum", "Tally", "joined_groups"]
+
+LEAST = -1074
+"""The exponent of the least bit of a float64."""
+
+
+@attrs.define
+class Sum:
+    """The sum of `n` numbers: `bits` least bits of float64, `int64` of integers of 64 bits, `odd` of what is not finite."""
+
+    n: int = 0
+    bits: int = 0
+    int64: int = 0
+    odd: float = 0.0
+
+    def take(self, value: Value) -> None:
+        """Add a value, if it is a number."""
+        kind = type(value)
+        if kind is ConvexInt64:
+            self.int64 += int(value.value)
+        elif kind is int or (kind is float and value.is_integer()):
+            self.bits += int(value) << -LEAST
+        elif kind is not float:
+            return
+        elif math.isfinite(value):
+            numerator, denominator = value.as_integer_ratio()
+            self.bits += numerator << (-LEAST + 1 - denominator.bit_length())
+        else:
+            self.odd += value
+        self.n += 1
+
+    @property
+    def total(self) -> float | int:
+        """The sum: an int where there are only integers of 64 bits, else the float64 next to it."""
+        if self.odd != 0:  # infinite, or not a number
+            return self.odd
+        if self.int64 and not self.bits:
+            return self.int64
+        return _rounded(Fraction(self.bits, 1 << -LEAST) + self.int64)
+
+    @property
+    def whole(self) -> int:
+        """The sum of whole numbers, exactly."""
+        return (self.bits >> -LEAST) + self.int64
+
+    @property
+    def average(self) -> float | None:
+        """The sum divided by how many there are, rounded once; None of nothing."""
+        if self.n == 0:
+            return None
+        if self.odd != 0:
+            return self.odd
+        return _rounded((Fraction(self.bits, 1 << -LEAST) + self.int64) / self.n)
+
+    def less(self, other: Sum) -> Sum:
+        """Without the numbers of another sum, which are among these."""
+        return Sum(self.n - other.n, self.bits - other.bits, self.int64 - other.int64, self.odd - other.odd)
+
+    def text(self) -> str:
+        """The sum as JSON text, which `of_text` reads."""
+        zeros = (self.bits & -self.bits).bit_length() - 1 if self.bits else 0
+        exact = [f"{self.bits >> zeros:x}", LEAST + zeros]
+        return json.dumps({"n": self.n, "exact": exact, "int64": str(self.int64), "odd": str(self.odd)})
+
+    @classmethod
+    def of_text(cls, text: str) -> Sum:
+        """The sum of `text`, as the functions write it, too. Raises ValueError or TypeError for any other text."""
+        held = json.loads(text)
+        digits, exponent = held["exact"]
+        return cls(held["n"], int(digits, 16) << (exponent - LEAST), int(held["int64"]), float(held["odd"]))
+
+    def joined(self, later: Sum) -> Sum:
+        return Sum(self.n + later.n, self.bits + later.bits, self.int64 + later.int64, self.odd + later.odd)
+
+
+def _rounded(exact: Fraction) -> float:
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.inf if exact > 0 else -math.inf
+
+
+@attrs.define
+class Extreme:
+    """The least (`side` -1) or greatest (1) of values, in Convex's order; MISSING of none."""
+
+    side: int
+    value: Value | Missing = attrs.field(default=MISSING, repr=False)
+
+    def take(self, value: Value) -> None:
+        """Another value; one that is missing or null is left out."""
+        if value is MISSING or value is None:
+            return
+        if self.value is MISSING or self._is_further(value):
+            self.value = value
+
+    def _is_further(self, value: Value) -> bool:
+        if type(value) is type(self.value) is float and value != self.value:
+            return bool(value > self.value) == (self.side > 0)
+        one, other = canonical(value), canonical(self.value)
+        return one > other if self.side > 0 else one < other
+
+    def joined(self, later: Extreme) -> Extreme:
+        both = Extreme(self.side, self.value)
+        both.take(later.value)
+        return both
+
+
+@attrs.define
+class Tally:
+    """How many there are."""
+
+    n: int = 0
+
+    def take(self, value: Value) -> None:
+        """One more."""
+        self.n += 1
+
+    def joined(self, later: Tally) -> Tally:
+        return Tally(self.n + later.n)
+
+
+Partial: TypeAlias = Tally | Sum | Extreme
+"""What one aggregate of some documents comes to so far."""
+
+
+@attrs.define
+class Group:
+    """Documents with the same values in some fields, and what they come to."""
+
+    key: tuple[Value | Missing, ...] = attrs.field(repr=False)
+    partials: tuple[Partial, ...] = attrs.field(repr=False)
+
+
+Groups: TypeAlias = Mapping[bytes, Group]
+"""By the canonical forms of their keys."""
+
+BEGINNINGS: Mapping[str, Callable[[], Partial]] = {
+    "count": Tally,
+    "sum": Sum,
+    "min": lambda: Extreme(-1),
+    "max": lambda: Extreme(1),
+}
+"""What an aggregate of no documents comes to."""
+
+
+def joined_groups(earlier: Groups, later: Groups) -> Groups:
+    """The groups of both."""
+    if not earlier or not later:
+        return later or earlier
+    joined = dict(earlier)
+    for name, group in later.items():
+        known = joined.get(name)
+        joined[name] = group if known is None else Group(group.key, _joined(known.partials, group.partials))
+    return joined
+
+
+def _joined(earlier: tuple[Any, ...], later: tuple[Any, ...]) -> tuple[Partial, ...]:
+    return tuple(one.joined(other) for one, other in zip(earlier, later, strict=True))

@@ -1,0 +1,77 @@
+"""Counts and sums that are kept with every write: what a model declares, and what documents add to them.
+
+They are kept in a table of ours, several rows (shards) for each value that they are counted by, so that writers who are at
+it at the same time are not in each other's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from convexorm.aggregates import Sum as Total
+from convexorm.schema import CounterDef, Table
+from convexorm.values import MISSING, Value, canonical
+
+__all__ = ["Counter", "Counting", "Sum", "counter_id", "counter_key"]
+
+
+class Counter:
+    """How many documents there are for each value of some attributes: `total = Counter("owner_id")`; of all with none.
+
+    `session.count` of a query by equalities on exactly these attributes answers it, and reads no document that is counted.
+    """
+
+    def __init__(self, *by: str) -> None:
+        self.by = by
+        self.of: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} by ({', '.join(self.by)})>"
+
+
+class Sum(Counter):
+    """The sum of an attribute for each value of others: `paid = Sum("amount", by="owner_id")`, for `session.sum`."""
+
+    def __init__(self, attribute: str, *, by: str | tuple[str, ...] = ()) -> None:
+        super().__init__(*((by,) if isinstance(by, str) else by))
+        self.of = attribute
+
+
+def counter_id(table: str, name: str) -> str:
+    """What a counter is called in the table of counters."""
+    return f"{table}.{name}"
+
+
+def counter_key(counter: CounterDef, document: Mapping[str, Value]) -> str:
+    """What the rows for a document are called: the canonical form of what it is counted by, in hexadecimal."""
+    return b"".join(canonical(document.get(field, MISSING)) for field in counter.by).hex()
+
+
+@attrs.define
+class Counting:
+    """What the writes of a commit add to counters."""
+
+    changes: dict[tuple[str, str], Total] = attrs.field(factory=dict)
+
+    def add(self, table: Table, document: Mapping[str, Value]) -> None:
+        """A document is there that was not."""
+        for counter in table.counters:
+            at = counter_id(table.name, counter.name), counter_key(counter, document)
+            self.changes[at] = self.changes.get(at, Total()).joined(_share(counter, document))
+
+    def remove(self, table: Table, document: Mapping[str, Value]) -> None:
+        """A document is there no more."""
+        for counter in table.counters:
+            at = counter_id(table.name, counter.name), counter_key(counter, document)
+            self.changes[at] = self.changes.get(at, Total()).less(_share(counter, document))
+
+
+def _share(counter: CounterDef, document: Mapping[str, Value]) -> Total:
+    """What one document adds."""
+    if counter.of is None:
+        return Total(1)
+    total = Total()
+    total.take(document.get(counter.of, MISSING))
+    return total

@@ -1,0 +1,483 @@
+"""What sessions are asked: queries, and what can be asked of a query in place of its instances.
+
+A statement makes one read and knows what its result means. `Rows` are statements that answer several things, one by one: a
+query its instances, a selection tuples, a grouping a tuple a group.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, overload
+
+import attrs
+
+from convexorm.aggregates import Group, Sum
+from convexorm.conditions import Comparison
+from convexorm.counters import counter_id
+from convexorm.errors import FullTableScanError, ValidationError
+from convexorm.expressions import Column
+from convexorm.querying.explaining import explained
+from convexorm.querying.planning import Access
+from convexorm.requests import MAX_MERGED, Document, Fold, Range, Read, ReadResult, Term
+from convexorm.schema import COUNTERS, AnyOf, AnyValue, Int64, Number, Validator
+from convexorm.types.choices import FlagType
+from convexorm.types.scalars import FloatType, Int64Type, IntType
+from convexorm.types.times import TimestampType
+from convexorm.values import MISSING, ConvexInt64, canonical, same
+
+if TYPE_CHECKING:
+    from convexorm.query import Query
+
+__all__ = [
+    "Aggregate",
+    "Count",
+    "Digest",
+    "Distinct",
+    "Exists",
+    "Grouping",
+    "Groups",
+    "OfSome",
+    "Rows",
+    "Select",
+    "Statement",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+Ts = TypeVarTuple("Ts")
+
+Load = Callable[[Any, Sequence[Document]], Any]
+"""Makes instances of a model of documents."""
+
+
+class Statement(Generic[T_co]):
+    """Something that `session.read` answers, several of them in one call and from one snapshot."""
+
+    @property
+    def root(self) -> Query[Any]:
+        """The query that it is about."""
+        raise NotImplementedError
+
+    def plan(self) -> Read:
+        """The request for its answer. Raises FullTableScanError if no index covers it."""
+        raise NotImplementedError
+
+    def answer(self, result: ReadResult, load: Load) -> T_co:
+        """What the result of that request means."""
+        raise NotImplementedError
+
+    def explain(self) -> str:
+        """What executing it will do: table, index, ranges, filter, order and limit, a line each."""
+        try:
+            read = self.plan()
+        except FullTableScanError as error:
+            return f"table   {self.root.model.__mapper__.name}\nrefused {error}"
+        return explained(read, by_index=self.root._index is not None)
+
+
+class Rows(Statement[list[R_co]]):
+    """A statement that answers several things, in order."""
+
+    def at_most(self, limit: int) -> Self:
+        """The same, but no more than so many."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def bounded(self) -> Self:
+        """The same, where little of it is read at a time: then a query without conditions is no full scan."""
+        raise NotImplementedError
+
+    @property
+    def in_pages(self) -> bool:
+        """Whether it can be read from a place in an index on."""
+        return True
+
+
+def kept(query: Query[Any], of: str | None) -> Read | None:
+    """The read of the rows of a counter that says how many documents a query has, or the sum of a field, if one does."""
+    table = query.model.__mapper__.table
+    if not table.counters or query._limit is not None or query._offset or query._after is not None:
+        return None
+    values: dict[str, Any] = {}
+    for one in query.conditions():
+        if not isinstance(one, Comparison) or one.path or one.op != "eq" or one.field in values:
+            return None
+        values[one.field] = one.value
+    for counter in table.counters:
+        if counter.of == of and len(counter.by) == len(values) and set(counter.by) == values.keys():
+            key = b"".join(canonical(values[field]) for field in counter.by).hex()
+            return Read(Range(COUNTERS, "by_counter", (counter_id(table.name, counter.name), key)))
+    return None
+
+
+# -- of a query ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Count(Statement[int]):
+    """How many documents a query has."""
+
+    query: Query[Any]
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def plan(self) -> Read:
+        rows = kept(self.query, None)
+        return attrs.evolve(self.query.unordered().plan(), count=True) if rows is None else rows
+
+    def answer(self, result: ReadResult, load: Load) -> int:
+        return result.count if kept(self.query, None) is None else sum(int(row["count"]) for row in result.docs)
+
+
+@attrs.frozen
+class Exists(Statement[bool]):
+    """Whether a query has a document."""
+
+    query: Query[Any]
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def plan(self) -> Read:
+        return attrs.evolve(self.query.unordered().at_most(1).plan(), count=True)
+
+    def answer(self, result: ReadResult, load: Load) -> bool:
+        return result.count > 0
+
+
+@attrs.frozen
+class Digest(Statement[str]):
+    """A digest of the documents a query has."""
+
+    query: Query[Any]
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def plan(self) -> Read:
+        return attrs.evolve(self.query.unordered().plan(), digest="all")
+
+    def answer(self, result: ReadResult, load: Load) -> str:
+        return result.digests[""]
+
+
+# -- selections ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Select(Rows[R]):
+    """Some attributes of a query's documents, as tuples. Only these travel."""
+
+    query: Query[Any]
+    columns: tuple[Column[Any], ...]
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def where(self, *conditions: Any) -> Self:
+        """As `Query.where`."""
+        return attrs.evolve(self, query=self.query.where(*conditions))
+
+    def order(self, order: Any) -> Self:
+        """As `Query.order`."""
+        return attrs.evolve(self, query=self.query.order(order))
+
+    def limit(self, limit: int | None) -> Self:
+        """As `Query.limit`."""
+        return attrs.evolve(self, query=self.query.limit(limit))
+
+    def offset(self, offset: int) -> Self:
+        """As `Query.offset`."""
+        return attrs.evolve(self, query=self.query.offset(offset))
+
+    def plan(self) -> Read:
+        read = self.query.plan()
+        sorted_by = [one.field for one in read.sort or ()]
+        return attrs.evolve(read, select=tuple(dict.fromkeys([*(column.field for column in self.columns), *sorted_by])))
+
+    def answer(self, result: ReadResult, load: Load) -> list[R]:
+        rows: Any = [_row(self.columns, document) for document in self.query.cut(result.docs)]
+        return rows  # type: ignore[no-any-return]
+
+    def at_most(self, limit: int) -> Self:
+        return attrs.evolve(self, query=self.query.at_most(limit))
+
+    def bounded(self) -> Self:
+        return attrs.evolve(self, query=self.query.bounded())
+
+    @property
+    def in_pages(self) -> bool:
+        return self.query.in_pages
+
+
+def _row(columns: Sequence[Column[Any]], document: Document) -> tuple[Any, ...]:
+    return tuple([column.load(document.get(column.field, MISSING)) for column in columns])
+
+
+@attrs.frozen
+class Distinct(Rows[R]):
+    """The different values of an attribute, in Convex's order, or backwards where the query is."""
+
+    query: Query[Any]
+    columns: tuple[Column[R]]
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def limit(self, limit: int | None) -> Self:
+        """At most so many values."""
+        return attrs.evolve(self, query=self.query.limit(limit))
+
+    def order(self, order: Any) -> Self:
+        """As `Query.order`."""
+        return attrs.evolve(self, query=self.query.order(order))
+
+    def plan(self) -> Read:
+        query, field = self.query.unordered(always=True), self.columns[0].field
+        for access in query.accesses():
+            fields = query.model.__mapper__.table.key_fields(access.index)
+            if access.rest and not (access.covers or query._full_scan or query._index is not None):
+                continue
+            equal = _common_length(access)
+            if equal is not None and equal < len(fields) and fields[equal] == field:
+                return attrs.evolve(query.through(access), select=(field,), distinct=equal + 1)
+        whole = query.limit(None).offset(0).plan()
+        return attrs.evolve(whole, fold=Fold((field,), ()))
+
+    def answer(self, result: ReadResult, load: Load) -> list[R]:
+        if result.groups:
+            groups = sorted(result.groups.items(), reverse=self.query._order == "desc")
+            values = self.query.cut([group.key[0] for _, group in groups], whole=True)
+        else:
+            values = [document.get(self.columns[0].field, MISSING) for document in result.docs]
+        found: list[R] = []
+        for value in map(self.columns[0].load, values):
+            if value is not None or not found or found[-1] is not None:  # of a missing field and of null there is one None
+                found.append(value)
+        return found
+
+    def at_most(self, limit: int) -> Self:
+        return attrs.evolve(self, query=self.query.at_most(limit))
+
+    def bounded(self) -> Self:
+        return self
+
+    @property
+    def in_pages(self) -> bool:
+        return self.plan().distinct is not None
+
+
+def _common_length(access: Access) -> int | None:
+    """How many equalities all ranges have, if these are the same; None otherwise."""
+    first, *others = access.ranges or (None,)
+    if first is None:
+        return None
+    same_length = all(len(one.eq) == len(first.eq) and all(map(same, one.eq, first.eq)) for one in others)
+    return len(first.eq) if same_length else None
+
+
+# -- aggregates ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Aggregate(Statement[T]):
+    """The sum, average, least or greatest value of an attribute over the documents of a query."""
+
+    query: Query[Any]
+    op: str
+    columns: tuple[Column[Any]]
+
+    def __attrs_post_init__(self) -> None:
+        _check_summed(self.op, self.columns[0])
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def plan(self) -> Read:
+        rows = self._kept()
+        if rows is not None:
+            return rows
+        query = self.query.unordered()
+        if self.op in ("min", "max"):
+            ended = self._end(query)
+            if ended is not None:
+                return ended
+        return attrs.evolve(query.plan(), fold=Fold((), (_term(self.op, self.columns[0]),)))
+
+    def _kept(self) -> Read | None:
+        return kept(self.query, self.columns[0].field) if self.op in ("sum", "avg") else None
+
+    def _end(self, query: Query[Any]) -> Read | None:
+        """The read of the first document of an index that is ordered by the attribute, if there is one."""
+        if query._limit is not None or query._offset or query._after is not None:
+            return None
+        field = self.columns[0].field
+        held = query.where(Comparison(field, "gt", None, (), query.model.__mapper__.table.name))
+        for access in held.accesses():
+            fields = query.model.__mapper__.table.key_fields(access.index)
+            lengths = {len(one.eq) for one in access.ranges}
+            if access.rest or len(lengths) > 1 or len(access.ranges) > MAX_MERGED:
+                continue
+            length = lengths.pop() if lengths else 0
+            if field not in fields[: length + 1] or (access.ranges and field not in fields):
+                continue
+            several = _common_length(access) is None and len(access.ranges) > 1
+            if several and fields.index(field) < length:
+                continue
+            read = held.order("asc" if self.op == "min" else "desc").limit(1).through(access)
+            return attrs.evolve(read, select=(field,), merge=length if several else None)
+        return None
+
+    def answer(self, result: ReadResult, load: Load) -> T:
+        answered: Any
+        if self._kept() is not None:
+            total = reduce(Sum.joined, (Sum.of_text(row["sum"]) for row in result.docs), Sum())
+            answered = _answered(self.op, total, self.columns[0])
+        elif self.op in ("min", "max") and not result.groups:
+            value = next((document.get(self.columns[0].field, MISSING) for document in result.docs), MISSING)
+            answered = None if value is MISSING or value is None else self.columns[0].load(value)
+        else:
+            group = next(iter(result.groups.values()), None)
+            answered = _answered(self.op, None if group is None else group.partials[0], self.columns[0])
+        return answered  # type: ignore[no-any-return]
+
+
+class OfSome(Aggregate[T | None], Generic[T]):
+    """An aggregate that is None where there is nothing."""
+
+
+def _term(op: str, column: Column[Any] | None = None) -> Term:
+    known: Any = {"avg": "sum"}.get(op, op)
+    return Term(known, None if column is None else column.field)
+
+
+def _answered(op: str, partial: Any, column: Column[Any] | None = None) -> Any:
+    """What an aggregate comes to."""
+    if op == "count":
+        return 0 if partial is None else partial.n
+    assert column is not None
+    if op == "sum":
+        return _total(column, Sum() if partial is None else partial)
+    if op == "avg":
+        average = None if partial is None else partial.average
+        plain = isinstance(column.type, IntType | Int64Type | FloatType) or not isinstance(column.type.validator, Number)
+        return average if average is None or plain else column.load(average)
+    value = MISSING if partial is None else partial.value
+    return None if value is MISSING else column.load(value)
+
+
+def _total(column: Column[Any], total: Sum) -> Any:
+    kind = column.type
+    if isinstance(kind, IntType | Int64Type):
+        return total.whole
+    if isinstance(kind, FloatType):
+        return float(total.total)
+    if isinstance(kind.validator, Int64):
+        return column.load(ConvexInt64(total.int64))
+    return column.load(float(total.total)) if isinstance(kind.validator, Number) else total.total
+
+
+_UNSUMMED = (TimestampType, FlagType)
+"""Types that are stored as numbers, and have no sum."""
+
+
+def _check_summed(op: str, column: Column[Any]) -> None:
+    """Raise ValidationError for the sum or the average of what are no numbers."""
+    if op in ("sum", "avg") and not (_holds_numbers(column.type.validator) and not isinstance(column.type, _UNSUMMED)):
+        problem = f"a {column.type.name} is no number; there is no {op} of it"
+        raise ValidationError(problem, table=column.table, field=column.field)
+
+
+def _holds_numbers(validator: Validator) -> bool:
+    if isinstance(validator, AnyOf):
+        return any(map(_holds_numbers, validator.members))
+    return isinstance(validator, Number | Int64 | AnyValue)
+
+
+# -- groups ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Groups(Rows[R]):
+    """A tuple for each group of documents that have the same values in some attributes: these, and what they come to."""
+
+    query: Query[Any]
+    columns: tuple[Column[Any], ...]
+    op: str
+    of: tuple[Column[Any], ...] = ()
+    _most: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for column in self.of:
+            _check_summed(self.op, column)
+
+    @property
+    def root(self) -> Query[Any]:
+        return self.query
+
+    def plan(self) -> Read:
+        by = tuple(column.field for column in self.columns)
+        read = self.query.unordered().plan()
+        return attrs.evolve(read, fold=Fold(by, (_term(self.op, *self.of),)))
+
+    def answer(self, result: ReadResult, load: Load) -> list[R]:
+        groups = [group for _, group in sorted(result.groups.items())]
+        rows: Any = [self._row(group) for group in groups[: self._most]]
+        return rows  # type: ignore[no-any-return]
+
+    def _row(self, group: Group) -> tuple[Any, ...]:
+        key = [column.load(value) for column, value in zip(self.columns, group.key, strict=True)]
+        return (*key, _answered(self.op, group.partials[0], *self.of))
+
+    def at_most(self, limit: int) -> Self:
+        return attrs.evolve(self, most=limit if self._most is None else min(limit, self._most))
+
+    def bounded(self) -> Self:
+        return self
+
+    @property
+    def in_pages(self) -> bool:
+        return False
+
+
+class Grouping(Generic[*Ts]):
+    """Documents of a query by the values of some attributes; its methods say what is wanted of each group."""
+
+    def __init__(self, query: Query[Any], columns: tuple[Column[Any], ...]) -> None:
+        self._query = query
+        self._columns = columns
+
+    def count(self) -> Groups[tuple[*Ts, int]]:
+        """How many there are."""
+        return Groups(self._query, self._columns, "count")
+
+    @overload
+    def sum(self, column: Column[T | None]) -> Groups[tuple[*Ts, T]]: ...
+    @overload
+    def sum(self, column: Column[T]) -> Groups[tuple[*Ts, T]]: ...
+    def sum(self, column: Column[Any]) -> Any:
+        """The sum of an attribute; what is missing or null is left out. Raises ValidationError for what is no number."""
+        return Groups(self._query, self._columns, "sum", (column,))
+
+    def min(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]:
+        """The least value of an attribute that is neither missing nor null; None if there is none."""
+        return Groups(self._query, self._columns, "min", (column,))
+
+    def max(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]:
+        """The greatest value of an attribute that is neither missing nor null; None if there is none."""
+        return Groups(self._query, self._columns, "max", (column,))
+
+    def avg(self, column: Column[Any]) -> Groups[tuple[*Ts, Any]]:
+        """The average of an attribute; what is missing or null is left out. None of nothing."""
+        return Groups(self._query, self._columns, "avg", (column,))

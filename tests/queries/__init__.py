@@ -1,0 +1,1 @@
+"""What queries answer, on every deployment and on both faces."""

@@ -1,0 +1,213 @@
+"""Selections, aggregates and groups: computed where the documents are, in one call with whatever else is asked."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from convexorm import AsyncSession, FullTableScanError, Session, ValidationError
+from convexorm.faces import finish
+from convexorm.requests import Commit, DeleteRange, Insert, Range
+from convexorm.values import ConvexInt64
+from tests.conftest import Host
+from tests.models import Anything, Everything, Note, Task
+
+DAY = datetime(2024, 5, 17, tzinfo=UTC)
+
+
+async def fill(session: AsyncSession) -> None:
+    ranks: dict[str, list[float | None]] = {"ada": [3.0, 1.0, None], "bob": [2.5], "eve": [None, None]}
+    await session.add_all(
+        [
+            Task(text=f"{owner}{place}", owner_id=owner, rank=rank, done=place > 0, due=DAY + timedelta(days=place))
+            for owner, owned in ranks.items()
+            for place, rank in enumerate(owned)
+        ]
+    )
+    await session.commit()
+
+
+OF_ADA = Task.query().where(Task.owner_id == "ada")
+SEVERAL = Task.query().where(Task.owner_id.in_(["ada", "bob", "eve"]))
+
+
+async def test_a_selection_answers_tuples(session: AsyncSession) -> None:
+    await fill(session)
+    rows = OF_ADA.select(Task.text, Task.rank, Task.due)
+    expected = [("ada0", 3.0, DAY), ("ada1", 1.0, DAY + timedelta(days=1)), ("ada2", None, DAY + timedelta(days=2))]
+    assert await session.all(rows) == expected
+    assert await session.first(rows.order("desc")) == expected[-1]
+    assert await session.all(rows.offset(1).limit(1)) == expected[1:2]
+    assert [row async for row in session.stream(rows)] == expected
+    first = await session.page(rows, 2)
+    assert (first.items, first.has_more) == (expected[:2], True)
+    second = await session.page(rows, 2, first.cursor)
+    assert (second.items, second.cursor) == (expected[2:], None)
+    found = await session.one(OF_ADA.where(Task.rank == 3.0).select(Task.convex_id))
+    assert await session.read(rows, OF_ADA.count()) == (expected, 3)
+    assert (await session.get(Task, found[0])) is not None
+
+
+async def test_aggregates_leave_out_what_is_missing(session: AsyncSession) -> None:
+    await fill(session)
+    assert await session.read(
+        SEVERAL.sum(Task.rank),
+        SEVERAL.min(Task.rank),
+        SEVERAL.max(Task.rank),
+        SEVERAL.avg(Task.rank),
+        SEVERAL.exists(),
+        SEVERAL.count(),
+    ) == (6.5, 1.0, 3.0, 6.5 / 3, True, 6)
+    nobody = Task.query().where(Task.owner_id == "nobody")
+    assert await session.sum(nobody, Task.rank) == 0
+    assert await session.min(nobody, Task.rank) is None
+    assert await session.max(nobody, Task.rank) is None
+    assert await session.avg(nobody, Task.rank) is None
+    assert not await session.exists(nobody)
+    assert await session.exists(OF_ADA)
+    assert await session.sum(SEVERAL.limit(2), Task.rank) == 4.0
+    assert await session.sum(SEVERAL.order("desc").offset(2).limit(3), Task.rank) == 3.5
+    assert await session.max(OF_ADA, Task.due) == DAY + timedelta(days=2)
+    assert await session.max(OF_ADA, Task.text) == "ada2"
+
+
+async def test_sums_are_exact_and_independent_of_order(session: AsyncSession) -> None:
+    values = [1e308, 1.0, 0.1, -1e308, 0.2, 1e16, 1.0, -1e16, 5e-324]
+    await session.add_all([Anything(key=f"k{place}", a=value) for place, value in enumerate(values)])
+    await session.add(Anything(key="text", a="no number"))
+    await session.commit()
+    every = Anything.query().full_scan()
+    assert await session.sum(every, Anything.a) == math.fsum(values) == 2.3
+    await session.add_all([Anything(key=f"w{place}", a=1.7e308) for place in range(2)])
+    await session.commit()
+    assert await session.sum(every, Anything.a) == math.inf
+
+
+async def test_the_sum_of_integers_is_one(session: AsyncSession) -> None:
+    await session.add_all([Anything(key=f"k{place}", b=ConvexInt64(2**62)) for place in range(3)])
+    await session.commit()
+    assert await session.sum(Anything.query().full_scan(), Anything.b) == 3 * 2**62
+
+
+async def test_groups_are_tuples_in_the_order_of_their_values(session: AsyncSession) -> None:
+    await fill(session)
+    grouped = SEVERAL.group_by(Task.owner_id)
+    assert await session.all(grouped.sum(Task.rank)) == [("ada", 4.0), ("bob", 2.5), ("eve", 0.0)]
+    assert await session.all(grouped.count()) == [("ada", 3), ("bob", 1), ("eve", 2)]
+    assert await session.all(grouped.min(Task.rank)) == [("ada", 1.0), ("bob", 2.5), ("eve", None)]
+    assert await session.all(grouped.avg(Task.rank)) == [("ada", 2.0), ("bob", 2.5), ("eve", None)]
+    assert await session.first(grouped.max(Task.due)) == ("ada", DAY + timedelta(days=2))
+    both = SEVERAL.group_by(Task.done, Task.owner_id).count()
+    assert await session.all(both) == [
+        (False, "ada", 1),
+        (False, "bob", 1),
+        (False, "eve", 1),
+        (True, "ada", 2),
+        (True, "eve", 1),
+    ]
+    assert [row async for row in session.stream(both)] == await session.all(both)
+    assert (await session.read(both, SEVERAL.exists()))[1] is True
+    with pytest.raises(ValidationError, match="pages"):
+        await session.page(both, 2)
+
+
+async def test_distinct_values(session: AsyncSession) -> None:
+    await fill(session)
+    owners = Task.query().distinct(Task.owner_id)
+    assert await session.all(owners) == ["ada", "bob", "eve"]
+    assert await session.all(owners.order("desc").limit(2)) == ["eve", "bob"]
+    page = await session.page(owners, 2)
+    assert page.items == ["ada", "bob"]
+    assert (await session.page(owners, 2, page.cursor)).items == ["eve"]
+    assert [owner async for owner in session.stream(owners)] == ["ada", "bob", "eve"]
+    assert await session.all(SEVERAL.distinct(Task.rank)) == [None, 1.0, 2.5, 3.0]
+    assert await session.all(SEVERAL.order("desc").limit(2).distinct(Task.rank)) == [3.0, 2.5]
+    assert await session.all(OF_ADA.distinct(Task.done)) == [False, True]
+    assert await session.all(Task.query().where(Task.rank > 1.0).distinct(Task.rank)) == [2.5, 3.0]
+    assert await session.all(Task.query().where(Task.owner_id != "bob", Task.rank > 1.0).distinct(Task.owner_id)) == ["ada"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        lambda: Task.query().sum(Task.text),
+        lambda: Task.query().avg(Task.due),
+        lambda: Task.query().sum(Task.done),
+        lambda: Task.query().group_by(Task.owner_id).sum(Task.text),
+        lambda: Note.query().sum(Note.tags),
+        lambda: Task.query().select(Note.body),
+        lambda: Task.query().select("text"),  # type: ignore[call-overload]
+        lambda: Task.query().select(),
+        lambda: Task.query().group_by(),  # type: ignore[call-overload]
+        lambda: Note.query().distinct(Everything.text),
+    ],
+)
+def test_what_cannot_be_computed_is_refused_while_building(statement: Any) -> None:
+    with pytest.raises(ValidationError):
+        statement()
+
+
+async def test_an_aggregate_that_no_index_covers_must_say_full_scan(session: AsyncSession) -> None:
+    await fill(session)
+    for statement in (Task.query().sum(Task.rank), Task.query().min(Task.text), Task.query().distinct(Task.text)):
+        with pytest.raises(FullTableScanError):
+            await session.read(statement)
+        assert "refused" in statement.explain()
+    assert await session.sum(Task.query().full_scan(), Task.rank) == 6.5
+
+
+def test_explain_says_what_is_answered() -> None:
+    assert OF_ADA.select(Task.text, Task.rank).explain().endswith("\nanswer  text, rank")
+    assert SEVERAL.group_by(Task.done).sum(Task.rank).explain().endswith("\nanswer  sum of rank for each done")
+    assert OF_ADA.count().explain().endswith("\nanswer  a count")
+    assert "limit   1\n" in OF_ADA.max(Task.due).explain()
+    assert "index   by_rank" in Task.query().min(Task.rank).explain()
+    assert "one document read for each different ownerId" in Task.query().distinct(Task.owner_id).explain()
+
+
+def test_what_is_computed_where_the_data_is_costs_little(models_host: Host) -> None:
+    table = Task.__mapper__.table
+    docs = [{"text": "x" * 900, "ownerId": f"o{place % 5}", "done": False, "rank": float(place)} for place in range(1_000)]
+    inserts = [Insert(table, document) for document in docs]
+    with models_host.connect() as deployment, Session(deployment) as session:
+        finish(
+            deployment.blocking.commit(Commit("fill selections", [DeleteRange(Range(table, "by_creation_time")), *inserts]))
+        )
+
+        def cost(ask: Any) -> tuple[int, int]:
+            models_host.reset()
+            ask()
+            metrics = models_host.metrics()
+            assert metrics["responseBytes"] < 20_000
+            return metrics["calls"], metrics["documentsRead"]
+
+        every = Task.query().full_scan()
+        assert cost(lambda: session.all(Task.query().distinct(Task.owner_id))) == (1, 5)
+        assert cost(lambda: session.read(Task.query().min(Task.rank), Task.query().max(Task.rank))) == (1, 2)
+        assert cost(lambda: session.exists(every)) == (1, 1)
+        assert cost(lambda: session.all(every.group_by(Task.owner_id).sum(Task.rank))) == (1, 1_000)
+        assert cost(lambda: session.all(Task.query().by_index("by_rank").select(Task.rank).limit(500))) == (1, 500)
+        both = Task.query().where(Task.owner_id.in_(["o1", "o2"]))
+        assert cost(lambda: session.max(both, Task.done)) == (1, 2)
+
+
+def test_aggregates_go_on_in_further_calls(models_host: Host) -> None:
+    table = Task.__mapper__.table
+    with models_host.connect() as deployment, Session(deployment) as session:
+        finish(deployment.blocking.commit(Commit("empty", [DeleteRange(Range(table, "by_creation_time"))])))
+        for part in range(3):
+            docs = [{"text": "x" * 250_000, "ownerId": f"o{place % 7}", "done": False, "rank": 0.1} for place in range(15)]
+            finish(deployment.blocking.commit(Commit(f"large {part}", [Insert(table, document) for document in docs])))
+        every = Task.query().full_scan()
+        models_host.reset()
+        grouped, total = session.read(every.group_by(Task.owner_id).sum(Task.rank), every.sum(Task.rank))
+        assert models_host.metrics()["calls"] > 1
+        assert total == math.fsum([0.1] * 45)
+        counts = [sum(1 for _ in range(3) for place in range(15) if place % 7 == owner) for owner in range(7)]
+        assert grouped == [(f"o{owner}", math.fsum([0.1] * count)) for owner, count in enumerate(counts)]
+        rows = session.all(every.full_scan().order_by(Task.text, Task.owner_id.desc()).select(Task.owner_id).limit(4))
+        assert rows == [("o6",)] * 4
+        session.delete_all(every)

@@ -1,0 +1,45 @@
+"""Indexes that Convex is still building."""
+
+from __future__ import annotations
+
+import pytest
+
+from convexorm import FullTableScanError, Index, IndexRangeError, Mapped, Model, Schema, compare, connect, to_typescript
+from convexorm.sessions import Session
+
+
+class Parcel(Model, table="parcels"):
+    owner: Mapped[str]
+    weight: Mapped[float]
+    by_owner = Index("owner")
+    by_weight = Index("weight", staged=True)
+
+
+class Ready(Model, table="parcels"):
+    owner: Mapped[str]
+    weight: Mapped[float]
+    by_owner = Index("owner")
+    by_weight = Index("weight")
+
+
+def test_a_staged_index_is_deployed_and_not_read_through() -> None:
+    assert '.index("by_weight", { fields: ["weight"], staged: true })' in to_typescript(
+        Schema.of([Parcel.__mapper__.table])
+    )
+    heavy = Parcel.weight > 1.0
+    with pytest.raises(FullTableScanError) as refused:
+        Parcel.query().where(heavy).plan()
+    assert refused.value.indexes == ("by_owner",)
+    with pytest.raises(IndexRangeError, match="staged"):
+        Parcel.query().by_index("by_weight")
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Parcel(owner="ada", weight=2.0))
+        session.commit()
+        assert session.count(Parcel.query().full_scan().where(heavy)) == 1
+        with Session(deployment) as other:  # once it is built
+            assert other.count(Ready.query().where(Ready.weight > 1.0)) == 1
+
+
+def test_that_an_index_is_staged_no_more_is_a_change() -> None:
+    (change,) = compare(Schema.of([Parcel.__mapper__.table]), Schema.of([Ready.__mapper__.table]))
+    assert change.startswith("~ parcels index by_weight")

@@ -1,0 +1,64 @@
+"""Types of what is asked of queries, as a checker infers them."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from datetime import datetime, timedelta
+from typing import assert_type
+
+from convexorm import Aggregate, AsyncSession, Column, Index, Mapped, Model, Page, Query, Session, field
+
+
+class Order(Model, table="typed_orders"):
+    status: Mapped[str]
+    total: Mapped[float]
+    pieces: Mapped[int]
+    discount: Mapped[float | None] = field(default=None)
+    placed_at: Mapped[datetime | None] = field(default=None)
+    took: Mapped[timedelta | None] = field(default=None)
+    by_status = Index("status", "placed_at")
+
+
+query = Order.query().where(Order.status == "open")
+assert_type(query.order_by(Order.placed_at.desc(), Order.total), Query[Order])
+assert_type(query.sum(Order.total), Aggregate[float])
+assert_type(query.sum(Order.discount), Aggregate[float])
+query.order_by("total")  # type: ignore[arg-type]
+query.select("total")  # type: ignore[call-overload]
+
+
+def selections(session: Session) -> None:
+    rows = query.select(Order.status, Order.total, Order.discount)
+    assert_type(session.all(rows), list[tuple[str, float, float | None]])
+    assert_type(session.first(rows), tuple[str, float, float | None] | None)
+    assert_type(session.page(rows, 5), Page[tuple[str, float, float | None]])
+    assert_type(session.all(query.select(Order.status)), list[tuple[str]])
+    assert_type(session.all(query.distinct(Order.status)), list[str])
+    assert_type(session.all(query.distinct(Order.placed_at)), list[datetime | None])
+    for status, total, _ in session.stream(rows):
+        assert_type(status, str)
+        assert_type(total, float)
+
+
+def aggregates(session: Session, column: Column[int]) -> None:
+    assert_type(session.sum(query, Order.total), float)
+    assert_type(session.sum(query, Order.discount), float)
+    assert_type(session.sum(query, Order.pieces), int)
+    assert_type(session.sum(query, Order.took), timedelta)
+    assert_type(session.min(query, Order.placed_at), datetime | None)
+    assert_type(session.max(query, Order.status), str | None)
+    assert_type(session.avg(query, Order.pieces), float | None)
+    assert_type(session.avg(query, Order.discount), float | None)
+    assert_type(session.exists(query), bool)
+    least = query.min(Order.pieces)  # apart: inside the call, mypy answers tuple[Any, ...]
+    assert_type(
+        session.read(query, query.sum(Order.discount), query.exists(), least),
+        tuple[list[Order], float, bool, int | None],
+    )
+    assert_type(session.sum(query, column), int)
+    session.sum(query, "total")  # type: ignore[call-overload]
+
+
+async def groups(session: AsyncSession) -> None:
+    assert_type(await session.all(query.group_by(Order.status).sum(Order.total)), list[tuple[str, float]])
+    assert_type(await session.all(query.group_by(Order.status, Order.pieces).count()), list[tuple[str, int, int]])
+    assert_type(await session.first(query.group_by(Order.status).max(Order.discount)), tuple[str, float | None] | None)
