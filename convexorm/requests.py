@@ -623,7 +623,7 @@ class Commit:
         across = [
             table
             for write in self.writes
-            for table in tables_across(getattr(write, "filter", None) or getattr(write, "where", None))
+            for table in tables_across(getattr(write, "filter", getattr(write, "where", None)))
         ]
         return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
 
