@@ -293,6 +293,28 @@ def operand_of(value: object, column: Column[Any]) -> Operand:
     return value.operand if isinstance(value, Computed) else other.stored()
 
 
+class _Compiled:
+    """What a column knows once its annotation is compiled; to look at it before compiles it.
+
+    It then stands in the column itself, where it is found without asking here. (`__getattr__` would make every look at any
+    attribute of a column slow.)
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, column: Column[Any] | None, owner: type) -> Any:
+        """Raises ValidationError for a name in the annotation that is not there."""
+        if column is None:
+            return self
+        try:
+            column.compile()
+        except NameError as error:
+            problem = f"the annotation names {error.name!r}, which is not there"
+            raise ValidationError(problem, table=column.table, field=column.name) from None
+        return column.__dict__[self._name]
+
+
 class Column(_Operand[T], _Number[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
@@ -302,11 +324,20 @@ class Column(_Operand[T], _Number[T]):
     is first needed.
     """
 
-    type: ColumnType[Any]
-    nullable: bool
-    _dump: Callable[[Any], Value]
-    _load: Callable[[Value], Any]
-    _is_text: bool
+    if TYPE_CHECKING:
+        type: ColumnType[Any]
+        nullable: bool
+        _dump: Callable[[Any], Value]
+        _load: Callable[[Value], Any]
+        _is_text: bool
+        _as_is: builtins.type | None
+    else:
+        type = _Compiled()
+        nullable = _Compiled()
+        _dump = _Compiled()
+        _load = _Compiled()
+        _is_text = _Compiled()
+        _as_is = _Compiled()
 
     def __init__(
         self,
@@ -327,17 +358,6 @@ class Column(_Operand[T], _Number[T]):
         self._default = default
         self._compile = compile
 
-    def __getattr__(self, name: str) -> Any:
-        """What is not there before the annotation is compiled. ValidationError for a name in it that is not there."""
-        if name not in ("type", "nullable", "_dump", "_load", "_is_text"):
-            raise AttributeError(f"{builtins.type(self).__name__!r} object has no attribute {name!r}")
-        try:
-            self.compile()
-        except NameError as error:
-            problem = f"the annotation names {error.name!r}, which is not there"
-            raise ValidationError(problem, table=self.table, field=self.name) from None
-        return self.__dict__[name]
-
     def compile(self) -> None:
         """Find out what the annotation says. ValidationError if that cannot be stored, NameError for a later name."""
         try:
@@ -345,7 +365,8 @@ class Column(_Operand[T], _Number[T]):
         except ValidationError as error:
             raise ValidationError(error.problem, table=self.table, field=self.name, path=error.path) from None
         self._dump, self._load = dumper(self.type), loader(self.type)
-        self._is_text = type(self.type) is StrType
+        self._is_text = builtins.type(self.type) is StrType
+        self._as_is = self.type.as_is
 
     @builtins.property
     def has_default(self) -> bool:
@@ -379,18 +400,23 @@ class Column(_Operand[T], _Number[T]):
     def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
-        document = instance._state.document
+        state = instance._state
+        document = state.document
         if document is None:
             raise AttributeError(f"{owner.__name__}.{self.name} is not set")
         attributes, name = instance.__dict__, self.name
-        if len(attributes) == 1:  # only `_state`: the first look takes along what needs no conversion
+        if not state.looked_at:  # the first look takes along what needs no conversion
+            state.looked_at = True
             owner.__mapper__.fill(attributes, document)
             if name in attributes:
                 return attributes[name]  # type: ignore[no-any-return]
-        value = attributes[name] = self.load(document.get(self.field, MISSING))
-        if self.type.mutable:
-            instance._state.touch(instance)
-        return value
+        value = document.get(self.field, MISSING)
+        if builtins.type(value) is not self._as_is:
+            value = self.load(value)
+            if self.type.mutable:
+                state.touch(instance)
+        attributes[name] = value
+        return value  # type: ignore[no-any-return]
 
     def dump(self, value: object) -> Value | Missing:
         """What a document holds for an attribute's value. ValidationError, with field and path, if nothing can."""

@@ -8,7 +8,6 @@ whose holder is over takes it over, exactly one of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from contextlib import suppress
 from threading import Lock as Bell
 from typing import Generic, TypeVar
@@ -41,7 +40,7 @@ class Lock(Generic[H]):
 
     def __init__(self) -> None:
         self._held: dict[None, H] = {}  # a dictionary, since of two threads that set its default only one does
-        self._waiting: deque[Bell] = deque()
+        self._waiting: list[Bell] = []
 
     @property
     def free(self) -> bool:
@@ -52,6 +51,10 @@ class Lock(Generic[H]):
         """Who holds it, be that over or not."""
         first = self._held.get(None)
         return None if first is None else self._last(first)
+
+    def take_free(self, holder: H) -> bool:
+        """Whether it is this holder's now, because nobody held it."""
+        return self._held.setdefault(None, holder) is holder
 
     def take(self, holder: H) -> bool:
         """Whether it is this holder's now: it was free, or whoever held it is over."""
@@ -72,12 +75,12 @@ class Lock(Generic[H]):
     def give(self, holder: H) -> None:
         """Give it back, if it is this holder's, and wake one who waits."""
         first = self._held.get(None)
-        if first is None or (first is not holder and self._last(first) is not holder):
+        if first is not holder and (first is None or self._last(first) is not holder):
             return
         self._held.pop(None)
         if self._waiting:
             with suppress(IndexError, RuntimeError):  # somebody else woke them
-                self._waiting.popleft().release()
+                self._waiting.pop(0).release()
 
     def wait(self, seconds: float) -> None:
         """Wait until it is given back, or so long: a holder that is over gives nothing back."""

@@ -13,11 +13,11 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import attrs
 
-from convexorm.conditions import Comparison, Condition, Membership
+from convexorm.conditions import Comparison, Membership
 from convexorm.conversions import dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
@@ -26,6 +26,7 @@ from convexorm.fields import Field, Index, VectorIndex, field
 from convexorm.hooks import hooks_of
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
+from convexorm.requests import Expect, OneOf
 from convexorm.schema import AnyOf, Array, CounterDef, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound, register
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from convexorm.model import Model
 
 __all__ = ["Body", "Declaration", "Mapper", "declare", "mapper_of"]
+
+AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any])
 
 DISCRIMINATOR_FIELD = "kind"
 """The field that says which class of a family a document is of, unless `discriminator_field=` says another."""
@@ -292,7 +295,7 @@ class Mapper:
         return self.parent is not None or bool(self.children)
 
     @cached_property
-    def only(self) -> Condition | None:
+    def only(self) -> Comparison | Membership | None:
         """What the documents of this class and its subclasses fulfil in their table; None where all do."""
         if self.parent is None:
             return None
@@ -301,9 +304,12 @@ class Mapper:
         return Comparison(name, "eq", values[0]) if len(values) == 1 else Membership(name, values)
 
     @property
-    def expected(self) -> dict[str, Value]:
-        """What a write to a document of this class that has not been read expects of it."""
-        return {self.discriminator_field: self.discriminator} if isinstance(self.only, Comparison) else {}
+    def expected(self) -> Expect:
+        """What a write to a document of this class, or of its subclasses, that has not been read expects of it."""
+        only = self.only
+        if only is None:
+            return {}
+        return {self.discriminator_field: OneOf(only.values) if isinstance(only, Membership) else self.discriminator}
 
     def class_of(self, document: Mapping[str, Value]) -> type[Model]:
         """The class a document is loaded as. ValidationError for one that no class is declared for."""
@@ -313,7 +319,7 @@ class Mapper:
             return found.model
         if said is not MISSING and said is not None and self.discriminator_field not in self.root._own_fields:
             raise ValidationError(
-                "no class is declared for what this document is; import the module that has it",
+                f"no class is declared for what document {document.get('_id')} is; import the module that has it",
                 table=self.name,
                 field=self.discriminator_field,
             )
@@ -508,8 +514,10 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         name=table,
         columns=columns,
         primary_key=_primary_key(cls, told),
-        indexes={name: value for name, value in attributes.items() if isinstance(value, Index)},
-        vector_indexes={name: _owned(cls, value) for name, value in attributes.items() if isinstance(value, VectorIndex)},
+        indexes=_named(table, {name: value for name, value in attributes.items() if isinstance(value, Index)}),
+        vector_indexes=_named(
+            table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, VectorIndex)}
+        ),
         validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
         counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
@@ -550,10 +558,18 @@ def _primary_key(cls: type[Model], told: Declaration) -> str | tuple[str, ...] |
     return inherited[0].primary_key if inherited else None
 
 
-def _owned(cls: type[Model], index: VectorIndex[Any]) -> VectorIndex[Any]:
+def _named(table: str, indexes: Mapping[str, AnyIndex]) -> Mapping[str, AnyIndex]:
+    """Indexes by their own names, which may be others than their attributes'. Raises ValidationError for one told twice."""
+    named = {index.name: index for index in indexes.values()}
+    if len(named) < len(indexes):
+        raise ValidationError("two indexes have one name", table=table)
+    return named
+
+
+def _owned(cls: type[Model], name: str, index: VectorIndex[Any]) -> VectorIndex[Any]:
     """The vector index as the class's own: one that is inherited from a mixin has several."""
     own: VectorIndex[Any] = VectorIndex(index.attribute, dimensions=index.dimensions, filter_fields=index.filter_fields)
-    setattr(cls, index.name, own)
+    setattr(cls, name, own)
     own.name, own.model = index.name, cls
     return own
 
@@ -682,9 +698,12 @@ def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
 
 
 def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    session = instance._state.session
-    if session is not None:
-        session.changing(instance)
+    state = instance._state
+    if not state.looked_at and state.document is not None:  # before anything that was set could be taken for what is stored
+        state.looked_at = True
+        instance.__mapper__.fill(instance.__dict__, state.document)
+    if state.session is not None:
+        state.session.changing(instance)
     return value
 
 

@@ -60,19 +60,22 @@ class InstanceState(msgspec.Struct, eq=False):
 
     `document` is what the database held when the instance was last loaded or written, system fields included; None before
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
+    `looked_at` says that attributes stand in the instance beside what its document holds, all of those at least that it
+    holds as they are. `doubtful` says that the document may have changed or gone since, by the session's own doing.
     `doubtful` says that the document may have changed or gone since, by the session's own doing. `related` is what of
     relations is known (see `relatives`), None where that is nothing.
     """
 
     document: Mapping[str, Value] | None = None
     session: Watcher | None = None
+    looked_at: bool = False
     deleted: bool = False
     doubtful: bool = False
     related: dict[Any, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
-        return InstanceState, (self.document, None, self.deleted)
+        return InstanceState, (self.document, None, self.looked_at, self.deleted)
 
     def __repr__(self) -> str:
         return f"<InstanceState {self.name}>"
@@ -149,7 +152,7 @@ class Model:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
-        self.__dict__["_state"] = InstanceState()
+        self.__dict__["_state"] = InstanceState(looked_at=True)
         given: Mapping[str, Any] = {}
         if mapper.relationships and not mapper.relationships.keys().isdisjoint(values):
             given = {name: value for name, value in values.items() if name in mapper.relationships}
@@ -183,14 +186,14 @@ class Model:
     def __copy__(self) -> Self:
         """A new transient instance with the same values, which `session.add` makes a document of its own."""
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self._values(), _state=InstanceState())
+        twin.__dict__.update(self._values(), _state=InstanceState(looked_at=True))
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState())
+        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState(looked_at=True))
         return twin
 
     def _values(self) -> dict[str, Any]:

@@ -51,6 +51,7 @@ __all__ = [
     "Key",
     "KeyValue",
     "Matrix",
+    "OneOf",
     "Ordering",
     "Pack",
     "Patch",
@@ -76,9 +77,11 @@ __all__ = [
     "index_key",
     "joined_edges",
     "key_length",
+    "meets",
     "tables_across",
     "taken",
     "version_digest",
+    "version_of",
     "vouches",
     "whole_digest",
 ]
@@ -250,6 +253,9 @@ class Read:
     for these fields only, `fold` for aggregates. A read has one of `count`, `pack`, `digest`, `select` and `fold`, and
     `peek` not with `pack`, `digest` and `fold`.
 
+    `since`, of a whole range with the digest of "each", is a digest of "all" of it that was found before: a deployment that
+    keeps count of changes answers only what has changed since, and says so (`gone`); any other answers all.
+
     `merge` is the number of equalities that each range of a union has: the order is that of the fields behind them.
     `distinct` is a number of leading fields of the index: of documents that are the same in these, one is answered. Where
     such a read goes on, `after` may be the values of these fields alone. With `sort` all documents are read, and the first
@@ -266,6 +272,7 @@ class Read:
     count: bool = False
     pack: Pack | None = None
     digest: Literal["all", "each"] | None = None
+    since: str | None = None
     select: tuple[str, ...] | None = None
     fold: Fold | None = None
     merge: int | None = None
@@ -358,6 +365,10 @@ class ReadResult:
     next: KeyValue | None = attrs.field(default=None, repr=False)
     matrix: Matrix | None = None
     digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    gone: frozenset[str] | None = attrs.field(default=None, repr=False)
+    """Ids that are not in the range any more, of a read of what has changed `since`; `digests` are then those of changed
+    documents alone.
+    """
     last: KeyValue | None = attrs.field(default=None, repr=False)
     groups: Groups = attrs.field(factory=dict, repr=False)
     followed: tuple[Followed, ...] = ()
@@ -381,9 +392,9 @@ class ReadResult:
             None,
             matrix,
             digests,
-            later.last or self.last,
-            joined_groups(self.groups, later.groups),
-            joined_edges(self.followed, later.followed),
+            last=later.last or self.last,
+            groups=joined_groups(self.groups, later.groups),
+            followed=joined_edges(self.followed, later.followed),
         )
 
 
@@ -396,6 +407,11 @@ def whole_digest(digests: Mapping[str, str]) -> str:
 def version_digest(version: str) -> str:
     """The digest of everything a table holds at a version that it never has again."""
     return f"{_VERSIONED}{version}"
+
+
+def version_of(digest: str) -> str | None:
+    """The version that a digest of everything stands for; None for one of contents."""
+    return digest.removeprefix(_VERSIONED) if digest.startswith(_VERSIONED) else None
 
 
 def vouches(digest: str, digests: Mapping[str, str]) -> bool:
@@ -440,8 +456,22 @@ class Unique:
 
 Target: TypeAlias = str | Key
 """Which document: an `_id`, or a key."""
-Expect: TypeAlias = Mapping[str, Value | Missing]
+
+
+@attrs.frozen
+class OneOf:
+    """An expectation that several values meet."""
+
+    values: tuple[Value, ...] = attrs.field(repr=False)
+
+
+Expect: TypeAlias = Mapping[str, Value | Missing | OneOf]
 """What a write expects the document's fields to be. Large values travel as digests."""
+
+
+def meets(value: Value | Missing, expected: Value | Missing | OneOf) -> bool:
+    """Whether a field holds what is expected of it."""
+    return any(same(value, one) for one in expected.values) if isinstance(expected, OneOf) else same(value, expected)
 
 
 @attrs.define
@@ -691,6 +721,9 @@ def check_reads(reads: Sequence[Read]) -> None:
         read.range.check()
         check_follow(read.follow)
         _check_kind(read)
+        whole = read.filter is None and read.limit is None and not read.skip
+        if read.since is not None and not (whole and read.digest == "each"):
+            raise ValidationError("changes since are read of a whole range, as digests", table=read.range.table.name)
         length = key_length(read.range)
         if read.after and len(read.after) not in (length, read.distinct):
             raise IndexRangeError(

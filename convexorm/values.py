@@ -22,6 +22,7 @@ import msgspec
 
 from convexorm.errors import LimitExceeded, ValidationError
 from convexorm.foreign import is_array, is_int64
+from convexorm.late import need
 
 if TYPE_CHECKING:
     from convex import ConvexInt64
@@ -141,7 +142,7 @@ def _escaped(data: bytes) -> bytes:
 
 def _canonical_str(value: str) -> bytes:
     try:
-        return b"\x10" + _escaped(value.encode())
+        return f"\x10{value}\0".encode() if "\0" not in value else b"\x10" + _escaped(value.encode())
     except UnicodeEncodeError:
         raise ValidationError("a string with a lone surrogate cannot be stored") from None
 
@@ -359,6 +360,7 @@ def _default(value: object) -> object:
 
 
 def _to_json(value: Value) -> Any:
+    need("convex")
     from convex import convex_to_json
 
     return convex_to_json(value)
@@ -390,7 +392,7 @@ def _listed(value: Value) -> Value:
 
 def loads(text: str | bytes) -> Value:
     """The value of Convex's own JSON. Plain JSON (the common case) is parsed at C speed."""
-    if not is_plain_text(text):
+    if ("$" in text if type(text) is str else b"$" in text) and not is_plain_text(text):
         return _from_json(text)
     try:
         return _parse(text)
@@ -412,6 +414,7 @@ def loads_printed(text: str | bytes) -> Value:
 
 
 def _from_json(text: str | bytes) -> Value:
+    need("convex")
     from convex import json_to_convex
 
     return json_to_convex(json.loads(text, parse_int=float))
@@ -431,6 +434,7 @@ def _printed_int(digits: str) -> int | float:
 def __getattr__(name: str) -> Any:
     """`ConvexInt64`, imported when it is first asked for."""
     if name == "ConvexInt64":
+        need("convex")
         from convex import ConvexInt64
 
         return ConvexInt64

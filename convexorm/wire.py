@@ -16,6 +16,7 @@ from convexorm.computed import Arithmetic, Constant, Listed, Now, Operand, Store
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.errors import DeploymentError
 from convexorm.foreign import is_array
+from convexorm.late import need
 from convexorm.requests import (
     Applied,
     Bound,
@@ -33,6 +34,7 @@ from convexorm.requests import (
     Key,
     KeyValue,
     Matrix,
+    OneOf,
     Pack,
     Patch,
     Range,
@@ -255,9 +257,11 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         following,
         matrix,
         {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
-        _decode_bounds(one["last"]) if "last" in one else None,
-        {} if read.fold is None else _decode_groups(read.fold, one["groups"]),
-        _decode_followed(read.follow, one.get("followed") or (), {doc["_id"]: doc for doc in docs} if read.follow else {}),
+        last=_decode_bounds(one["last"]) if "last" in one else None,
+        groups={} if read.fold is None else _decode_groups(read.fold, one["groups"]),
+        followed=_decode_followed(
+            read.follow, one.get("followed") or (), {doc["_id"]: doc for doc in docs} if read.follow else {}
+        ),
     )
 
 
@@ -309,6 +313,7 @@ def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict
 
 def _unpacked(docs: Sequence[Json], pack: Pack, *, rounded: bool) -> tuple[Sequence[Json], Matrix]:
     """The documents without their packed field, and the field of all of them as a matrix."""
+    need("numpy")
     import numpy as np
 
     floats = np.frombuffer(b"".join([doc.pop(pack.field) for doc in docs]), dtype="<f4")
@@ -342,10 +347,13 @@ def _encode_target(table: Table, at: Target) -> Json:
 
 
 def _encode_expect(expect: Expect) -> Json:
-    return {
-        name: {"is": _bound(value)} if size_of(value) < _LARGE else {"sha256": digest(value)}
-        for name, value in expect.items()
-    }
+    return {name: _expectation(value) for name, value in expect.items()}
+
+
+def _expectation(value: Value | Missing | OneOf) -> Json:
+    if isinstance(value, OneOf):
+        return {"in": [_bound(one) for one in value.values]}
+    return {"is": _bound(value)} if size_of(value) < _LARGE else {"sha256": digest(value)}
 
 
 def _encode_guarded(op: str, write: Patch | Replace | Delete, **rest: Any) -> Json:

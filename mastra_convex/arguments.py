@@ -325,7 +325,7 @@ def naming(operation: str, argument: str) -> Iterator[None]:
         raise
     except ValidationError as error:
         attribute = _attribute(error.field or "")
-        within = bool(attribute) and re.split(r"[.\[]", attribute)[0] != argument
+        within = bool(attribute and argument) and re.split(r"[.\[]", attribute)[0] != argument
         place = f"{argument}.{attribute}" if within else attribute or argument
         raise InvalidArgument(error.problem, operation=operation, argument=place) from error
 

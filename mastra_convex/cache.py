@@ -215,12 +215,11 @@ class AsyncCaching(AsyncDomain):
     async def _next_index(self, session: AsyncSession, name: str) -> int:
         """One more than the last index that an element of the list has been given; what was pushed without one has none."""
         items = self._items(name).order("desc")
-        for item in await session.all(items.limit(1)):
-            index = _index_of(item)
-            if index is None:
-                found = [_index_of(other) for other in await session.all(items)]
-                index = next((one for one in found if one is not None), None)
-            return 0 if index is None else index + 1
+        for part in (items.limit(1), items.limit(100), items):  # it is the last one, or one of the last, or none
+            found = await session.all(part)
+            index = next((one for one in map(_index_of, found) if one is not None), None)
+            if index is not None:
+                return index + 1
         return 0
 
     async def _continued(self, session: AsyncSession, operation: str, name: str, kind: Kind, moment: float) -> CacheEntry:

@@ -237,6 +237,8 @@ def test_a_write_to_another_kind_is_refused(animals: Deployment) -> None:
     writes: list[Callable[[Session], object]] = [
         lambda session: session.update(Cat, "rex", {"lives": 1}),
         lambda session: session.delete_key(Cat, "rex"),
+        lambda session: session.update(Dog, "tom", {"loud": True}),  # it has subclasses itself
+        lambda session: session.delete_key(Dog, "tom"),
     ]
     for write in writes:
         with Session(animals) as session:
@@ -254,7 +256,10 @@ def test_a_document_of_a_class_that_is_not_there_is_not_taken_for_another(animal
     from convexorm.requests import Commit, Insert
 
     finish(animals.blocking.commit(Commit("1", [Insert(table, {"name": "z", "age": 1, "species": "zebra"})])))
-    with Session(animals) as session, pytest.raises(ValidationError, match=r"animals\.species: no class is declared"):
+    with (
+        Session(animals) as session,
+        pytest.raises(ValidationError, match=r"animals\.species: no class .* document \w{32} is"),
+    ):
         session.all(Animal.query().full_scan())
 
 

@@ -303,11 +303,14 @@ const target: Parser<Target> = (value, at) => (isObject(value) && "id" in value 
 
 const is = shape({ is: bound });
 const hash = shape({ sha256: text });
+const among = shape({ in: list(bound) });
 
-export type Expectation = Parsed<typeof is> | Parsed<typeof hash>;
+export type Expectation = Parsed<typeof is> | Parsed<typeof hash> | Parsed<typeof among>;
 
-const expectation: Parser<Expectation> = (value, at) =>
-  isObject(value) && "sha256" in value ? hash(value, at) : is(value, at);
+const expectation: Parser<Expectation> = (value, at) => {
+  if (isObject(value) && "sha256" in value) return hash(value, at);
+  return isObject(value) && "in" in value ? among(value, at) : is(value, at);
+};
 
 /** What a field is to hold, to be computed of what the document holds. */
 export type Operand =

@@ -1,7 +1,7 @@
 /**
  * What each kind of write does, one handler an `op`. A write that cannot be applied throws, which rolls the whole commit back.
  */
-import { compareValues, getDocumentSize } from "convex/values";
+import { compareValues, getDocumentSize, type Value } from "convex/values";
 import { canonicalHash } from "./canonical";
 import type { Catalog } from "./catalog";
 import { computed } from "./compute";
@@ -296,16 +296,18 @@ function greaterStored(old: Document, given: Fields, greatest: string[]): Fields
   return Object.fromEntries(greater.map((field) => [field, old[field]!]));
 }
 
+async function meets(value: Value | undefined, expectation: Expectation): Promise<boolean> {
+  if ("sha256" in expectation) return (await canonicalHash(value)) === expectation.sha256;
+  const expected = "in" in expectation ? expectation.in : [expectation.is];
+  return expected.some(([one]) => compareValues(value, one) === 0);
+}
+
 /** The fields that are not what is expected of them. */
 async function unexpected(document: Document, expect: Record<string, Expectation>): Promise<string[]> {
   const fields: string[] = [];
   for (const [field, expectation] of Object.entries(expect)) {
     const value = Object.hasOwn(document, field) ? document[field] : undefined;
-    const isExpected =
-      "is" in expectation
-        ? compareValues(value, expectation.is[0]) === 0
-        : (await canonicalHash(value)) === expectation.sha256;
-    if (!isExpected) fields.push(field);
+    if (!(await meets(value, expectation))) fields.push(field);
   }
   return fields;
 }

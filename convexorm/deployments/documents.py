@@ -11,6 +11,7 @@ import attrs
 
 from convexorm.aggregates import Groups
 from convexorm.deployments.folds import folded
+from convexorm.late import need
 from convexorm.requests import Document, Matrix, Pack, Read, ReadResult, in_order, index_key, whole_digest
 from convexorm.values import canonical
 
@@ -31,14 +32,14 @@ def answered(read: Read, matches: Iterable[Document]) -> ReadResult:
     left = iter(() if read.limit == 0 and not read.peek else matches)
     skipped = sum(1 for _ in islice(left, read.skip))
     wanted = left if read.limit is None else islice(left, read.limit)
-    found: list[Document] = []
+    found: Sequence[Document] = ()
     groups: Groups = {}
     if read.fold is not None:
         count, groups = folded(read.fold, wanted)
     elif read.count:
         count = sum(1 for _ in wanted)
     else:
-        found = list(wanted)
+        found = list(wanted) or ()
         count = len(found)
     more = read.peek and read.limit is not None and next(left, None) is not None
     return ReadResult(found, count, skipped, more, groups=groups)
@@ -75,6 +76,7 @@ def _selected(read: Read, fields: Sequence[str], result: ReadResult) -> ReadResu
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:
     """A complete result with one field as a matrix, and the documents without it."""
+    need("numpy")
     import numpy as np
 
     vectors: list[Any] = []

@@ -25,6 +25,7 @@ from convexorm.requests import (
     Read,
     ReadResult,
     Search,
+    Unique,
     Write,
     Written,
 )
@@ -102,9 +103,14 @@ def _places(write: Write) -> Iterator[tuple[str, str | None]]:
         yield write.range.table.name, write.range.index
         return
     yield write.table.name, None
-    for target in (getattr(write, "at", None), getattr(write, "unique", None)):
-        if isinstance(target, Key):
+    for target in (getattr(write, "at", None), *getattr(write, "unique", ())):
+        if isinstance(target, Key | Unique):
             yield write.table.name, target.index
+
+
+def _found(result: ReadResult) -> int:
+    """Documents that a read has answered, counted, or answered digests of."""
+    return result.count or len(result.docs) or len(result.digests.keys() - {""})
 
 
 def _written(applied: Applied) -> int:
@@ -185,7 +191,7 @@ class ObservedPort(ABC):
                 return await self._read(reads, None)
             request.of_reads(reads)
             results = await self._read(reads, request)
-            request.documents = sum(result.count for result in results)
+            request.documents = sum(map(_found, results))
             return results
 
     async def commit(self, commit: Commit) -> list[Applied]:

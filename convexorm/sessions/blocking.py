@@ -48,6 +48,7 @@ class Session:
     read = blocking(AsyncSession.read)
     search = blocking(AsyncSession.search)
     digests = blocking(AsyncSession.digests)
+    changes = blocking(AsyncSession.changes)
     matrix = blocking(AsyncSession.matrix)
     refresh = blocking(AsyncSession.refresh)
     add = blocking(AsyncSession.add)

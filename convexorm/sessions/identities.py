@@ -54,17 +54,16 @@ class IdentityMap:
         for document in documents:
             id_ = document["_id"]
             held = known(id_)
-            instance = None if held is None else held()
-            if instance is None:
+            if held is None or (instance := held()) is None:
                 instance = create(mapper.class_of(document) if polymorphic else model)
                 install(instance, "_state", InstanceState(document, owner))
                 refs[id_] = ref(instance)
-            elif len(instance.__dict__) == 1:  # nothing was looked at yet, so the newer document may stand in
+            elif not instance._state.looked_at:  # so the newer document may stand in
                 instance._state.document = document
                 instance._state.doubtful = False
             elif instance._state.doubtful:
                 self.renew(instance, document)
-            if told is not None and len(instance.__dict__) == 1:
+            if told is not None and not instance._state.looked_at:
                 told.append(instance)
             loaded.append(instance)
         instances.loaded(loaded)
@@ -110,7 +109,7 @@ class IdentityMap:
             return held
         state.session = self._owner
         instances.put(id_, instance)
-        if len(instance.__dict__) > 1:  # it may have been changed
+        if instance._state.looked_at:  # it may have been changed
             self.touch(instance)
         return instance
 
@@ -155,6 +154,7 @@ class IdentityMap:
         instance.__dict__.clear()
         instance.__dict__["_state"] = state
         restore(instance)
+        state.looked_at = False
         self._forget(instance)
 
     def let_go(self, instance: Model) -> None:

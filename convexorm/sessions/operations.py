@@ -380,5 +380,5 @@ def _given(column: Column[Any], value: Any) -> Any:
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
     """An instance with these attributes and no others."""
     instance = model.__new__(model)
-    instance.__dict__.update(values, _state=InstanceState())
+    instance.__dict__.update(values, _state=InstanceState(looked_at=True))
     return instance

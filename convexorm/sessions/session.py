@@ -344,6 +344,13 @@ class AsyncSession:
         return result.digests
 
     @exclusive
+    async def changes(self, query: Query[Any], since: str) -> ReadResult:
+        """What has changed in a query of a whole range since its digest was `since`: the `digests` of those documents, and
+        the ids of those `gone`. Where the deployment does not keep count, `gone` is None and `digests` are of all.
+        """
+        return await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each", since=since))
+
+    @exclusive
     async def matrix(self, vector: Column[Any], length: int, *queries: Query[Any]) -> ReadResult:
         """One attribute of all documents of the queries, an array of `length` numbers, as a matrix with a row for each.
 

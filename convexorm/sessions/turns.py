@@ -34,7 +34,7 @@ class _Use(Holder):
     __slots__ = ("coroutine", "who")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.heirs = {}
         self.who = _me()
         self.coroutine: Callable[[], Any] = _not_yet
 
@@ -63,6 +63,8 @@ class Turn:
 
     def take(self, use: _Use) -> None:
         """Begin, unless it is the same task's or thread's turn already. Raises InvalidRequestError, as `check` does."""
+        if self._lock.take_free(use):
+            return
         while not self._lock.take(use):
             holder = self._lock.holder
             if holder is not None and holder.who == use.who and not holder.over:

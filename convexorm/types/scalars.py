@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.foreign import is_int64
+from convexorm.late import need
 from convexorm.types.codec import ColumnType, Quick, refuse, total
 from convexorm.values import MAX_SAFE_INTEGER, Value, check_text
 
@@ -226,6 +227,7 @@ class Int64Type(ColumnType[int]):
         number = integer(value)
         if not -(2**63) <= number < 2**63:
             raise ValidationError("an integer beyond 64 bits does not fit an int64")
+        need("convex")
         from convex import ConvexInt64
 
         return ConvexInt64(number)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from convexorm.deployments.documents import answered, derived, plain
 from convexorm.deployments.filters import compile_filter
-from convexorm.requests import Bound, Document, Expect, Range, Read, ReadResult, index_key
+from convexorm.requests import Bound, Document, Expect, OneOf, Range, Read, ReadResult, index_key
 from convexorm.schema import Table
 from convexorm.values import MISSING, Missing, Value, canonical, same
 from mastra_convex.foreign.tables import TYPED
@@ -92,5 +92,10 @@ def differing(table: Table, document: Document, expect: Expect) -> list[str]:
         return value
 
     return [
-        name for name, value in expect.items() if not same(stored(name, document.get(name, MISSING)), stored(name, value))
+        name
+        for name, value in expect.items()
+        if not any(
+            same(stored(name, document.get(name, MISSING)), stored(name, one))
+            for one in (value.values if isinstance(value, OneOf) else (value,))
+        )
     ]

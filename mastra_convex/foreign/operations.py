@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from math import copysign
 from typing import Any, TypeAlias
 
 import attrs
@@ -172,7 +173,7 @@ def _snapshot(id: str, before: Mapping[str, Value], new: Mapping[str, Value]) ->
     if new.keys() - {"status"} != {"snapshot", "updatedAt"}:
         return None
     old, state = _parsed(before["snapshot"]), _parsed(new["snapshot"])
-    if not isinstance(old, dict) or not isinstance(state, dict):
+    if not isinstance(old, dict) or not isinstance(state, dict) or not _survives(old) or not _survives(state):
         return None
     if not isinstance(old.get("context"), dict) or not isinstance(state.get("context"), dict):
         return None
@@ -199,8 +200,9 @@ def _snapshot(id: str, before: Mapping[str, Value], new: Mapping[str, Value]) ->
 
 def _observations(id: str, before: Mapping[str, Value], new: Mapping[str, Value]) -> _Asked | None:
     if new.keys() == {"config", "updatedAt"}:
-        config = _config(_parsed(before["config"]), _parsed(new["config"]))
-        if config is None:
+        before_it, after_it = _parsed(before["config"]), _parsed(new["config"])
+        config = _config(before_it, after_it)
+        if config is None or not _survives(before_it) or not _survives(after_it):
             return None
         return _Asked("omUpdateConfig", {"id": id, "config": _text(config), "updatedAt": new["updatedAt"]})
     if not {"bufferedObservationChunks", "updatedAt"} <= new.keys() or new.keys() - {
@@ -213,7 +215,7 @@ def _observations(id: str, before: Mapping[str, Value], new: Mapping[str, Value]
     old, chunks = _parsed(stored) if stored else [], _parsed(new["bufferedObservationChunks"])
     if not isinstance(old, list) or not isinstance(chunks, list) or not chunks or not same(chunks[:-1], old):
         return None
-    if not _storable(chunks[-1]):
+    if not _storable(chunks[-1]) or not _survives(chunks):
         return None
     time = new.get("lastBufferedAtTime")
     moment = {"lastBufferedAtTime": time} if isinstance(time, str) else {}
@@ -261,6 +263,20 @@ def _config(old: Json, new: Json) -> dict[str, Json] | None:
         else:
             nested[name] = value
     return nested
+
+
+def _survives(value: Json) -> bool:
+    """Whether the handler, which reads all it merges into and writes it anew, leaves numbers as they are.
+
+    JavaScript has no integers from 2**53 on, writes large numbers with other digits, and knows no -0 in JSON.
+    """
+    if isinstance(value, dict):
+        return all(map(_survives, value.values()))
+    if isinstance(value, list):
+        return all(map(_survives, value))
+    if isinstance(value, float) and value == 0:
+        return copysign(1, value) > 0
+    return not isinstance(value, int | float) or abs(value) < 2**53
 
 
 def _storable(value: Json) -> bool:

@@ -314,7 +314,7 @@ def _thread_with_messages(commit: Commit) -> tuple[int, Insert] | None:
     found: list[tuple[int, Insert]] = []
     messages = 0
     for place, write in enumerate(commit.writes):
-        if isinstance(write, Insert) and write.table.name == "mastra_threads" and write.unique is not None:
+        if isinstance(write, Insert) and write.table.name == "mastra_threads" and write.unique:
             found.append((place, write))
         elif isinstance(write, Insert) and write.table.name == _MESSAGES:
             messages += 1

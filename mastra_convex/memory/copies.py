@@ -30,6 +30,7 @@ from mastra_convex.domain import AsyncDomain
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import ThreadAlreadyExists, ThreadNotFound
 from mastra_convex.instants import now
+from mastra_convex.memory.owners import expect_no_messages
 from mastra_convex.memory.unfinished import Kind, Unfinished, note_of
 
 __all__ = ["COPIES", "AsyncCopies", "CloneOptions", "ClonedThread", "CopiedThread", "CopyFilter"]
@@ -261,15 +262,15 @@ async def _store(
     Every commit finds the source as `expected`, if that is given; it is what the first write of each is about.
     """
     chunks = list(_chunks(messages))
-    alone = Message.query().by_index("by_thread", thread_id=thread.id)
 
     def write(chunk: list[Message], *, first: bool) -> None:
         if expected is not None:
             session.update(Thread, source_id, {}, expected=expected)
         if chunk is chunks[-1]:
             session.add(thread)
-        for message in chunk:
-            session.add(message, unique=alone if first and message is chunk[0] else False, returning=False)
+        if first:
+            expect_no_messages(session, thread)
+        session.add_all(chunk, unique=False, returning=False)
 
     if len(chunks) == 1:
         write(chunks[0], first=True)

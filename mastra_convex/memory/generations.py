@@ -68,20 +68,22 @@ async def newest_of(session: AsyncSession, key: str, resource_id: str) -> Observ
     return await session.first(generations_of(key, resource_id))
 
 
-async def stored(session: AsyncSession, operation: str, id: str) -> ObservationalMemory:
-    """The record with this id. Raises ObservationalMemoryNotFound."""
+async def stored(session: AsyncSession, operation: str, id: str, resource_id: str | None = None) -> ObservationalMemory:
+    """The record with this id. Raises ObservationalMemoryNotFound, with a `resource_id` also for another resource's."""
     record = await session.get(ObservationalMemory, id)
-    if record is None:
+    if record is None or resource_id not in (None, record.resource_id):
         raise ObservationalMemoryNotFound(id, operation=operation)
     return record
 
 
-async def current(session: AsyncSession, operation: str, id: str, *, forward: bool) -> ObservationalMemory:
+async def current(
+    session: AsyncSession, operation: str, id: str, resource_id: str | None, *, forward: bool
+) -> ObservationalMemory:
     """The record with this id, or where that has a successor, and with `forward`, the newest that followed it.
 
     Raises ObservationalMemoryNotFound, and ObservationalMemoryReplaced for one that has a successor.
     """
-    return await newest_for(session, operation, await stored(session, operation, id), forward=forward)
+    return await newest_for(session, operation, await stored(session, operation, id, resource_id), forward=forward)
 
 
 async def newest_for(

@@ -3,7 +3,8 @@
 A record is one generation. Observations are added to its active ones at once, or buffered in chunks and swapped in later; a
 reflection condenses the active ones into the next generation. A memory is a resource's, of one thread or, without a thread,
 of itself; to every other resource there is none. A thread that is there is observed for the resource that has it only,
-one that is not there for the first one that comes.
+one that is not there for the first one that comes. Methods that are given a record's id take a `resource_id` too: of
+another resource there is none then.
 
 Every change of a record gives it a later `updated_at`, so that a change computed from what was read is refused, and
 computed again, wherever another writer was faster. Chunks, counters and configuration that are written to a generation
@@ -28,6 +29,7 @@ from mastra_convex.arguments import (
     check_limit,
     check_list,
     check_mapping,
+    check_optional_id,
     check_optional_text,
     check_options,
     check_several,
@@ -208,6 +210,7 @@ class AsyncObservations(AsyncDomain):
         observed_message_ids: Sequence[str] | None = None,
         observed_timezone: str | None = None,
         expected_observations: str | None = None,
+        resource_id: str | None = None,
     ) -> None:
         """Replace the active observations; no message is pending any more.
 
@@ -237,10 +240,15 @@ class AsyncObservations(AsyncDomain):
             if timezone is not None:
                 record.observed_timezone = timezone
 
-        await self._change(operation, id, update, "observations", forward=False)
+        await self._change(operation, id, resource_id, update, "observations", forward=False)
 
     async def update_buffered_observations(
-        self, *, id: str, chunk: ObservationChunk, last_buffered_at_time: datetime | None = None
+        self,
+        *,
+        id: str,
+        chunk: ObservationChunk,
+        last_buffered_at_time: datetime | None = None,
+        resource_id: str | None = None,
     ) -> None:
         """Buffer what a cycle observed, behind what others did.
 
@@ -261,7 +269,7 @@ class AsyncObservations(AsyncDomain):
                 record.last_buffered_at_time = last_buffered_at_time
             return True
 
-        await self._change(operation, id, append, "chunk")
+        await self._change(operation, id, resource_id, append, "chunk")
 
     async def swap_buffered_to_active(
         self,
@@ -273,6 +281,7 @@ class AsyncObservations(AsyncDomain):
         force_max_activation: bool = False,
         last_observed_at: datetime | None = None,
         buffered_chunks: Sequence[BufferedObservationChunk | RefreshedChunk] | None = None,
+        resource_id: str | None = None,
     ) -> ActivatedObservations:
         """Make the first buffered chunks active, as many as bring the pending tokens nearest to the retention floor,
         `message_tokens_threshold * (1 - activation_ratio)`; with `force_max_activation` rather more.
@@ -320,7 +329,7 @@ class AsyncObservations(AsyncDomain):
             ]
             return True
 
-        await self._change(operation, id, swap, "buffered_chunks")
+        await self._change(operation, id, resource_id, swap, "buffered_chunks")
         return activated
 
     # -- reflections -----------------------------------------------------------------------------------------------
@@ -381,6 +390,7 @@ class AsyncObservations(AsyncDomain):
         token_count: float,
         input_token_count: float,
         reflected_observation_line_count: int,
+        resource_id: str | None = None,
     ) -> None:
         """Buffer a reflection on the first lines of the active observations, behind what is buffered already.
 
@@ -399,7 +409,7 @@ class AsyncObservations(AsyncDomain):
             record.buffered_reflection_input_tokens = (record.buffered_reflection_input_tokens or 0) + input_tokens
             record.reflected_observation_line_count = lines
 
-        await self._change(operation, id, update, "reflection", forward=False)
+        await self._change(operation, id, resource_id, update, "reflection", forward=False)
 
     async def swap_buffered_reflection_to_active(
         self, *, current_record: ObservationalMemory | Mapping[str, Any], token_count: float
@@ -438,7 +448,13 @@ class AsyncObservations(AsyncDomain):
     # -- flags, counters, configuration ----------------------------------------------------------------------------
 
     async def set_observing_flag(
-        self, *, id: str, is_observing: bool, owner: str | None = None, lease_ms: float = LEASE_MS
+        self,
+        *,
+        id: str,
+        is_observing: bool,
+        owner: str | None = None,
+        lease_ms: float = LEASE_MS,
+        resource_id: str | None = None,
     ) -> bool:
         """Claim the observation of this memory, or give the claim back, and say whether that was done.
 
@@ -448,13 +464,19 @@ class AsyncObservations(AsyncDomain):
         back another's; without one any claim is given back. A claim goes over to the next generation. Raises
         ObservationalMemoryNotFound, as the following do.
         """
-        return await self._flag("SET_OBSERVING_FLAG", id, "is_observing", is_observing, owner, lease_ms)
+        return await self._flag("SET_OBSERVING_FLAG", id, resource_id, "is_observing", is_observing, owner, lease_ms)
 
     async def set_reflecting_flag(
-        self, *, id: str, is_reflecting: bool, owner: str | None = None, lease_ms: float = LEASE_MS
+        self,
+        *,
+        id: str,
+        is_reflecting: bool,
+        owner: str | None = None,
+        lease_ms: float = LEASE_MS,
+        resource_id: str | None = None,
     ) -> bool:
         """Claim the reflection on this generation, or give the claim back, likewise. One with a successor is never free."""
-        return await self._flag("SET_REFLECTING_FLAG", id, "is_reflecting", is_reflecting, owner, lease_ms)
+        return await self._flag("SET_REFLECTING_FLAG", id, resource_id, "is_reflecting", is_reflecting, owner, lease_ms)
 
     async def set_buffering_observation_flag(
         self,
@@ -464,6 +486,7 @@ class AsyncObservations(AsyncDomain):
         last_buffered_at_tokens: float | None = None,
         owner: str | None = None,
         lease_ms: float = LEASE_MS,
+        resource_id: str | None = None,
     ) -> bool:
         """Claim the buffering of observations, or give the claim back, as with the observation itself.
 
@@ -473,16 +496,24 @@ class AsyncObservations(AsyncDomain):
         values: dict[str, Any] = {}
         if last_buffered_at_tokens is not None:
             values["last_buffered_at_tokens"] = check_amount(operation, "last_buffered_at_tokens", last_buffered_at_tokens)
-        return await self._flag(operation, id, "is_buffering_observation", is_buffering, owner, lease_ms, values)
+        return await self._flag(
+            operation, id, resource_id, "is_buffering_observation", is_buffering, owner, lease_ms, values
+        )
 
     async def set_buffering_reflection_flag(
-        self, *, id: str, is_buffering: bool, owner: str | None = None, lease_ms: float = LEASE_MS
+        self,
+        *,
+        id: str,
+        is_buffering: bool,
+        owner: str | None = None,
+        lease_ms: float = LEASE_MS,
+        resource_id: str | None = None,
     ) -> bool:
         """Claim the buffering of a reflection, or give the claim back, as with the reflection itself."""
         operation = "SET_BUFFERING_REFLECTION_FLAG"
-        return await self._flag(operation, id, "is_buffering_reflection", is_buffering, owner, lease_ms)
+        return await self._flag(operation, id, resource_id, "is_buffering_reflection", is_buffering, owner, lease_ms)
 
-    async def set_pending_message_tokens(self, *, id: str, token_count: float) -> None:
+    async def set_pending_message_tokens(self, *, id: str, token_count: float, resource_id: str | None = None) -> None:
         """Store how many tokens of messages are not yet observed."""
         operation = "SET_PENDING_MESSAGE_TOKENS"
         tokens = check_amount(operation, "token_count", token_count, status="INVALID_INPUT")
@@ -490,9 +521,11 @@ class AsyncObservations(AsyncDomain):
         def update(record: ObservationalMemory) -> None:
             record.pending_message_tokens = tokens
 
-        await self._change(operation, id, update, "token_count")
+        await self._change(operation, id, resource_id, update, "token_count")
 
-    async def update_observational_memory_config(self, *, id: str, config: Mapping[str, Any]) -> None:
+    async def update_observational_memory_config(
+        self, *, id: str, config: Mapping[str, Any], resource_id: str | None = None
+    ) -> None:
         """Merge `config` into the record's, mappings into mappings at every depth; None is a value like any other.
 
         Concurrent updates are all kept. Raises ObservationalMemoryNotFound, and ObservationalMemoryInvalid for a stored
@@ -507,7 +540,7 @@ class AsyncObservations(AsyncDomain):
                 raise ObservationalMemoryInvalid(record.id, operation=operation)
             record.config = _merged(before or {}, config)
 
-        await self._change(operation, id, update, "config")
+        await self._change(operation, id, resource_id, update, "config")
 
     # -- underneath ------------------------------------------------------------------------------------------------
 
@@ -515,6 +548,7 @@ class AsyncObservations(AsyncDomain):
         self,
         operation: str,
         id: str,
+        resource_id: str | None,
         change: Callable[[ObservationalMemory], bool | None],
         argument: str,
         *,
@@ -526,9 +560,10 @@ class AsyncObservations(AsyncDomain):
         `argument` is what a value comes from that cannot be stored.
         """
         check_id(operation, "id", id)
+        check_optional_id(operation, "resource_id", resource_id)
 
         async def run(session: AsyncSession) -> None:
-            record = await current(session, operation, id, forward=forward)
+            record = await current(session, operation, id, resource_id, forward=forward)
             if change(record) is not False:
                 _stamp(record)
 
@@ -540,6 +575,7 @@ class AsyncObservations(AsyncDomain):
         self,
         operation: str,
         id: str,
+        resource_id: str | None,
         flag: str,
         value: bool,
         owner: str | None,
@@ -548,18 +584,19 @@ class AsyncObservations(AsyncDomain):
     ) -> bool:
         """Take a claim or give it back, and set other attributes with it."""
         check_id(operation, "id", id)
-        check_flag(operation, flag, value)
+        check_optional_id(operation, "resource_id", resource_id)
+        check_flag(operation, "is_buffering" if flag.startswith("is_buffering") else flag, value)
         if owner is not None:
             check_id(operation, "owner", owner)
         check_amount(operation, "lease_ms", lease_ms)
 
         async def run(session: AsyncSession) -> bool:
             try:
-                record = await current(session, operation, id, forward=flag in OBSERVING)
+                record = await current(session, operation, id, resource_id, forward=flag in OBSERVING)
             except ObservationalMemoryReplaced:
                 if value:
                     return False
-                record = await stored(session, operation, id)
+                record = await stored(session, operation, id, resource_id)
             done = claim(record, flag, owner, lease_ms, now()) if value else release(record, flag, owner)
             if done:
                 for name, one in (values or {}).items():

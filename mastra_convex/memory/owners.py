@@ -6,16 +6,28 @@ before does not count: between reading and writing it may have changed hands.
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 from convexorm import AsyncSession
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument, named
 
-__all__ = ["expect_owner", "not_theirs", "own_thread"]
+__all__ = ["expect_no_messages", "expect_owner", "not_theirs", "own_thread"]
 
 
 def expect_owner(session: AsyncSession, model: type[Thread | Message], id: str, resource_id: str) -> None:
     """Let the next commit be refused, with StaleDataError, if there is such a record and it is another resource's."""
     session.update(model, id, {}, expected={"resource_id": resource_id}, missing_ok=True)
+
+
+def expect_no_messages(session: AsyncSession, thread: Thread) -> None:
+    """Let the next commit be refused, with StaleDataError, if there are messages with this thread's id.
+
+    It stores a message that must be the only one there, and deletes it.
+    """
+    alone = Message(id=str(uuid4()), thread_id=thread.id, content="", role="system", created_at=thread.created_at)
+    session.add(alone, unique=Message.query().by_index("by_thread", thread_id=thread.id), returning=False)
+    session.delete_key(Message, alone.id)
 
 
 async def own_thread(session: AsyncSession, id: str, resource_id: str | None) -> Thread | None:

@@ -31,7 +31,7 @@ from mastra_convex.listing import slice_of
 from mastra_convex.memory.copies import COPIES
 from mastra_convex.memory.generations import generations_by_all, generations_of, thread_key
 from mastra_convex.memory.moves import MOVES, Move
-from mastra_convex.memory.owners import expect_owner, not_theirs, own_thread
+from mastra_convex.memory.owners import expect_no_messages, expect_owner, not_theirs, own_thread
 from mastra_convex.memory.unfinished import note_of
 from mastra_convex.records import merged, put, record_of
 
@@ -291,10 +291,16 @@ async def _delete_most(
 
 
 async def _keep_from_others(session: AsyncSession, operation: str, thread: Thread) -> None:
-    """Raise InvalidArgument where others have messages in what is to be a new thread."""
+    """Raise InvalidArgument where others have messages in what is to be a new thread.
+
+    Where nobody has any, the next commit expects that.
+    """
     inside = Message.query().by_index("by_thread", thread_id=thread.id)
-    if await session.first(inside.where(Message.resource_id != thread.resource_id)) is not None:
+    others, any_ = await session.read(inside.where(Message.resource_id != thread.resource_id).limit(1), inside.limit(1))
+    if others:
         raise not_theirs(operation, "thread.id", thread.id)
+    if not any_:
+        expect_no_messages(session, thread)
 
 
 async def _page(session: AsyncSession, query: Query[Thread], paging: Paging, include_total: bool) -> ThreadPage:

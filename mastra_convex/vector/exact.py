@@ -31,7 +31,9 @@ from mastra_convex.vector.arguments import (
     check_top_k,
     check_vectors,
 )
-from mastra_convex.vector.matrices import Matrices, VectorMatrix, metadata_of, vectors_of
+from mastra_convex.vector.kept import Matrices
+from mastra_convex.vector.layers import Layers
+from mastra_convex.vector.matrices import VectorMatrix, metadata_of, vectors_of
 from mastra_convex.vector.upserts import store
 
 __all__ = [
@@ -447,30 +449,28 @@ class _Search:
         self._offload = offload
         self._as_found = as_found
 
-    async def of(self, matrix: VectorMatrix) -> list[QueryResult]:
-        """The best of a matrix."""
-        return self._good_enough(await self._best(matrix))
+    async def of(self, layers: Layers) -> list[QueryResult]:
+        """The best of all layers."""
+        return self._good_enough(await self._best(layers))
 
     async def over(self, matrices: AsyncIterator[VectorMatrix]) -> list[QueryResult]:
         """The best of all matrices, compared by the scores of what is stored."""
         best: list[QueryResult] = []
         async for matrix in matrices:
-            best = sorted((*best, *await self._best(matrix, exactly=True)), key=lambda one: -one.score)[: self._top_k]
+            found = await self._best(Layers(matrix), exactly=True)
+            best = sorted((*best, *found), key=lambda one: -one.score)[: self._top_k]
         return self._good_enough(best)
 
     def _good_enough(self, results: list[QueryResult]) -> list[QueryResult]:
         return [one for one in results if self._min_score is None or one.score >= self._min_score]
 
-    async def _best(self, matrix: VectorMatrix, *, exactly: bool = False) -> list[QueryResult]:
-        offload = self._offload if matrix.bytes > _OFFLOADED_BYTES else run_here
-        scored = await offload(lambda: self._nearest(matrix))
-        documents = [matrix.documents[int(position)] for position in scored.positions]
-        vectors = [matrix.rows[int(position)].astype(np.float64) for position in scored.positions]
-        if matrix.rounded and documents and (exactly or self._include_vector or self._unclear(matrix, scored)):
+    async def _best(self, layers: Layers, *, exactly: bool = False) -> list[QueryResult]:
+        offload = self._offload if layers.bytes > _OFFLOADED_BYTES else run_here
+        near = await offload(lambda: self._nearest(layers))
+        documents, vectors, scores = near.documents, near.vectors, near.scores
+        if layers.rounded and documents and (exactly or self._include_vector or self._unclear(near)):
             vectors = await self._exact(documents, vectors)
             scores = exact_scores(self._metric, np.array(vectors), self._query)
-        else:
-            scores = scored.scores
         return [
             QueryResult(
                 str(documents[place]["id"]),
@@ -478,21 +478,31 @@ class _Search:
                 metadata_of(documents[place]),
                 vectors[place].tolist() if self._include_vector else None,
             )
-            for place in np.lexsort((scored.positions, -scores))[: self._top_k]
+            for place in np.lexsort((near.orders, -scores))[: self._top_k]
         ]
 
-    def _nearest(self, matrix: VectorMatrix) -> Scored:
-        chosen = None if self._filter.is_empty else np.flatnonzero(matrix.columns.matching(self._filter))
-        return best_of(self._metric, matrix.rows, matrix.norms, self._query, self._top_k, chosen, rounded=matrix.rounded)
+    def _nearest(self, layers: Layers) -> _Near:
+        """The nearest of each layer, together, best first; more than were asked for."""
+        below = self._scored(layers.base, self._top_k + len(layers.dead))
+        alive = ~np.isin(below.positions, layers.dead)
+        found = [_Near.of(layers.base, Scored(below.positions[alive], below.scores[alive]), below.positions[alive])]
+        if layers.over is not None:
+            above = self._scored(layers.over, self._top_k)
+            found.append(_Near.of(layers.over, above, layers.orders[above.positions]))
+        return found[0] if len(found) == 1 else _Near.together(found)
 
-    def _unclear(self, matrix: VectorMatrix, scored: Scored) -> bool:
+    def _scored(self, matrix: VectorMatrix, top_k: int) -> Scored:
+        chosen = None if self._filter.is_empty else np.flatnonzero(matrix.columns.matching(self._filter))
+        return best_of(self._metric, matrix.rows, matrix.norms, self._query, top_k, chosen, rounded=matrix.rounded)
+
+    def _unclear(self, near: _Near) -> bool:
         """Whether rounding to float32 could have changed the order, a score by much, or what is good enough."""
-        if np.isnan(scored.scores).any():
+        if np.isnan(near.scores).any():
             return True
-        error = rounding_error(self._metric, matrix.norms[scored.positions], self._query)
-        if error > _SCORES_WITHIN or (-np.diff(scored.scores) <= 2 * error).any():
+        error = rounding_error(self._metric, near.norms, self._query)
+        if error > _SCORES_WITHIN or (-np.diff(near.scores) <= 2 * error).any():
             return True
-        return self._min_score is not None and bool((np.abs(scored.scores - self._min_score) <= 2 * error).any())
+        return self._min_score is not None and bool((np.abs(near.scores - self._min_score) <= 2 * error).any())
 
     async def _exact(self, documents: Sequence[Document], rounded: Sequence[Vector64]) -> list[Vector64]:
         """The vectors of documents as they are stored."""
@@ -510,6 +520,45 @@ class _Search:
                 vector = row
             vectors.append(vector)
         return vectors
+
+
+@attrs.frozen
+class _Near:
+    """Vectors near to a query, best first: scores, places in the order of storing, lengths, and their documents."""
+
+    scores: Any
+    orders: Any
+    norms: Any
+    documents: list[Document]
+    vectors: list[Vector64]
+
+    @classmethod
+    def of(cls, matrix: VectorMatrix, scored: Scored, orders: Any) -> _Near:
+        places = [int(position) for position in scored.positions]
+        return cls(
+            scored.scores,
+            orders,
+            matrix.norms[scored.positions],
+            [matrix.documents[place] for place in places],
+            [matrix.rows[place].astype(np.float64) for place in places],
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence[_Near]) -> _Near:
+        """All of several; what has no score comes last, as in each."""
+        scores, orders, norms = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "orders", "norms")
+        )
+        order = np.lexsort((orders, -scores))
+        documents = [one for part in parts for one in part.documents]
+        vectors = [one for part in parts for one in part.vectors]
+        return cls(
+            scores[order],
+            orders[order],
+            norms[order],
+            [documents[place] for place in order],
+            [vectors[place] for place in order],
+        )
 
 
 def _rounded(vector: Vector64) -> Any:

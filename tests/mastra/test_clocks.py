@@ -73,6 +73,22 @@ async def test_no_change_sets_a_run_back(store: AsyncConvexStore, unique: str, r
     assert found.updated_at > AHEAD
 
 
+async def test_a_run_of_the_last_instant_there_is_goes_on(store: AsyncConvexStore, unique: str) -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    run: dict[str, Any] = {"workflow_name": "w", "run_id": unique}
+    await store.workflows.persist_workflow_snapshot(**run, snapshot={"context": {}}, created_at=last, updated_at=last)
+    await store.workflows.update_workflow_results(**run, step_id="s", result={"status": "success"})
+    await store.workflows.update_workflow_state(**run, opts={"status": "success"})
+    found = await store.workflows.get_workflow_run_by_id(**run)
+    assert found is not None
+    assert (found.created_at, found.snapshot["status"], found.snapshot["context"]) == (
+        *(last, "success"),
+        {"s": {"status": "success"}},
+    )
+    listed = await store.workflows.list_workflow_runs(from_date=last, to_date=last)
+    assert unique in [one.run_id for one in listed.runs]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "host"])
 def test_of_writers_at_one_moment_the_latest_time_stays(
     open_deployment: Callable[[str], Deployment], kind: str, unique: str

@@ -71,7 +71,7 @@ RECORD: dict[str, Any] = {
     "buffered_observation_chunks": [{**CHUNK, "id": "x", "created_at": at(0), "other": {"z": 1}}],
     "claims": {"is_observing": {"owner": "o", "until": "2024-01-01T00:00:00Z"}},
 }
-CLAIM: dict[str, Any] = {"id": "ID", "owner": "o", "lease_ms": 5}
+CLAIM: dict[str, Any] = {"id": "ID", "owner": "o", "lease_ms": 5, "resource_id": "r"}
 TOKENS: dict[str, Any] = {"token_count": 1, "reflection": "R"}
 
 CALLS: dict[str, dict[str, Any]] = {

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from convexorm import Deployment
-from mastra_convex import AsyncConvexStore, InvalidArgument, ThreadAlreadyExists, ThreadNotFound
+from mastra_convex import AsyncConvexStore, ConvexStore, InvalidArgument, ThreadAlreadyExists, ThreadNotFound
 from tests.mastra.support import at, ids, message, messages, thread
 from tests.mastra.test_cut_off import CASES, SIZE, CutOff, Killed, _notes, opened, small
+from tests.mastra.test_tenants import Overtaken
 
 __all__ = ["small"]
 
@@ -107,6 +108,32 @@ async def test_no_copy_mixes_with_messages_that_are_there(deployment: Deployment
                 await store.memory.save_thread(thread=thread(taken, "r"))
             await store.memory.save_thread(thread=thread(taken, "another"))
     assert not [one for one in await _notes(store) if unique in str(one)]
+
+
+@pytest.mark.parametrize("kind", ["memory", "host"])
+async def test_whoever_saves_messages_before_the_commit_of_a_new_thread_is_noticed(
+    open_deployment: Callable[[str], Deployment], kind: str, unique: str
+) -> None:
+    deployment = open_deployment(kind)
+    await AsyncConvexStore(id="test", deployment=deployment).memory.save_thread(thread=thread(f"{unique}s", "r"))
+    calls: list[Callable[[Any, str], Any]] = [
+        lambda store, id: store.memory.save_thread(thread=thread(id, "r")),
+        lambda store, id: store.memory.clone_thread(source_thread_id=f"{unique}s", new_thread_id=id),
+    ]
+    for number, call in enumerate(calls):
+        id = f"{unique}{number}"
+        store = AsyncConvexStore(id="test", deployment=deployment, owners="strict")
+        backend = store.memory._backend
+
+        def overtake(id: str = id) -> None:
+            strict = ConvexStore(id="test", deployment=deployment, owners="strict")
+            strict.memory.save_messages(messages=[message(id, id, "another")])
+
+        object.__setattr__(backend, "port", Overtaken(backend.port, overtake))
+        with pytest.raises((InvalidArgument, ThreadAlreadyExists)):
+            await call(store, id)
+        assert await store.memory.get_thread_by_id(thread_id=id) is None
+        assert await inside(store, id) == [id]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "host"])

@@ -198,6 +198,33 @@ async def test_a_thread_that_is_not_there_is_observed_for_the_first_and_then_for
     assert await seen(memory, unique, bob) == [(0, f"of {bob}", bob)]
 
 
+async def test_a_record_whose_id_is_known_is_not_there_for_another_resource(memory: AsyncMemory, unique: str) -> None:
+    hers = await observed(memory, unique, "ada")
+    before = await memory.get_observational_memory(thread_id=unique, resource_id="ada")
+    assert before is not None
+    tokens: dict[str, Any] = {"reflection": "R", "token_count": 1, "input_token_count": 1}
+    calls: dict[str, dict[str, Any]] = {
+        "update_active_observations": {"observations": "x", "token_count": 1, "last_observed_at": at(0)},
+        "update_buffered_observations": {"chunk": chunk("c")},
+        "swap_buffered_to_active": {"activation_ratio": 1, "message_tokens_threshold": 1, "current_pending_tokens": 1},
+        "update_buffered_reflection": {"reflected_observation_line_count": 0, **tokens},
+        "set_observing_flag": {"is_observing": True},
+        "set_reflecting_flag": {"is_reflecting": True},
+        "set_buffering_observation_flag": {"is_buffering": True},
+        "set_buffering_reflection_flag": {"is_buffering": True},
+        "set_pending_message_tokens": {"token_count": 1},
+        "update_observational_memory_config": {"config": {"a": 1}},
+    }
+    for name, given in calls.items():
+        with pytest.raises(ObservationalMemoryNotFound):
+            await getattr(memory, name)(id=hers.id, resource_id="bob", **given)
+    after = await memory.get_observational_memory(thread_id=unique, resource_id="ada")
+    assert after is not None
+    assert after.updated_at == before.updated_at
+    for name, given in calls.items():
+        await getattr(memory, name)(id=hers.id, resource_id="ada", **given)
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "host"])
 def test_of_a_thread_and_its_observers_that_begin_at_once_each_is_its_own(
     open_deployment: Any, kind: str, unique: str

@@ -298,7 +298,7 @@ async def test_more_ids_than_an_array_holds_are_kept_or_refused(
     if "foreign" in request.node.name:
         with pytest.raises(InvalidArgument) as caught:
             await memory.update_active_observations(observations="b", observed_message_ids=ids, **update)
-        assert caught.value.argument.endswith("observedMessageIds")
+        assert caught.value.argument.endswith("observed_message_ids")
         assert (await newest(memory, unique)).active_observations == ""
         return
     for some in (ids, ids[:3], [], ids[:8_192]):

@@ -124,18 +124,22 @@ def test_a_change_undone_meanwhile_is_not_taken_for_none(deployment: Deployment,
 
 def between_digests_and_vectors(monkeypatch: pytest.MonkeyPatch, write: Callable[[], None], *, before: bool) -> None:
     """Write once while a query asks which documents have changed: before it is told, or after."""
-    digests, pending = AsyncSession.digests, [write]
+    pending = [write]
 
-    async def interrupted(self: AsyncSession, query: Any) -> Any:
-        interruption = pending.pop() if pending else None
-        if interruption is not None and before:
-            interruption()
-        found = await digests(self, query)
-        if interruption is not None and not before:
-            interruption()
-        return found
+    def interrupted(asked: Any) -> Any:
+        async def ask(self: AsyncSession, *arguments: Any) -> Any:
+            interruption = pending.pop() if pending else None
+            if interruption is not None and before:
+                interruption()
+            found = await asked(self, *arguments)
+            if interruption is not None and not before:
+                interruption()
+            return found
 
-    monkeypatch.setattr(AsyncSession, "digests", interrupted)
+        return ask
+
+    for name in ("digests", "changes"):
+        monkeypatch.setattr(AsyncSession, name, interrupted(getattr(AsyncSession, name)))
 
 
 def of_some(store: ConvexVector, name: str, generation: int, ids: list[str]) -> None:

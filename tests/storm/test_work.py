@@ -1,8 +1,9 @@
-"""A storm of observers, schedulers, workers and cloners in three processes that are killed and begun again.
+"""A storm of observers, schedulers, workers, cloners and movers in three processes that are killed and begun again.
 
 Every piece of work is done once, whoever was killed over it: a fire is claimed once, a task completed once, an observation
-noted once and never lost from view, a clone is whole, an index of a list given once, a webhook one agent's. `STORM_SCALE`
-makes it that many times longer, `STORM_SEED` another one; its figures are printed in one line.
+noted once and never lost from view, a clone is whole, a thread that moves takes what is its owner's, an index of a list
+given once, a webhook one agent's. `STORM_SCALE` makes it that many times longer, `STORM_SEED` another one; its figures are
+printed in one line.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import attrs
 import pytest
 
+from convexorm import StaleDataError
 from mastra_convex import (
     ConvexServerCache,
     ConvexStore,
@@ -34,7 +36,9 @@ from mastra_convex import (
     ObservationsChanged,
     ScheduleTriggerAlreadyExists,
     ThreadAlreadyExists,
+    ThreadNotFound,
 )
+from mastra_convex.memory import copies, moves
 from tests.conftest import Host
 
 SCALE = int(os.environ.get("STORM_SCALE", "1"))
@@ -43,6 +47,8 @@ PROCESSES = 3
 KILLS = 3 * SCALE
 ROUNDS = 60 * SCALE
 """Things that each process does, all its lives together."""
+OWNERS = ("r", "s", "t")
+"""Whose the thread is that moves, in turn. The first has the other threads."""
 SCHEDULES, TASKS, THREADS, CYCLES = 3, 12 * SCALE, 2 * SCALE, 25
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 SWAP: Any = {"message_tokens_threshold": 100, "current_pending_tokens": 1_000, "force_max_activation": True}
@@ -75,12 +81,16 @@ def prepare(store: ConvexStore, place: Place) -> None:
         store.background_tasks.create_task(task={"id": f"t{number}", "status": "pending", **names})
     for number in range(THREADS):
         store.memory.save_thread(thread={"id": f"o{number}", "resource_id": "r", "title": ""})
-    store.memory.save_thread(thread={"id": "source", "resource_id": "r", "title": ""})
-    for number in range(place.messages):
-        text = {"format": 2, "parts": [{"type": "text", "text": "x" * place.message_bytes}]}
-        store.memory.save_messages(
-            messages=[{"id": f"m{number}", "thread_id": "source", "resource_id": "r", "role": "user", "content": text}]
-        )
+    text = {"format": 2, "parts": [{"type": "text", "text": "x" * place.message_bytes}]}
+    for thread in ("source", "moving"):
+        store.memory.save_thread(thread={"id": thread, "resource_id": OWNERS[0], "title": ""})
+        record: dict[str, Any] = {"thread_id": thread, "role": "user", "content": text}
+        for number in range(place.messages):
+            store.memory.save_messages(messages=[{**record, "id": f"{thread}{number}", "resource_id": OWNERS[0]}])
+    for owner in OWNERS[1:]:  # what each has in there stays
+        store.memory.save_messages(messages=[{**record, "id": f"of {owner}", "resource_id": owner}])
+    observed: Any = {"thread_id": "moving", "resource_id": OWNERS[0], "scope": "thread", "config": {}}
+    store.memory.initialize_observational_memory(**observed)
 
 
 # -- what a process does -------------------------------------------------------------------------------------------
@@ -196,6 +206,25 @@ def clone(hand: Hand) -> None:
         hand.tell("cloned", id)
 
 
+def move(hand: Hand) -> None:
+    """Give a thread to another resource, as others do at the same time; or note something in it for who has it."""
+    memory = hand.store.memory
+    thread = memory.get_thread_by_id(thread_id="moving")
+    assert thread is not None
+    owner, to = thread.resource_id, hand.chance.choice(OWNERS)
+    cycle = f"<moving.{hand.name}.{hand.chance.randrange(2**32)}>"
+    with suppress(ThreadNotFound, StaleDataError, InvalidArgument, ObservationalMemoryReplaced):  # it is another's by now
+        if hand.chance.random() < 0.5:
+            memory.update_thread_resource_id(thread_id="moving", resource_id=to, source_resource_id=owner)
+            hand.tell("moved", f"{hand.name}.{hand.chance.randrange(2**32)}")
+        else:
+            record = memory.initialize_observational_memory(
+                thread_id="moving", resource_id=owner, scope="thread", config={}
+            )
+            memory.update_buffered_observations(id=record.id, chunk=chunk(cycle))
+            hand.tell("noted", cycle)
+
+
 def push(hand: Hand) -> None:
     """Number an element of a list that all push to, whose counter is counted by some and its list pushed to by others."""
     step = hand.chance.random()
@@ -221,11 +250,12 @@ def install(hand: Hand) -> None:
         hand.store.channels.save_installation(installation={**one, "webhook_id": hand.chance.choice(["v", "w"])})
 
 
-ACTIONS = (*[fire] * 3, *[work] * 5, *[observe] * 7, clone, *[push] * 2, install)
+ACTIONS = (*[fire] * 3, *[work] * 5, *[observe] * 7, *[move] * 3, clone, *[push] * 2, install)
 
 
 def live(place: Place, seed: int, name: str, rounds: int, parent: Connection) -> None:
     """A process of the storm: so many things, each told to the parent when it is done."""
+    moves._MOVED_AT_ONCE = copies._COPIED_AT_ONCE = 4  # so that there are commits to be killed between
     chance = random.Random(seed)
     with place.store() as store, place.cache() as cache:
         hand = Hand(store, cache, chance, lambda kind, what: parent.send((kind, what)), f"{name}.{seed}")
@@ -352,6 +382,24 @@ def test_whoever_is_killed_every_piece_of_work_is_done_once(
             assert all(noted.count(f"<o{number}.{cycle}>") == 1 for cycle in range(CYCLES))
             seen += len(counts) - 1
         assert len(done["reflected"]) <= seen
+
+        # what moved is one owner's, with its messages and all that was noted in it, and nothing of others is
+        found = store.memory.get_thread_by_id(thread_id="moving")
+        assert found is not None
+        store.memory.update_thread_resource_id(thread_id="moving", resource_id="end", source_resource_id=found.resource_id)
+        inside = store.memory.list_messages(thread_id="moving", per_page=False).messages
+        own = {one.id for one in inside if one.resource_id == "end"}
+        assert {f"moving{number}" for number in range(place.messages)} <= own
+        assert sorted(one.id for one in inside if one.id not in own) == sorted(
+            f"of {one.resource_id}" for one in inside if one.id not in own
+        )
+        assert len(inside) == place.messages + 2
+        noted_there = store.memory.get_observational_memory(thread_id="moving", resource_id="end")
+        assert noted_there is not None
+        cycles = Counter(one.cycle_id for one in noted_there.buffered_observation_chunks or [])
+        assert set(cycles.values()) <= {1}
+        assert {one for one in done["noted"] if one.startswith("<moving.")} <= set(cycles)
+        assert all(not store.memory.get_observational_memory_history(thread_id="moving", resource_id=one) for one in OWNERS)
 
         # a clone is whole, also where it has to be made again
         for number in range(2 * SCALE):

@@ -222,7 +222,7 @@ class Pool:
     def _free_place(self, work: Work) -> _Place | None:
         """A place whose turn is this work's now; None where it has to wait."""
         for place in self._places:
-            if place.turn.free and place.turn.take(work):
+            if place.turn.take_free(work):
                 return place
         for place in self._places:
             if place.turn.take(work):  # of a holder that is over

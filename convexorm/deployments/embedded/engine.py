@@ -27,6 +27,7 @@ from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.deployments.embedded.walks import answer
 from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
+from convexorm.late import need
 from convexorm.requests import (
     Applied,
     Commit,
@@ -179,6 +180,7 @@ class Engine:
 
     def _searches(self) -> Searcher:
         if self._searcher is None:
+            need("numpy")
             from convexorm.deployments.embedded.search import Searcher  # numpy takes long to import
 
             self._searcher = Searcher()
@@ -239,7 +241,8 @@ class Engine:
 
 def _is_one_statement(read: Read) -> bool:
     """Whether one statement answers a read."""
-    if read.skip or read.follow or read.pack is not None or read.digest is not None:
+    several = (read.pack, read.digest, read.merge, read.distinct, read.fold, read.range.union)
+    if read.skip or read.follow or any(one is not None for one in several):
         return False
     return read.filter is None or next(existences(read.filter), None) is None
 

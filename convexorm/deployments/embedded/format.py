@@ -12,18 +12,20 @@ import sqlite3
 from collections.abc import Callable
 
 from convexorm.deployments.embedded.damage import decoded
+from convexorm.deployments.embedded.tables import index_changes
 from convexorm.errors import DeploymentError
 
 __all__ = ["APPLICATION_ID", "FORMAT", "create", "format_of", "migrate"]
 
 APPLICATION_ID = 0x43764F52
 """`CvOR`."""
-FORMAT = 2
+FORMAT = 3
 """The format that is written.
 
 0 had no stamp, and its catalog gave each index the key column of its place: `{name: fields}`. In 1 a key column is known by
 its fields: `[fields, …]`. In 2 the ledger lies in one tree, and a table takes another name when more of its fields are
-packed, so that no statement of a program that does not know it finds the table.
+packed, so that no statement of a program that does not know it finds the table. In 3 there is an index on the numbers of
+changes, and deletions are noted under theirs.
 """
 _TABLES = """
 CREATE TABLE convexorm_tables (
@@ -31,12 +33,26 @@ CREATE TABLE convexorm_tables (
     changes INTEGER NOT NULL DEFAULT 0)
 """
 _LEDGER = "CREATE TABLE convexorm_commits (id TEXT PRIMARY KEY, at REAL NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID"
+_DELETIONS = """
+CREATE TABLE convexorm_deletions (
+    number INTEGER NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (number, seq, id)) WITHOUT ROWID
+"""
 _CATALOG = ["number", "name", "indexes", "vectors", "changes"]
 _OURS = re.compile(r"convexorm_(tables|commits|commits_at)|sqlite_.*|t(\d+)|i(\d+)_k\d+")
 
 
 def format_of(connection: sqlite3.Connection, place: str) -> int | None:
     """The format of a file, None if it is new. Raises DeploymentError for a later one, and for a file that is not ours."""
+    if connection.in_transaction:
+        return _format_of(connection, place)
+    connection.execute("BEGIN")  # what it says of itself and what it holds are of one moment
+    try:
+        return _format_of(connection, place)
+    finally:
+        connection.rollback()
+
+
+def _format_of(connection: sqlite3.Connection, place: str) -> int | None:
     application, version = (
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
     )
@@ -69,6 +85,7 @@ def create(connection: sqlite3.Connection) -> None:
     """Make what every deployment has, in an open transaction or none."""
     connection.execute(_TABLES)
     connection.execute(_LEDGER)
+    connection.execute(_DELETIONS)
     _stamp(connection)
 
 
@@ -97,8 +114,18 @@ def _keep_the_ledger_in_one_tree(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE convexorm_commits_1")
 
 
+def _number_deletions(connection: sqlite3.Connection) -> None:
+    connection.execute(_DELETIONS)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()]
+    for number, vectors in connection.execute("SELECT number, vectors FROM convexorm_tables").fetchall():
+        for name in names:
+            if vectors != "[]" and re.fullmatch(rf"t{number}(_\d+)?", name):
+                index_changes(connection, number, name)
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _know_key_columns_by_fields,
     _keep_the_ledger_in_one_tree,
+    _number_deletions,
 )
 """From each format to the next."""

@@ -14,9 +14,9 @@ from typing import Any
 from convexorm.requests import Bound, Document, KeyValue, Range
 from convexorm.values import MISSING, canonical, reach
 
-__all__ = ["Span", "document_key", "id_tick", "span_of", "tick_of", "time_of"]
+__all__ = ["BEHIND", "Span", "document_key", "id_tick", "span_of", "tick_of", "time_of"]
 
-_BEHIND = b"\xff"
+BEHIND = b"\xff"
 """Greater than any tag byte: behind everything that starts with the bytes before it."""
 MAX_TICK = 2**63 - 1
 
@@ -89,7 +89,7 @@ def _of_prefix(range: Range, column: str) -> Span:
     key = b"".join(map(canonical, range.eq))
     fields = len(range.table.declared_fields(range.index))
     if len(range.eq) < fields:
-        return Span(f"{column} >= ? AND {column} < ?", key, key + _BEHIND)
+        return Span(f"{column} >= ? AND {column} < ?", key, key + BEHIND)
     if len(range.eq) == fields:
         return Span(f"{column} = ?", key)
     span = Span(f"{column} = ?", b"".join(map(canonical, range.eq[:fields])))
@@ -112,11 +112,11 @@ def _bound_keys(span: Span, range: Range, column: str, after: KeyValue, order: s
         elif after and (resume > lower) == (order == "asc"):
             span.add("0")
         return
-    upper += _BEHIND
+    upper += BEHIND
     if range.upper is not None:
-        upper = lower + canonical(range.upper.value) + (_BEHIND if range.upper.inclusive else b"")
+        upper = lower + canonical(range.upper.value) + (BEHIND if range.upper.inclusive else b"")
     if range.lower is not None:
-        lower += canonical(range.lower.value) + (b"" if range.lower.inclusive else _BEHIND)
+        lower += canonical(range.lower.value) + (b"" if range.lower.inclusive else BEHIND)
     if after:
         span.add(f"({column}, tick) {_SIGN[order]} (?, ?)", resume, _tick_near(after[-2], order))
         if order == "asc":

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import attrs
 
 from convexorm.deployments.documents import document_digest, packed
+from convexorm.deployments.embedded.changes import changes_since
 from convexorm.deployments.embedded.connections import Connection
-from convexorm.deployments.embedded.keys import Span, span_of
+from convexorm.deployments.embedded.keys import BEHIND, Span, span_of
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
+from convexorm.late import need
 from convexorm.requests import Document, Read, ReadResult, version_digest, whole_digest
+from convexorm.values import canonical
 
 __all__ = ["answer", "select"]
 
@@ -24,12 +30,15 @@ def select(stored: StoredTable, read: Read, span: Span, columns: str | None = No
 
 def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read but for its edges: an embedded deployment has no budget to stop at."""
+    if _is_plain_prefix(read):
+        return _of_prefix(connection, stored, read)
     if read.limit == 0 and not read.peek and read.pack is None and read.digest is None:
         return ReadResult((), 0, 0, False)
     span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
     if read.digest is not None:
         return _digest(connection, stored, read, span)
     if read.pack is not None and read.filter is None and read.pack.field in stored.vectors:
+        need("numpy")
         from convexorm.deployments.embedded.matrices import matrix_of  # numpy takes long to import
 
         return matrix_of(connection, stored, read, span, read.pack)
@@ -38,18 +47,71 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     return _plain(connection, stored, read, span)
 
 
+def _is_plain_prefix(read: Read) -> bool:
+    """Whether a read is of the commonest kind: the first so many documents of those whose keys begin with some values."""
+    bounds = read.range
+    return (
+        read.filter is None
+        and read.limit is not None
+        and 0 < read.limit <= _AT_ONCE
+        and bounds.lower is None
+        and bounds.upper is None
+        and read.after is None
+        and not (read.peek or read.skip or read.count)
+        and read.pack is None
+        and read.digest is None
+    )
+
+
+def _of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
+    """The answer to such a read, whose statement is the same for all values."""
+    eq = read.range.eq
+    shape = (read.range.index, len(eq), read.order)
+    statement = stored.prefixes.get(shape)
+    if statement is None:
+        span = span_of(read.range, stored.columns.get(read.range.index, ""))
+        statement = f"{select(stored, read, span)} LIMIT ?"
+        if 0 < len(eq) <= len(stored.indexes.get(read.range.index, ())):
+            stored.prefixes[shape] = statement
+        parameters: Sequence[object] = span.parameters
+    else:
+        key = b"".join(map(canonical, eq))
+        parameters = (key,) if len(eq) == len(stored.indexes[read.range.index]) else (key, key + BEHIND)
+    rows = connection.execute(statement, (*parameters, read.limit)).fetchall()
+    found = documents(rows, stored.vectors, stored.label)
+    return ReadResult(found, len(found), 0, False)
+
+
 def _plain(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
     if read.filter is not None:
         return _filtered(connection, stored, read, span, compile_filter(read.filter))
     if read.count:
         return _counted(connection, stored, read, span)
-    rows = connection.execute(
-        f"{select(stored, read, span)} LIMIT ? OFFSET ?", (*span.parameters, wanted_of(read), read.skip)
-    ).fetchall()
-    more = read.peek and read.limit is not None and len(rows) > read.limit
-    skipped = read.skip if rows or not read.skip else _passed(connection, stored, read, span)
-    found = documents(rows[:-1] if more else rows, stored.vectors, stored.label)
+    statement, wanted = f"{select(stored, read, span)} LIMIT ? OFFSET ?", wanted_of(read)
+    found = _fetched(connection, stored, statement, (*span.parameters, wanted, read.skip), whole=0 <= wanted <= _AT_ONCE)
+    more = read.peek and read.limit is not None and len(found) > read.limit
+    skipped = read.skip if found or not read.skip else _passed(connection, stored, read, span)
+    if more:
+        found.pop()
     return ReadResult(found, len(found), skipped, more)
+
+
+def _fetched(
+    connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any], *, whole: bool
+) -> list[Document]:
+    """The documents of a statement's rows: all at once, or some at a time, so that not all rows are there beside them."""
+    if whole:
+        return documents(connection.execute(statement, parameters).fetchall(), stored.vectors, stored.label)
+    cursor = connection.stream(statement, parameters)
+    found: list[Document] = []
+    while rows := cursor.fetchmany(_AT_ONCE):
+        found += documents(rows, stored.vectors, stored.label)
+    cursor.close()
+    return found
+
+
+_AT_ONCE = 1_000
+"""Rows that are read before documents are made of them."""
 
 
 def wanted_of(read: Read) -> int:
@@ -108,6 +170,10 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
     if read.digest == "all" and stored.counts_changes:
         version = f"{stored.name}:{stored.changes(connection)}"
         return ReadResult((), 0, 0, False, digests={"": version_digest(version)})
+    if read.since is not None and read.after is None and stored.counts_changes:
+        changed = changes_since(connection, stored, read.since, span)
+        if changed is not None:
+            return changed
     if stored.counts_changes and read.filter is None:
         rows = connection.execute(
             f"{select(stored, read, span, 'id, seq')} LIMIT ? OFFSET ?", (*span.parameters, wanted_of(read), read.skip)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, overload
 
 from convexorm.deployments.embedded.damage import decoded
+from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
 __all__ = ["LazyDocuments", "documents", "stream", "unpacked"]
 
 
-def unpacked(document: dict[str, Value], vectors: Iterable[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
+def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
     """A document with its packed arrays back as lists."""
+    if not vectors:
+        return document
+    need("numpy")
     from convexorm.deployments.embedded.packing import unpack  # numpy takes long to import
 
     for name, blob in zip(vectors, blobs, strict=True):
@@ -25,7 +29,7 @@ def unpacked(document: dict[str, Value], vectors: Iterable[str], blobs: Iterable
 
 
 def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table: str) -> list[Document]:
-    """The documents of rows of (tick, id, body, packed arrays…), system fields included. JSON is parsed in one go.
+    """The documents of rows of (tick, id, body, packed arrays…), system fields included.
 
     Raises DeploymentError that names `table` for rows that are not what was written.
     """
@@ -33,16 +37,18 @@ def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table
 
 
 def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
-    if not rows:
-        return []
     "".join([row[1] for row in rows])  # raises for an id that is no text
-    found: list[Any] = loads(f"[{','.join([row[2] for row in rows])}]")
-    if vectors:
-        for document, row in zip(found, rows, strict=True):
-            unpacked(document, vectors, row[3:])
-    for document, row in zip(found, rows, strict=True):
-        document["_id"] = row[1]
-        document["_creationTime"] = row[0] / 1000
+    found: list[Any] = []
+    for tick, id_, body, *blobs in rows if vectors else ():
+        document: Any = unpacked(loads(body), vectors, blobs)
+        document["_id"] = id_
+        document["_creationTime"] = tick / 1000
+        found.append(document)
+    for tick, id_, body in () if vectors else rows:
+        document = loads(body)
+        document["_id"] = id_
+        document["_creationTime"] = tick / 1000
+        found.append(document)
     return found
 
 

@@ -4,7 +4,7 @@ Each Convex table is a SQLite table `t<number>`: the *tick* (see `keys`) as row 
 (`body`), for each list of fields that an index of some program is over a column of key bytes (`k0`, …) with a SQLite index
 on it, and for each field that is an array of numbers a column of packed floats (`v0`, …), so that vectors are read without
 parsing. A table with such fields also numbers its changes: the table's count of commits that touched it, and in each row
-(`seq`) the last of them.
+(`seq`, with an index) the last of them.
 
 Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`: who does
 not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
@@ -23,11 +23,12 @@ from convexorm.deployments.embedded.cells import body_maker, keys_maker
 from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
 from convexorm.deployments.embedded.rows import unpacked
+from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.schema import Table
 from convexorm.values import dumps, loads
 
-__all__ = ["StoredTable", "ensure_table", "number_of"]
+__all__ = ["StoredTable", "ensure_table", "index_changes", "number_of"]
 
 _STEP = 500
 """Rows that are written again at a time when a table is widened."""
@@ -66,6 +67,8 @@ class StoredTable:
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
         self._updates: dict[tuple[int, ...], str] = {}
+        self.prefixes: dict[tuple[str, int, str], str] = {}
+        """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order."""
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
 
     @cached_property
@@ -114,6 +117,7 @@ class StoredTable:
         dump = self._body if declared else dumps
         if not self.vectors:
             return (dump(document), *keys)
+        need("numpy")
         from convexorm.deployments.embedded.packing import pack  # numpy takes long to import
 
         blobs = {name: pack(document.get(name)) for name in self.vectors}
@@ -186,6 +190,8 @@ def _create(
     )
     for place in range(len(forms)):
         _index(connection, stored, place)
+    if stored.counts_changes:
+        index_changes(connection, number, stored.name)
     return stored
 
 
@@ -196,6 +202,7 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN k{place} BLOB")
     if stored.counts_changes and not before.counts_changes:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN seq INTEGER")
+        index_changes(connection, stored.number, stored.name)
     for name in list(stored.vectors)[len(before.vectors) :]:
         connection.execute(f"ALTER TABLE {stored.name} ADD COLUMN {stored.vectors[name]} BLOB")
     if len(stored.vectors) > len(before.vectors):
@@ -228,6 +235,11 @@ def _rewrite(
     ).fetchall():
         connection.executemany(statement, [(*values(before.fields(row)), row[0]) for row in rows])
         last = rows[-1][0]
+
+
+def index_changes(connection: sqlite3.Connection, number: int, name: str) -> None:
+    """Let the changes of a table, of this name in SQLite, be found by their numbers."""
+    connection.execute(f"CREATE INDEX i{number}_seq ON {name} (seq)")
 
 
 def _index(connection: sqlite3.Connection, stored: StoredTable, place: int) -> None:

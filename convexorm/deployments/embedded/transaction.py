@@ -13,6 +13,7 @@ from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.conditions import Condition
 from convexorm.counters import Counting
+from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.following import looking
@@ -45,10 +46,11 @@ from convexorm.requests import (
     Written,
     claimed,
     greater_stored,
+    meets,
     taken,
 )
 from convexorm.schema import COUNTERS, Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, same, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, size_of
 
 __all__ = ["Transaction"]
 
@@ -483,9 +485,14 @@ class Transaction:
             self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
             return True
         self._counting.remove(write.table, row.fields)
-        self._change(stored)
         self._connection.execute(stored.delete, (row.tick,))
+        self._gone(stored, [row.id])
         return True
+
+    def _gone(self, stored: StoredTable, ids: Sequence[str]) -> None:
+        """Count the deletion of documents as a change, where changes are counted."""
+        if stored.counts_changes:
+            note_deletions(self._connection, stored, self._change(stored), ids)
 
     def delete_range(self, position: int, write: DeleteRange) -> Applied:
         if self._ties.rules_of(write.table):
@@ -493,6 +500,7 @@ class Transaction:
         stored = self._stored(write.table)
         matches = self._matcher(write.range, write.filter)
         ticks: list[tuple[int]] = []
+        ids: list[str] = []
         more = self._ranges_spent
         for part in () if more else write.range.parts:
             span = span_of(part, stored.columns.get(part.index, ""))
@@ -505,6 +513,7 @@ class Transaction:
                     if tick is None or time_of(tick) != document["_creationTime"]:
                         raise damaged(stored.label)
                     ticks.append((tick,))
+                    ids.append(document["_id"])
                     self._counting.remove(write.table, document)
                     self._deleted += 1
                 more = len(ticks) == write.limit or self._ranges_spent
@@ -515,8 +524,8 @@ class Transaction:
                 break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
-        self._change(stored)
         self._connection.executemany(stored.delete, ticks)
+        self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
 
     def _matcher(self, range_: Range, condition: Condition | None) -> Predicate | None:
@@ -596,4 +605,4 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 
 def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects, in alphabetical order."""
-    return sorted(name for name, value in expect.items() if not same(row.fields.get(name, MISSING), value))
+    return sorted(name for name, value in expect.items() if not meets(row.fields.get(name, MISSING), value))

@@ -21,7 +21,7 @@ class Work(Holder):
     __slots__ = ("_frame", "outer", "owner", "thread", "writes")
 
     def __init__(self, owner: object = None, *, writes: bool = False) -> None:
-        super().__init__()
+        self.heirs = {}
         self.owner = owner
         self.writes = writes
         self.thread = get_ident()
