@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from convexorm.conditions import Condition, Exists, existences
-from convexorm.relations import Path
-from convexorm.requests import Follow
 
-__all__ = ["crossings", "loads", "named"]
+if TYPE_CHECKING:
+    from convexorm.relations import Path
+    from convexorm.requests import Follow
+
+__all__ = ["across", "crossings", "named"]
 
 
 def named(exists: Exists) -> str:
@@ -16,18 +19,22 @@ def named(exists: Exists) -> str:
     return f"{exists.relation} exists"
 
 
-def crossings(table: str, condition: Condition | None) -> Iterator[str]:
+def across(table: str, condition: Condition | None) -> Iterator[str]:
     """A line for each relation that a condition looks along: through which index, and what it costs."""
     for exists in existences(condition):
         yield f"across  {exists.relation}: read from {table}, and {_looked(exists.edge)} until one matches"
-        yield from (f"  {line}" for line in crossings(exists.edge.range.table.name, exists.edge.filter))
+        yield from (f"  {line}" for line in across(exists.edge.range.table.name, exists.edge.filter))
 
 
-def loads(paths: Iterable[Path], indent: str = "") -> Iterator[str]:
+def crossings(paths: Sequence[Path]) -> Iterator[str]:
     """A line for each relation that is loaded, likewise."""
+    yield from _loads(paths)
+
+
+def _loads(paths: Iterable[Path], indent: str = "") -> Iterator[str]:
     for path in paths:
         yield f"load    {indent}{path.relation.shown}: {_looked(path.edge())}"
-        yield from loads(path.loads, f"{indent}  ")
+        yield from _loads(path.loads, f"{indent}  ")
 
 
 def _looked(edge: Follow) -> str:

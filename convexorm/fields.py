@@ -83,7 +83,8 @@ def _kind(value: object) -> str:
 
 
 class Index:
-    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name.
+    """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name, unless
+    `name` says another.
 
     With `unique` no two documents of the table hold the same values of the attributes: a commit that would leave two is
     refused with StaleDataError (`exists`). Documents that lack all of them do not clash; where some are missing, a missing
@@ -92,22 +93,31 @@ class Index:
     that is to be both.
     """
 
-    def __init__(self, *attributes: str, unique: bool = False, staged: bool = False) -> None:
-        for name, told in (("unique", unique), ("staged", staged)):
+    def __init__(self, *attributes: str, unique: bool = False, staged: bool = False, name: str | None = None) -> None:
+        for option, told in (("unique", unique), ("staged", staged)):
             if not isinstance(told, bool):
-                raise ValidationError(f"{name} is True or False, got {_kind(told)}")
+                raise ValidationError(f"{option} is True or False, got {_kind(told)}")
         if unique and staged:
             raise ValidationError("an index that is staged cannot be kept unique: it is not there to be looked at")
         self.attributes = attributes
         self.unique = unique
         self.staged = staged
-        self.name = ""
+        self.name = _told_name(name)
 
     def __set_name__(self, owner: type[Model], name: str) -> None:
-        self.name = name
+        self.name = self.name or name
 
     def __repr__(self) -> str:
         return f"<Index {self.name} ({', '.join(self.attributes)}){' unique' if self.unique else ''}>"
+
+
+def _told_name(name: object) -> str:
+    """The name that an index was told; "" if none was. Raises ValidationError for what is no name."""
+    if name is None:
+        return ""
+    if not isinstance(name, str) or not name:
+        raise ValidationError(f"name is the index's name in Convex, got {_kind(name) if name != '' else 'nothing'}")
+    return name
 
 
 M = TypeVar("M", bound="Model", default=Any)
@@ -129,17 +139,18 @@ class VectorIndex(typing.Generic[M]):
         dimensions: int,
         filter_fields: tuple[str, ...] = (),
         unique: Literal[False] = False,
+        name: str | None = None,
     ) -> None:
         if unique is not False:
             raise ValidationError(f"a vector index is not unique; declare Index({attribute!r}, unique=True) beside it")
         self.attribute = attribute
         self.dimensions = dimensions
         self.filter_fields = tuple(filter_fields)
-        self.name = ""
+        self.name = _told_name(name)
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name = name
+        self.name = self.name or name
         self.model = owner
 
     if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places

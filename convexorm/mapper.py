@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property, partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import attrs
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from convexorm.model import Model
 
 __all__ = ["Body", "Declaration", "Mapper", "declare", "mapper_of"]
+
+AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any])
 
 DISCRIMINATOR_FIELD = "kind"
 """The field that says which class of a family a document is of, unless `discriminator_field=` says another."""
@@ -512,8 +514,10 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         name=table,
         columns=columns,
         primary_key=_primary_key(cls, told),
-        indexes={name: value for name, value in attributes.items() if isinstance(value, Index)},
-        vector_indexes={name: _owned(cls, value) for name, value in attributes.items() if isinstance(value, VectorIndex)},
+        indexes=_named(table, {name: value for name, value in attributes.items() if isinstance(value, Index)}),
+        vector_indexes=_named(
+            table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, VectorIndex)}
+        ),
         validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
         counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
@@ -554,10 +558,18 @@ def _primary_key(cls: type[Model], told: Declaration) -> str | tuple[str, ...] |
     return inherited[0].primary_key if inherited else None
 
 
-def _owned(cls: type[Model], index: VectorIndex[Any]) -> VectorIndex[Any]:
+def _named(table: str, indexes: Mapping[str, AnyIndex]) -> Mapping[str, AnyIndex]:
+    """Indexes by their own names, which may be others than their attributes'. Raises ValidationError for one told twice."""
+    named = {index.name: index for index in indexes.values()}
+    if len(named) < len(indexes):
+        raise ValidationError("two indexes have one name", table=table)
+    return named
+
+
+def _owned(cls: type[Model], name: str, index: VectorIndex[Any]) -> VectorIndex[Any]:
     """The vector index as the class's own: one that is inherited from a mixin has several."""
     own: VectorIndex[Any] = VectorIndex(index.attribute, dimensions=index.dimensions, filter_fields=index.filter_fields)
-    setattr(cls, index.name, own)
+    setattr(cls, name, own)
     own.name, own.model = index.name, cls
     return own
 

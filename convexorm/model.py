@@ -62,7 +62,8 @@ class InstanceState(msgspec.Struct, eq=False):
     the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
     `looked_at` says that attributes stand in the instance beside what its document holds, all of those at least that it
     holds as they are. `doubtful` says that the document may have changed or gone since, by the session's own doing.
-    `related` is what of relations is known (see `relatives`), None where that is nothing.
+    `doubtful` says that the document may have changed or gone since, by the session's own doing. `related` is what of
+    relations is known (see `relatives`), None where that is nothing.
     """
 
     document: Mapping[str, Value] | None = None

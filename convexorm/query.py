@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 import attrs
 
 from convexorm.conditions import Combined, Comparison, Condition
-from convexorm.crossing import loads
+from convexorm.crossing import crossings
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
 from convexorm.expressions import Column
 from convexorm.querying.explaining import SYMBOLS, outline
@@ -54,9 +54,9 @@ class Query(Rows[M]):
     _offset: int = 0
     _after: Document | None = attrs.field(default=None, repr=False)
     _full_scan: bool = False
+    _load: tuple[Path, ...] = ()
     _ordering: tuple[Ordering, ...] = ()
     _bounded: bool = False
-    _load: tuple[Path, ...] = ()
 
     def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through an index, by its name or as `Task.by_owner`, in its order.
@@ -363,14 +363,14 @@ class Query(Rows[M]):
             limit=self._limit,
         )
 
-    def explain(self) -> str:
-        """What executing it will do: table, index, ranges, filter, order and limit, and what is loaded, a line each."""
-        return "\n".join([super().explain(), *loads(self._load)])
-
     def condition(self) -> Condition | None:
         """What holds for each of its documents, if there are conditions."""
         found = self.conditions()
         return Combined("and", tuple(found)) if found else None
+
+    def explain(self) -> str:
+        """What executing it will do: table, index, ranges, filter, order and limit, and what it loads, a line each."""
+        return "\n".join((super().explain(), *crossings(self._load)))
 
     def conditions(self) -> list[Condition]:
         """What holds for each of its documents."""

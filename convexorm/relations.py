@@ -321,13 +321,9 @@ class ToMany(Relation):
         self, conditions: Sequence[Condition], order: Order, limit: int | None, follow: tuple[Follow, ...]
     ) -> Follow:
         first = Comparison(self.reference.field, "eq", "")  # in the place of whatever document the list is of
-        query = self.target.query().by_index(self.index, first).order(order).limit(limit)
-        read = query.where(*conditions).plan()
-        if read.range.union is not None:  # an edge leads to one range; what makes several of it is looked at there
-            filter_ = conditions[0] if len(conditions) == 1 else Combined("and", tuple(conditions))
-            read = attrs.evolve(query.plan(), filter=filter_)
-        behind = attrs.evolve(read.range, eq=read.range.eq[1:])
-        return Follow(self.reference.key_field, behind, read.order, read.filter, read.limit, follow)
+        query = self.target.query().by_index(self.index, first).where(*conditions).order(order).limit(limit)
+        read = query.plan()
+        return Follow(self.reference.key_field, read.range.without_key(), read.order, read.filter, read.limit, follow)
 
     def _leads_back(self, other: Relation) -> bool:
         return isinstance(other, ToOne) and _same(other.reference, self.reference)

@@ -143,6 +143,18 @@ class Range:
         union = None if self.union is None else tuple(part.of(table) for part in self.union)
         return attrs.evolve(self, table=table, union=union)
 
+    def behind(self, key: Value) -> Range:
+        """The same range behind a first field that is `key`."""
+        if self.union is None:
+            return attrs.evolve(self, eq=(key, *self.eq))
+        return attrs.evolve(self, union=tuple(part.behind(key) for part in self.union))
+
+    def without_key(self) -> Range:
+        """The same range, without what it says of the first field."""
+        if self.union is None:
+            return attrs.evolve(self, eq=self.eq[1:])
+        return attrs.evolve(self, union=tuple(part.without_key() for part in self.union))
+
     def edges(self) -> tuple[bytes, bytes]:
         """The bytes from which on, and those before which, the canonical forms of its documents' keys lie."""
         common = b"".join(map(canonical, self.eq))
@@ -285,7 +297,7 @@ class Follow:
 
     def read(self, key: Value) -> Read:
         """The read of what documents lead to whose field is `key`."""
-        range_ = attrs.evolve(self.range, eq=(key, *self.range.eq))
+        range_ = self.range.behind(key)
         return Read(range_, order=self.order, filter=self.filter, limit=self.limit, follow=self.follow)
 
 
@@ -638,10 +650,11 @@ class Commit:
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
         ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        filters = [
-            write.filter if isinstance(write, DeleteRange) else getattr(write, "where", None) for write in self.writes
+        across = [
+            table
+            for write in self.writes
+            for table in tables_across(getattr(write, "filter", getattr(write, "where", None)))
         ]
-        across = [table for one in filters if one is not None for table in tables_across(one)]
         return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
 
 
@@ -731,8 +744,6 @@ def _check_kind(read: Read) -> None:
 
     if read.sort is not None and (kinds > bool(read.select) or read.peek or read.skip or read.distinct is not None):
         raise ValidationError("only documents are sorted, all that match or the first", table=table)
-    if read.follow and (kinds or read.distinct is not None):
-        raise ValidationError("only from whole documents edges are followed", table=table)
 
 
 def in_order(documents: Iterable[Document], sort: Sequence[Ordering]) -> list[Document]:

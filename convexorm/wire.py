@@ -179,6 +179,8 @@ def encode_read(read: Read) -> Json:
         encoded["pack"] = {"field": read.pack.field, "length": read.pack.length}
     if read.digest is not None:
         encoded["digest"] = read.digest
+    if read.follow:
+        encoded["follow"] = [_encode_follow(one) for one in read.follow]
     if read.select is not None:
         encoded["select"] = list(read.select)
     if read.fold is not None:
@@ -189,8 +191,6 @@ def encode_read(read: Read) -> Json:
         encoded["distinct"] = read.distinct
     if read.sort is not None:
         encoded["sort"] = [{"field": one.field, "order": one.order} for one in read.sort]
-    if read.follow:
-        encoded["follow"] = [_encode_follow(one) for one in read.follow]
     return encoded
 
 
@@ -473,24 +473,14 @@ def encode_commit(commit: Commit) -> Json:
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
     encoded_commit: Json = {"version": VERSION, "commitId": commit.id, "writes": chunks}
+    counters = _encode_counters(commit.writes)
+    if counters:
+        encoded_commit["counters"] = counters
     if commit.rules:
         encoded_commit["rules"] = {table: list(map(_encode_rule, rules)) for table, rules in commit.rules.items()}
     if commit.checks:
         encoded_commit["checks"] = {table: list(map(_encode_check, checks)) for table, checks in commit.checks.items()}
-    counters = _encode_counters(commit)
-    if counters:
-        encoded_commit["counters"] = counters
     return encoded_commit
-
-
-def _encode_counters(commit: Commit) -> list[Json]:
-    """The counters of the tables that are written."""
-    tables = {table.name: table for table in commit.tables()}
-    return [
-        {"table": name, "name": one.name, "by": list(one.by), **({} if one.of is None else {"of": one.of})}
-        for name, table in tables.items()
-        for one in table.counters
-    ]
 
 
 def _encode_rule(rule: Rule) -> Json:
@@ -501,6 +491,16 @@ def _encode_rule(rule: Rule) -> Json:
 
 def _encode_check(check: Check) -> Json:
     return {"field": check.field, "table": check.table.name, **_encode_index(check.table, check.index)}
+
+
+def _encode_counters(writes: Sequence[Write]) -> list[Json]:
+    """The counters of the tables that are written."""
+    tables = {write.table.name: write.table for write in writes}
+    return [
+        {"table": name, "name": one.name, "by": list(one.by), **({} if one.of is None else {"of": one.of})}
+        for name, table in tables.items()
+        for one in table.counters
+    ]
 
 
 def encode_withdraw(commit: Commit) -> Json:

@@ -68,6 +68,7 @@ PAGES = {
     "sessions.md": page("sessions.md", whole=True),
     "queries.md": page("queries.md", whole=True),
     "unique.md": page("unique.md", whole=True),
+    "existing-app.md": page("existing-app.md", whole=True),
 }
 ON_A_HOST = ("On Convex", "The local host")
 

@@ -9,6 +9,7 @@ import { canonical, hex } from "./canonical";
 import type { Catalog } from "./catalog";
 import { overLimit } from "./errors";
 import { predicate } from "./filter";
+import { withKey } from "./follow";
 import * as limits from "./limits";
 import type { Document, Exists, Filter } from "./protocol";
 import type { IndexRequest } from "./range";
@@ -65,9 +66,8 @@ export class Matcher {
   }
 
   async #look({ exists, value }: Need): Promise<boolean> {
-    const { table, index, eq = [], lower, upper } = exists;
     const test = this.#tests.get(exists)!;
-    for await (const document of this.scan({ table, index, eq: [[value], ...eq], lower, upper })) {
+    for await (const document of this.scan(withKey(exists, [value]))) {
       this.#looked += 1;
       if (this.#looked > LOOKED_AT) throw overLimit("documentsRead", LOOKED_AT, this.#looked);
       if (await test(document)) return true;

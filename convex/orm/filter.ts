@@ -82,15 +82,15 @@ function compile(filter: Filter, exists: Existence): Test {
       const values = [...filter.values].sort(compareBounds);
       return (subject) => includes(values, valueAt(subject, filter.field, filter.path));
     }
+    case "exists":
+      return ({ document }) =>
+        exists(filter, Object.hasOwn(document, filter.field) ? document[filter.field] : undefined);
     case "contains":
     case "endswith":
     case "like": {
       const holds = CONTAINS[filter.op](filter.value[0]);
       return (subject) => holds(valueAt(subject, filter.field, filter.path));
     }
-    case "exists":
-      return ({ document }) =>
-        exists(filter, Object.hasOwn(document, filter.field) ? document[filter.field] : undefined);
     default: {
       const holds = HOLDS[filter.op];
       const value = filter.value[0];

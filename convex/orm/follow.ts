@@ -11,12 +11,19 @@ import type { Matcher } from "./exists";
 import { predicate } from "./filter";
 import type { ReadMeter } from "./meter";
 import type { Bound, Document, Follow, Followed } from "./protocol";
-import { keyOf, rangesOf, scan } from "./range";
+import { partsOf, type IndexRequest } from "./range";
+import { Walk } from "./walk";
 
 /** Documents that are followed together. */
 const BATCH = 64;
 
 type Group = { key: Bound; docs: Document[]; next: Bound[] | null };
+
+/** The request for what documents lead to that have this key. */
+export function withKey({ table, index, eq, lower, upper, ranges, order }: Follow, key: Bound): IndexRequest {
+  if (!ranges) return { table, index, eq: [key, ...(eq ?? [])], lower, upper, order };
+  return { table, index, order, ranges: ranges.map((each) => ({ ...each, eq: [key, ...(each.eq ?? [])] })) };
+}
 
 /** One edge, and what it has led to so far. */
 class Edge {
@@ -36,7 +43,7 @@ class Edge {
     this.#matches = predicate(follow.filter);
     this.#across = following.matcher().test(follow.filter);
     this.edges = (follow.follow ?? []).map((each) => new Edge(following, each));
-    rangesOf({ ...follow, eq: [[null], ...(follow.eq ?? [])] }, this.#fields);
+    partsOf(withKey(follow, [null]), this.#fields);
   }
 
   async from(documents: readonly Document[]): Promise<void> {
@@ -56,8 +63,8 @@ class Edge {
 
   /** A single document that several edges lead to is read once. */
   async #shared(identity: string, key: Bound): Promise<Group> {
-    const { table, index, eq, lower, upper, filter, limit } = this.follow;
-    if (limit !== 1 || eq?.length || lower || upper || filter) return await this.#group(key);
+    const { table, index, eq, lower, upper, ranges, filter, limit } = this.follow;
+    if (limit !== 1 || eq?.length || lower || upper || ranges || filter) return await this.#group(key);
     const { single } = this.following;
     const place = `${table}.${index} ${identity}`;
     const known = single.get(place);
@@ -69,21 +76,17 @@ class Edge {
 
   async #group(key: Bound): Promise<Group> {
     const { db, meter } = this.following;
-    const { table, index, lower, upper, order = "asc", limit } = this.follow;
+    const { index, limit } = this.follow;
     const group: Group = { key, docs: [], next: null };
     if (limit === 0) return group;
     if (meter.isSpent) return { ...group, next: [] };
     if (index === "by_id" && typeof key[0] !== "string") return group;
-    for (const range of rangesOf({ table, index, eq: [key, ...(this.follow.eq ?? [])], lower, upper }, this.#fields)) {
-      meter.ranges += 1;
-      for await (const document of scan(db, table, index, this.#fields, range, order)) {
-        meter.read(document);
-        if (this.#across ? await this.#across(document) : this.#matches(document)) group.docs.push(document);
-        if (limit !== undefined && group.docs.length >= limit) return group;
-        if (meter.isSpent) return { ...group, next: keyOf(document, this.#fields) };
-      }
+    const walk = new Walk(db, meter, withKey(this.follow, key), this.#fields);
+    for await (const document of walk.documents()) {
+      if (this.#across ? await this.#across(document) : this.#matches(document)) group.docs.push(document);
+      if (limit !== undefined && group.docs.length >= limit) return group;
     }
-    return group;
+    return { ...group, next: walk.next };
   }
 
   result(sent: Set<string>): Followed {

@@ -45,7 +45,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const commit = internalMutationGeneric({
     handler: async ({ db, scheduler }, request: Record<string, unknown>) => {
-      const { commitId, writes, counters, ties } = parseCommit(request);
+      const { commitId, writes, ties, counters } = parseCommit(request);
       const meter = new CommitMeter();
       const ledger = new Ledger(writerOf(db), catalog, meter);
       const before = await ledger.recall(commitId);

@@ -189,6 +189,7 @@ export type Follow = {
   eq?: Bound[] | undefined;
   lower?: Edge | undefined;
   upper?: Edge | undefined;
+  ranges?: { eq?: Bound[] | undefined; lower?: Edge | undefined; upper?: Edge | undefined }[] | undefined;
   order?: Order | undefined;
   filter?: Filter | undefined;
   limit?: number | undefined;
@@ -203,7 +204,7 @@ const following = {
   table: text,
   index: text,
   fields: indexFields,
-  ...simpleRange,
+  ...range,
   order: optional(oneOf("asc", "desc")),
   filter: optional(filter),
   limit: optional(whole),
@@ -228,12 +229,12 @@ const anyRead = shape({
   count: optional(flag),
   pack: optional(pack),
   digest: optional(oneOf("each", "all")),
+  follow: optional(list(follow)),
   merge: optional(whole),
   select: optional(list(text)),
   distinct: optional(whole),
   fold: optional(fold),
   sort: optional(list(shape({ field: text, order: oneOf("asc", "desc") }))),
-  follow: optional(list(follow)),
 });
 
 /** A read, whose kinds of answers exclude each other. */
@@ -248,9 +249,6 @@ const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
     throw invalid(at, "a read that sorts documents, all that match or the first");
   }
   if (merge !== undefined && distinct !== undefined) throw invalid(at, "a read with one of merge and distinct");
-  if (parsed.follow?.length && (kinds > 0 || distinct !== undefined)) {
-    throw invalid(at, "a read of whole documents, from which edges are followed");
-  }
   return parsed;
 };
 
@@ -423,10 +421,6 @@ export type Applied =
 
 const chunk = list<Write>(tagged(writes));
 
-/** A count, or the sum of a field `of` documents, for each value of the fields `by`, kept with every write. */
-const counter = shape({ table: text, name: text, by: list(text), of: optional(text) });
-export type Counter = Parsed<typeof counter>;
-
 const rule = shape({
   relation: text,
   table: text,
@@ -451,6 +445,9 @@ export type Ties = { rules: Record<string, Rule[]>; checks: Record<string, Check
 
 const rules = optional(mapping(list(rule)));
 const checks = optional(mapping(list(check)));
+/** A count, or the sum of a field `of` documents, for each value of the fields `by`, kept with every write. */
+const counter = shape({ table: text, name: text, by: list(text), of: optional(text) });
+export type Counter = Parsed<typeof counter>;
 
 const commitId: Parser<string> = (value, at) => {
   const name = text(value, at);
@@ -523,7 +520,7 @@ export function parseCommit(request: unknown): {
       lengths.reduce((sum, length) => sum + length, 0),
     );
   }
-  const anyCommit = shape({
+  const commit = shape({
     version: whole,
     commitId,
     writes: list(chunk),
@@ -531,9 +528,8 @@ export function parseCommit(request: unknown): {
     rules,
     checks,
   });
-  const commit = anyCommit(request, "request");
-  const ties = { rules: commit.rules ?? {}, checks: commit.checks ?? {} };
-  return { commitId: commit.commitId, writes: commit.writes, counters: commit.counters ?? [], ties };
+  const { commitId: id, writes, counters = [], ...told } = commit(request, "request");
+  return { commitId: id, writes, counters, ties: { rules: told.rules ?? {}, checks: told.checks ?? {} } };
 }
 
 /** A `search` request, with its vector as numbers. */

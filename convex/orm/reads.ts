@@ -9,12 +9,12 @@ import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
 import { Matcher } from "./exists";
 import { predicate } from "./filter";
-import { fieldOf, Folding } from "./fold";
 import { Following } from "./follow";
+import { fieldOf, Folding } from "./fold";
 import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
 import type { Bound, Document, Read, Result } from "./protocol";
-import { compareBounds, rangesOf, scan, type IndexRequest } from "./range";
+import { compareBounds, partsOf, scan, type IndexRequest } from "./range";
 import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
@@ -23,15 +23,15 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   const matches = matcher().test(read.filter);
   const collector = new Collector(matches ? { ...read, filter: undefined } : read);
   const following = read.follow && new Following(db, catalog, meter, matcher, read.follow);
-  const result = async (behind: Result["next"]): Promise<Result> => {
-    const answered = await collector.result(behind);
+  const result = async (next: Result["next"]): Promise<Result> => {
+    const answered = await collector.result(next);
     return following ? { ...answered, followed: await following.result(answered.docs) } : answered;
   };
   if (collector.isDone) return await result(null);
   for await (const document of walk.documents()) {
+    if (matches && !(await matches(document))) continue;
     const { count } = collector;
-    const isMatch = !matches || (await matches(document));
-    if (isMatch && collector.take(document)) walk.take();
+    if (collector.take(document)) walk.take();
     if (read.select && !read.sort && collector.count > count) collector.last = walk.place;
     // Followed some at a time, so that a call ends with few documents whose edges are left for the next.
     if (following && !read.sort) await following.keepUp(collector.documents);
@@ -44,7 +44,7 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
 export function matcherOf(db: Reader, catalog: Catalog, meter: ReadMeter): Matcher {
   async function* counted(request: IndexRequest): AsyncGenerator<Document> {
     const fields = catalog.fields(request.table, request.index);
-    for (const range of rangesOf(request, fields)) {
+    for (const range of partsOf(request, fields).flat()) {
       meter.ranges += 1;
       for await (const document of scan(db, request.table, request.index, fields, range, "asc")) {
         meter.read(document);

@@ -11,7 +11,7 @@ import { badDocument, badRange, overLimit } from "./errors";
 import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Document, Fields, Key, Target } from "./protocol";
-import { rangesOf, scan, type IndexRequest } from "./range";
+import { partsOf, rangesOf, scan, type IndexRequest } from "./range";
 import { mismatch } from "./validation";
 
 /** The fields of a document without Convex's own. */
@@ -45,7 +45,7 @@ export class Transaction {
   /** The documents of a range, each read when it is asked for. */
   async *scan(request: IndexRequest): AsyncGenerator<Document> {
     const fields = this.catalog.fields(request.table, request.index);
-    for (const range of rangesOf(request, fields)) {
+    for (const range of partsOf(request, fields).flat()) {
       this.meter.charge({ indexRanges: 1 });
       for await (const document of scan(this.db, request.table, request.index, fields, range, "asc")) {
         this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(document) });

@@ -161,6 +161,13 @@ function withArrays<O extends Op>(write: Write<O>, position: number): Write<O> {
   return { ...write, [name]: unpacked(fields, write.packed, `write ${position}.${name}`) };
 }
 
+/** The test of a filter, which may speak of other documents. */
+function matcherOf(transaction: Transaction, filter: Filter | undefined): (document: Document) => Promise<boolean> {
+  const plain = predicate(filter);
+  const across = new Matcher((request) => transaction.scan(request), transaction.catalog).test(filter);
+  return across ?? ((document) => Promise.resolve(plain(document)));
+}
+
 const handlers: { [O in Op]: Handler<O> } = {
   async insert(commit, { table, doc, unique = [], returning }, position) {
     const { transaction } = commit;
@@ -252,13 +259,6 @@ const handlers: { [O in Op]: Handler<O> } = {
     return [deleted, false];
   },
 };
-
-/** What tells for which documents a filter holds, which may ask for others. */
-function matcherOf(transaction: Transaction, filter: Filter | undefined): (document: Document) => Promise<boolean> {
-  const plain = predicate(filter);
-  const across = new Matcher((request) => transaction.scan(request), transaction.catalog).test(filter);
-  return across ?? ((document) => Promise.resolve(plain(document)));
-}
 
 /** Changes the document a write aims at, if it is there and is what the write expects; says whether it was there. */
 async function change(

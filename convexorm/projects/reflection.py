@@ -19,7 +19,7 @@ __all__ = ["module_of"]
 
 _NAMES = frozenset(dir(builtins)) | {
     *("Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NoReturn", "NotRequired"),
-    *("SearchIndex", "TypedDict", "VectorIndex", "attrs", "field", "schema"),
+    *("TypedDict", "VectorIndex", "attrs", "field", "schema"),
 }
 """Names that a module of models has for other things."""
 _RESERVED = frozenset(dir(Model)) | {"primary_key"}
@@ -115,8 +115,8 @@ class _Model:
             fields = [f'"{self._path(field)}"' for field in index.fields]
             yield self._index(index.name, use("convexorm", "Index"), fields, taken)
         for search in table.search_indexes:
-            options = [f'"{self._path(search.field)}"', *self._filters(search.filter_fields)]
-            yield self._index(search.name, use("convexorm", "SearchIndex"), options, taken)
+            filtered = f", filterFields: {list(search.filter_fields)}".replace("'", '"') if search.filter_fields else ""
+            yield f'    # searchIndex("{search.name}", {{ searchField: "{search.field}"{filtered} }})'
         for vector in table.vector_indexes:
             options = [
                 f'"{self._path(vector.field)}"',

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
-from convexorm.crossing import crossings, named
+from convexorm.crossing import across, named
 from convexorm.requests import Fold, Range, Read
 from convexorm.schema import COUNTERS
 from convexorm.values import MISSING, Missing, Value, dumps
@@ -37,7 +37,7 @@ def explained(read: Read, *, by_index: bool) -> str:
         *([f"offset  {read.skip}"] if read.skip else []),
         *(["after   an instance"] if read.after is not None else []),
         *_answer(read, fields),
-        *crossings(table.name, read.filter),
+        *across(table.name, read.filter),
     ]
     return "\n".join(lines)
 

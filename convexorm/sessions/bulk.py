@@ -17,7 +17,6 @@ from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
-    Commit,
     DeletedRange,
     DeleteRange,
     Fold,
@@ -126,8 +125,7 @@ class Bulk:
         patch = patch_of_values(self._compiler, model, "", values, primary=False)
         if any(field in patch.set or field in patch.unset for field in model.__mapper__.key_fields):
             raise InvalidRequestError("a primary key is one document's; it is not set for all of a query")
-        patch.expect, patch.missing = self._compiler.expected(model, None), "skip"
-        patch.where = self._compiler.condition(query)
+        patch.expect, patch.missing, patch.where = self._compiler.expected(model, None), "skip", query.condition()
         sorted_by = [one.field for one in read.sort or ()]
         selected = attrs.evolve(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
@@ -164,7 +162,7 @@ class Bulk:
             rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
             writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
             for start in range(0, len(writes), _RECOUNTED):
-                await self._port.commit(Commit.new(writes[start : start + _RECOUNTED]))
+                await self._port.commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
             values += len(rows)
         return values
 

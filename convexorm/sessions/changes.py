@@ -41,11 +41,11 @@ def changes_of(instance: Model) -> Changes:
     held = instance.__dict__
     for name, column in instance.__mapper__.columns.items():
         if name in held:
-            if held[name] is UNSET and name in unresolved(instance):
-                continue  # it is to hold the id of a document that is not there yet
             old = document.get(column.field, MISSING)
             if held[name] is old and not column.type.mutable:
                 continue  # it was stored as it is, and nobody has set it
+            if held[name] is UNSET and name in unresolved(instance):
+                continue  # it is to hold the id of a document that is not there yet
             new = column.dump(held[name])
             if not column.type.equal(old, new) and not _loads_as(column, old, new):
                 changes[column.field] = (old, owned(new))

@@ -93,21 +93,16 @@ class Compiler:
         """The read of a query's documents."""
         return self.statement(check_query(query))
 
-    def condition(self, query: Query[Any]) -> Condition | None:
-        """What holds for each document of a query, if there are conditions."""
-        condition = query.condition()
-        return self._across(condition) if condition is not None and self._names else condition
-
     def statement(self, one: Statement[Any]) -> Read:
         """The read of a query, or of what is asked of one."""
         if not isinstance(one, Statement):
             check_query(one)
         self.mapper(one.root.model)
         read = one.plan()
-        if read.range.table is COUNTERS:
-            return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
         if isinstance(one, Query) and one._load:
             read = attrs.evolve(read, follow=self.follow(one._load))
+        if read.range.table is COUNTERS:
+            return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
         if not self._names:
             return read
         filter_ = None if read.filter is None else self._across(read.filter)
@@ -127,7 +122,7 @@ class Compiler:
         """An edge, with the names that tables have for this session."""
         if not self._names:
             return edge
-        range_ = attrs.evolve(edge.range, table=self._renamed(edge.range.table))
+        range_ = edge.range.of(self._renamed(edge.range.table))
         filter_ = None if edge.filter is None else self._across(edge.filter)
         return attrs.evolve(edge, range=range_, filter=filter_, follow=tuple(map(self._followed, edge.follow)))
 

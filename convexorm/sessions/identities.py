@@ -153,8 +153,8 @@ class IdentityMap:
         state.document = document
         instance.__dict__.clear()
         instance.__dict__["_state"] = state
-        state.looked_at = False
         restore(instance)
+        state.looked_at = False
         self._forget(instance)
 
     def let_go(self, instance: Model) -> None:

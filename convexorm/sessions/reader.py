@@ -87,13 +87,6 @@ class Reader:
         return await self._port.search(search)
 
 
-def _whole(read: Read, result: ReadResult) -> ReadResult:
-    """What several calls have answered; each has sorted what it has found."""
-    if read.sort is None:
-        return result
-    return attrs.evolve(result, docs=in_order(result.docs, read.sort)[: read.limit])
-
-
 def _edges(follow: Sequence[Follow], followed: Sequence[Followed]) -> Iterator[tuple[Follow, Followed]]:
     return zip(follow, followed, strict=True)
 
@@ -103,6 +96,13 @@ def _rest_of_group(follow: Follow, group: Group) -> Read:
     read = follow.read(group.key)
     limit = None if read.limit is None else read.limit - len(group.docs)
     return attrs.evolve(read, after=group.next or None, limit=limit)
+
+
+def _whole(read: Read, result: ReadResult) -> ReadResult:
+    """What several calls have answered; each has sorted what it has found."""
+    if read.sort is None:
+        return result
+    return attrs.evolve(result, docs=in_order(result.docs, read.sort)[: read.limit])
 
 
 def _rest(read: Read, result: ReadResult) -> Read:

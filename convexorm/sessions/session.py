@@ -244,7 +244,7 @@ class AsyncSession:
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(attrs.evolve(read, after=after, limit=size, peek=True))
         following = encode_cursor(read, _last(read, result)) if result.more else None
-        return Page(await self._shown(query, result), following, result.more)
+        return Page(await self._made(query, result), following, result.more)
 
     async def stream(self, query: Rows[R]) -> AsyncIterator[R]:
         """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory.
@@ -261,8 +261,8 @@ class AsyncSession:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
             result = await self._batch(attrs.evolve(read, limit=size, peek=True))
             last = _last(read, result) if result.more else None
-            if _loads(query):
-                for row in await self._loaded(query, result):
+            if isinstance(query, Query) and query._load:
+                for row in await self._made_of(query, result):
                     yield row
             else:
                 for document in result.docs:
@@ -382,23 +382,23 @@ class AsyncSession:
     @exclusive
     async def _read(self, statements: Sequence[Statement[Any]]) -> tuple[Any, ...]:
         results = await self._reader.run([self._compiler.statement(one) for one in statements])
-        return tuple([await self._shown(one, result) for one, result in zip(statements, results, strict=True)])
+        return tuple([await self._made(one, result) for one, result in zip(statements, results, strict=True)])
 
     async def _answer(self, statement: Statement[T]) -> T:
-        return await self._shown(statement, await self._reader.one(self._compiler.statement(statement)))
+        result = await self._reader.one(self._compiler.statement(statement))
+        return await self._made(statement, result)
 
-    async def _shown(self, statement: Statement[T], result: ReadResult) -> T:
-        """What a result means, with the relations that a query loads."""
-        if not _loads(statement):
-            return statement.answer(result, self._identities.load)
-        query = cast("Query[Any]", statement)
-        cut = attrs.evolve(result, docs=query.cut(result.docs))
-        return cast("T", await self._loader.instances(query.model, query._load, cut))
+    async def _made(self, statement: Statement[T], result: ReadResult) -> T:
+        """What an answer means, with the relations that the query loads."""
+        if isinstance(statement, Query) and statement._load:
+            kept = attrs.evolve(result, docs=statement.cut(result.docs))
+            return cast("T", await self._loader.instances(statement.model, statement._load, kept))
+        return statement.answer(result, self._identities.load)
 
     @exclusive
-    async def _loaded(self, query: Rows[R], result: ReadResult) -> list[R]:
-        """The instances of one step of a stream."""
-        return await self._shown(query, result)
+    async def _made_of(self, rows: Rows[R], result: ReadResult) -> list[R]:
+        """What one step of a stream means."""
+        return await self._made(rows, result)
 
     @exclusive
     async def _of(self, statement: Statement[T]) -> T:
@@ -893,11 +893,6 @@ class AsyncSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def _loads(statement: Statement[Any]) -> bool:
-    """Whether relations are loaded with what a statement answers."""
-    return isinstance(statement, Query) and bool(statement._load)
 
 
 def _last(read: Read, result: ReadResult) -> KeyValue:

@@ -150,7 +150,7 @@ class _Felling:
     def _tell(self, deleted: int) -> None:
         self.done += deleted
         if deleted and self.on_progress is not None:
-            self.on_progress(Progress(self.done, None))
+            self.on_progress(Progress(self.done))
 
 
 def _read(rule: Rule, document: Document) -> Read:

@@ -66,6 +66,22 @@ async def test_lists_by_what_their_documents_are_related_to(open_: Open) -> None
     assert {coupon.id for coupon in await open_().all(leads)} == {"used", "lost"}
 
 
+async def test_alternatives_are_ranges_of_each_list(open_: Open) -> None:
+    await shop(open_)
+    session = open_()
+    some = Customer.orders.where(Order.placed_at.in_([day(0), day(6), day(4)])).order("desc")
+    customers = await session.all(CUSTOMERS.load(some))
+    assert [[order.id for order in customer.orders] for customer in customers] == [["o6", "o0"], ["o4"], [], []]
+    late = Customer.orders.any(Order.placed_at.in_([day(6), day(4)]))
+    assert [customer.id for customer in await session.all(CUSTOMERS.where(late))] == ["c0", "c1"]
+
+
+async def test_documents_are_changed_by_what_they_are_related_to(open_: Open) -> None:
+    await shop(open_)
+    assert await open_().update_all(ORDERS.where(Order.customer.has(Customer.country == "PT")), {Order.total: 1}) == 2
+    assert [order.id for order in await open_().all(ORDERS.where(Order.total == 1))] == ["o1", "o4"]
+
+
 async def test_documents_are_deleted_by_what_they_are_related_to(open_: Open) -> None:
     await shop(open_)
     session = open_()

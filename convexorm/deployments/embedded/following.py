@@ -13,9 +13,9 @@ import attrs
 from convexorm.conditions import Exists, existences, rewritten
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import id_tick
-from convexorm.deployments.embedded.reads import answer
 from convexorm.deployments.embedded.rows import documents
 from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.deployments.embedded.walks import answer
 from convexorm.requests import Document, Follow, Followed, Read
 from convexorm.schema import Table
 from convexorm.values import Value, canonical, hashable
@@ -103,7 +103,7 @@ def _follow(
 def _is_single(edge: Follow, table: StoredTable) -> bool:
     """Whether an edge leads to the first document under a whole key."""
     whole = edge.range.index == "by_id" or len(table.indexes.get(edge.range.index, ())) == 1
-    bounded = edge.range.eq or edge.range.lower or edge.range.upper
+    bounded = edge.range.eq or edge.range.lower or edge.range.upper or edge.range.union is not None
     return whole and edge.limit == 1 and edge.filter is None and not bounded and edge.order == "asc"
 
 
@@ -132,7 +132,7 @@ def _single(connection: Connection, table: StoredTable, edge: Follow, keys: Sequ
 
 def _is_plain_list(edge: Follow, table: StoredTable) -> bool:
     """Whether an edge leads to all documents under the first field of a declared index."""
-    bounded = edge.range.eq or edge.range.lower or edge.range.upper
+    bounded = edge.range.eq or edge.range.lower or edge.range.upper or edge.range.union is not None
     return edge.range.index in table.columns and edge.limit is None and edge.filter is None and not bounded
 
 

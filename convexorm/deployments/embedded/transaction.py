@@ -154,21 +154,6 @@ class Transaction:
             self._count(counter, of, change)
         return self._results
 
-    def _count(self, counter: str, key: str, change: Sum) -> None:
-        """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
-        if change == Sum():
-            return
-        stored = self._stored(COUNTERS)
-        row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
-        total = change if row is None else Sum.of_text(row.fields["sum"]).joined(change)
-        document = {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
-        if row is None:
-            self._add(COUNTERS, stored, document)
-        elif total == Sum():
-            self._connection.execute(stored.delete, (row.tick,))
-        else:
-            self._store(COUNTERS, stored, row, document)
-
     def _tie(self, position: int, write: Write) -> None:
         """Check the ids of a write, and note what they have to lead to."""
         fields = write.set if isinstance(write, Patch) else getattr(write, "doc", {})
@@ -189,10 +174,10 @@ class Transaction:
 
     def discard(self, table: Table, document: Document) -> None:
         """Delete a document."""
-        stored, id_ = self._stored(table), str(document["_id"])
+        stored = self._stored(table)
+        self._change(stored)
         self._counting.remove(table, document)
-        self._connection.execute(stored.delete, (id_tick(id_),))
-        self._gone(stored, [id_])
+        self._connection.execute(stored.delete, (id_tick(str(document["_id"])),))
 
     def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
         """Set one field of a document, or remove it."""
@@ -202,7 +187,7 @@ class Transaction:
         fields = {**row.fields, field: value}
         if unset:
             fields.pop(field)
-        self._store(table, stored, row, fields, (field,), declared=row.plain)
+        self._store(table, stored, row, fields)
 
     def _with_ids(self, write: Insert | Upsert | Patch) -> Insert | Upsert | Patch:
         """The write with the ids of what the commit has written before it."""
@@ -214,6 +199,21 @@ class Transaction:
         if isinstance(write, Patch):
             return attrs.evolve(write, set={**write.set, **ids})
         return attrs.evolve(write, doc={**write.doc, **ids})
+
+    def _count(self, counter: str, key: str, change: Sum) -> None:
+        """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
+        if change == Sum():
+            return
+        stored = self._stored(COUNTERS)
+        row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
+        total = change if row is None else Sum.of_text(row.fields["sum"]).joined(change)
+        document = {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
+        if row is None:
+            self._add(COUNTERS, stored, document)
+        elif total == Sum():
+            self._connection.execute(stored.delete, (row.tick,))
+        else:
+            self._store(COUNTERS, stored, row, document)
 
     # keys that are to be one document's own
 
@@ -442,7 +442,7 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        matches = self._matcher(write.table, write.where)
+        matches = self._matcher(Range(write.table, "by_id"), write.where)
         if matches is not None and not matches(_whole(row)):
             return False
         fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
@@ -498,7 +498,7 @@ class Transaction:
         if self._ties.rules_of(write.table):
             return self._delete_tied(position, write)
         stored = self._stored(write.table)
-        matches = self._matcher(write.table, write.filter)
+        matches = self._matcher(write.range, write.filter)
         ticks: list[tuple[int]] = []
         ids: list[str] = []
         more = self._ranges_spent
@@ -528,17 +528,18 @@ class Transaction:
         self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
 
-    def _matcher(self, table: Table, filter: Condition | None) -> Predicate | None:
-        """What tells for which documents of a table a condition holds, on other documents as well; None for all."""
-        if filter is None:
+    def _matcher(self, range_: Range, condition: Condition | None) -> Predicate | None:
+        """What tells which documents of a range fulfil a condition, which may speak of others; None for all."""
+        if condition is None:
             return None
-        read = Read(Range(table, "by_id"), filter=filter)
+        read = Read(range_, filter=condition)
         read = looking(self._connection, lambda edge: self._tables.get(id(edge.range.table)), read)
-        return None if read.filter is None else compile_filter(read.filter)
+        assert read.filter is not None
+        return compile_filter(read.filter)
 
     def _delete_tied(self, position: int, write: DeleteRange) -> Applied:
         """The same, where deleting has consequences: one document after the other."""
-        matches = self._matcher(write.table, write.filter)
+        matches = self._matcher(write.range, write.filter)
         deleted = 0
         more = self._ranges_spent
         for document in () if more else self._ranged_documents(write):
@@ -561,8 +562,9 @@ class Transaction:
         found: list[Document] = []
         for part in write.range.parts:
             span = span_of(part, stored.columns.get(part.index, ""))
-            left = _MAX_RANGED + 1 - len(found)
-            rows = self._connection.execute(f"{select(stored, Read(part), span)} LIMIT ?", (*span.parameters, left))
+            rows = self._connection.execute(
+                f"{select(stored, Read(part), span)} LIMIT ?", (*span.parameters, _MAX_RANGED + 1 - len(found))
+            )
             found += documents(rows.fetchall(), stored.vectors, stored.label)
         return found
 
