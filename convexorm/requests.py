@@ -603,7 +603,8 @@ class Rule:
     """What deleting a document of one table does to those of another whose `field` is its `key`, found through an index.
 
     "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
-    to null), "restrict" refuses the commit if there are any once all its writes are applied, as `relation`.
+    to null) and keeps their `unique` keys, "restrict" refuses the commit if there are any once all its writes are applied,
+    as `relation`.
     """
 
     relation: str
@@ -613,6 +614,7 @@ class Rule:
     field: str
     action: Literal["cascade", "restrict", "nullify"]
     null: bool = False
+    unique: Sequence[Unique] = ()
 
 
 @attrs.frozen
@@ -744,6 +746,8 @@ def _check_kind(read: Read) -> None:
 
     if read.sort is not None and (kinds > bool(read.select) or read.peek or read.skip or read.distinct is not None):
         raise ValidationError("only documents are sorted, all that match or the first", table=table)
+    if read.follow and (kinds or read.distinct is not None):
+        raise ValidationError("edges lead only from whole documents", table=table)
 
 
 def in_order(documents: Iterable[Document], sort: Sequence[Ordering]) -> list[Document]:

@@ -473,7 +473,7 @@ def encode_commit(commit: Commit) -> Json:
     encoded = [_WRITES[type(write)](write) for write in commit.writes]
     chunks = [encoded[start : start + _CHUNK] for start in range(0, len(encoded), _CHUNK)]
     encoded_commit: Json = {"version": VERSION, "commitId": commit.id, "writes": chunks}
-    counters = _encode_counters(commit.writes)
+    counters = _encode_counters(commit.tables())
     if counters:
         encoded_commit["counters"] = counters
     if commit.rules:
@@ -486,19 +486,22 @@ def encode_commit(commit: Commit) -> Json:
 def _encode_rule(rule: Rule) -> Json:
     encoded: Json = {"relation": rule.relation, "table": rule.table.name, **_encode_index(rule.table, rule.index)}
     encoded |= {"key": rule.key, "field": rule.field, "action": rule.action}
-    return {**encoded, "null": True} if rule.null else encoded
+    if rule.null:
+        encoded["null"] = True
+    if rule.unique:
+        encoded["unique"] = _encode_unique(rule.table, rule.unique)
+    return encoded
 
 
 def _encode_check(check: Check) -> Json:
     return {"field": check.field, "table": check.table.name, **_encode_index(check.table, check.index)}
 
 
-def _encode_counters(writes: Sequence[Write]) -> list[Json]:
-    """The counters of the tables that are written."""
-    tables = {write.table.name: write.table for write in writes}
+def _encode_counters(tables: Iterable[Table]) -> list[Json]:
+    """The counters of the tables that a commit is about: it may write to those that its rules lead to as well."""
     return [
         {"table": name, "name": one.name, "by": list(one.by), **({} if one.of is None else {"of": one.of})}
-        for name, table in tables.items()
+        for name, table in {table.name: table for table in tables}.items()
         for one in table.counters
     ]
 

@@ -249,6 +249,9 @@ const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
     throw invalid(at, "a read that sorts documents, all that match or the first");
   }
   if (merge !== undefined && distinct !== undefined) throw invalid(at, "a read with one of merge and distinct");
+  if (parsed.follow?.length && (kinds > 0 || distinct !== undefined)) {
+    throw invalid(at, "a read of whole documents, from which edges lead");
+  }
   return parsed;
 };
 
@@ -430,6 +433,7 @@ const rule = shape({
   field: text,
   action: oneOf("cascade", "restrict", "nullify"),
   null: optional(flag),
+  unique,
 });
 
 /** What deleting a document does to those of another table whose `field` is its `key`. */

@@ -9,9 +9,11 @@ import { getDocumentSize, type Value } from "convex/values";
 import { canonical, hex } from "./canonical";
 import { rangeTooLarge, stale } from "./errors";
 import * as limits from "./limits";
-import type { Bound, Document, Fields, Key, Rule, Ties as Told } from "./protocol";
+import type { Bound, Document, Fields, Key, Rule, Ties as Told, Unique } from "./protocol";
 import type { Transaction } from "./transaction";
 
+/** Notes the keys that are to be a document's own, which was `old` before. */
+type Claim = (position: number, table: string, unique: Unique[], fields: Fields, old: Document) => Promise<void>;
 type Restriction = { position: number; table: string; rule: Rule; key: Bound };
 type Lead = { position: number; table: string; field: string; target: string; key: Key };
 
@@ -23,10 +25,14 @@ export class Ties {
   constructor(
     readonly transaction: Transaction,
     readonly told: Told,
+    readonly claim: Claim,
   ) {
     const { catalog } = transaction;
     for (const rules of Object.values(told.rules)) {
-      for (const { table, index, fields } of rules) catalog.requireAssumed(table, index, fields);
+      for (const { table, index, fields, unique = [] } of rules) {
+        catalog.requireAssumed(table, index, fields);
+        for (const one of unique) catalog.requireAssumed(table, one.index, one.fields);
+      }
     }
     for (const checks of Object.values(told.checks)) {
       for (const { table, index, fields } of checks) catalog.requireAssumed(table, index, fields);
@@ -80,7 +86,9 @@ export class Ties {
 
   async #nullify(position: number, rule: Rule, document: Document): Promise<void> {
     if (this.#removed.has(document._id)) return;
-    await this.transaction.patch(position, rule.table, document, { [rule.field]: rule.null ? null : undefined });
+    const changes = { [rule.field]: rule.null ? null : undefined };
+    await this.claim(position, rule.table, rule.unique ?? [], { ...document, ...changes } as Fields, document);
+    await this.transaction.patch(position, rule.table, document, changes);
   }
 
   /** Notes the fields that a write sets and that have to lead somewhere. */

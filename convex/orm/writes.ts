@@ -46,7 +46,7 @@ export class Commit {
     readonly transaction: Transaction,
     told: Told,
   ) {
-    this.ties = new Ties(transaction, told);
+    this.ties = new Ties(transaction, told, (...claim) => this.claim(...claim));
   }
 
   get isRangeBudgetSpent(): boolean {

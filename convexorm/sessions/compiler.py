@@ -93,6 +93,11 @@ class Compiler:
         """The read of a query's documents."""
         return self.statement(check_query(query))
 
+    def condition(self, query: Query[Any]) -> Condition | None:
+        """What holds for each document of a query, if there are conditions."""
+        condition = query.condition()
+        return self._across(condition) if condition is not None and self._names else condition
+
     def statement(self, one: Statement[Any]) -> Read:
         """The read of a query, or of what is asked of one."""
         if not isinstance(one, Statement):
@@ -203,7 +208,8 @@ class Compiler:
         null = relation.on_delete == "nullify" and reference.null
         table = self.table(reference.mapper.model)
         key, field = reference.key_field, reference.field
-        return Rule(relation.shown, table, relation.index, key, field, relation.on_delete, null)
+        unique = self.unique(reference.mapper.model, (field,)) if relation.on_delete == "nullify" else ()
+        return Rule(relation.shown, table, relation.index, key, field, relation.on_delete, null, unique)
 
     # -- keys ------------------------------------------------------------------------------------------------------
 

@@ -115,7 +115,10 @@ class _Felling:
                 set_ = {rule.field: None} if rule.null else {}
                 expect = {rule.field: document[rule.key]}
                 await self._commit(
-                    [Patch(rule.table, str(one["_id"]), set_, unset, expect, missing="skip") for one in some]
+                    [
+                        Patch(rule.table, str(one["_id"]), set_, unset, expect, missing="skip", unique=rule.unique)
+                        for one in some
+                    ]
                 )
 
     async def _clear(self, rule: Rule, documents: Sequence[Document]) -> None:

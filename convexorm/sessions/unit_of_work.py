@@ -171,7 +171,9 @@ class UnitOfWork:
             changes = changes_of(instance)
             if changes or waiting:
                 document = self._identities.document_of(instance)
-                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changes)
+                columns = instance.__mapper__.columns
+                changed = {*changes, *(columns[name].field for name in waiting)}
+                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changed)
                 patch = patch_of(instance, changes, document, table, unique, waiting)
                 found.append(Change(self._identities, instance, patch, waiting))
         return found

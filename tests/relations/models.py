@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from convexorm import UNSET, Id, Index, Mapped, Model, Related, RelatedList, field, relationship
+from convexorm import (
+    UNSET,
+    Counter,
+    Id,
+    Index,
+    Mapped,
+    Model,
+    Related,
+    RelatedList,
+    Sum,
+    VectorIndex,
+    field,
+    relationship,
+)
 
 
 class Customer(Model, table="customers", primary_key="id"):
@@ -78,4 +91,31 @@ class Category(Model, table="categories"):
     by_parent = Index("parent_id", "name")
 
 
-MODELS: tuple[type[Model], ...] = (Customer, Order, Line, Tag, OrderTag, Payment, Coupon, Category)
+class Room(Model, table="rooms", primary_key="id"):
+    """What goes with it is counted, searched and unique."""
+
+    id: Mapped[str]
+    chairs: RelatedList[Chair] = relationship("by_room", on_delete="cascade")
+    seats: RelatedList[Seat] = relationship("by_seat", on_delete="nullify")
+    by_room_id = Index("id")
+
+
+class Chair(Model, table="chairs"):
+    room_id: Mapped[str] = field(references=Room)
+    price: Mapped[int] = field(default=0)
+    shape: Mapped[list[float]] = field(factory=lambda: [1.0, 0.0])
+    room: Related[Room] = relationship("room_id")
+    by_room = Index("room_id", "price")
+    by_shape = VectorIndex("shape", dimensions=2)
+    of_room = Counter("room_id")
+    worth = Sum("price")
+
+
+class Seat(Model, table="seats"):
+    room_id: Mapped[str | None] = field(references=Room, default=None)
+    number: Mapped[int]
+    by_seat = Index("room_id", "number", unique=True)
+    of_room = Counter("room_id")
+
+
+MODELS: tuple[type[Model], ...] = (Customer, Order, Line, Tag, OrderTag, Payment, Coupon, Category, Room, Chair, Seat)

@@ -36,8 +36,8 @@ class Rows(Protocol):
     def discard(self, table: Table, document: Document) -> None:
         """Delete a document."""
 
-    def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
-        """Set one field of a document, or remove it."""
+    def take_out(self, position: int, rule: Rule, document: Document) -> None:
+        """Take the reference out of a document, or set it to null, as a rule says."""
 
 
 @attrs.frozen
@@ -106,7 +106,7 @@ class Ties:
         if rule.action == "cascade":
             return referring
         for each in referring:
-            self._rows.give(rule.table, each, rule.field, None, unset=not rule.null)
+            self._rows.take_out(position, rule, each)
         return []
 
     def _spend(self, table: Table, size: int) -> None:

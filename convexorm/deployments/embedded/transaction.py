@@ -40,6 +40,7 @@ from convexorm.requests import (
     Range,
     Read,
     Replace,
+    Rule,
     Target,
     Upsert,
     Write,
@@ -174,20 +175,21 @@ class Transaction:
 
     def discard(self, table: Table, document: Document) -> None:
         """Delete a document."""
-        stored = self._stored(table)
-        self._change(stored)
+        stored, id_ = self._stored(table), str(document["_id"])
         self._counting.remove(table, document)
-        self._connection.execute(stored.delete, (id_tick(str(document["_id"])),))
+        self._connection.execute(stored.delete, (id_tick(id_),))
+        self._gone(stored, [id_])
 
-    def give(self, table: Table, document: Document, field: str, value: Value | None, *, unset: bool) -> None:
-        """Set one field of a document, or remove it."""
-        stored = self._stored(table)
-        row = self._find(stored, table, str(document["_id"]))
+    def take_out(self, position: int, rule: Rule, document: Document) -> None:
+        """Take the reference out of a document, or set it to null, as a rule says."""
+        stored = self._stored(rule.table)
+        row = self._find(stored, rule.table, str(document["_id"]))
         assert row is not None
-        fields = {**row.fields, field: value}
-        if unset:
-            fields.pop(field)
-        self._store(table, stored, row, fields)
+        fields = {name: value for name, value in row.fields.items() if name != rule.field}
+        if rule.null:
+            fields[rule.field] = None
+        self._claim(position, rule, fields, row.fields)
+        self._store(rule.table, stored, row, fields, (rule.field,), declared=row.plain)
 
     def _with_ids(self, write: Insert | Upsert | Patch) -> Insert | Upsert | Patch:
         """The write with the ids of what the commit has written before it."""
@@ -220,7 +222,7 @@ class Transaction:
     def _claim(
         self,
         position: int,
-        write: Insert | Upsert | Patch | Replace,
+        write: Insert | Upsert | Patch | Replace | Rule,
         document: Document,
         before: Document | None = None,
     ) -> None:
