@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from convexorm.values import MISSING, ConvexInt64, Missing, Value, canonical
+from convexorm.foreign import is_int64
+from convexorm.values import MISSING, Missing, Value, canonical
 
 __all__ = ["BEGINNINGS", "LEAST", "Extreme", "Group", "Groups", "Partial", "Sum", "Tally", "joined_groups"]
 
@@ -34,12 +35,12 @@ class Sum:
     def take(self, value: Value) -> None:
         """Add a value, if it is a number."""
         kind = type(value)
-        if kind is ConvexInt64:
-            self.int64 += int(value.value)
-        elif kind is int or (kind is float and value.is_integer()):
+        if kind is int or (kind is float and value.is_integer()):
             self.bits += int(value) << -LEAST
         elif kind is not float:
-            return
+            if not is_int64(value):
+                return
+            self.int64 += int(value.value)
         elif math.isfinite(value):
             numerator, denominator = value.as_integer_ratio()
             self.bits += numerator << (-LEAST + 1 - denominator.bit_length())

@@ -13,7 +13,8 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from convexorm.errors import ValidationError
-from convexorm.values import MAX_ARRAY_LENGTH, MAX_SAFE_INTEGER, MISSING, ConvexInt64, Missing, Value, canonical, same
+from convexorm.foreign import is_int64
+from convexorm.values import MAX_ARRAY_LENGTH, MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical, same
 
 __all__ = ["Arithmetic", "Constant", "Extreme", "Listed", "Now", "Operand", "Stored", "computed"]
 
@@ -101,13 +102,13 @@ def _stored(operand: Stored, document: Mapping[str, Value], now: float) -> Value
 def _arithmetic(operand: Arithmetic, document: Mapping[str, Value], now: float) -> Value:
     left: Any = _value(operand.left, document, now)
     right: Any = _value(operand.right, document, now)
-    if isinstance(left, ConvexInt64) and isinstance(right, ConvexInt64):
+    if is_int64(left) and is_int64(right):
         if operand.op == "div":
             raise _Uncomputable("integers of 64 bits are not divided")
         number = _INTEGERS[operand.op](int(left.value), int(right.value))
         if not -(2**63) <= number < 2**63:
             raise _Uncomputable("it is beyond 64 bits")
-        return ConvexInt64(number)
+        return type(left)(number)
     if any(isinstance(one, bool) or not isinstance(one, int | float) for one in (left, right)):
         raise _Uncomputable("what is stored there is no number, or one of another kind")
     result = _FLOATS[operand.op](float(left), float(right))

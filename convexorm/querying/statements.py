@@ -25,7 +25,7 @@ from convexorm.schema import COUNTERS, AnyOf, AnyValue, Int64, Number, Validator
 from convexorm.types.choices import FlagType
 from convexorm.types.scalars import FloatType, Int64Type, IntType
 from convexorm.types.times import TimestampType
-from convexorm.values import MISSING, ConvexInt64, canonical, same
+from convexorm.values import MISSING, canonical, same
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -384,6 +384,8 @@ def _total(column: Column[Any], total: Sum) -> Any:
     if isinstance(kind, FloatType):
         return float(total.total)
     if isinstance(kind.validator, Int64):
+        from convexorm.values import ConvexInt64  # takes long to import
+
         return column.load(ConvexInt64(total.int64))
     return column.load(float(total.total)) if isinstance(kind.validator, Number) else total.total
 

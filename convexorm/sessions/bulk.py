@@ -125,11 +125,8 @@ class Bulk:
         patch = patch_of_values(self._compiler, model, "", values, primary=False)
         if any(field in patch.set or field in patch.unset for field in model.__mapper__.key_fields):
             raise InvalidRequestError("a primary key is one document's; it is not set for all of a query")
-        patch.expect, patch.missing, patch.where = (
-            self._compiler.expected(model, None),
-            "skip",
-            self._compiler.condition(query),
-        )
+        patch.expect, patch.missing = self._compiler.expected(model, None), "skip"
+        patch.where = self._compiler.condition(query)
         sorted_by = [one.field for one in read.sort or ()]
         selected = attrs.evolve(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
