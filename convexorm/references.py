@@ -67,12 +67,16 @@ def model_named(target: Any, names: Names | None) -> type[Model]:
     raise ValidationError(f"a reference leads to a model, a class with a table, or says its name; got {shown}")
 
 
+_SYSTEM_TABLES = ("_storage", "_scheduled_functions")
+"""Tables that Convex has of itself."""
+
+
 # -- ids -----------------------------------------------------------------------------------------------------------
 
 
 @total
 class IdType(ColumnType[str]):
-    """The `_id` of a document of one table, a string."""
+    """The `_id` of a document of one table, a string: of a model's, or of a system table such as `_storage`."""
 
     name = "Id"
     mutable = False
@@ -94,9 +98,14 @@ class IdType(ColumnType[str]):
         return model
 
     @property
+    def system(self) -> str | None:
+        """The system table whose documents it names; None where it is a model's."""
+        return self.named if self.named in _SYSTEM_TABLES else None
+
+    @property
     def validator(self) -> schema.Validator:  # type: ignore[override]
         if self._validator is None:
-            self._validator = schema.Id(self.target.__mapper__.name)
+            self._validator = schema.Id(self.system or self.target.__mapper__.name)
         return self._validator
 
     def dump(self, value: str) -> Value:
@@ -119,9 +128,14 @@ if TYPE_CHECKING:
 else:
 
     class Id:
-        """The annotation of the `_id` of a document of one model: `Mapped[Id["Customer"]]`. A `str` at run time."""
+        """The annotation of the `_id` of a document of one model: `Mapped[Id["Customer"]]`. A `str` at run time.
+
+        A system table is named by `Id["_storage"]`, which checkers take as `Id[Literal["_storage"]]`.
+        """
 
         def __class_getitem__(cls, target: Any) -> Any:
+            if typing.get_origin(target) is typing.Literal:
+                (target,) = typing.get_args(target)
             return Annotated[str, IdType(target)]
 
 
@@ -209,7 +223,7 @@ def references_of(mapper: Mapper, told: Mapping[str, tuple[Any, bool, Names | No
     for name, column in mapper.columns.items():
         target, check, names = told.get(name, (None, False, None))
         kind = column.type
-        if isinstance(kind, IdType):
+        if isinstance(kind, IdType) and kind.system is None:
             found[name] = Reference(mapper, name, check, kind.named, kind.names or names, by_id=True)
         elif target is not None:
             found[name] = Reference(mapper, name, check, target, names, by_id=False)

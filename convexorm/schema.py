@@ -543,8 +543,9 @@ class Table:
 
     @property
     def referred(self) -> set[str]:
-        """The names of the tables whose ids it holds."""
-        return {one for name in self.id_fields for one in _tables_of(self.fields[name].validator)}
+        """The names of the tables whose ids it holds, those of Convex itself left out."""
+        tables = {one for name in self.id_fields for one in _tables_of(self.fields[name].validator)}
+        return {one for one in tables if not one.startswith("_")}
 
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""

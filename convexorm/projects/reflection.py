@@ -12,10 +12,10 @@ from convexorm.model import Model
 from convexorm.projects.annotations import Annotations, without_null
 from convexorm.projects.exports import Export, ExportedTable
 from convexorm.projects.names import attribute_name, class_name, singular, unused
-from convexorm.schema import AnyOf, AnyValue, Array, Id, Literal, Null, Object, Property, Record, String, Validator
+from convexorm.schema import AnyOf, AnyValue, Array, Id, Literal, Null, Object, Property, Record, String, Table, Validator
 from convexorm.types import column_type
 
-__all__ = ["module_of"]
+__all__ = ["module_of", "ordered"]
 
 _NAMES = frozenset(dir(builtins)) | {
     *("Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NoReturn", "NotRequired"),
@@ -33,11 +33,16 @@ def module_of(export: Export, title: str) -> str:
         names[table.name] = unused(class_name(singular(table.name)), {*names.values(), *_NAMES})
 
     def reference(validator: Id) -> str:
+        if validator.table in names:
+            writer.use("convexorm", "Id")
+            return f'Id["{names[validator.table]}"]'
+        if not validator.table.startswith("_"):
+            return "str"  # of a table that is left out
         writer.use("convexorm", "Id")
-        return f'Id["{names.get(validator.table, validator.table)}"]'
+        return f'Id[{writer.use("typing", "Literal")}["{validator.table}"]]'
 
     writer = Annotations(reference, {*names.values(), *_NAMES})
-    models = [_Model(table, names[table.name], writer).source() for table in tables]
+    models = [_Model(table, names[table.name], writer, names).source() for table in tables]
     parts = [*writer.classes.values(), *models]
     head = [f'"""{title}"""', "", *_imports(writer.imports)]
     if not export.validated:
@@ -48,8 +53,9 @@ def module_of(export: Export, title: str) -> str:
 class _Model:
     """One table's model."""
 
-    def __init__(self, table: ExportedTable, name: str, annotations: Annotations) -> None:
+    def __init__(self, table: ExportedTable, name: str, annotations: Annotations, tables: Mapping[str, str]) -> None:
         self._table = table
+        self._tables = tables
         self._name = name
         self._annotations = annotations
         self._attributes: dict[str, str] = {}
@@ -96,7 +102,13 @@ class _Model:
             options |= {"none": '"null"'}
         if may_be_none and annotation != "None":
             annotation += " | None"
-        return [_line(attribute, annotation, options, use)]
+        line = _line(attribute, annotation, options, use)
+        return [f"    # {prop.typescript()}", line] if self._leads_out(prop.validator) else [line]
+
+    def _leads_out(self, validator: Validator) -> bool:
+        """Whether it holds ids of a table that is left out."""
+        tables = Table("t", {"f": Property(validator)}).referred
+        return not tables <= self._tables.keys()
 
     def _exact(self, field: str, prop: Property, options: dict[str, str]) -> list[str]:
         """A column of what no annotation says, held to its validator."""
@@ -189,7 +201,7 @@ def _can_be_said(validator: Validator, *place: str) -> bool:
         said = column_type(eval(annotation, names)).validator
     except (ConvexORMError, SyntaxError, NameError, TypeError, ValueError):
         return False
-    return _sorted(said) == _sorted(plain)
+    return ordered(said) == ordered(plain)
 
 
 def _plain(validator: Validator) -> Validator:
@@ -208,17 +220,17 @@ def _plain(validator: Validator) -> Validator:
     return validator
 
 
-def _sorted(validator: Validator) -> str:
+def ordered(validator: Validator) -> str:
     """The validator as text that is the same for the same meaning, in whatever order it is written."""
     match validator:
         case Array(items):
-            return f"array({_sorted(items)})"
+            return f"array({ordered(items)})"
         case Record(values):
-            return f"record({_sorted(values)})"
+            return f"record({ordered(values)})"
         case Object(fields):
-            return f"object({sorted((name, prop.optional, _sorted(prop.validator)) for name, prop in fields.items())})"
+            return f"object({sorted((name, prop.optional, ordered(prop.validator)) for name, prop in fields.items())})"
         case AnyOf(members):
-            return f"union({sorted(map(_sorted, members))})"
+            return f"union({sorted(map(ordered, members))})"
     return validator.typescript()
 
 

@@ -140,6 +140,10 @@ def test_a_module_of_models_is_written_checked_and_kept(app: Path, capsys: pytes
     assert "does not say what the schema says" in capsys.readouterr().err
     assert main(["reflect", "--out", "some.py", "--tables", "users"]) == 0
     assert "class Channel" not in Path("some.py").read_text()
+    assert main(["reflect", "--out", "one.py", "--tables", "messages"]) == 0
+    one = Path("one.py").read_text()
+    assert '    # v.id("channels")\n    channel: Mapped[str]\n' in one
+    exec(compile(one, "one.py", "exec", dont_inherit=True), {"__name__": __name__})
     assert main(["reflect", "--out", "none.py", "--tables", "nobody"]) == 1
     assert "the schema has no table 'nobody'" in capsys.readouterr().err
     Path("models.py").write_text(text + "\n\nmine = 1\n")

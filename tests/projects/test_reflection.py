@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from convexorm import InvalidRequestError
+from convexorm.__main__ import main
 from convexorm.projects.exports import Export, ExportedTable
 from convexorm.projects.layout import Project
 from convexorm.projects.names import attribute_name, class_name, singular
 from convexorm.projects.node import exported_schema
-from convexorm.projects.reflection import module_of
+from convexorm.projects.reflection import module_of, ordered
 from tests.conftest import ROOT
 
 HEAD = """import { defineSchema, defineTable } from "convex/server";
@@ -94,6 +98,35 @@ export const shared = { kind: v.literal("a") };
     assert 'foo_bar_: Mapped[float] = field(name="fooBar")' in source
     assert 'query_: Mapped[bool] = field(name="query")' in source
     assert 'email_ = Index("email", name="email")' in source
+
+
+def test_a_schema_that_was_reflected_is_written_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["reflect", "--convex", str(ROOT / "examples" / "app"), "--out", "reflected_chat.py"]) == 0
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), "reflected_chat.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+    )
+    assert checked.returncode == 0, checked.stdout
+    assert main(["schema", "reflected_chat", "--out", "again.ts"]) == 0
+    functions = tmp_path / "convex"
+    functions.mkdir()
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
+    Path("again.ts").rename(functions / "schema.ts")
+    again, before = (
+        {table.name: table for table in Export.told(exported_schema(Project.at(folder))).tables}
+        for folder in (tmp_path, ROOT / "examples" / "app")
+    )
+    assert again.keys() - before.keys() == {"convexorm_commits"}
+    for name, table in before.items():
+        assert ordered(again[name].documents) == ordered(table.documents)
+        assert again[name].indexes == table.indexes
+        assert again[name].vector_indexes == table.vector_indexes
 
 
 @pytest.mark.parametrize(

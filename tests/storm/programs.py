@@ -91,5 +91,6 @@ def run(work: Callable[..., None], *arguments: Any) -> list[Any]:
 
 
 def main(module: str, name: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background ignores it
     arguments = json.loads(sys.stdin.read())
     getattr(importlib.import_module(module), name)(*arguments)
