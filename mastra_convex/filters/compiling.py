@@ -156,7 +156,7 @@ def _all(name: str, operand: object, _: Operators) -> Predicate:
     parts = [_all_part(name, item) for item in list_of(name, operand)]
     if not parts:
         return Predicate((name, frozenset()), lambda _: False, constant=False)
-    return Predicate((name, keys_of(parts)), *together(parts))
+    return Predicate((name, keys_of(parts)), *together(parts), constant=all_constant(parts))
 
 
 def _all_part(name: str, item: object) -> Predicate:
@@ -172,6 +172,7 @@ def _elem_match(name: str, operand: object, _: Operators) -> Predicate:
     if _has_operators({key: None for key in operand if key not in ("$and", "$or", "$nor")}):
         predicates = _predicates(operand)
         key, (holds, fails) = keys_of(predicates), together(predicates)
+        constant = all_constant(predicates)
 
         def accepts(element: Value) -> bool:
             return holds(Found((element,), (element,), False))
@@ -180,7 +181,7 @@ def _elem_match(name: str, operand: object, _: Operators) -> Predicate:
             return fails(Found((element,), (element,), False))
     else:
         node = _node(operand)
-        key = node.key
+        key, constant = node.key, node.constant
 
         def accepts(element: Value) -> bool:
             return isinstance(element, dict) and node.matches(element)
@@ -191,7 +192,8 @@ def _elem_match(name: str, operand: object, _: Operators) -> Predicate:
     def none(given: Found) -> bool:
         return all(all(map(denies, value)) for value in given.wholes if isinstance(value, list))
 
-    return Predicate((name, key), whole(lambda value: isinstance(value, list) and any(map(accepts, value))), none)
+    holding = whole(lambda value: isinstance(value, list) and any(map(accepts, value)))
+    return Predicate((name, key), holding, none, constant=False if constant is False else None)  # a list may be empty
 
 
 def _not(name: str, operand: object, _: Operators) -> Predicate:

@@ -75,7 +75,7 @@ def new_chunk(operation: str, given: object) -> BufferedObservationChunk:
 def whole_chunk(operation: str, given: object) -> BufferedObservationChunk:
     """A chunk as it is stored, from one or from a mapping of its attributes."""
     if isinstance(given, BufferedObservationChunk):
-        return given
+        return attrs.evolve(given, **_read(operation, "chunk", given))
     values = check_keys(operation, "chunk", given, ("id", "created_at", *_INPUT, "other"))
     return _chunk(operation, {"id": f"ombuf-{uuid4()}", "created_at": now(), **values})
 
@@ -112,11 +112,14 @@ _REFRESHED: dict[str, Callable[[str, str, object], Any]] = {
     **dict.fromkeys(_HINTS, check_optional_text),
 }
 
+_ALWAYS = frozenset((*_REQUIRED, "created_at"))
+"""What no chunk is without."""
+
 
 def refreshed_chunk(operation: str, given: object) -> Mapping[str, Any]:
     """What the caller knows of a buffered chunk, by attribute."""
     if isinstance(given, BufferedObservationChunk):
-        return attrs.asdict(given, recurse=False)
+        return _read(operation, "buffered_chunks", given)
     known = ("id", "created_at", *_INPUT, "other")
     values = {
         name: value for name, value in check_keys(operation, "buffered_chunks", given, known).items() if value is not None
@@ -126,6 +129,18 @@ def refreshed_chunk(operation: str, given: object) -> Mapping[str, Any]:
     for name, check in _REFRESHED.items():
         if name in values:
             values[name] = check(operation, f"buffered_chunks.{name}", values[name])
+    return values
+
+
+def _read(operation: str, argument: str, given: BufferedObservationChunk) -> dict[str, Any]:
+    """The attributes of a chunk that was read, checked: its caller may have changed them. Ids that another writer has left
+    out are empty in it."""
+    values = attrs.asdict(given, recurse=False)
+    for name in ("id", "cycle_id"):
+        check_text(operation, f"{argument}.{name}", values[name])
+    for name, check in _REFRESHED.items():
+        if values[name] is not None or name in _ALWAYS:
+            values[name] = check(operation, f"{argument}.{name}", values[name])
     return values
 
 

@@ -22,6 +22,7 @@ from mastra_convex.arguments import (
     check_list,
     check_mapping,
     check_optional_id,
+    check_optional_text,
     check_options,
     check_whole,
     naming,
@@ -159,6 +160,7 @@ class AsyncCopies(AsyncDomain):
         check_optional_id(operation, "source_resource_id", source_resource_id)
         new_id = str(uuid4()) if new_id is None else check_id(operation, "new_thread_id", new_id)
         check_optional_id(operation, "resource_id", resource_id)
+        check_optional_text(operation, "title", title)
         if metadata is not None:
             check_mapping(operation, "metadata", metadata)
         chosen = _Choice(operation, options)

@@ -442,8 +442,9 @@ class AsyncObservations(AsyncDomain):
             _stamp(record)
             return following
 
-        async with self._session() as session:
-            return await session.transact(swap)
+        with naming(operation, "current_record"):
+            async with self._session() as session:
+                return await session.transact(swap)
 
     # -- flags, counters, configuration ----------------------------------------------------------------------------
 

@@ -242,6 +242,7 @@ class AsyncThreads(AsyncDomain):
         messages = Message.query().by_index("by_thread", thread_id=thread_id)
         observed = thread_key(thread_id)
         generations = generations_by_all(observed) if resource_id is None else generations_of(observed, resource_id)
+        generations = generations.order("asc")
         if resource_id is not None:
             messages = messages.where(Message.resource_id == resource_id)
         expected = {} if resource_id is None else {"resource_id": resource_id}

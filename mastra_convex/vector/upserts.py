@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ from convexorm.types import JsonType
 from convexorm.values import MISSING
 from mastra_convex.arguments import naming
 from mastra_convex.errors import MastraError
+from mastra_convex.undoing import undone
 
 __all__ = ["PartialUpsert", "store"]
 
 _TEXTS = {"id", "index_name"}
 """Columns of texts, which can be stored if they are ASCII."""
 _TAKEN_BACK_AT_ONCE = 1_000
-"""Vectors deleted by key in one commit: each takes two of the 4,096 index ranges Convex allows."""
+"""Vectors deleted by key in one commit, no more than were stored in one: each takes two of Convex's 4,096 index ranges."""
 _STORED_BYTES = 6 << 20
 """Bytes of vectors written in one commit, as the arrays of float64 they are stored as; Convex allows 16 MiB of arguments,
 and as much read and written."""
@@ -75,22 +75,32 @@ async def store(
             with naming(operation, "metadata"):
                 await session.bulk_upsert(model, rows)
         except BaseException as error:
-            stored = start
+            back = _TakingBack(session, model, [key(id) for id in ids[: start + step]], step)
             if new and total > step:
-                with suppress(ConvexORMError):
-                    await _take_back(session, model, [key(id) for id in ids[: start + step]])
-                    stored = 0
+                await undone(back.run)
+            stored = 0 if back.is_done else start
             if start == 0 or not isinstance(error, ConvexORMError):
                 raise
             raise PartialUpsert(stored, total, operation=operation) from error
 
 
-async def _take_back(session: AsyncSession, model: type[Model], keys: Sequence[Any]) -> None:
-    """Delete what is stored under keys that are new."""
-    for start in range(0, len(keys), _TAKEN_BACK_AT_ONCE):
-        for one in keys[start : start + _TAKEN_BACK_AT_ONCE]:
-            session.delete_key(model, one)
-        await session.commit()
+class _TakingBack:
+    """Deletes what is stored under keys that are new. Can be cut off, and run again."""
+
+    def __init__(self, session: AsyncSession, model: type[Model], keys: Sequence[Any], at_once: int) -> None:
+        self._session = session
+        self._model = model
+        self._keys = keys
+        self._at_once = min(at_once, _TAKEN_BACK_AT_ONCE)
+        self.is_done = False
+
+    async def run(self) -> None:
+        for start in range(0, len(self._keys), self._at_once):
+            self._session.rollback()
+            for one in self._keys[start : start + self._at_once]:
+                self._session.delete_key(self._model, one)
+            await self._session.commit()
+        self.is_done = True
 
 
 def _is_json(metadata: Sequence[Mapping[str, Any] | None]) -> bool:

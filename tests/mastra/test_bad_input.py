@@ -199,6 +199,14 @@ WRITES: dict[str, tuple[type[ConvexORMError], Case]] = {
     ),
     # copies
     "a clone of an empty id": (InvalidArgument, lambda s: s.memory.clone_thread(source_thread_id="")),
+    "a clone with a number as title": (
+        InvalidArgument,
+        lambda s: s.memory.clone_thread(source_thread_id=s.t, title=0),  # type: ignore[arg-type]
+    ),
+    "a clone with a list as title": (
+        InvalidArgument,
+        lambda s: s.memory.copy_thread(source_thread_id=s.t, title=[]),  # type: ignore[arg-type]
+    ),
     "a clone of no thread": (ThreadNotFound, lambda s: s.memory.clone_thread(source_thread_id=s.m0)),
     "a clone to a taken id": (
         ThreadAlreadyExists,

@@ -323,6 +323,29 @@ def test_vectors_stored_in_several_commits_are_whole_when_stored_again(
                 plain.truncate_index(index_name="i")
 
 
+class Insistent(CutOff):
+    """A port that is interrupted in three commits on end, from its second one on."""
+
+    async def commit(self, commit: Commit) -> list[Applied]:
+        self.commits += 1
+        if 1 < self.commits <= 4:
+            raise KeyboardInterrupt
+        applied: list[Applied] = await self._port.commit(commit)
+        return applied
+
+
+def test_vectors_are_taken_back_whoever_insists(open_deployment: Callable[[str], Deployment]) -> None:
+    deployment = open_deployment("memory")
+    plain = ConvexVector(id="test", deployment=deployment)
+    plain.create_index(index_name="i", dimension=2)
+    vector = ConvexVector(id="test", deployment=deployment)
+    backend: Any = vector._core._backend
+    object.__setattr__(backend, "port", Insistent(backend.port))
+    with pytest.raises(KeyboardInterrupt):
+        vector.upsert(index_name="i", vectors=ROWS)
+    assert plain.describe_index(index_name="i").count == 0
+
+
 def test_an_index_whose_deletion_was_killed_is_there_until_its_vectors_are_gone(
     open_deployment: Callable[[str], Deployment],
 ) -> None:

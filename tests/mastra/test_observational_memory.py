@@ -361,6 +361,51 @@ async def test_a_swap_keeps_chunks_appended_since_the_caller_read(memory: AsyncM
     assert (cycles(stored), stored.active_observations.count("seen in c1")) == (["c3"], 1)
 
 
+SPOILT: list[dict[str, Any]] = [
+    {"message_tokens": "5"},
+    {"message_tokens": None},
+    {"token_count": float("nan")},
+    {"observations": None},
+    {"message_ids": None},
+    {"message_ids": [5]},
+    {"last_observed_at": "then"},
+    {"created_at": None},
+    {"cycle_id": 5},
+    {"current_task": 1},
+    {"extracted_values": 5},
+]
+
+
+async def test_a_chunk_that_was_read_and_spoilt_is_refused(memory: AsyncMemory, unique: str) -> None:
+    record = await observed(memory, unique)
+    await buffered(memory, record.id, chunk("c1"))
+    before = await found(memory, unique)
+    (known,) = before.buffered_observation_chunks or []
+    copy = {"id": f"{unique}copy", "scope": "thread", "thread_id": f"{unique}other", "resource_id": before.resource_id}
+    for wrong in SPOILT:
+        spoilt = attrs.evolve(known, **wrong)
+        with pytest.raises(InvalidArgument, match="chunk"):
+            await memory.swap_buffered_to_active(id=record.id, **EVERYTHING, buffered_chunks=[spoilt])
+        with pytest.raises(InvalidArgument, match="chunk"):
+            await memory.insert_observational_memory_record(record={**copy, "buffered_observation_chunks": [spoilt]})
+    assert (await found(memory, unique)).buffered_observation_chunks == [known]
+    await memory.insert_observational_memory_record(record={**copy, "buffered_observation_chunks": [known]})
+
+
+async def test_a_size_that_no_number_holds_is_an_invalid_argument(memory: AsyncMemory, unique: str) -> None:
+    record = await observed(memory, unique)
+    await memory.update_buffered_reflection(
+        id=record.id, reflection="R", token_count=1, input_token_count=1, reflected_observation_line_count=0
+    )
+    for begin, more in (
+        (memory.swap_buffered_reflection_to_active, {}),
+        (memory.create_reflection_generation, {"reflection": "R"}),
+    ):
+        with pytest.raises(InvalidArgument):
+            await begin(current_record=record, token_count=2**63, **more)
+    assert (await found(memory, unique)).buffered_reflection == "R"
+
+
 async def test_fresh_tokens_decide_and_stay_with_what_is_left(memory: AsyncMemory, unique: str) -> None:
     record = await observed(memory, unique)
     await buffered(memory, record.id, chunk("c1", 10), chunk("c2", 10), chunk("c3", 10))

@@ -190,6 +190,21 @@ async def test_memory_ends_with_its_thread_and_is_no_other_tenants(memory: Async
     assert await memory.get_observational_memory(thread_id=unique, resource_id="r") is None
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "host"])
+@pytest.mark.parametrize("owner", [None, "r"])
+def test_a_thread_with_more_observed_than_one_commit_deletes_is_deleted(
+    open_deployment: Any, kind: str, unique: str, owner: str | None
+) -> None:
+    memory = ConvexStore(id="test", deployment=open_deployment(kind)).memory
+    memory.save_thread(thread={"id": unique, "resource_id": "r"})
+    record = memory.initialize_observational_memory(thread_id=unique, resource_id="r", scope="thread", config={})
+    for _ in range(10):
+        record = memory.create_reflection_generation(current_record=record, reflection="x" * 900_000, token_count=1)
+    memory.delete_thread(thread_id=unique, resource_id=owner)
+    assert memory.get_thread_by_id(thread_id=unique) is None
+    assert memory.get_observational_memory_history(thread_id=unique, resource_id="r", limit=None) == []
+
+
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_a_clearing_cut_off_leaves_the_newest_generation_in_place(open_deployment: Any, kind: str) -> None:
     deployment: Deployment = open_deployment(kind)
