@@ -68,6 +68,12 @@ export class CommitMeter {
     }
   }
 
+  /** What is to be thrown where Convex refuses to read one document more. */
+  overRead(): Error {
+    const limit = this.#used.documentsRead < MAXIMUM.documentsRead ? "bytesRead" : "documentsRead";
+    return overLimit(limit, MAXIMUM[limit], Math.max(this.#used[limit], MAXIMUM[limit]) + 1);
+  }
+
   /** Whether this much more would still be allowed. */
   hasRoom(usage: Partial<Usage>): boolean {
     return (Object.keys(usage) as (keyof Usage)[]).every(

@@ -47,9 +47,15 @@ export class Transaction {
     const fields = this.catalog.fields(request.table, request.index);
     for (const range of partsOf(request, fields).flat()) {
       this.meter.charge({ indexRanges: 1 });
-      for await (const document of scan(this.db, request.table, request.index, fields, range, "asc")) {
-        this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(document) });
-        yield document;
+      const documents = scan(this.db, request.table, request.index, fields, range, "asc")[Symbol.asyncIterator]();
+      const next = () => this.#reading(() => documents.next());
+      try {
+        for (let found = await next(); !found.done; found = await next()) {
+          this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(found.value) });
+          yield found.value;
+        }
+      } finally {
+        await documents.return?.();
       }
     }
   }
@@ -65,7 +71,7 @@ export class Transaction {
     // Not an id of this table: no document of this table has it.
     if (this.db.normalizeId(table, id) === null) return null;
     this.#chargeById(id);
-    const document = await this.db.get(table, id);
+    const document = await this.#reading(() => this.db.get(table, id));
     if (document !== null) this.meter.charge({ documentsRead: 1, bytesRead: getDocumentSize(document) });
     return document;
   }
@@ -117,6 +123,17 @@ export class Transaction {
     if (this.#rangedById.has(id)) return;
     this.#rangedById.add(id);
     this.meter.charge({ indexRanges: 1 });
+  }
+
+  /** Reads a document. How large it is shows only then, so where there is no room for the largest, Convex may refuse to read it. */
+  async #reading<T>(run: () => Promise<T>): Promise<T> {
+    const hasRoom = this.meter.hasRoom({ documentsRead: 1, bytesRead: limits.DOCUMENT_BYTES });
+    try {
+      return await run();
+    } catch (error) {
+      if (hasRoom) throw error;
+      throw this.meter.overRead();
+    }
   }
 
   /** Convex reads a document it changes by its id, whether or not it was read before. */

@@ -318,9 +318,11 @@ def _thread_with_messages(commit: Commit) -> tuple[int, Insert] | None:
             found.append((place, write))
         elif isinstance(write, Insert) and write.table.name == _MESSAGES:
             messages += 1
+        elif isinstance(write, Delete) and write.table.name == _MESSAGES:
+            messages -= 1  # one that was to be the only one there, and is not to stay
         elif not isinstance(write, Patch) or write.set or write.unset:
             return None
-    return found[0] if len(found) == 1 and messages else None
+    return found[0] if len(found) == 1 and messages > 0 else None
 
 
 def _difference(change: _Change, address: Address) -> dict[str, Value] | None:
