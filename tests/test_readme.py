@@ -7,6 +7,7 @@ they stand. The section on Convex runs on a local host of the folder those comma
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -95,7 +96,10 @@ def namespace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[
         monkeypatch.delenv(name, raising=False)
     module = ModuleType("readme")
     monkeypatch.setitem(sys.modules, "readme", module)
+    levels = {name: logging.getLogger(name).level for name in ("convexorm", "mastra_convex")}
     yield vars(module)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     for name in [name for name in sys.modules if name.split(".")[0] == "myapp"]:
         del sys.modules[name]
 
