@@ -21,7 +21,7 @@ from convexorm.computed import Operand
 from convexorm.conditions import Condition, existences
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
 from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import MISSING, Missing, Value, canonical, hashable, is_finite, reach, same
+from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical, hashable, is_finite, reach, same
 
 if TYPE_CHECKING:
     import numpy as np
@@ -741,9 +741,10 @@ def _check_kind(read: Read) -> None:
     if kinds > 1 or (read.peek and (read.pack or read.digest or read.fold)):
         problem = "a read counts, packs, digests, selects or folds, and peeks only without packs, digests and folds"
         raise ValidationError(problem, table=table)
-    if read.distinct is not None and (read.merge is not None or read.distinct > key_length(read.range)):
-        raise ValidationError("distinct by more fields than the index has, or of ranges that are merged", table=table)
-
+    if not 0 <= read.skip < MAX_SAFE_INTEGER or not 0 <= (read.limit or 0) < MAX_SAFE_INTEGER:
+        raise ValidationError("what is skipped and the limit are whole numbers from 0 to 2**53 - 1", table=table)
+    if read.distinct is not None and (read.merge is not None or not 0 < read.distinct <= key_length(read.range)):
+        raise ValidationError("distinct by none or more of the fields that the index has, or of merged ranges", table=table)
     if read.sort is not None and (kinds > bool(read.select) or read.peek or read.skip or read.distinct is not None):
         raise ValidationError("only documents are sorted, all that match or the first", table=table)
     if read.follow and (kinds or read.distinct is not None):

@@ -38,6 +38,7 @@ from convexorm import (
     or_,
 )
 from convexorm.deployments.base import Port
+from convexorm.faces import finish
 from convexorm.model import Watcher
 from convexorm.requests import (
     Applied,
@@ -449,6 +450,14 @@ async def test_what_is_no_cursor_is_refused(session: AsyncSession, cursor: Any) 
 async def test_a_page_has_at_least_one_document(session: AsyncSession, size: Any) -> None:
     with pytest.raises(ValidationError, match="at least 1"):
         await session.page(BY_OWNER, size)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"limit": -1}, {"limit": 2**53}, {"skip": -1}, {"skip": 2**53}, {"distinct": 0}, {"distinct": -1}], ids=str
+)
+def test_reads_count_in_whole_numbers(deployment: Deployment, numbers: Any) -> None:
+    with pytest.raises(ValidationError, match="tasks"):
+        finish(deployment.blocking.read([Read(Range(Task.__mapper__.table, "by_owner"), **numbers)]))
 
 
 async def test_a_limited_query_is_not_read_in_pages(session: AsyncSession) -> None:

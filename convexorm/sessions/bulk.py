@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -12,11 +13,20 @@ import attrs
 from convexorm.aggregates import Group, Sum, Tally
 from convexorm.counters import counter_id
 from convexorm.deployments.base import Port
-from convexorm.errors import InvalidCursorError, InvalidRequestError, LimitExceeded, ValidationError
+from convexorm.errors import (
+    ConvexORMError,
+    DeploymentError,
+    InvalidCursorError,
+    InvalidRequestError,
+    LimitExceeded,
+    ValidationError,
+)
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
+    Applied,
+    Commit,
     DeletedRange,
     DeleteRange,
     Fold,
@@ -57,6 +67,20 @@ class Bulk:
         self._compiler = compiler
         self._identities = identities
 
+    async def _commit(self, commit: Commit) -> list[Applied]:
+        """Apply a commit. Where its answer is lost, find out what became of it: what is raised then was not applied, and
+        never will be, unless that could not be found out either (`lost`).
+        """
+        try:
+            return await self._port.commit(commit)
+        except DeploymentError as error:
+            with suppress(ConvexORMError):
+                applied = await self._port.withdraw(commit)
+                if applied is not None:
+                    return applied
+                error.lost = False
+            raise
+
     async def upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys, in one commit."""
         check_keyed(model)
@@ -74,7 +98,7 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._port.commit(self._compiler.commit(writes))
+        applied = await self._commit(self._compiler.commit(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -95,7 +119,7 @@ class Bulk:
             limit = most if left is None else min(left, most)
             commit = self._compiler.commit([DeleteRange(range_, filter_, limit)])
             try:
-                (applied,) = await self._port.commit(commit)
+                (applied,) = await self._commit(commit)
             except LimitExceeded:
                 if not commit.rules or limit == 1:
                     raise
@@ -138,7 +162,7 @@ class Bulk:
             batch = left[:size]
             commit = self._compiler.commit([attrs.evolve(patch, at=id_) for _, id_ in batch])
             try:
-                applied = await self._port.commit(commit)
+                applied = await self._commit(commit)
             except LimitExceeded:
                 if size == 1:
                     raise
@@ -163,7 +187,7 @@ class Bulk:
             rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
             writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
             for start in range(0, len(writes), _RECOUNTED):
-                await self._port.commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
+                await self._commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
             values += len(rows)
         return values
 

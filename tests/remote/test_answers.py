@@ -151,6 +151,22 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(port, "_BACKOFF", 0.0)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [told("half of \ud83d a character"), failed(400, "Odd\ud83d", "half of \ud83d a character")],
+    ids=["function", "deployment"],
+)
+def test_a_refusal_with_halves_of_characters_can_be_printed(commit: Do, answer: Answer) -> None:
+    with (
+        serve(lambda call: answer) as server,
+        connect(server.url, KEY) as deployment,
+        pytest.raises(DeploymentError, match=r"half of . a character") as refused,
+    ):
+        commit(deployment)
+    error = refused.value
+    assert f"{error!r} {error} {getattr(error, 'text', '')}".encode()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_refused_commit_is_one_error_which_names_what_was_said(commit: Do, name: str, clock: Clock) -> None:
     case = CASES[name]

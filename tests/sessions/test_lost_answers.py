@@ -20,7 +20,7 @@ from convexorm.faces import finish
 from convexorm.requests import Applied, Commit
 from convexorm.sessions import AsyncSession
 from tests.conftest import Host
-from tests.models import Note, Task
+from tests.models import Counter, Note, Task
 from tests.test_conformance import Lossy
 
 
@@ -46,6 +46,37 @@ def stored(deployment: Deployment, beginning: str) -> dict[str, str]:
     with Session(deployment) as session:
         found = session.all(Note.query().by_index("by_note_id", Note.id.startswith(beginning)))
     return {note.id.removeprefix(beginning): note.title for note in found}
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_what_is_written_at_once_is_written_once_whatever_answers_are_lost(deployment: Deployment, applied: bool) -> None:
+    unique = uuid4().hex
+    with Session(deployment) as session:
+        session.add_all(Counter(name=f"{unique}{number}", count=number) for number in range(3))
+        session.commit()
+    mine = Counter.query().by_index("by_name", Counter.name.startswith(unique))
+    session, port = lossy_session(deployment)
+    port.applied = applied
+
+    def counts() -> list[int]:
+        with Session(deployment) as other:
+            return [one.count for one in other.all(mine)]
+
+    def tried(call: Callable[[], object]) -> None:
+        port.losses = 1
+        if applied:
+            call()
+        else:
+            with pytest.raises(DeploymentError) as lost:
+                call()
+            assert not lost.value.lost
+
+    tried(lambda: session.update_all(mine, {Counter.count: Counter.count + 10}))
+    assert counts() == ([10, 11, 12] if applied else [0, 1, 2])
+    tried(lambda: session.bulk_upsert(Counter, [{"name": f"{unique}0", "count": 5}]))
+    assert counts()[0] == (5 if applied else 0)
+    tried(lambda: session.delete_all(mine.limit(1)))
+    assert len(counts()) == (2 if applied else 3)
 
 
 @pytest.mark.parametrize("applied", [True, False], ids=["applied", "never arrived"])

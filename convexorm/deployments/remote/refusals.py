@@ -72,13 +72,12 @@ def rolled_back(answer: Mapping[str, Any]) -> bool:
 
 def code_of(answer: Mapping[str, Any]) -> str:
     """What an error over HTTP is called, "" if it is called nothing."""
-    code = answer.get("code")
-    return code if isinstance(code, str) else ""
+    return _legible(answer.get("code"))
 
 
 def told(answer: Mapping[str, Any]) -> str:
     """The code and the message of an error over HTTP, "" if it has neither."""
-    return ": ".join(part for part in (code_of(answer)[:200], _first_line(answer.get("message"))) if part)
+    return ": ".join(part for part in (code_of(answer)[:200], _first_line(_legible(answer.get("message")))) if part)
 
 
 def refused_by_functions(answer: Mapping[str, Any]) -> bool:
@@ -89,7 +88,7 @@ def refused_by_functions(answer: Mapping[str, Any]) -> bool:
 
 def refusal(where: str, kind: Kind, path: str, status: int, answer: Mapping[str, Any]) -> ConvexORMError:
     """The error that an answer stands for. It names the deployment (`where`) and the function (`path`)."""
-    data, text = answer.get("errorData"), answer.get("errorMessage")
+    data, text = answer.get("errorData"), _legible(answer.get("errorMessage"))
     if isinstance(data, dict) and str(data.get("code")) in _ERRORS:
         with decoding():
             return _ERRORS[str(data["code"])](data)
@@ -97,7 +96,7 @@ def refusal(where: str, kind: Kind, path: str, status: int, answer: Mapping[str,
     meaning = _CODES.get(code_of(answer)) or _STATUSES.get(status)
     if meaning is not None:
         return meaning(where, kind, path, said)
-    if answer.get("status") == "error" and isinstance(text, str) and text:
+    if answer.get("status") == "error" and text:
         if any(sign in text for sign in _NO_FUNCTION):
             return _no_function(where, kind, path, "")
         return FunctionFailed(f"{where}: {path} failed, HTTP {status}: {_first_line(text)}", function=path, text=text)
@@ -136,10 +135,13 @@ def absent(where: str, kind: Kind, failure: FunctionFailed | FunctionNotFound, a
     )
 
 
-def _first_line(text: object) -> str:
+def _legible(text: object) -> str:
+    """Text that can be printed: JSON can hold halves of characters, on which printing or logging an error would fail."""
+    return text.encode(errors="replace").decode() if isinstance(text, str) else ""
+
+
+def _first_line(text: str) -> str:
     """Of a text the first line that says something."""
-    if not isinstance(text, str):
-        return ""
     lines = [line for line in text.splitlines() if line.strip()]
     told = [line for line in lines if not _BARE.fullmatch(line)]
     return (told or lines or [""])[0][:200]
