@@ -1256,6 +1256,25 @@ async def test_upserts_by_different_indexes_see_each_other(open_: Open, deployme
     assert created == [True, True, True, False, False]
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("fields", [1, 2])
+async def test_of_documents_alike_in_what_a_range_is_of_one_is_answered(
+    deployment: Deployment, unique: str, fields: int, order: Literal["asc", "desc"]
+) -> None:
+    async with AsyncSession(deployment) as session:
+        await session.add_all(Task(text=str(number), owner_id=unique, done=bool(number % 2)) for number in range(4))
+        await session.commit()
+    table = Task.__mapper__.table
+    whole, upper, one = (), Bound(False, True), (True,)
+    for range_, values in (
+        (Range(table, "by_owner", (unique, *whole)), 2),
+        (Range(table, "by_owner", (unique,), upper), 2),
+        (Range(table, "by_owner", (unique, *one)), 1),
+    ):
+        (result,) = await deployment.asynchronous.read([Read(range_, distinct=fields, limit=50, order=order)])
+        assert len(result.docs) == (values if fields == 2 else 1)
+
+
 class Lossy:
     """A port that loses the answers to the next commits, or the commits themselves unless they are `applied`."""
 

@@ -107,6 +107,8 @@ def _behind(range_: Range, key: KeyValue, order: str) -> list[Range]:
     """The ranges, in order, of what is behind all documents whose leading fields are `key`, which may lie elsewhere."""
     forward, place = order == "asc", b"".join(map(canonical, key[: len(range_.eq) + 1]))
     start, end = range_.edges()
+    if len(key) <= len(range_.eq) and place == b"".join(map(canonical, range_.eq[: len(key)])):
+        return []  # all of the range has these values
     if place < start or place >= end:
         return [range_] if (place < start) == forward else []
     if len(key) <= len(range_.eq):
