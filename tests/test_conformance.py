@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 from uuid import uuid4
 
 import numpy as np
@@ -42,6 +42,7 @@ from convexorm.faces import finish
 from convexorm.model import Watcher
 from convexorm.requests import (
     Applied,
+    Bound,
     Commit,
     Delete,
     Document,
