@@ -233,8 +233,11 @@ def _rewrite(
     while rows := connection.execute(
         f"SELECT {before.select} FROM {name} WHERE tick > ? ORDER BY tick LIMIT {_STEP}", (last,)
     ).fetchall():
+        ticks = [row[0] for row in rows]
+        if any(type(tick) is not int or tick <= behind for behind, tick in zip([last, *ticks], ticks, strict=False)):
+            raise damaged(before.label, "its rows are out of order")  # which would go on for ever
         connection.executemany(statement, [(*values(before.fields(row)), row[0]) for row in rows])
-        last = rows[-1][0]
+        last = ticks[-1]
 
 
 def index_changes(connection: sqlite3.Connection, number: int, name: str) -> None:
