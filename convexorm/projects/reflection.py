@@ -130,6 +130,9 @@ class _Model:
             filtered = f", filterFields: {list(search.filter_fields)}".replace("'", '"') if search.filter_fields else ""
             yield f'    # searchIndex("{search.name}", {{ searchField: "{search.field}"{filtered} }})'
         for vector in table.vector_indexes:
+            if vector.name in table.staged:
+                yield f"    # staged, and nothing that models say: {vector.typescript().removeprefix('.')}"
+                continue
             options = [
                 f'"{self._path(vector.field)}"',
                 f"dimensions={vector.dimensions}",
