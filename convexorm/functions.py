@@ -195,11 +195,11 @@ def _arguments(path: str, arguments: Arguments) -> Mapping[str, Value]:
 
 def _codec(returns: Any, session: AnySession) -> ColumnType[Any]:
     if session is None:
-        return _detached(returns) if _hashable(returns) else result_type(returns, _DetachedType)
+        return _detached(returns) if _hashable(returns) else result_type(returns, _DocumentType)
     core = session._core if isinstance(session, Session) else session
     if not isinstance(core, AsyncSession):
         raise InvalidRequestError(f"session is a Session, got {type(session).__name__}")
-    return result_type(returns, lambda model: _HeldType(model, core))
+    return result_type(returns, lambda model: _DocumentType(model, core))
 
 
 def _hashable(annotation: Any) -> bool:
@@ -212,16 +212,17 @@ def _hashable(annotation: Any) -> bool:
 
 @lru_cache(maxsize=1_024)
 def _detached(returns: Any) -> ColumnType[Any]:
-    return result_type(returns, _DetachedType)
+    return result_type(returns, _DocumentType)
 
 
 class _DocumentType(ColumnType[Model]):
-    """Documents of a model, as functions answer them."""
+    """Documents of a model, as functions answer them: they become detached instances, or those of a session."""
 
     validator = AnyValue()
 
-    def __init__(self, model: type) -> None:
+    def __init__(self, model: type, session: AsyncSession | None = None) -> None:
         self._mapper = mapper_of(model)
+        self._session = session
 
     @property
     def name(self) -> str:
@@ -230,41 +231,12 @@ class _DocumentType(ColumnType[Model]):
     def load(self, value: Value) -> Model:
         if not isinstance(value, dict):
             raise ValidationError(f"expected a document of {self.name}, got {type(value).__name__}")
-        if "_id" not in value:
-            return self._transient(value)
+        model: type[Model] = self._mapper.class_of(value) if self._mapper.polymorphic else self._mapper.model
+        if "_id" not in value:  # it looks like a document, and is none
+            columns = model.__mapper__.columns
+            return model(**{name: column.load(value.get(column.field, MISSING)) for name, column in columns.items()})
         if not isinstance(value["_id"], str) or not isinstance(value.get("_creationTime"), int | float):
             raise ValidationError(f"expected a document of {self.name}, with _id and _creationTime")
-        return self._instance(value)
-
-    def _instance(self, document: dict[str, Value]) -> Model:
-        raise NotImplementedError
-
-    def _transient(self, value: dict[str, Value]) -> Model:
-        """An instance of what looks like a document and is none: it has no `_id`."""
-        model = self._mapper.class_of(value) if self._mapper.polymorphic else self._mapper.model
-        columns = model.__mapper__.columns
-        given = {name: column.load(value.get(column.field, MISSING)) for name, column in columns.items()}
-        instance: Model = model(**given)
-        return instance
-
-
-class _DetachedType(_DocumentType):
-    """Documents that become detached instances."""
-
-    def _instance(self, document: dict[str, Value]) -> Model:
-        mapper = self._mapper
-        model: type[Model] = mapper.class_of(document) if mapper.polymorphic else mapper.model
         instance = model.__new__(model)
-        object.__setattr__(instance, "_state", InstanceState(document))
-        return instance
-
-
-class _HeldType(_DetachedType):
-    """Documents that become instances of a session."""
-
-    def __init__(self, model: type, session: AsyncSession) -> None:
-        super().__init__(model)
-        self._session = session
-
-    def _instance(self, document: dict[str, Value]) -> Model:
-        return self._session.attach(super()._instance(document))
+        object.__setattr__(instance, "_state", InstanceState(value))
+        return instance if self._session is None else self._session.attach(instance)
