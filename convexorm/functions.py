@@ -55,21 +55,9 @@ class AsyncFunctions:
     async def query(self, path: str, arguments: Arguments = None, *, returns: type[T], session: AnySession = None) -> T: ...
     @overload
     async def query(
-        self,
-        path: str,
-        arguments: Arguments = None,
-        *,
-        returns: Any = Any,
-        session: AnySession = None,
+        self, path: str, arguments: Arguments = None, *, returns: Any = Any, session: AnySession = None
     ) -> Any: ...
-    async def query(
-        self,
-        path: str,
-        arguments: Arguments = None,
-        *,
-        returns: Any = Any,
-        session: AnySession = None,
-    ) -> Any:
+    async def query(self, path: str, arguments: Arguments = None, *, returns: Any = Any, session: AnySession = None) -> Any:
         """What a query answers: `query("messages:list", {"channel": "general"}, returns=list[Message])`.
 
         Without `returns` plain values. It is asked again after a failure that may pass. Raises FunctionFailed for what it
@@ -84,20 +72,10 @@ class AsyncFunctions:
     ) -> T: ...
     @overload
     async def mutation(
-        self,
-        path: str,
-        arguments: Arguments = None,
-        *,
-        returns: Any = Any,
-        session: AnySession = None,
+        self, path: str, arguments: Arguments = None, *, returns: Any = Any, session: AnySession = None
     ) -> Any: ...
     async def mutation(
-        self,
-        path: str,
-        arguments: Arguments = None,
-        *,
-        returns: Any = Any,
-        session: AnySession = None,
+        self, path: str, arguments: Arguments = None, *, returns: Any = Any, session: AnySession = None
     ) -> Any:
         """What a mutation answers, as `query` has it. It is sent again only if it never left: after a DeploymentError that
         says so it may have run.
@@ -110,20 +88,10 @@ class AsyncFunctions:
     ) -> T: ...
     @overload
     async def action(
-        self,
-        path: str,
-        arguments: Arguments = None,
-        *,
-        returns: Any = Any,
-        session: AnySession = None,
+        self, path: str, arguments: Arguments = None, *, returns: Any = Any, session: AnySession = None
     ) -> Any: ...
     async def action(
-        self,
-        path: str,
-        arguments: Arguments = None,
-        *,
-        returns: Any = Any,
-        session: AnySession = None,
+        self, path: str, arguments: Arguments = None, *, returns: Any = Any, session: AnySession = None
     ) -> Any:
         """What an action answers, as `query` has it. It is sent again only if it never left, as a mutation is."""
         return await self._call("action", path, arguments, returns, session)

@@ -16,16 +16,16 @@ __all__ = ["PACKAGE", "interrupted", "walk"]
 PACKAGE = Path(convexorm.__file__).parent
 
 
-def interrupted(call: Callable[[], object], line: int, within: Path) -> BaseException | None:
-    """Make a call, and raise KeyboardInterrupt at the so many-th line that it goes through in a file, or below a folder.
+def interrupted(call: Callable[[], object], line: int, *within: Path) -> BaseException | None:
+    """Make a call, and raise KeyboardInterrupt at the so many-th line that it goes through in these files and folders.
 
     None if it has fewer. The exception keeps all frames it has passed.
     """
-    seen = 0
+    seen, places = 0, tuple(map(str, within))
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal seen
-        if not frame.f_code.co_filename.startswith(str(within)):
+        if not frame.f_code.co_filename.startswith(places):
             return None
         if event == "line":
             seen += 1

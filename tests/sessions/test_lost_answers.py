@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from types import FrameType
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -20,6 +17,7 @@ from convexorm.faces import finish
 from convexorm.requests import Applied, Commit
 from convexorm.sessions import AsyncSession
 from tests.conftest import Host
+from tests.interrupting import PACKAGE, interrupted
 from tests.models import Counter, Note, Task
 from tests.test_conformance import Lossy
 
@@ -294,33 +292,6 @@ def test_what_was_sent_too_long_ago_is_not_sent_again(monkeypatch: pytest.Monkey
         assert sorted(one.text for one in session.all(Task.query().full_scan())) == ["after", "once"]
 
 
-def interrupted(run: Callable[[], object], at: int) -> bool:
-    """Run with a KeyboardInterrupt at the line number `at` that sessions go through; whether it got there."""
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        file = Path(frame.f_code.co_filename)
-        if file.parent.name != "sessions" and file.name != "faces.py":
-            return None
-        if event == "line":
-            seen += 1
-            if seen == at:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        run()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 @pytest.mark.filterwarnings("ignore:.*was never awaited:RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_any_line_of_a_commit_loses_and_doubles_nothing(tmp_path: Path) -> None:
     for at in count(1):
@@ -334,7 +305,7 @@ def test_an_interrupt_at_any_line_of_a_commit_loses_and_doubles_nothing(tmp_path
             changed.tags.append("b")
             session.add(new)
             session.delete(gone)
-            reached = interrupted(session.commit, at)
+            reached = interrupted(session.commit, at, PACKAGE / "sessions", PACKAGE / "faces.py") is not None
             session.add(Task(text="later", owner_id="u"))
             changed.body = "later"
             session.commit()
