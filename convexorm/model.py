@@ -16,10 +16,11 @@ import msgspec
 from typing_extensions import dataclass_transform
 
 from convexorm import types
+from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, VectorIndex, field
-from convexorm.mapper import Body, Declaration, Mapper, declare, frame_of_declaration, mapper_of
+from convexorm.mapper import Mapper, mapper_of
 from convexorm.validation import validate
 from convexorm.values import MISSING, Value, dumps, loads
 

@@ -1,0 +1,362 @@
+"""How a class statement becomes a `Mapper`: what its body says, what it inherits, and the attrs class it is made.
+
+Columns, indexes, defaults and validators come from the whole method resolution order, plain mixins and generic bases among
+it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+
+import attrs
+
+from convexorm.counters import Counter
+from convexorm.errors import ValidationError
+from convexorm.expressions import Column, Mapped
+from convexorm.fields import Field, Index, VectorIndex, field
+from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
+from convexorm.relations import Relationship
+from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
+from convexorm.types.names import Bound, register
+from convexorm.validation import check_value_of
+
+if TYPE_CHECKING:
+    from convexorm.model import Model
+
+__all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
+
+AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any])
+
+
+@attrs.frozen
+class Body:
+    """What the body of one class says: its columns, and where the names in their annotations are looked up."""
+
+    names: Names
+    fields: Mapping[str, tuple[Any, Field]]
+
+
+@attrs.frozen
+class Declaration:
+    """What a class statement was told beside its body."""
+
+    table: str | None
+    primary_key: str | tuple[str, ...] | None
+    discriminator: str | None
+    discriminator_field: str | None
+
+
+_CLASS_VARIABLE = re.compile(r"(\w+\.)*ClassVar\b")
+_NO_BODIES = ("builtins", "typing", "typing_extensions", "abc", "collections.abc", "convexorm.model")
+
+
+def body_of(cls: type, names: Names) -> Body:
+    """The columns that the body of a class declares."""
+    fields: dict[str, tuple[Any, Field]] = {}
+    for name, annotation in annotations_of(cls).items():
+        details = cls.__dict__.get(name, attrs.NOTHING)
+        if name.startswith("_") or _is_no_column(annotation, details, names):
+            continue
+        fields[name] = (annotation, details if isinstance(details, Field) else field(default=details))
+    return Body(names, fields)
+
+
+def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
+    if isinstance(details, Relationship):
+        return True
+    if isinstance(annotation, str):
+        if _CLASS_VARIABLE.match(annotation):
+            return True
+        try:
+            annotation = names.resolve(annotation)
+        except NameError:
+            return False
+    if isinstance(details, Index | VectorIndex):
+        return True
+    return annotation is Final or ClassVar in (annotation, typing.get_origin(annotation))
+
+
+def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
+    """Give a class that has a table, or a place in its parent's, its mapper and its columns."""
+    names = Names(cls, frame)
+    cls._body = body_of(cls, names)
+    inherited = next((vars(base)["__mapper__"] for base in cls.__mro__[1:] if "__mapper__" in vars(base)), None)
+    parent: Mapper | None = inherited
+    if told.table is None:
+        if told.discriminator is None and told.discriminator_field is None and told.primary_key is None:
+            if parent is not None:
+                raise ValidationError(
+                    f"{cls.__name__} is a subclass of {parent.model.__name__}: give it a table of its own with table=..., "
+                    "or a place in its parent's with discriminator=...",
+                    table=parent.name,
+                )
+            names.declared()
+            return  # a mixin
+        if parent is None or told.discriminator is None:
+            raise ValidationError(f"{cls.__name__} says what its documents are like, and no table=...")
+        if told.primary_key is not None or told.discriminator_field is not None:
+            raise ValidationError(
+                f"{cls.__name__} is in the table of {parent.model.__name__}, which says its key and discriminator_field",
+                table=parent.name,
+            )
+    else:
+        parent = None
+    if told.discriminator is not None and not isinstance(told.discriminator, str):
+        raise ValidationError(f"a discriminator is a str, got {type(told.discriminator).__name__}")
+    mapper = _mapper(cls, told, parent, names)
+    cls.__mapper__ = mapper
+    register(cls)
+    _define(cls, mapper)
+    if parent is not None:
+        parent.adopt(mapper)
+    try:
+        mapper.complete()
+        names.settle()
+    except NameError:
+        pass  # a later name: found out when it is first needed
+    except Exception:
+        if parent is not None:
+            parent.leave(mapper)
+        raise
+    finally:
+        names.declared()
+
+
+def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: Names) -> Mapper:
+    table = told.table if parent is None else parent.name
+    assert table is not None
+    declared = _declared(cls, table, names)
+    if parent is not None:
+        _check_discriminator(cls, told, parent, declared)
+    columns = {name: _column(table, name, bound, details) for name, (bound, details) in declared.items()}
+    fields: dict[str, str] = {}
+    for name, column in columns.items():
+        if name in _reserved():
+            raise ValidationError("the name of an attribute that every model has", table=table, field=name)
+        if column.field in fields:
+            raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
+        fields[column.field] = name
+    attributes = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    cls._details = {name: details for name, (_, details) in declared.items()}
+    return Mapper(
+        model=cls,
+        name=table,
+        columns=columns,
+        primary_key=_primary_key(cls, told),
+        indexes=_named(table, {name: value for name, value in attributes.items() if isinstance(value, Index)}),
+        vector_indexes=_named(
+            table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, VectorIndex)}
+        ),
+        validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
+        counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
+        discriminator=told.discriminator,
+        parent=parent,
+        told_field=told.discriminator_field or (DISCRIMINATOR_FIELD if parent is None and told.discriminator else None),
+        referring={
+            name: (details.references, details.check, bound.names)
+            for name, (bound, details) in declared.items()
+            if details.references is not None or details.check
+        },
+        relationships=_relationships(cls, table, names),
+    )
+
+
+def _relationships(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bound, Relationship]]:
+    """What the class and all it is made of say of relations, the first base's first."""
+    bound = bindings(cls, {}, names)
+    told: dict[str, tuple[Bound, Relationship]] = {}
+    for base in reversed(cls.__mro__):
+        annotations = annotations_of(base) if base.__module__ not in _NO_BODIES else {}
+        for name, value in vars(base).items():
+            if not isinstance(value, Relationship):
+                continue
+            if name in _reserved():
+                raise ValidationError("the name of an attribute that every model has", table=table, field=name)
+            if name not in annotations:
+                problem = "a relationship() without an annotation; write `name: Related[...]` or `name: RelatedList[...]`"
+                raise ValidationError(problem, table=table, field=name)
+            where = names if base is cls else names.of(base)
+            told[name] = (Bound(annotations[name], where, bound.get(base, {})), value)
+    return told
+
+
+def _primary_key(cls: type[Model], told: Declaration) -> str | tuple[str, ...] | None:
+    if told.primary_key is not None:
+        return told.primary_key
+    inherited = [vars(base)["__mapper__"] for base in cls.__mro__[1:] if "__mapper__" in vars(base)]
+    return inherited[0].primary_key if inherited else None
+
+
+def _named(table: str, indexes: Mapping[str, AnyIndex]) -> Mapping[str, AnyIndex]:
+    """Indexes by their own names, which may be others than their attributes'. Raises ValidationError for one told twice."""
+    named = {index.name: index for index in indexes.values()}
+    if len(named) < len(indexes):
+        raise ValidationError("two indexes have one name", table=table)
+    return named
+
+
+def _owned(cls: type[Model], name: str, index: VectorIndex[Any]) -> VectorIndex[Any]:
+    """The vector index as the class's own: one that is inherited from a mixin has several."""
+    own: VectorIndex[Any] = VectorIndex(index.attribute, dimensions=index.dimensions, filter_fields=index.filter_fields)
+    setattr(cls, name, own)
+    own.name, own.model = index.name, cls
+    return own
+
+
+def _reserved() -> frozenset[str]:
+    """What a column cannot be called."""
+    from convexorm.model import Model
+
+    return frozenset(name for name in vars(Model) if not name.startswith("_"))
+
+
+def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bound, Field]]:
+    """The columns of a class and of all it is made of, the first base's first."""
+    bound = bindings(cls, {}, names)
+    declared: dict[str, tuple[Bound, Field]] = {}
+    for base in reversed(cls.__mro__):
+        if base.__module__ in _NO_BODIES:
+            continue
+        body = base.__dict__.get("_body") or body_of(base, names.of(base))
+        for name, (annotation, details) in body.fields.items():
+            declared[name] = (Bound(annotation, body.names, bound.get(base, {})), details)
+        for name, value in vars(base).items():
+            if name in body.fields or isinstance(value, Column):
+                continue
+            if name in declared:
+                declared[name] = (declared[name][0], _overridden(table, name, declared[name][1], value))
+            elif isinstance(value, Field):
+                raise ValidationError("a field() without an annotation; write `name: Mapped[...]`", table=table, field=name)
+    return declared
+
+
+def _overridden(table: str, name: str, details: Field, value: Any) -> Field:
+    """The details of an inherited column of which a class names only the value: its default."""
+    if isinstance(value, Field):
+        return value
+    if hasattr(value, "__get__"):
+        raise ValidationError("hides a column that is inherited; give one of the two another name", table=table, field=name)
+    return attrs.evolve(details, default=value, factory=None)
+
+
+def _check_discriminator(
+    cls: type[Model], told: Declaration, parent: Mapper, declared: dict[str, tuple[Bound, Field]]
+) -> None:
+    """Where the discriminator is a column as well, make it the default of the subclass's."""
+    name = parent.root.told_field or DISCRIMINATOR_FIELD
+    if name not in declared:
+        return
+    if parent.root.told_field is None:
+        root = parent.root.model.__name__
+        raise ValidationError(
+            f"{root} has a column of this name; if it is to say which class a document is of, declare {root} with "
+            f"discriminator_field={name!r}, else with another name there",
+            table=parent.name,
+            field=name,
+        )
+    bound, details = declared[name]
+    declared[name] = (bound, attrs.evolve(details, default=told.discriminator, factory=None))
+
+
+def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
+    if type(details.default).__hash__ is None:
+        made = type(details.default).__name__
+        raise ValidationError(
+            f"all instances would share this {made}; make one for each with field(factory=...)", table=table, field=name
+        )
+    default: Callable[[], Any] | None = details.factory
+    if default is None and details.default is not attrs.NOTHING:
+        default = lambda: details.default  # noqa: E731
+    return Column(
+        table=table,
+        name=name,
+        field=details.name or name,
+        none=details.none,
+        optional=details.optional,
+        default=default,
+        compile=partial(_compiled, table, name, bound, details.type),
+    )
+
+
+def _compiled(table: str, name: str, bound: Bound, given: ColumnType[Any] | None) -> tuple[ColumnType[Any], bool]:
+    annotation = bound.annotation
+    while isinstance(annotation, str | typing.ForwardRef):
+        assert bound.names is not None
+        annotation = bound.names.resolve(annotation if isinstance(annotation, str) else annotation.__forward_arg__)
+    if annotation is Mapped:
+        raise ValidationError("Mapped says nothing without a type; write Mapped[str]")
+    if typing.get_origin(annotation) is Mapped:
+        (annotation,) = typing.get_args(annotation)
+    return compiled(attrs.evolve(bound, annotation=annotation), given)
+
+
+def _define(cls: type[Model], mapper: Mapper) -> None:
+    """Make an attrs class of a model, whose attributes are its columns."""
+    these = {}
+    for name, details in cls._details.items():
+        adopt = _adopter(mapper.columns[name])
+        these[name] = attrs.field(
+            default=details.made,
+            validator=details.validator,
+            converter=adopt,
+            on_setattr=[
+                *([attrs.setters.convert] if adopt is not None else ()),
+                *([_validate] if details.validator is not None else ()),
+                _changing,
+            ],
+            kw_only=True,
+        )
+    attrs.define(
+        cls,
+        these=these,
+        slots=False,
+        init=False,
+        repr=False,
+        eq=False,
+        order=False,
+        on_setattr=_changing,
+        auto_detect=False,
+    )
+    for name, column in mapper.columns.items():
+        setattr(cls, name, column)
+
+
+def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    check_value_of(instance, attribute, value)
+    return value
+
+
+def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+    state = instance._state
+    if not state.looked_at and state.document is not None:  # before anything that was set could be taken for what is stored
+        state.looked_at = True
+        instance.__mapper__.fill(instance.__dict__, state.document)
+    if state.session is not None:
+        state.session.changing(instance)
+    return value
+
+
+def _adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
+    """What an attribute does with a value it is set to, None where that is nothing."""
+    try:
+        column.compile()
+    except NameError:  # a later name
+        return lambda value: value if value is None else column.type.adopt(value)
+    if type(column.type).adopt is ColumnType.adopt:
+        return None
+    adopt = column.type.adopt
+    return lambda value: value if value is None else adopt(value)
+
+
+def frame_of_declaration() -> FrameType:
+    """The frame of the class statement, past any `__init_subclass__` on the way."""
+    frame = sys._getframe(2)
+    while frame.f_code.co_name == "__init_subclass__" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
