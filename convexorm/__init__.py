@@ -27,7 +27,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
-from convexorm.model import Index, Model, VectorIndex, field
+from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
@@ -74,6 +74,7 @@ __all__ = [
     "Related",
     "RelatedList",
     "Schema",
+    "SearchIndex",
     "Session",
     "StaleDataError",
     "Sum",

@@ -19,7 +19,7 @@ from convexorm import types
 from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
-from convexorm.fields import Field, Index, VectorIndex, field
+from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.validation import validate
 from convexorm.values import MISSING, Value, dumps, loads
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from convexorm.query import Query
     from convexorm.references import Reference
 
-__all__ = ["Index", "InstanceState", "Model", "VectorIndex", "field"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------

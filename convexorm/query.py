@@ -8,18 +8,18 @@ index covers must say `full_scan()`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 import attrs
 
 from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.crossing import crossings
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
-from convexorm.expressions import Column
+from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
 from convexorm.querying.planning import Access, accesses, conjuncts
-from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, OfSome, Rows, Select
+from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, Rows, Select
 from convexorm.relations import Path, check_paths
 from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
@@ -209,24 +209,26 @@ class Query(Rows[M]):
         """
         return Aggregate(self, "sum", (self._own(column),))
 
-    def min(self, column: Column[T]) -> OfSome[T]:
+    def min(self, column: Some[T]) -> Aggregate[T]:
         """The least value of an attribute that is neither missing nor null, in Convex's order; None if there is none.
 
         Where an index is ordered by the attribute, one document is read.
         """
-        return OfSome(self, "min", (self._own(column),))
+        return Aggregate(self, "min", (self._own(cast("Column[Any]", column)),))
 
-    def max(self, column: Column[T]) -> OfSome[T]:
+    def max(self, column: Some[T]) -> Aggregate[T]:
         """The greatest value, likewise."""
-        return OfSome(self, "max", (self._own(column),))
+        return Aggregate(self, "max", (self._own(cast("Column[Any]", column)),))
 
     @overload
-    def avg(self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]) -> OfSome[float]: ...
+    def avg(
+        self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]
+    ) -> Aggregate[float | None]: ...
     @overload
-    def avg(self, column: Column[T]) -> OfSome[T]: ...
-    def avg(self, column: Column[Any]) -> Any:
+    def avg(self, column: Some[T]) -> Aggregate[T]: ...
+    def avg(self, column: Any) -> Any:
         """The average of an attribute; what is missing or null is left out. None of nothing."""
-        return OfSome(self, "avg", (self._own(column),))
+        return Aggregate(self, "avg", (self._own(column),))
 
     @overload
     def select(self, one: Column[T1], /) -> Select[tuple[T1]]: ...

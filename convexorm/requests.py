@@ -20,8 +20,20 @@ from convexorm.aggregates import Groups, joined_groups
 from convexorm.computed import Operand
 from convexorm.conditions import Condition, existences
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
-from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical, hashable, is_finite, reach, same
+from convexorm.schema import SearchIndexDef, Table, VectorIndexDef
+from convexorm.values import (
+    MAX_SAFE_INTEGER,
+    MISSING,
+    Missing,
+    Value,
+    canonical,
+    check_value,
+    hashable,
+    is_finite,
+    reach,
+    same,
+)
+from convexorm.words import words_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +75,7 @@ __all__ = [
     "Search",
     "Target",
     "Term",
+    "TextSearch",
     "Unique",
     "Upsert",
     "Write",
@@ -71,6 +84,7 @@ __all__ = [
     "check_follow",
     "check_reads",
     "check_search",
+    "check_text",
     "claimed",
     "greater_stored",
     "in_order",
@@ -104,6 +118,13 @@ MAX_SEARCH_RESULTS = 256
 """Results of one native vector search (Convex limit)."""
 MAX_SEARCH_CLAUSES = 64
 """Equalities in the filter of one native vector search (Convex limit)."""
+
+MAX_TEXT_RESULTS = 1_024
+"""Results of one text search (Convex limit)."""
+MAX_TEXT_WORDS = 16
+"""Words of one text search (Convex passes over further ones)."""
+MAX_TEXT_FILTERS = 8
+"""Equalities in the filter of one text search (Convex limit)."""
 
 Document: TypeAlias = Mapping[str, Value]
 KeyValue: TypeAlias = tuple[Value | Missing, ...]
@@ -245,6 +266,18 @@ class Term:
 
 
 @attrs.frozen
+class TextSearch:
+    """Documents whose text has one of some words, the last of which may be the beginning of one, best first.
+
+    `filter` are equalities that hold for all of them.
+    """
+
+    index: str
+    text: str = attrs.field(repr=False)
+    filter: tuple[tuple[str, Value | Missing], ...] = attrs.field(default=(), repr=False)
+
+
+@attrs.frozen
 class Read:
     """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
 
@@ -260,6 +293,9 @@ class Read:
     `distinct` is a number of leading fields of the index: of documents that are the same in these, one is answered. Where
     such a read goes on, `after` may be the values of these fields alone. With `sort` all documents are read, and the first
     `limit` in the order of these fields are answered; a read that goes on in another call asks for as many again.
+
+    With `search` they are the documents of the whole table that a text search finds, best first, up to `limit`; those for
+    which `filter` does not hold are passed over. Such a read has a limit, and beside these nothing but `follow`.
     """
 
     range: Range
@@ -279,6 +315,7 @@ class Read:
     distinct: int | None = None
     sort: tuple[Ordering, ...] | None = None
     follow: tuple[Follow, ...] = ()
+    search: TextSearch | None = None
 
 
 @attrs.frozen
@@ -733,6 +770,8 @@ def check_reads(reads: Sequence[Read]) -> None:
             )
         if read.merge is not None:
             _check_merge(read)
+        if read.search is not None:
+            check_text(read)
 
 
 def _check_kind(read: Read) -> None:
@@ -816,6 +855,36 @@ def check_search(search: Search) -> VectorIndexDef:
         raise IndexRangeError(
             f"{unknown[0]!r} is no filter field", table=table, index=search.index, fields=index.filter_fields
         )
+    return index
+
+
+def check_text(read: Read) -> SearchIndexDef:
+    """The index of a text search. Raises IndexRangeError, ValidationError or LimitExceeded for one it cannot answer."""
+    search, table = read.search, read.range.table
+    assert search is not None
+    index = table.search_index(search.index)
+    if not isinstance(search.text, str):
+        problem = f"what is looked for is a text, got {type(search.text).__name__}"
+        raise ValidationError(problem, table=table.name, field=index.field)
+    check_value(search.text)
+    words = len(words_of(search.text))
+    if not words:
+        problem = "a text search needs a word: letters or digits, 31 bytes of them at most"
+        raise ValidationError(problem, table=table.name, field=index.field)
+    limit = read.limit
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise ValidationError(f"limit is a whole number from 1 to {MAX_TEXT_RESULTS:,}", table=table.name)
+    counts = {"words": (words, MAX_TEXT_WORDS), "equalities": (len(search.filter), MAX_TEXT_FILTERS)}
+    for what, (actual, maximum) in {**counts, "results": (limit, MAX_TEXT_RESULTS)}.items():
+        if actual > maximum or (what == "results" and actual < 1):
+            raise LimitExceeded(f"{what} of a text search", maximum=maximum, actual=actual, table=table.name)
+    unknown = [name for name, _ in search.filter if name not in index.filter_fields]
+    if unknown:
+        problem = f"{unknown[0]!r} is no filter field"
+        raise IndexRangeError(problem, table=table.name, index=search.index, fields=index.filter_fields)
+    plain = Read(Range(table, "by_creation_time"), filter=read.filter, limit=limit, follow=read.follow, search=search)
+    if attrs.evolve(read, after=None) != plain:
+        raise ValidationError("a text search answers whole documents of a whole table, best first", table=table.name)
     return index
 
 

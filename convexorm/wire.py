@@ -44,6 +44,7 @@ from convexorm.requests import (
     Rule,
     Search,
     Target,
+    TextSearch,
     Unique,
     Upsert,
     Write,
@@ -71,7 +72,7 @@ __all__ = [
     "encode_withdraw",
 ]
 
-VERSION = 3
+VERSION = 4
 DEPLOY = (
     "copy this library's functions into the Convex project with `python -m convexorm functions convex`, then deploy them "
     "with `npx convex deploy`"
@@ -191,6 +192,15 @@ def encode_read(read: Read) -> Json:
         encoded["distinct"] = read.distinct
     if read.sort is not None:
         encoded["sort"] = [{"field": one.field, "order": one.order} for one in read.sort]
+    if read.search is not None:
+        encoded["search"] = _encode_text(read.range.table, read.search)
+    return encoded
+
+
+def _encode_text(table: Table, search: TextSearch) -> Json:
+    encoded: Json = {"index": search.index, "field": table.search_index(search.index).field, "text": search.text}
+    if search.filter:
+        encoded["filter"] = [{"field": name, "value": _bound(value)} for name, value in search.filter]
     return encoded
 
 

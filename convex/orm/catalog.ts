@@ -21,13 +21,20 @@ export interface VectorIndex {
   filterFields: string[];
 }
 
+/** A text search index, as a schema declares it. */
+export interface SearchIndex {
+  indexDescriptor: string;
+  searchField: string;
+  filterFields: string[];
+}
+
 /** The indexes of a table that convex/server's types keep to themselves. */
-type Declared = { vectorIndexes: VectorIndex[] };
+type Declared = { vectorIndexes: VectorIndex[]; searchIndexes: SearchIndex[] };
 
 export class Catalog {
   readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
   readonly #validators: ReadonlyMap<string, GenericValidator>;
-  readonly #vectorIndexes: ReadonlyMap<string, readonly VectorIndex[]>;
+  readonly #declared: ReadonlyMap<string, Declared>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
     this.#tables = new Map(
@@ -45,11 +52,8 @@ export class Catalog {
         definition.validator,
       ]),
     );
-    this.#vectorIndexes = new Map(
-      Object.entries(schema.tables).map(([table, definition]) => [
-        table,
-        (definition as unknown as Declared).vectorIndexes,
-      ]),
+    this.#declared = new Map(
+      Object.entries(schema.tables).map(([table, definition]) => [table, definition as unknown as Declared]),
     );
   }
 
@@ -86,7 +90,15 @@ export class Catalog {
 
   vectorIndexes(table: string): readonly VectorIndex[] {
     this.requireTable(table);
-    return this.#vectorIndexes.get(table) ?? [];
+    return this.#declared.get(table)?.vectorIndexes ?? [];
+  }
+
+  /** The text search index of this name. */
+  searchIndex(table: string, index: string): SearchIndex {
+    this.requireTable(table);
+    const found = this.#declared.get(table)?.searchIndexes.find(({ indexDescriptor }) => indexDescriptor === index);
+    if (found === undefined) throw unknownIndex(table, index);
+    return found;
   }
 
   /** All indexes of a table, by name, with all their fields in order. */

@@ -8,7 +8,7 @@
 const MiB = 1 << 20;
 
 /** The version of the wire these functions speak. */
-export const VERSION = 3;
+export const VERSION = 4;
 
 // Convex: one document.
 export const DOCUMENT_BYTES = MiB;
@@ -67,6 +67,10 @@ export const LEDGER_SWEPT = 500;
 // Convex: one vector search.
 export const SEARCH_RESULTS = 256;
 export const SEARCH_CLAUSES = 64;
+// Convex: one text search; of its bytes as many as leave room for what the documents lead to.
+export const TEXT_RESULTS = 1_024;
+export const TEXT_CLAUSES = 8;
+export const TEXT_BYTES = 12 * MiB;
 export const VECTOR_DIMENSIONS = { least: 2, most: 4_096 };
 
 // Convex: a vector index holds float32. A number beyond it would have no distance to anything, and a vector whose numbers are all

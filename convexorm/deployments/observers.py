@@ -80,7 +80,7 @@ class Request:
         return ", ".join(parts)
 
     def of_reads(self, reads: Sequence[Read]) -> None:
-        self._about((read.range.table.name, read.range.index) for read in reads)
+        self._about((read.range.table.name, read.search.index if read.search else read.range.index) for read in reads)
         self.count = len(reads)
 
     def of_writes(self, commit: Commit) -> None:

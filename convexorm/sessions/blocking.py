@@ -47,6 +47,7 @@ class Session:
     avg = blocking(AsyncSession.avg)
     read = blocking(AsyncSession.read)
     search = blocking(AsyncSession.search)
+    search_text = blocking(AsyncSession.search_text)
     digests = blocking(AsyncSession.digests)
     changes = blocking(AsyncSession.changes)
     matrix = blocking(AsyncSession.matrix)

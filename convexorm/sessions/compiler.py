@@ -14,6 +14,7 @@ from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Rows, Statement
+from convexorm.querying.texts import TextQuery
 from convexorm.relations import Path, Relation, Through, ToMany
 from convexorm.requests import (
     Check,
@@ -104,7 +105,7 @@ class Compiler:
             check_query(one)
         self.mapper(one.root.model)
         read = one.plan()
-        if isinstance(one, Query) and one._load:
+        if isinstance(one, Query | TextQuery) and one._load:
             read = attrs.evolve(read, follow=self.follow(one._load))
         if read.range.table is COUNTERS:
             return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))

@@ -38,9 +38,10 @@ from convexorm.expressions import Column
 from convexorm.faces import DONE, named
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
-from convexorm.model import Index, Model, VectorIndex
+from convexorm.model import Index, Model, SearchIndex, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Statement
+from convexorm.querying.texts import TextQuery, check_index
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
 from convexorm.relatives import around, join_lists, leave
@@ -380,6 +381,27 @@ class AsyncSession:
         return [Hit(item, score) for item, (score, _) in zip(items, found, strict=True)]
 
     @exclusive
+    async def search_text(
+        self,
+        index: SearchIndex[M],
+        text: str,
+        *,
+        where: Condition | None = None,
+        limit: int = 20,
+        load: Sequence[Path] = (),
+    ) -> list[M]:
+        """The `limit` (1 to 1,024) documents whose text has most to do with the words of `text`, best first: any of its
+        words is in it, and the last may be the beginning of one.
+
+        `where` are equalities on filter fields of the index, joined by `&`, up to 8. Raises IndexRangeError for any other
+        condition and for an index that is staged, ValidationError for a text without a word, LimitExceeded for another
+        limit or more than 16 words, and InvalidRequestError for what is no search index. `index.search(…)` is the same as
+        something that `read` takes.
+        """
+        check_index(index)
+        return await self._answer(index.search(text, where=where, limit=limit).load(*load))
+
+    @exclusive
     async def _read(self, statements: Sequence[Statement[Any]]) -> tuple[Any, ...]:
         results = await self._reader.run([self._compiler.statement(one) for one in statements])
         return tuple([await self._made(one, result) for one, result in zip(statements, results, strict=True)])
@@ -390,7 +412,7 @@ class AsyncSession:
 
     async def _made(self, statement: Statement[T], result: ReadResult) -> T:
         """What an answer means, with the relations that the query loads."""
-        if isinstance(statement, Query) and statement._load:
+        if isinstance(statement, Query | TextQuery) and statement._load:
             kept = attrs.evolve(result, docs=statement.cut(result.docs))
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)

@@ -20,7 +20,7 @@ from convexorm.schema import Table
 __all__ = ["Catalog", "look"]
 
 _Row: TypeAlias = tuple[Any, ...]
-"""Number, indexes and vectors of a table as the catalog's row holds them."""
+"""Number, indexes and vectors of a table as the catalog's row holds them, and its texts."""
 
 
 class Catalog:
@@ -66,8 +66,20 @@ def look(connection: sqlite3.Connection, before: Catalog | None) -> Catalog:
         return before
     if _is_empty(connection):
         return Catalog(version, {}, {})
-    rows = connection.execute("SELECT name, number, indexes, vectors FROM convexorm_tables")
-    return Catalog(version, {name: tuple(row) for name, *row in rows}, {} if before is None else before._known)
+    rows = connection.execute("SELECT name, number, indexes, vectors FROM convexorm_tables").fetchall()
+    texts = _texts(connection)
+    tables = {name: (number, *row, texts.get(number, "[]")) for name, number, *row in rows}
+    return Catalog(version, tables, {} if before is None else before._known)
+
+
+def _texts(connection: sqlite3.Connection) -> dict[int, str]:
+    """The texts of each table by its number; none in a file of an earlier format that can only be read."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'convexorm_texts'").fetchall():
+        return {}
+    forms: dict[int, list[str]] = {}
+    for number, form in connection.execute("SELECT number, form FROM convexorm_texts ORDER BY number, place"):
+        forms.setdefault(number, []).append(form)
+    return {number: f"[{', '.join(some)}]" for number, some in forms.items()}
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -83,7 +95,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _stored(table: Table, row: _Row) -> StoredTable:
-    number, indexes, vectors = row
+    number, indexes, vectors, texts = row
     forms = json.loads(indexes)
     if isinstance(forms, dict):  # a file of the first format that cannot be written
         forms = list(forms.values())
@@ -92,9 +104,10 @@ def _stored(table: Table, row: _Row) -> StoredTable:
         name, names = names["table"], names["fields"]
         if not _RENAMED.fullmatch(name):
             raise ValueError
-    if not all(isinstance(one, str) for form in (*forms, names) for one in form):
+    words = [tuple(form) for form in json.loads(texts)]
+    if not all(isinstance(one, str) for form in (*forms, names, *words) for one in form):
         raise TypeError
-    return StoredTable(table, int(number), [tuple(form) for form in forms], names, name)
+    return StoredTable(table, int(number), [tuple(form) for form in forms], names, name, words)
 
 
 _RENAMED = re.compile(r"t\d+_\d+")

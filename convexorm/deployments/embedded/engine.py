@@ -241,7 +241,7 @@ class Engine:
 
 def _is_one_statement(read: Read) -> bool:
     """Whether one statement answers a read."""
-    several = (read.pack, read.digest, read.merge, read.distinct, read.fold, read.range.union)
+    several = (read.pack, read.digest, read.merge, read.distinct, read.fold, read.range.union, read.search)
     if read.skip or read.follow or any(one is not None for one in several):
         return False
     return read.filter is None or next(existences(read.filter), None) is None

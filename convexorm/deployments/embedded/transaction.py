@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -286,7 +286,7 @@ class Transaction:
         place = None if batch.column is None else int(batch.column[1:])
         held = self._held(stored, batch.column, {key for key in batch.unique if key is not None})
         new = self._next(stored, len(batch.writes))
-        inserts, updates = [], []
+        inserts, updates, ticks = [], [], []
         for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
             values = stored.row(write.doc, keys, seq)
             row = held.get(key) if key is not None else None
@@ -296,15 +296,28 @@ class Transaction:
                     self._contested.append((position, write.table, taken_key))
                 made = next(new)
                 inserts.append((*made, *values))
+                ticks.append(made[0])
                 self._results.append(Written(made[1], made[0] / 1000))
                 if place is not None:
                     held.setdefault(keys[place], made)
             else:
                 updates.append((*values, row[0]))
+                ticks.append(row[0])
                 self._results.append(Written(row[1], time_of(row[0]), False))
         self._connection.executemany(stored.insert, inserts)
         if updates:
             self._connection.executemany(stored.update(), updates)
+        if stored.texts:
+            self._put_texts(stored, zip(ticks, (write.doc for write in batch.writes), strict=True))
+
+    def _put_texts(
+        self, stored: StoredTable, documents: Iterable[tuple[int, Document]], changed: Collection[str] | None = None
+    ) -> None:
+        """Keep the words of documents by their ticks, where a change of these fields concerns them."""
+        some = list(documents)
+        for text in stored.texts.values():
+            if text.concerns(changed):
+                text.put(self._connection, some)
 
     def _held(self, stored: StoredTable, column: str | None, keys: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
         """Those of `keys` that stored documents hold, with the tick and the `_id` of the first of each."""
@@ -410,6 +423,8 @@ class Transaction:
             keys = keys if places is None else [keys[place] for place in places]
         values = stored.row(fields, keys, self._change(stored), declared=declared)
         self._connection.execute(stored.update(places), (*values, row.tick))
+        if stored.texts:
+            self._put_texts(stored, [(row.tick, fields)], changed)
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
@@ -438,6 +453,8 @@ class Transaction:
         ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
+        if stored.texts:
+            self._put_texts(stored, [(tick, document)])
         return Written(id_, time_of(tick))
 
     def patch(self, position: int, write: Patch) -> Applied:
