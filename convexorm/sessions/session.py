@@ -67,6 +67,7 @@ from convexorm.sessions.results import Hit, Page, Progress
 from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
+from convexorm.sessions.writer import Writer
 from convexorm.values import MISSING, is_whole
 
 __all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]
@@ -115,7 +116,7 @@ class AsyncSession:
 
     @cached_property
     def _trees(self) -> Trees:
-        return Trees(self._port, self._compiler, self._reader)
+        return Trees(Writer(self._port), self._compiler, self._reader)
 
     @cached_property
     def _bulk(self) -> Bulk:
