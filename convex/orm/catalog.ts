@@ -6,6 +6,7 @@
  */
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 import type { GenericValidator } from "convex/values";
+import type { Log } from "./changes";
 import { otherIndex, unknownIndex, unknownTable } from "./errors";
 
 const BUILT_IN: [string, string[]][] = [
@@ -28,6 +29,7 @@ export class Catalog {
   readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
   readonly #validators: ReadonlyMap<string, GenericValidator>;
   readonly #vectorIndexes: ReadonlyMap<string, readonly VectorIndex[]>;
+  readonly #changeLogs: ReadonlyMap<string, Log>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
     this.#tables = new Map(
@@ -51,6 +53,7 @@ export class Catalog {
         (definition as unknown as Declared).vectorIndexes,
       ]),
     );
+    this.#changeLogs = new Map(Object.keys(schema.tables).flatMap((table) => this.#logOf(table)));
   }
 
   requireTable(table: string): void {
@@ -87,6 +90,23 @@ export class Catalog {
   vectorIndexes(table: string): readonly VectorIndex[] {
     this.requireTable(table);
     return this.#vectorIndexes.get(table) ?? [];
+  }
+
+  /** The table that has a log of the changes of this one. */
+  changeLog(table: string): Log | undefined {
+    return this.#changeLogs.get(table);
+  }
+
+  get changeLogs(): Iterable<Log> {
+    return this.#changeLogs.values();
+  }
+
+  #logOf(table: string): [string, Log][] {
+    const log = `${table}_changes`;
+    const fields = this.#tables.get(log)?.get("by_key");
+    const validator = this.#validators.get(log);
+    if (fields === undefined || validator?.kind !== "object" || !Object.hasOwn(validator.fields, "ids")) return [];
+    return [[table, { table: log, by: fields.slice(0, -2) }]];
   }
 
   /** All indexes of a table, by name, with all their fields in order. */

@@ -5,6 +5,7 @@
  * behind it.
  */
 import type { Catalog } from "./catalog";
+import { changesOf } from "./changes";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
 import { Matcher } from "./exists";
@@ -18,6 +19,8 @@ import { compareBounds, partsOf, scan, type IndexRequest } from "./range";
 import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
+  const logged = await changesOf(db, catalog, meter, read);
+  if (logged !== undefined) return logged;
   const walk = new Walk(db, meter, read, catalog.fields(read.table, read.index));
   const matcher = () => matcherOf(db, catalog, meter);
   const matches = matcher().test(read.filter);

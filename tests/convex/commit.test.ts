@@ -2,7 +2,7 @@ import { type Value } from "convex/values";
 import { makeFunctionReference } from "convex/server";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { canonicalHash } from "../../convex/orm/canonical";
-import { isSweeper } from "../../convex/orm/ledger";
+import { isSweeper } from "../../convex/orm/sweeping";
 import type { Key, Write } from "../../convex/orm/protocol";
 import { cost, deployment, is, missing, refusal, type Deployment } from "./support";
 
@@ -80,7 +80,7 @@ describe("a commit id", () => {
   });
 
   describe("withdrawn", () => {
-    const withdraw = (here: Deployment, commitId: string) => here.mutate({ version: 3, commitId, withdraw: true });
+    const withdraw = (here: Deployment, commitId: string) => here.mutate({ version: 4, commitId, withdraw: true });
 
     it("after it was refused is refused when a late copy of it arrives, and writes nothing", async () => {
       const here = await withItem({ text: "old" });
@@ -93,7 +93,7 @@ describe("a commit id", () => {
       });
       await here.commit(change("old", "other"));
       expect(await refusal(here.commitAs("late", change("old", "new")))).toMatchObject({ code: "Stale" });
-      expect(await withdraw(here, "late")).toEqual({ version: 3, withdrawn: true });
+      expect(await withdraw(here, "late")).toEqual({ version: 4, withdrawn: true });
       await here.commit(change("other", "old"));
       expect(await refusal(here.commitAs("late", change("old", "new")))).toMatchObject({ code: "Withdrawn" });
       expect(await here.all("items")).toEqual([{ rank: 1, text: "old" }]);
@@ -102,7 +102,7 @@ describe("a commit id", () => {
     it("after it was applied is answered as it was, and stays applied", async () => {
       const here = deployment();
       const first = await here.commitAs("applied", write);
-      expect(await withdraw(here, "applied")).toEqual({ version: 3, results: [first] });
+      expect(await withdraw(here, "applied")).toEqual({ version: 4, results: [first] });
       expect(await here.commitAs("applied", write)).toEqual(first);
       expect(await here.all("items")).toEqual([{ rank: 1 }]);
     });
@@ -110,7 +110,7 @@ describe("a commit id", () => {
     it("by two at once, or while it is being applied, has one outcome", async () => {
       const here = deployment();
       const twice = await Promise.all([withdraw(here, "twice"), withdraw(here, "twice")]);
-      expect(twice).toEqual([1, 2].map(() => ({ version: 3, withdrawn: true })));
+      expect(twice).toEqual([1, 2].map(() => ({ version: 4, withdrawn: true })));
       const entries = (await here.all("convexorm_commits")).map((entry) => entry["commitId"]);
       expect(entries).toEqual(["twice"]);
       const [applied, withdrawn] = await Promise.allSettled([here.commitAs("race", write), withdraw(here, "race")]);
@@ -125,7 +125,7 @@ describe("a commit id", () => {
       ["without an id", { withdraw: true, commitId: "" }],
     ])("%s is no request", async (_name, more) => {
       const here = deployment();
-      expect(await refusal(here.mutate({ version: 3, commitId: "c", ...more }))).toMatchObject({ code: "Invalid" });
+      expect(await refusal(here.mutate({ version: 4, commitId: "c", ...more }))).toMatchObject({ code: "Invalid" });
     });
   });
 
@@ -234,7 +234,7 @@ describe("expectations", () => {
     const last = { op: "delete", table: "items", at: at(1), expect: { secret: { is: is("another") } } };
     const refused = await refusal(
       here.mutate({
-        version: 3,
+        version: 4,
         commitId: "c",
         writes: [
           [insert, insert],
@@ -397,7 +397,7 @@ describe("returning", () => {
         missing: "skip",
       })),
     ];
-    const { results } = await here.mutate({ version: 3, commitId: "crowded", writes });
+    const { results } = await here.mutate({ version: 4, commitId: "crowded", writes });
     const told = (results[0] as [string, number | null][]).filter(([, time]) => time !== null);
     expect(told).toHaveLength(4_096 - 1 - 4_000);
   });
@@ -448,12 +448,12 @@ describe("deleteRange", () => {
 
 describe("a commit is refused", () => {
   const insert: Write = { op: "insert", table: "items", doc: {} };
-  const request = (...writes: unknown[]) => ({ version: 3, commitId: "c", writes: [writes] });
+  const request = (...writes: unknown[]) => ({ version: 4, commitId: "c", writes: [writes] });
   const nested = (levels: number): Value => (levels === 0 ? 1 : { in: nested(levels - 1) });
   const list = <T>(length: number, value: T) => Array.from({ length }, () => value);
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
-    ["in another version", { ...request(insert), version: 7 }, { code: "Version", supported: 3 }],
+    ["in another version", { ...request(insert), version: 7 }, { code: "Version", supported: 4 }],
     [
       "over 15,999 writes",
       { ...request(), writes: list(4, list(4_000, insert)) },
@@ -542,7 +542,7 @@ describe("a commit of 15,999 writes", () => {
     const here = deployment();
     const chunk = (length: number) => Array.from({ length }, () => ({ op: "insert", table: "items", doc: {} }));
     const writes = [chunk(4_096), chunk(4_096), chunk(4_096), chunk(3_711)];
-    const { results } = await here.mutate({ version: 3, commitId: "new", writes });
+    const { results } = await here.mutate({ version: 4, commitId: "new", writes });
     expect(results.map((applied: unknown[]) => applied.length)).toEqual([4_096, 4_096, 4_096, 3_711]);
     expect((await here.all("convexorm_commits")).map((entry) => entry["commitId"])).toEqual(["new"]);
   });

@@ -3,7 +3,7 @@ import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { convexToJson, type Value } from "convex/values";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { isSweeper } from "../../convex/orm/ledger";
+import { isSweeper } from "../../convex/orm/sweeping";
 import type { Key, Read, Write } from "../../convex/orm/protocol";
 import { Host } from "../../scripts/deployment/calls";
 import { Backend, ConflictError } from "../../scripts/deployment/backend";
@@ -29,15 +29,15 @@ function hostOf({ latency = 30, userTime = 10_000, of = functions } = {}) {
   };
   let commits = 0;
   const commitAs = (commitId: string, ...writes: Write[]) =>
-    call("mutation", "orm:commit", { version: 3, commitId, writes: [writes.map(assuming)] } as unknown as Value);
+    call("mutation", "orm:commit", { version: 4, commitId, writes: [writes.map(assuming)] } as unknown as Value);
   return {
     host,
     commitAs,
-    withdraw: (commitId: string) => call("mutation", "orm:commit", { version: 3, commitId, withdraw: true }),
+    withdraw: (commitId: string) => call("mutation", "orm:commit", { version: 4, commitId, withdraw: true }),
     commit: (...writes: Write[]) => commitAs(`commit ${commits++}`, ...writes),
     count: async (table: string) => {
       const read = assuming({ table, index: "by_creation_time", count: true } as Read) as unknown as Value;
-      const { results } = await call("query", "orm:read", { version: 3, reads: [read] });
+      const { results } = await call("query", "orm:read", { version: 4, reads: [read] });
       return (results as { count: number }[])[0]!.count;
     },
     conflicts: () => host.metrics.counts.conflicts,

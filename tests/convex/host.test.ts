@@ -114,7 +114,7 @@ describe("values", () => {
 });
 
 describe("access", () => {
-  const request = { version: 3, reads: [{ table: "items", index: "by_rank", fields: ["rank"] }] };
+  const request = { version: 4, reads: [{ table: "items", index: "by_rank", fields: ["rank"] }] };
 
   it("to internal functions takes the admin key; without it they are as good as missing", async () => {
     expect(await call("query", "orm:read", request)).toMatchObject({ status: "success" });
@@ -125,7 +125,7 @@ describe("access", () => {
       expect(answer.errorMessage!.split("\n")[1]).toBe(missing(path));
       expect(answer).not.toHaveProperty("errorData");
     }
-    const write = { version: 3, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
+    const write = { version: 4, commitId: "c", writes: [[{ op: "insert", table: "items", doc: {} }]] };
     expect((await call("mutation", "orm:commit", write, "json", null)).errorMessage).toContain(missing("orm:commit"));
     expect((await call("action", "orm:search", {}, "json", null)).errorMessage).toContain(missing("orm:search"));
     expect(await call("query", "orm:read", request)).toMatchObject({ value: { results: [{ count: 0 }] } });
@@ -155,7 +155,7 @@ describe("errors", () => {
     const read = { version: 7, reads: [] };
     for (const format of ["json", "convex_encoded_json"]) {
       const answer = await call("query", "orm:read", read, format);
-      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 3 });
+      expect(answer.errorData).toEqual({ code: "Version", message: expect.any(String), supported: 4 });
       expect(answer.errorMessage).toMatch(/^\[Request ID: [0-9a-f]+\] Server Error\nUncaught ConvexError: /);
     }
   });
@@ -182,7 +182,7 @@ describe("metrics", () => {
   const insert = (rank: number) => ({ op: "insert", table: "items", doc: { rank } });
   let commits = 0;
   const commit = (...writes: unknown[]) =>
-    call("mutation", "orm:commit", { version: 3, commitId: `m${commits++}`, writes: [writes] });
+    call("mutation", "orm:commit", { version: 4, commitId: `m${commits++}`, writes: [writes] });
 
   beforeEach(async () => {
     await commit({ op: "deleteRange", table: "items", index: "by_rank", fields: ["rank"] });
@@ -213,7 +213,7 @@ describe("metrics", () => {
     await commit(insert(1), insert(2), insert(3));
     expect(await metrics()).toMatchObject({ calls: 1, documentsRead: 0, documentsWritten: 4 });
     const read = { table: "items", index: "by_rank", fields: ["rank"], limit: 1, peek: true };
-    await call("query", "orm:read", { version: 3, reads: [read] });
+    await call("query", "orm:read", { version: 4, reads: [read] });
     const { documentsRead, bytesRead, documentsWritten, userTime, most } = await metrics();
     expect(most).toMatchObject({ documentsRead, bytesRead, indexRanges: 1, documentsWritten: 4 });
     expect(userTime).toBeGreaterThanOrEqual(most.userTime);
@@ -236,14 +236,14 @@ describe("metrics", () => {
 });
 
 describe("the cache of queries", () => {
-  const read = { version: 3, reads: [{ table: "items", index: "by_creation_time" }] };
+  const read = { version: 4, reads: [{ table: "items", index: "by_creation_time" }] };
   const documentsRead = async () => {
     await fetch(`${url}/metrics/reset`, { method: "POST" });
     const { value } = await call("query", "orm:read", read);
     return { read: ((await (await fetch(`${url}/metrics`)).json()) as Metrics).documentsRead, value };
   };
   const write = async (...writes: unknown[]) =>
-    await call("mutation", "orm:commit", { version: 3, commitId: randomUUID(), writes: [writes] });
+    await call("mutation", "orm:commit", { version: 4, commitId: randomUUID(), writes: [writes] });
 
   it("answers a query asked again without reading, until something is written", async () => {
     await write({ op: "insert", table: "items", doc: { rank: 1 } });
@@ -351,7 +351,7 @@ describe("the process", () => {
     expect(await failing("samples:fail", {})).toEqual({ status: "error", errorMessage: bare, logLines: [] });
     expect(await failing("orm:read", { version: 0 }, "query")).toMatchObject({
       errorMessage: bare,
-      errorData: { code: "Version", supported: 3 },
+      errorData: { code: "Version", supported: 4 },
     });
     started.kill();
   });

@@ -349,17 +349,17 @@ describe("the budget of a call", () => {
 
 describe("a read is refused", () => {
   const read = (more: Record<string, unknown>) => ({
-    version: 3,
+    version: 4,
     reads: [{ table: "items", index: "by_rank", fields: ["rank"], ...more }],
   });
 
   it.each<[string, Record<string, unknown>, Record<string, unknown>]>([
-    ["in another version", { version: 1, reads: [] }, { code: "Version", supported: 3 }],
+    ["in another version", { version: 1, reads: [] }, { code: "Version", supported: 4 }],
     ["without a version", { reads: [] }, { code: "Invalid" }],
-    ["when it reads nothing", { version: 3, reads: [] }, { code: "Invalid" }],
+    ["when it reads nothing", { version: 4, reads: [] }, { code: "Invalid" }],
     [
       "over 1,024 reads",
-      { version: 3, reads: upTo(1_025) },
+      { version: 4, reads: upTo(1_025) },
       { code: "Limit", limit: "reads", maximum: 1_024, actual: 1_025 },
     ],
     ["with a field it does not know", read({ colour: "red" }), { code: "Invalid" }],
@@ -418,7 +418,7 @@ describe("a share of a call's budget", () => {
   it("ends the call that many times earlier, down to one document", async () => {
     const here = await ordered();
     const counted = async (share: number) => {
-      const request = { version: 3, reads: [{ table: "items", index: "by_creation_time" }], share };
+      const request = { version: 4, reads: [{ table: "items", index: "by_creation_time" }], share };
       const [result] = (await here.query(request)).results as Result[];
       return [result!.count, result!.next === null];
     };
@@ -426,7 +426,7 @@ describe("a share of a call's budget", () => {
     expect(await counted(800)).toEqual([10, false]);
     expect(await counted(8_192)).toEqual([1, false]);
     for (const share of [0, 8_193, 1.5, "1"]) {
-      const request = { version: 3, reads: [{ table: "items", index: "by_creation_time" }], share };
+      const request = { version: 4, reads: [{ table: "items", index: "by_creation_time" }], share };
       expect(await refusal(here.query(request))).toMatchObject({ code: "Invalid" });
     }
   });

@@ -27,9 +27,9 @@ let commits = 0;
 export function deployment() {
   const backend = convexTest({ schema, modules, transactionLimits: true });
   const read = async (...reads: Read[]): Promise<Result[]> =>
-    (await backend.query(readFunction, { version: 3, reads: reads.map(assuming) })).results as Result[];
+    (await backend.query(readFunction, { version: 4, reads: reads.map(assuming) })).results as Result[];
   const commitAs = async (commitId: string, ...writes: Write[]): Promise<Applied[]> => {
-    const request = { version: 3, commitId, writes: [writes.map(assuming)] };
+    const request = { version: 4, commitId, writes: [writes.map(assuming)] };
     return (await backend.mutation(makeFunctionReference<"mutation">("orm:commit"), request)).results[0] as Applied[];
   };
   return {
@@ -41,7 +41,7 @@ export function deployment() {
       backend.mutation(makeFunctionReference<"mutation">("orm:commit"), request),
     query: (request: Record<string, unknown>) => backend.query(readFunction, request),
     search: (request: Record<string, unknown>) =>
-      backend.action(makeFunctionReference<"action">("orm:search"), { version: 3, ...request }),
+      backend.action(makeFunctionReference<"action">("orm:search"), { version: 4, ...request }),
     /** All documents of a table as they were inserted, without Convex's fields. */
     all: async (table: string) => {
       const [result] = await read({ table, index: "by_creation_time" });

@@ -22,7 +22,7 @@ async function bit(here: Deployment, read: Read): Promise<{ results: Result[]; c
   const results: Result[] = [];
   let rest = read;
   for (let calls = 1; ; calls++) {
-    const answer = await here.query({ version: 3, reads: [assuming(rest)], share: 8_192 });
+    const answer = await here.query({ version: 4, reads: [assuming(rest)], share: 8_192 });
     const [result] = answer.results as Result[];
     results.push(result!);
     if (result!.next === null) return { results, calls };

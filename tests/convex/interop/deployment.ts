@@ -54,14 +54,14 @@ export async function deploy() {
     /** The documents of a table, as another client of the deployment reads them. */
     documents: async (table: string, more: Partial<Read> = {}): Promise<Document[]> => {
       const read = assuming({ table, index: "by_creation_time", ...more } as Read) as unknown as Value;
-      const { results } = (await value("query", "orm:read", { version: 3, reads: [read] })) as never as {
+      const { results } = (await value("query", "orm:read", { version: 4, reads: [read] })) as never as {
         results: [{ docs: Document[] }];
       };
       return results[0].docs;
     },
     /** Writes as another client of the deployment does. */
     write: async (...writes: Write[]): Promise<Applied[]> => {
-      const request = { version: 3, commitId: `other ${commits++}`, writes: [writes.map(assuming)] } as unknown as Value;
+      const request = { version: 4, commitId: `other ${commits++}`, writes: [writes.map(assuming)] } as unknown as Value;
       return ((await value("mutation", "orm:commit", request)) as never as { results: [Applied[]] }).results[0];
     },
     /** What a request costs. */
