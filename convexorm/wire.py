@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm import computed
 from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
@@ -321,7 +321,7 @@ def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict
             if behind and len(behind) != key_length(asked.range):
                 raise ValueError("a place to go on behind that is none of the index")
             followed.add(key, [sent[doc] if isinstance(doc, str) else doc for doc in docs], behind)
-        decoded.append(attrs.evolve(followed, followed=_decode_followed(asked.follow, edge.get("followed") or (), sent)))
+        decoded.append(replace(followed, followed=_decode_followed(asked.follow, edge.get("followed") or (), sent)))
     return tuple(decoded)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.aggregates import Group, Sum, Tally
 from convexorm.counters import counter_id
@@ -133,7 +133,7 @@ class Bulk:
         patch.expect, patch.missing = self._compiler.expected(model, None), "skip"
         patch.where = self._compiler.condition(query)
         sorted_by = [one.field for one in read.sort or ()]
-        selected = attrs.evolve(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
+        selected = replace(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
         places = sorted((float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs))
         behind = _decode(resume, table.name)
@@ -141,7 +141,7 @@ class Bulk:
         done, size = 0, _UPDATED
         while left:
             batch = left[:size]
-            commit = self._compiler.commit([attrs.evolve(patch, at=id_) for _, id_ in batch])
+            commit = self._compiler.commit([replace(patch, at=id_) for _, id_ in batch])
             try:
                 applied = await self._writer.commit(commit)
             except (LimitExceeded, FunctionFailed) as error:

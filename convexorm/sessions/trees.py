@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import attrs
+from msgspec.structs import replace
 
 from convexorm.errors import FunctionFailed, LimitExceeded, StaleDataError
 from convexorm.requests import (
@@ -97,7 +98,7 @@ class _Felling:
     async def _check(self, table: Table, rules: Sequence[Rule], documents: Sequence[Document]) -> None:
         """Raise StaleDataError for what forbids to delete a document, before anything of it is deleted."""
         reads = [
-            (rule, attrs.evolve(_read(rule, document), limit=1))
+            (rule, replace(_read(rule, document), limit=1))
             for rule in rules
             if rule.action == "restrict"
             for document in documents
@@ -139,14 +140,14 @@ class _Felling:
         """The documents that refer to one, some at a time."""
         if document.get(rule.key) is None:
             return
-        read = attrs.evolve(_read(rule, document), limit=_BATCH, peek=True)
+        read = replace(_read(rule, document), limit=_BATCH, peek=True)
         while True:
             result = await self.trees.reader.one(read)
             if result.docs:
                 yield list(result.docs)
             if not result.more:
                 return
-            read = attrs.evolve(read, after=index_key(result.docs[-1], read.range))
+            read = replace(read, after=index_key(result.docs[-1], read.range))
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[object]:
         return await self.trees.writer.commit(self.trees.compiler.commit(writes))
