@@ -24,8 +24,8 @@ class Writer:
         try:
             return await self._port.commit(commit)
         except DeploymentError as error:
-            if not error.lost:
-                raise
+            if isinstance(error, FunctionFailed) and not error.lost:
+                raise  # an answer
             with suppress(ConvexORMError):
                 applied = await self._port.withdraw(commit)
                 if applied is not None:
