@@ -16,7 +16,7 @@ from bench.tables import print_table
 from convexorm import Model, Session
 from convexorm.model import dump
 from convexorm.values import dumps
-from mastra_convex import ConvexStore, Message, Thread
+from mastra_convex import ConvexStore, ConvexVector, Message, Thread
 from tests.conftest import ADMIN_KEY, ROOT, Host, start_host, stop_host
 
 __all__ = ["SCENARIOS", "Cost", "Scenario", "measure"]
@@ -205,6 +205,29 @@ def _delete_thread(store: ConvexStore, name: str) -> Sequence[Model]:
     return ()
 
 
+_searched: dict[str, ConvexVector] = {}
+"""Vector stores that keep what they have read, by the name of what they were set up for."""
+
+
+def _vectors(count: int) -> Callable[[ConvexStore, str], None]:
+    """An index that was searched, and changed since."""
+
+    def setup(store: ConvexStore, name: str) -> None:
+        vectors = _searched[name] = ConvexVector(id="costs", deployment=store.deployment)
+        vectors.create_index(index_name=name, dimension=3)
+        rows = [[1.0, number / 512, 0.5] for number in range(count)]
+        vectors.upsert(index_name=name, vectors=rows, ids=[str(number) for number in range(count)])
+        _query(store, name)
+        vectors.upsert(index_name=name, vectors=[[0.5, 0.25, 0.5]], ids=["7"])
+
+    return setup
+
+
+def _query(store: ConvexStore, name: str) -> Sequence[Model]:
+    _searched[name].query(index_name=name, query_vector=[1.0, 0.0, 0.0])
+    return ()
+
+
 def _read_five(store: ConvexStore, name: str) -> Sequence[Model]:
     threads = Thread.query().by_index("by_resource", resource_id=f"{name}-r")
     messages = Message.query().by_index("by_thread_created", thread_id=name)
@@ -255,6 +278,7 @@ SCENARIOS = (
     ),
     Scenario("get_thread_by_id", _thread_of(100), _get_thread, calls=1, documents=1),
     Scenario("delete_thread with 3,000 messages", _thread_of(3_000), _delete_thread, calls=4, answered=4_096),
+    Scenario("query of 500 vectors after an upsert", _vectors(500), _query, calls=3, documents=10, answered=4_096),
     Scenario("session.read of 5", _thread_of(100), _read_five, calls=1),
 )
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 from hashlib import sha256
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.errors import InvalidCursorError
 from convexorm.requests import KeyValue, Read, key_length
@@ -46,5 +46,5 @@ def decode_cursor(read: Read, cursor: str) -> KeyValue:
 
 def _digest(read: Read) -> str:
     """What makes two reads the same query: all but where they begin and how much they ask for."""
-    query = encode_read(attrs.evolve(read, after=None, skip=0, limit=None, peek=False, count=False, follow=()))
+    query = encode_read(replace(read, after=None, skip=0, limit=None, peek=False, count=False, follow=()))
     return sha256(canonical(query)).hexdigest()[:16]

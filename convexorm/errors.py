@@ -210,8 +210,11 @@ class DeploymentError(ConvexORMError):
 class FunctionFailed(DeploymentError):
     """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing.
 
-    `data` is that of a `ConvexError`, which is always told; None for any other error.
+    `data` is that of a `ConvexError`, which is always told; None for any other error. `too_much` is True of a function of
+    this library that failed with no error of its own, as at what takes too long or too much memory: less at a time may do.
     """
+
+    too_much: bool = False
 
     def __init__(self, problem: str, *, function: str, text: str = "", data: object = None) -> None:
         self.function = function

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.crossing import crossings
@@ -41,10 +41,10 @@ T6 = TypeVar("T6")
 Order = Literal["asc", "desc"]
 
 
-@attrs.frozen
-class Query(Rows[M]):
+class Query(Rows[M], frozen=True):
     """Documents of one model. Every method answers a new query; nothing is read before a session executes it."""
 
+    hidden = ("_after",)
     model: type[M]
     _index: str | None = None
     _range: tuple[Comparison, ...] = ()
@@ -52,7 +52,7 @@ class Query(Rows[M]):
     _order: Order = "asc"
     _limit: int | None = None
     _offset: int = 0
-    _after: Document | None = attrs.field(default=None, repr=False)
+    _after: Document | None = None
     _full_scan: bool = False
     _load: tuple[Path, ...] = ()
     _ordering: tuple[Ordering, ...] = ()
@@ -87,7 +87,7 @@ class Query(Rows[M]):
                 index=name,
                 fields=fields,
             )
-        return attrs.evolve(self, index=name, range=tuple(comparisons))
+        return replace(self, _index=name, _range=tuple(comparisons))
 
     def where(self, *conditions: Condition) -> Self:
         """Only documents for which all `conditions` hold.
@@ -98,7 +98,7 @@ class Query(Rows[M]):
         """
         for condition in conditions:
             self._check(condition, "where")
-        return attrs.evolve(self, where=(*self._where, *conditions))
+        return replace(self, _where=(*self._where, *conditions))
 
     def _check(self, condition: object, method: str) -> None:
         """Raise ValidationError for what is no condition, and for one on another model's columns."""
@@ -127,7 +127,7 @@ class Query(Rows[M]):
         """`"asc"` (the default) or `"desc"`, in the order of the index."""
         if not isinstance(order, str) or order not in ("asc", "desc"):
             raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__mapper__.name)
-        return attrs.evolve(self, order=order)
+        return replace(self, _order=order)
 
     def order_by(self, *orderings: Ordering | Column[Any]) -> Self:
         """In the order of these attributes: `Order.placed_at.desc()`, or `Order.placed_at` for ascending.
@@ -138,7 +138,7 @@ class Query(Rows[M]):
         """
         if not orderings:
             raise ValidationError("order_by() takes one attribute or more", table=self.model.__mapper__.name)
-        return attrs.evolve(self, ordering=tuple(map(self._ordering_of, orderings)))
+        return replace(self, _ordering=tuple(map(self._ordering_of, orderings)))
 
     def _ordering_of(self, one: object) -> Ordering:
         if isinstance(one, Column):
@@ -155,13 +155,13 @@ class Query(Rows[M]):
         """At most `limit` documents; None for no limit."""
         if limit is not None and not is_whole(limit):
             raise ValidationError("limit is a whole number from 0 to 2**53 - 1, or None", table=self.model.__mapper__.name)
-        return attrs.evolve(self, limit=limit)
+        return replace(self, _limit=limit)
 
     def offset(self, offset: int) -> Self:
         """Pass over the first `offset` documents. Convex reads what it passes over; `session.page` does not."""
         if not is_whole(offset):
             raise ValidationError("offset is a whole number from 0 to 2**53 - 1", table=self.model.__mapper__.name)
-        return attrs.evolve(self, offset=offset)
+        return replace(self, _offset=offset)
 
     def after(self, place: Model | Document) -> Self:
         """Only documents behind a persistent instance (or a document), in the order of the query: its neighbours."""
@@ -171,7 +171,7 @@ class Query(Rows[M]):
                 f"after() takes a persistent {self.model.__name__}, got {type(place).__name__}",
                 table=self.model.__mapper__.name,
             )
-        return attrs.evolve(self, after=document)
+        return replace(self, _after=document)
 
     def load(self, *paths: Path) -> Self:
         """Load these relations with the documents, in the same call and from the same snapshot: `Order.customer`,
@@ -179,11 +179,11 @@ class Query(Rows[M]):
 
         Raises InvalidRequestError for what is no relation of the model.
         """
-        return attrs.evolve(self, load=(*self._load, *check_paths(paths, self.model)))
+        return replace(self, _load=(*self._load, *check_paths(paths, self.model)))
 
     def full_scan(self) -> Self:
         """Allow reading the whole table where no index covers the conditions."""
-        return attrs.evolve(self, full_scan=True)
+        return replace(self, _full_scan=True)
 
     # -- what can be asked of it ---------------------------------------------------------------------------------
 
@@ -316,12 +316,12 @@ class Query(Rows[M]):
         if choice is None:
             return read
         if choice.sort is None:
-            return attrs.evolve(read, order=choice.order, merge=choice.merge)
+            return replace(read, order=choice.order, merge=choice.merge)
         if self._after is not None:
             problem = "what no index has in this order is not read from a place in it on"
             raise ValidationError(problem, table=self.model.__mapper__.name)
         limit = None if read.limit is None else read.limit + read.skip
-        return attrs.evolve(read, order="asc", sort=choice.sort, skip=0, limit=limit)
+        return replace(read, order="asc", sort=choice.sort, skip=0, limit=limit)
 
     def answer(self, result: ReadResult, load: Load) -> list[M]:
         instances: list[M] = load(self.model, self.cut(result.docs))
@@ -331,13 +331,13 @@ class Query(Rows[M]):
         return self if self._limit is not None and self._limit < limit else self.limit(limit)
 
     def bounded(self) -> Self:
-        return attrs.evolve(self, bounded=True)
+        return replace(self, _bounded=True)
 
     def unordered(self, *, always: bool = False) -> Self:
         """The same without `order_by`, unless which documents it has depends on that."""
         if not always and (self._limit is not None or self._offset):
             return self
-        return attrs.evolve(self, ordering=())
+        return replace(self, _ordering=())
 
     @property
     def in_pages(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
 
 import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, Exists
 from convexorm.errors import InvalidRequestError, ValidationError
@@ -91,7 +92,7 @@ class One(Path, Generic[T]):
 
     def edge(self) -> Follow:
         """The edge that loads it."""
-        return attrs.evolve(self.relation.edge(()), follow=tuple(path.edge() for path in self._load))
+        return replace(self.relation.edge(()), follow=tuple(path.edge() for path in self._load))
 
     def has(self, *conditions: Condition) -> Condition:
         """There is such a document, and all conditions on its columns hold; evaluated where the data is."""
@@ -355,7 +356,7 @@ class Through(Relation):
     def listed(
         self, conditions: Sequence[Condition], order: Order, limit: int | None, follow: tuple[Follow, ...]
     ) -> Follow:
-        items = attrs.evolve(_to_one(self.far, conditions), follow=follow)
+        items = replace(_to_one(self.far, conditions), follow=follow)
         rows = Range(self.between.__mapper__.table, self.index)
         most = None if items.filter is not None else limit  # else it is not known how many rows it takes
         return Follow(self.near.key_field, rows, order=order, limit=most, follow=(items,))

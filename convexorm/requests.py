@@ -13,12 +13,13 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import attrs
 import msgspec
+from msgspec.structs import replace
 
 from convexorm.aggregates import Groups, joined_groups
 from convexorm.computed import Operand
 from convexorm.conditions import Condition, existences
+from convexorm.data import Data, Draft
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
 from convexorm.schema import SearchIndexDef, Table, VectorIndexDef
 from convexorm.values import (
@@ -131,25 +132,25 @@ KeyValue: TypeAlias = tuple[Value | Missing, ...]
 """Values of the first fields of an index; of all of them, `_creationTime` and `_id` included, where a read resumes."""
 
 
-@attrs.frozen
-class Bound:
+class Bound(Data, frozen=True):
     """One end of a range, itself part of it or not."""
 
-    value: Value | Missing = attrs.field(repr=False)
+    hidden = ("value",)
+    value: Value | Missing
     inclusive: bool
 
 
-@attrs.frozen
-class Range:
+class Range(Data, frozen=True):
     """A range of an index: equalities on its first fields, then bounds on the next.
 
     With a `union` it is the documents of several ranges of that index instead, which are in the index's order and have no
     document in common; none of them is a union itself.
     """
 
+    hidden = ("eq",)
     table: Table
     index: str
-    eq: KeyValue = attrs.field(default=(), repr=False)
+    eq: KeyValue = ()
     lower: Bound | None = None
     upper: Bound | None = None
     union: tuple[Range, ...] | None = None
@@ -162,19 +163,19 @@ class Range:
     def of(self, table: Table) -> Range:
         """The same range of another table that has this index."""
         union = None if self.union is None else tuple(part.of(table) for part in self.union)
-        return attrs.evolve(self, table=table, union=union)
+        return replace(self, table=table, union=union)
 
     def behind(self, key: Value) -> Range:
         """The same range behind a first field that is `key`."""
         if self.union is None:
-            return attrs.evolve(self, eq=(key, *self.eq))
-        return attrs.evolve(self, union=tuple(part.behind(key) for part in self.union))
+            return replace(self, eq=(key, *self.eq))
+        return replace(self, union=tuple(part.behind(key) for part in self.union))
 
     def without_key(self) -> Range:
         """The same range, without what it says of the first field."""
         if self.union is None:
-            return attrs.evolve(self, eq=self.eq[1:])
-        return attrs.evolve(self, union=tuple(part.without_key() for part in self.union))
+            return replace(self, eq=self.eq[1:])
+        return replace(self, union=tuple(part.without_key() for part in self.union))
 
     def edges(self) -> tuple[bytes, bytes]:
         """The bytes from which on, and those before which, the canonical forms of its documents' keys lie."""
@@ -218,8 +219,7 @@ _BEHIND = b"\xff"
 """Greater than any tag byte: behind everything that starts with the bytes before it."""
 
 
-@attrs.frozen
-class Pack:
+class Pack(Data, frozen=True):
     """Answer a field, an array of `length` numbers, as a matrix of float32 for all documents, and the documents without it.
 
     Documents whose field is something else are left out.
@@ -229,56 +229,52 @@ class Pack:
     length: int
 
 
-@attrs.frozen
-class Matrix:
+class Matrix(Data, frozen=True, eq=False):
     """The packed field of a read's documents: a row each, and their ids.
 
     `rounded` says that a number is not a float32, so that the matrix is not exact.
     """
 
-    ids: Sequence[str] = attrs.field(repr=False)
-    rows: np.ndarray[Any, np.dtype[np.float32]] = attrs.field(repr=False, eq=False)
+    hidden = ("ids", "rows")
+    ids: Sequence[str]
+    rows: np.ndarray[Any, np.dtype[np.float32]]
     rounded: bool
 
 
-@attrs.frozen
-class Ordering:
+class Ordering(Data, frozen=True):
     """A field by which documents are ordered, in Convex's order of values."""
 
     field: str
     order: Literal["asc", "desc"] = "asc"
 
 
-@attrs.frozen
-class Fold:
+class Fold(Data, frozen=True):
     """Answer aggregates in place of documents: `of` for each group of documents that have the same values in `by`."""
 
     by: tuple[str, ...]
     of: tuple[Term, ...]
 
 
-@attrs.frozen
-class Term:
+class Term(Data, frozen=True):
     """One aggregate: the number of documents, or the sum, the least or the greatest value of a field."""
 
     op: Literal["count", "sum", "min", "max"]
     field: str | None = None
 
 
-@attrs.frozen
-class TextSearch:
+class TextSearch(Data, frozen=True):
     """Documents whose text has one of some words, the last of which may be the beginning of one, best first.
 
     `filter` are equalities that hold for all of them.
     """
 
+    hidden = ("text", "filter")
     index: str
-    text: str = attrs.field(repr=False)
-    filter: tuple[tuple[str, Value | Missing], ...] = attrs.field(default=(), repr=False)
+    text: str
+    filter: tuple[tuple[str, Value | Missing], ...] = ()
 
 
-@attrs.frozen
-class Read:
+class Read(Data, frozen=True):
     """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
 
     `digest` asks for digests instead of documents: "all" for one of the whole answer, "each" for one of each document. A
@@ -298,9 +294,10 @@ class Read:
     which `filter` does not hold are passed over. Such a read has a limit, and beside these nothing but `follow`.
     """
 
+    hidden = ("after",)
     range: Range
     order: Literal["asc", "desc"] = "asc"
-    after: KeyValue | None = attrs.field(default=None, repr=False)
+    after: KeyValue | None = None
     filter: Condition | None = None
     skip: int = 0
     limit: int | None = None
@@ -318,8 +315,7 @@ class Read:
     search: TextSearch | None = None
 
 
-@attrs.frozen
-class Follow:
+class Follow(Data, frozen=True):
     """An edge from each document of a read to those of a range, whose first index field is what `field` of it holds.
 
     `range` says what comes behind that first field. A document whose field is missing or null leads nowhere.
@@ -338,20 +334,20 @@ class Follow:
         return Read(range_, order=self.order, filter=self.filter, limit=self.limit, follow=self.follow)
 
 
-@attrs.frozen
-class Group:
+class Group(Data, frozen=True):
     """What documents lead to that have one key. `next` as in a ReadResult."""
 
-    key: Value = attrs.field(repr=False)
-    docs: Sequence[Document] = attrs.field(repr=False)
-    next: KeyValue | None = attrs.field(default=None, repr=False)
+    hidden = ("key", "docs", "next")
+    key: Value
+    docs: Sequence[Document]
+    next: KeyValue | None = None
 
 
-@attrs.define
-class Followed:
+class Followed(Draft):
     """What one edge led to: a group for each key, by its identity, and what the edges of all their documents led to."""
 
-    groups: dict[str | bytes, Group] = attrs.field(factory=dict, repr=False)
+    hidden = ("groups",)
+    groups: dict[str | bytes, Group] = msgspec.field(default_factory=dict)
     followed: tuple[Followed, ...] = ()
 
     def of(self, document: Document, field: str) -> Sequence[Document]:
@@ -385,8 +381,7 @@ def joined_edges(one: tuple[Followed, ...], two: tuple[Followed, ...]) -> tuple[
     return tuple(joined)
 
 
-@attrs.frozen
-class ReadResult:
+class ReadResult(Data, frozen=True):
     """What one call found. `next` is None when the read is complete, else the key to resume behind (`()`: not begun).
 
     A read with `pack` answers `matrix`, documents without that field, and `digests` of each by its id; one with `digest`
@@ -395,19 +390,20 @@ class ReadResult:
     answers in `last` the key of the last document, which may be left out of `docs`; one with `fold` answers `groups`.
     """
 
-    docs: Sequence[Document] = attrs.field(repr=False)
+    hidden = ("docs", "next", "digests", "gone", "last", "groups")
+    docs: Sequence[Document]
     count: int
     skipped: int
     more: bool
-    next: KeyValue | None = attrs.field(default=None, repr=False)
+    next: KeyValue | None = None
     matrix: Matrix | None = None
-    digests: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    gone: frozenset[str] | None = attrs.field(default=None, repr=False)
+    digests: Mapping[str, str] = msgspec.field(default_factory=dict)
+    gone: frozenset[str] | None = None
     """Ids that are not in the range any more, of a read of what has changed `since`; `digests` are then those of changed
     documents alone.
     """
-    last: KeyValue | None = attrs.field(default=None, repr=False)
-    groups: Groups = attrs.field(factory=dict, repr=False)
+    last: KeyValue | None = None
+    groups: Groups = msgspec.field(default_factory=dict)
     followed: tuple[Followed, ...] = ()
 
     def joined(self, later: ReadResult) -> ReadResult:
@@ -471,35 +467,35 @@ def vouches(digest: str, digests: Mapping[str, str]) -> bool:
 _VERSIONED = "version "
 
 
-@attrs.frozen
-class Key:
+class Key(Data, frozen=True):
     """The first document, in index order, whose first index fields are `key`."""
 
+    hidden = ("key",)
     index: str
-    key: KeyValue = attrs.field(repr=False)
+    key: KeyValue
 
 
-@attrs.frozen
-class Unique:
+class Unique(Data, frozen=True):
     """A key that no two documents are to hold once a commit is applied.
 
     It is the document's own in the index, as the write leaves it, if `key` is None. Then a document that lacks all of the
     fields has no key, and one that had the key before keeps it. Else it is the first fields of an index, as given.
     """
 
+    hidden = ("key",)
     index: str
-    key: KeyValue | None = attrs.field(default=None, repr=False)
+    key: KeyValue | None = None
 
 
 Target: TypeAlias = str | Key
 """Which document: an `_id`, or a key."""
 
 
-@attrs.frozen
-class OneOf:
+class OneOf(Data, frozen=True):
     """An expectation that several values meet."""
 
-    values: tuple[Value, ...] = attrs.field(repr=False)
+    hidden = ("values",)
+    values: tuple[Value, ...]
 
 
 Expect: TypeAlias = Mapping[str, Value | Missing | OneOf]
@@ -511,85 +507,84 @@ def meets(value: Value | Missing, expected: Value | Missing | OneOf) -> bool:
     return any(same(value, one) for one in expected.values) if isinstance(expected, OneOf) else same(value, expected)
 
 
-@attrs.define
-class Insert:
+class Insert(Draft):
     """A new document; StaleDataError if another one holds a key of `unique` after the commit, or a given one before.
 
     `returning` asks for the creation time, for which Convex has to read the document back.
     """
 
+    hidden = ("doc",)
     table: Table
-    doc: Document = attrs.field(repr=False)
+    doc: Document
     unique: Sequence[Unique] = ()
     returning: bool = False
-    refs: Mapping[str, int] = attrs.field(factory=dict)
+    refs: Mapping[str, int] = msgspec.field(default_factory=dict)
     """For fields that are to hold the `_id` of a document of the same commit which write inserts that, by position."""
 
 
-@attrs.define
-class Upsert:
+class Upsert(Draft):
     """Replace the document under `at` whole, or insert it.
 
     Fields in `keep` stay as stored where they are stored, those in `greatest` where what is stored is greater. Those in
     `identity` stay, too, and are answered. StaleDataError if several documents hold a key of `unique` after the commit.
     """
 
+    hidden = ("doc",)
     table: Table
     at: Key
-    doc: Document = attrs.field(repr=False)
+    doc: Document
     keep: tuple[str, ...] = ()
     greatest: tuple[str, ...] = ()
     returning: bool = False
     unique: Sequence[Unique] = ()
     identity: tuple[str, ...] = ()
-    refs: Mapping[str, int] = attrs.field(factory=dict)
+    refs: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@attrs.define
-class Patch:
+class Patch(Draft):
     """Change some fields of a document; StaleDataError if several hold a key of `unique` after the commit.
 
     Fields to set that are in `greatest` stay as stored where what is stored is greater; those in `compute` are computed of
     what is stored. With `where` a document for which it does not hold is left as it is, as if it were not there.
     """
 
+    hidden = ("set", "expect")
     table: Table
     at: Target
-    set: Mapping[str, Value] = attrs.field(repr=False)
+    set: Mapping[str, Value]
     unset: tuple[str, ...] = ()
-    expect: Expect = attrs.field(factory=dict, repr=False)
+    expect: Expect = msgspec.field(default_factory=dict)
     missing: Literal["fail", "skip"] = "fail"
     unique: Sequence[Unique] = ()
     greatest: tuple[str, ...] = ()
-    compute: Mapping[str, Operand] = attrs.field(factory=dict)
+    compute: Mapping[str, Operand] = msgspec.field(default_factory=dict)
     where: Condition | None = None
-    refs: Mapping[str, int] = attrs.field(factory=dict)
+    refs: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@attrs.define
-class Replace:
+class Replace(Draft):
     """Replace a document whole; StaleDataError if several hold a key of `unique` after the commit."""
 
+    hidden = ("doc", "expect")
     table: Table
     at: Target
-    doc: Document = attrs.field(repr=False)
-    expect: Expect = attrs.field(factory=dict, repr=False)
+    doc: Document
+    expect: Expect = msgspec.field(default_factory=dict)
     missing: Literal["fail", "skip"] = "fail"
     unique: Sequence[Unique] = ()
 
 
-@attrs.define
-class Delete:
+class Delete(Draft):
     """Delete a document."""
 
+    hidden = ("expect",)
     table: Table
     at: Target
-    expect: Expect = attrs.field(factory=dict, repr=False)
+    expect: Expect = msgspec.field(default_factory=dict)
     missing: Literal["fail", "skip"] = "fail"
 
 
-@attrs.define
-class DeleteRange:
+class DeleteRange(Draft):
     """Delete the matches of a range: all or LimitExceeded without `limit`, else up to that many."""
 
     range: Range
@@ -623,8 +618,7 @@ class Written(msgspec.Struct, frozen=True, gc=False):
         return f"Written(id={self.id!r}, creation_time={self.creation_time!r}, created={self.created!r})"
 
 
-@attrs.frozen
-class DeletedRange:
+class DeletedRange(Data, frozen=True):
     """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range."""
 
     deleted: int
@@ -635,8 +629,7 @@ Applied: TypeAlias = Written | DeletedRange | bool
 """The answer to one write; a bool says whether the document of a patch, replace or delete was there."""
 
 
-@attrs.frozen
-class Rule:
+class Rule(Data, frozen=True):
     """What deleting a document of one table does to those of another whose `field` is its `key`, found through an index.
 
     "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
@@ -654,8 +647,7 @@ class Rule:
     unique: Sequence[Unique] = ()
 
 
-@attrs.frozen
-class Check:
+class Check(Data, frozen=True):
     """A field that must lead to a document once a commit is applied that writes it, through an index of its table."""
 
     field: str
@@ -663,8 +655,7 @@ class Check:
     index: str
 
 
-@attrs.frozen
-class Commit:
+class Commit(Data, frozen=True):
     """Writes applied all or none, once for each `id` however often it is sent.
 
     `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere.
@@ -672,8 +663,8 @@ class Commit:
 
     id: str
     writes: Sequence[Write]
-    rules: Mapping[str, Sequence[Rule]] = attrs.field(factory=dict)
-    checks: Mapping[str, Sequence[Check]] = attrs.field(factory=dict)
+    rules: Mapping[str, Sequence[Rule]] = msgspec.field(default_factory=dict)
+    checks: Mapping[str, Sequence[Check]] = msgspec.field(default_factory=dict)
 
     @classmethod
     def new(
@@ -703,15 +694,15 @@ def tables_across(condition: Condition | None) -> list[Table]:
     return [table for edge in edges for table in (edge.range.table, *tables_across(edge.filter))]
 
 
-@attrs.frozen
-class Search:
+class Search(Data, frozen=True):
     """The `limit` nearest documents by cosine similarity, among those where any of `filter` holds."""
 
+    hidden = ("vector", "filter")
     table: Table
     index: str
-    vector: Sequence[float] = attrs.field(repr=False)
+    vector: Sequence[float]
     limit: int
-    filter: tuple[tuple[str, Value | Missing], ...] = attrs.field(default=(), repr=False)
+    filter: tuple[tuple[str, Value | Missing], ...] = ()
 
 
 def greater_stored(stored: Document, given: Document, greatest: Sequence[str]) -> dict[str, Value]:
@@ -883,7 +874,7 @@ def check_text(read: Read) -> SearchIndexDef:
         problem = f"{unknown[0]!r} is no filter field"
         raise IndexRangeError(problem, table=table.name, index=search.index, fields=index.filter_fields)
     plain = Read(Range(table, "by_creation_time"), filter=read.filter, limit=limit, follow=read.follow, search=search)
-    if attrs.evolve(read, after=None) != plain:
+    if replace(read, after=None) != plain:
         raise ValidationError("a text search answers whole documents of a whole table, best first", table=table.name)
     return index
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm import computed
 from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
@@ -50,6 +50,8 @@ from convexorm.requests import (
     Write,
     Written,
     key_length,
+    version_digest,
+    version_of,
 )
 from convexorm.schema import BUILT_IN_INDEXES, Table
 from convexorm.values import MAX_ARRAY_LENGTH, MISSING, Missing, Value, canonical, digest, size_of
@@ -180,6 +182,9 @@ def encode_read(read: Read) -> Json:
         encoded["pack"] = {"field": read.pack.field, "length": read.pack.length}
     if read.digest is not None:
         encoded["digest"] = read.digest
+    since = None if read.since is None else version_of(read.since)
+    if since is not None:
+        encoded["since"] = since
     if read.follow:
         encoded["follow"] = [_encode_follow(one) for one in read.follow]
     if read.select is not None:
@@ -266,13 +271,22 @@ def _decode_result(read: Read, one: Json) -> ReadResult:
         one["more"],
         following,
         matrix,
-        {"": f"{int(one['count'])} {one['digest']}"} if "digest" in one else dict(one.get("digests") or ()),
+        _decode_digests(one),
+        frozenset(one["gone"]) if "gone" in one else None,
         last=_decode_bounds(one["last"]) if "last" in one else None,
         groups={} if read.fold is None else _decode_groups(read.fold, one["groups"]),
         followed=_decode_followed(
             read.follow, one.get("followed") or (), {doc["_id"]: doc for doc in docs} if read.follow else {}
         ),
     )
+
+
+def _decode_digests(one: Json) -> dict[str, str]:
+    if "version" in one:
+        return {"": version_digest(one["version"])}
+    if "digest" in one:
+        return {"": f"{int(one['count'])} {one['digest']}"}
+    return dict(one.get("digests") or ())
 
 
 def _decode_bounds(bounds: Iterable[Sequence[Value]]) -> KeyValue:
@@ -317,7 +331,7 @@ def _decode_followed(follow: Sequence[Follow], edges: Sequence[Json], sent: dict
             if behind and len(behind) != key_length(asked.range):
                 raise ValueError("a place to go on behind that is none of the index")
             followed.add(key, [sent[doc] if isinstance(doc, str) else doc for doc in docs], behind)
-        decoded.append(attrs.evolve(followed, followed=_decode_followed(asked.follow, edge.get("followed") or (), sent)))
+        decoded.append(replace(followed, followed=_decode_followed(asked.follow, edge.get("followed") or (), sent)))
     return tuple(decoded)
 
 

@@ -31,6 +31,7 @@ from mastra_convex.entities import (
     Score,
     Thread,
     Vector,
+    VectorChange,
     VectorIndex,
     WorkflowSnapshot,
 )
@@ -182,6 +183,7 @@ __all__ = [
     "TriggerListOptions",
     "UnknownStore",
     "Vector",
+    "VectorChange",
     "VectorIndex",
     "VectorUpdate",
     "WorkflowRun",

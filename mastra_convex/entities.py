@@ -33,6 +33,7 @@ __all__ = [
     "Score",
     "Thread",
     "Vector",
+    "VectorChange",
     "VectorIndex",
     "WorkflowSnapshot",
 ]
@@ -387,6 +388,15 @@ class Vector(Model, table="mastra_vectors", primary_key=("index_name", "id")):
 
     by_index_id = Index("index_name", "id")
     by_index = Index("index_name")
+
+
+class VectorChange(Model, table="mastra_vectors_changes"):
+    """Vectors that a commit on Convex has changed, by `_id`: the log that the functions there keep of `mastra_vectors`."""
+
+    index_name: Mapped[str] = field(name="indexName")
+    ids: Mapped[list[str]]
+
+    by_key = Index("index_name")
 
 
 class CacheEntry(Model, table="mastra_cache", primary_key=("key", "key_prefix")):

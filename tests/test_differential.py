@@ -18,6 +18,7 @@ import attrs
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, note, seed, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from convexorm import ConvexORMError, Deployment, StaleDataError, ValidationError, aggregates, connect
 from convexorm.aggregates import Partial
@@ -325,7 +326,7 @@ class Side:
     def range(self, range: Range) -> Range:
         if range.union is not None:
             return range
-        return attrs.evolve(range, lower=self.bound(range.lower), upper=self.bound(range.upper))
+        return replace(range, lower=self.bound(range.lower), upper=self.bound(range.upper))
 
     def filter(self, condition: Condition) -> Condition:
         match condition:
@@ -349,7 +350,7 @@ class Side:
         return tuple(reach(self.seen[after.number], name) for name in (*TABLE.key_fields(range.index), "_id"))
 
     def read(self, read: Read) -> Read:
-        return attrs.evolve(
+        return replace(
             read, range=self.range(read.range), after=self.after(read.after, read.range), filter=self.optional(read.filter)
         )
 
@@ -370,19 +371,19 @@ class Side:
     def write(self, write: Write) -> Write:
         match write:
             case Insert():
-                return attrs.evolve(write, unique=self.unique(write.unique))
+                return replace(write, unique=self.unique(write.unique))
             case Upsert():
-                return attrs.evolve(write, at=self.key(write.at), unique=self.unique(write.unique))
+                return replace(write, at=self.key(write.at), unique=self.unique(write.unique))
             case Patch() | Replace():
                 at = self.target(write.at)
                 if isinstance(write, Patch):
-                    write = attrs.evolve(write, where=self.optional(write.where))
-                return attrs.evolve(write, at=at, expect=self.expect(at, write.expect), unique=self.unique(write.unique))
+                    write = replace(write, where=self.optional(write.where))
+                return replace(write, at=at, expect=self.expect(at, write.expect), unique=self.unique(write.unique))
             case Delete():
                 at = self.target(write.at)
-                return attrs.evolve(write, at=at, expect=self.expect(at, write.expect))
+                return replace(write, at=at, expect=self.expect(at, write.expect))
             case DeleteRange():
-                return attrs.evolve(write, range=self.range(write.range), filter=self.optional(write.filter))
+                return replace(write, range=self.range(write.range), filter=self.optional(write.filter))
         return write
 
     # and back

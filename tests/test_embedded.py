@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from convexorm import (
     AsyncSession,
@@ -386,7 +386,7 @@ def test_several_reads_are_one_snapshot(tmp_path: Path, monkeypatch: pytest.Monk
                 monkeypatch.setattr(module, "compile_filter", write_in_between)
         plain = Read(Range(Rows, "by_name"))
         first, _, third = finish(
-            reading.blocking.read([plain, attrs.evolve(plain, filter=Comparison("name", "eq", "x")), plain])
+            reading.blocking.read([plain, replace(plain, filter=Comparison("name", "eq", "x")), plain])
         )
         assert len(written) == 1
         assert [len(first.docs), len(third.docs)] == [1, 1]

@@ -6,6 +6,7 @@
  */
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 import type { GenericValidator } from "convex/values";
+import type { Log } from "./changes";
 import { otherIndex, unknownIndex, unknownTable } from "./errors";
 
 const BUILT_IN: [string, string[]][] = [
@@ -35,6 +36,7 @@ export class Catalog {
   readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
   readonly #validators: ReadonlyMap<string, GenericValidator>;
   readonly #declared: ReadonlyMap<string, Declared>;
+  readonly #changeLogs: ReadonlyMap<string, Log>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
     this.#tables = new Map(
@@ -55,6 +57,7 @@ export class Catalog {
     this.#declared = new Map(
       Object.entries(schema.tables).map(([table, definition]) => [table, definition as unknown as Declared]),
     );
+    this.#changeLogs = new Map(Object.keys(schema.tables).flatMap((table) => this.#logOf(table)));
   }
 
   requireTable(table: string): void {
@@ -99,6 +102,23 @@ export class Catalog {
     const found = this.#declared.get(table)?.searchIndexes.find(({ indexDescriptor }) => indexDescriptor === index);
     if (found === undefined) throw unknownIndex(table, index);
     return found;
+  }
+
+  /** The table that has a log of the changes of this one. */
+  changeLog(table: string): Log | undefined {
+    return this.#changeLogs.get(table);
+  }
+
+  get changeLogs(): Iterable<Log> {
+    return this.#changeLogs.values();
+  }
+
+  #logOf(table: string): [string, Log][] {
+    const log = `${table}_changes`;
+    const fields = this.#tables.get(log)?.get("by_key");
+    const validator = this.#validators.get(log);
+    if (fields === undefined || validator?.kind !== "object" || !Object.hasOwn(validator.fields, "ids")) return [];
+    return [[table, { table: log, by: fields.slice(0, -2) }]];
   }
 
   /** All indexes of a table, by name, with all their fields in order. */

@@ -1,7 +1,7 @@
 // Projects made by an older template have the types of ES2021; what Convex runs has more.
 /// <reference lib="es2022" />
 /**
- * The three functions of the wire, over the schema they are deployed with, and the one that sweeps the ledger.
+ * The three functions of the wire, over the schema they are deployed with, and the one that sweeps what is kept for a time.
  *
  * All are internal: only a caller with the deployment's admin key reaches them.
  */
@@ -16,13 +16,14 @@ import {
 import { Catalog } from "./catalog";
 import { Counters } from "./counters";
 import { readerOf, writerOf } from "./database";
-import { isSweeper, Ledger } from "./ledger";
+import { Ledger } from "./ledger";
 import { withdrawn } from "./errors";
 import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
 import { parseCommit, parseReads, parseSearch, type Applied, type Result } from "./protocol";
 import { answer } from "./reads";
 import { hits, readAt } from "./search";
+import { isSweeper, sweep as sweepOld } from "./sweeping";
 import { Transaction } from "./transaction";
 import { apply, Commit } from "./writes";
 
@@ -68,6 +69,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       await under.requireUnique();
       await under.ties.hold();
       await transaction.counters.settle(transaction, commitId);
+      await transaction.log();
       await under.tellCreationTimes();
       await ledger.record(commitId, results);
       if (isSweeper(commitId)) {
@@ -81,8 +83,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
 
   const sweep = internalMutationGeneric({
     handler: async ({ db, scheduler }) => {
-      const ledger = new Ledger(writerOf(db), catalog, new CommitMeter());
-      if (await ledger.sweep(Date.now())) await scheduler.runAfter(0, sweepFunction, {});
+      if (await sweepOld(writerOf(db), catalog, Date.now())) await scheduler.runAfter(0, sweepFunction, {});
     },
   });
 

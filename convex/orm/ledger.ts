@@ -2,14 +2,11 @@
  * The ledger makes a commit that is sent again safe: it keeps the answer of every commit under its id, for an hour. A commit that is
  * withdrawn before it has been applied has an entry without an answer, so that a late copy of it is known.
  *
- * The entry is written in the same mutation as the writes, so there is one exactly when they were applied. Entries that are too old
- * are removed by a mutation of its own, which a rare commit schedules: were they removed by commits, any two commits that overlap would
- * conflict over the same old entries.
+ * The entry is written in the same mutation as the writes, so there is one exactly when they were applied.
  */
 import { convexToJson, getDocumentSize, jsonToConvex, type Value } from "convex/values";
 import type { Writer } from "./database";
 import type { Catalog } from "./catalog";
-import * as limits from "./limits";
 import type { CommitMeter } from "./meter";
 import type { Applied, Fields } from "./protocol";
 import { scan } from "./range";
@@ -41,34 +38,4 @@ export class Ledger {
     this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(entry) });
     await this.db.insert(LEDGER_TABLE, entry);
   }
-
-  /** Removes entries past their time, as many as one function has room for, and says whether there are more. */
-  async sweep(now: number): Promise<boolean> {
-    // What removing one more entry can cost: any document may have a mebibyte, and it is read twice.
-    const cost = {
-      indexRanges: 1,
-      documentsRead: 2,
-      bytesRead: 2 * limits.DOCUMENT_BYTES,
-      documentsWritten: 1,
-    };
-    this.meter.charge({ indexRanges: 1 });
-    const old = { eq: [], upper: { value: [now - limits.LEDGER_MILLISECONDS] as [number], inclusive: false } };
-    const fields = this.catalog.fields(LEDGER_TABLE, "by_creation_time");
-    let removed = 0;
-    for await (const entry of scan(this.db, LEDGER_TABLE, "by_creation_time", fields, old, "asc")) {
-      const bytes = getDocumentSize(entry);
-      this.meter.charge({ indexRanges: 1, documentsRead: 2, bytesRead: 2 * bytes, documentsWritten: 1 });
-      await this.db.delete(LEDGER_TABLE, entry._id);
-      removed += 1;
-      if (removed === limits.LEDGER_SWEPT || !this.meter.hasRoom(cost)) return true;
-    }
-    return false;
-  }
-}
-
-/** Whether this commit has the ledger swept: about one in LEDGER_SWEEP_EVERY, always the same ones. */
-export function isSweeper(commitId: string): boolean {
-  let hash = 0;
-  for (const character of commitId) hash = (Math.imul(hash, 31) + character.codePointAt(0)!) >>> 0;
-  return hash % limits.LEDGER_SWEEP_EVERY === 0;
 }

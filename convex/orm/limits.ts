@@ -61,8 +61,17 @@ export const READ_BACKS = 1_000;
 
 // Wire: the ledger.
 export const LEDGER_MILLISECONDS = 60 * 60 * 1_000;
-export const LEDGER_SWEEP_EVERY = 128;
-export const LEDGER_SWEPT = 500;
+
+// Wire: how many commits there are to one that has old rows removed, and how many go at once.
+export const SWEEP_EVERY = 128;
+export const SWEPT = 500;
+
+// Wire: change logs. A mutation is over some 20 seconds after it began, by which its rows are dated.
+export const LOG_IDS = 8_000;
+export const LOG_MILLISECONDS = 24 * 60 * 60 * 1_000;
+export const LOG_OVERLAP_MILLISECONDS = 60 * 1_000;
+export const LOG_SEEN = 64;
+export const LOG_CHANGES = 2_000;
 
 // Convex: one vector search.
 export const SEARCH_RESULTS = 256;

@@ -239,6 +239,7 @@ const anyRead = shape({
   count: optional(flag),
   pack: optional(pack),
   digest: optional(oneOf("each", "all")),
+  since: optional(text),
   follow: optional(list(follow)),
   merge: optional(whole),
   select: optional(list(text)),
@@ -256,6 +257,7 @@ const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
   if (kinds > 1 || (peek && (pack || digest || fold))) {
     throw invalid(at, "a read with one of count, pack, digest, select and fold, and with peek only without pack, digest and fold");
   }
+  if (parsed.since !== undefined && digest !== "each") throw invalid(at, "changes since a version as digests of each");
   if (parsed.sort && (kinds > (select ? 1 : 0) || peek || parsed.skip || distinct !== undefined)) {
     throw invalid(at, "a read that sorts documents, all that match or the first");
   }
@@ -294,6 +296,10 @@ export type Result = {
   rounded?: boolean;
   digests?: [string, string][];
   digest?: string;
+  /** Of a digest of everything, where the table has a log of its changes. */
+  version?: string;
+  /** Of digests since a version: what is not in the range any more. */
+  gone?: string[];
   last?: Bound[];
   groups?: [Bound[], Partial[]][];
   followed?: Followed[];

@@ -5,6 +5,7 @@
  * behind it.
  */
 import type { Catalog } from "./catalog";
+import { changesOf } from "./changes";
 import type { Reader } from "./database";
 import { digestAll, digestOf, type Digest } from "./digest";
 import { Matcher } from "./exists";
@@ -19,6 +20,8 @@ import { Found } from "./texts";
 import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
+  const logged = await changesOf(db, catalog, meter, read);
+  if (logged !== undefined) return logged;
   const { search } = read;
   const fields = catalog.fields(read.table, read.index);
   const walk = search ? new Found(db, catalog, meter, { ...read, search }) : new Walk(db, meter, read, fields);

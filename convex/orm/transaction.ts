@@ -4,6 +4,7 @@
  */
 import { compareValues, getDocumentSize, type Value } from "convex/values";
 import type { Catalog } from "./catalog";
+import { Changes } from "./changes";
 import { Counters } from "./counters";
 import type { Writer } from "./database";
 import { shapeFlawOf, vectorFlawOf } from "./documents";
@@ -22,13 +23,16 @@ export function fieldsOf({ _id, _creationTime, ...fields }: Document): Fields {
 export class Transaction {
   /** Documents whose own range, the one by id, is counted already. */
   readonly #rangedById = new Set<string>();
+  readonly #changes: Changes;
 
   constructor(
     readonly db: Writer,
     readonly catalog: Catalog,
     readonly meter: CommitMeter,
     readonly counters: Counters = new Counters([]),
-  ) {}
+  ) {
+    this.#changes = new Changes(catalog);
+  }
 
   /** The document with this id, or the first one under this key; null if there is none. */
   async find(table: string, target: Target): Promise<Document | null> {
@@ -81,7 +85,9 @@ export class Transaction {
     const bytesWritten = this.#checkedSize(write, table, fields);
     this.meter.charge({ documentsWritten: 1, bytesWritten });
     this.counters.note(table, fields, 1);
-    return await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
+    const id = await this.#refusing(write, table, fields, () => this.db.insert(table, fields));
+    this.#changes.note(table, id, fields);
+    return id;
   }
 
   async replace(write: number, table: string, old: Document, fields: Fields): Promise<void> {
@@ -98,7 +104,18 @@ export class Transaction {
   async delete(table: string, old: Document): Promise<void> {
     this.#chargeChange(old, 0);
     this.counters.note(table, fieldsOf(old), -1);
+    this.#changes.note(table, old._id, old);
     await this.db.delete(table, old._id);
+  }
+
+  /** Adds to the logs what was written, for the end of a commit; says whether it was anything. */
+  async log(): Promise<boolean> {
+    const rows = [...this.#changes.rows()];
+    for (const { table, row } of rows) {
+      this.meter.charge({ documentsWritten: 1, bytesWritten: getDocumentSize(row) });
+      await this.db.insert(table, row);
+    }
+    return rows.length > 0;
   }
 
   /** Runs what gives a document these fields. One that has them already is not written: nobody who watches it is told for nothing. */
@@ -107,6 +124,8 @@ export class Transaction {
     this.#chargeChange(old, this.#checkedSize(write, table, fields));
     this.counters.note(table, fieldsOf(old), -1);
     this.counters.note(table, fields, 1);
+    this.#changes.note(table, old._id, old);
+    this.#changes.note(table, old._id, fields);
     await this.#refusing(write, table, fields, run);
   }
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from itertools import islice
 from typing import Any
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.aggregates import Groups
 from convexorm.deployments.folds import folded
@@ -48,7 +48,7 @@ def answered(read: Read, matches: Iterable[Document]) -> ReadResult:
 def plain(read: Read) -> Read:
     """The read of the documents of which `derived` makes the answer to `read`."""
     limit = None if read.sort is not None else read.limit
-    return attrs.evolve(read, pack=None, digest=None, select=None, sort=None, limit=limit)
+    return replace(read, pack=None, digest=None, select=None, sort=None, limit=limit)
 
 
 def derived(read: Read, result: ReadResult) -> ReadResult:
@@ -57,7 +57,7 @@ def derived(read: Read, result: ReadResult) -> ReadResult:
         return packed(result, read.pack)
     if read.sort is not None:
         first = in_order(result.docs, read.sort)[: read.limit]
-        result = attrs.evolve(result, docs=first, count=len(first))
+        result = replace(result, docs=first, count=len(first))
     if read.select is not None:
         return _selected(read, read.select, result)
     if read.digest is None:
@@ -71,7 +71,7 @@ def derived(read: Read, result: ReadResult) -> ReadResult:
 def _selected(read: Read, fields: Sequence[str], result: ReadResult) -> ReadResult:
     docs = [{name: document[name] for name in fields if name in document} for document in result.docs]
     last = index_key(result.docs[-1], read.range)[: read.distinct] if result.docs and read.sort is None else None
-    return attrs.evolve(result, docs=docs, last=last)
+    return replace(result, docs=docs, last=last)
 
 
 def packed(result: ReadResult, pack: Pack) -> ReadResult:

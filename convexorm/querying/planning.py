@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, Membership, Negated
 from convexorm.querying.intervals import Values
@@ -288,7 +289,7 @@ def joined(ranges: Sequence[Range]) -> list[Range]:
     for start, end, range_ in sorted(edged, key=lambda one: one[0]):
         if found and start <= until and _are_beside(found[-1], range_):
             if end > until:
-                found[-1], until = attrs.evolve(found[-1], upper=range_.upper), end
+                found[-1], until = replace(found[-1], upper=range_.upper), end
         elif start < end and (not found or start >= until):
             found.append(range_)
             until = end
@@ -313,4 +314,4 @@ def _hull(first: Range, last: Range) -> Range:
         place += 1
     lower = Bound(first.eq[place], True) if place < len(first.eq) else first.lower
     upper = Bound(last.eq[place], True) if place < len(last.eq) else last.upper
-    return attrs.evolve(first, eq=first.eq[:place], lower=lower, upper=upper)
+    return replace(first, eq=first.eq[:place], lower=lower, upper=upper)

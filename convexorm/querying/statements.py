@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.aggregates import Group, Sum
 from convexorm.conditions import Comparison
 from convexorm.counters import counter_id
+from convexorm.data import Data
 from convexorm.errors import FullTableScanError, ValidationError
 from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import explained
@@ -53,7 +54,7 @@ Load = Callable[[Any, Sequence[Document]], Any]
 """Makes instances of a model of documents."""
 
 
-class Statement(Generic[T_co]):
+class Statement(Data, Generic[T_co], frozen=True):
     """Something that `session.read` answers, several of them in one call and from one snapshot."""
 
     @property
@@ -78,7 +79,7 @@ class Statement(Generic[T_co]):
         return explained(read, by_index=self.root._index is not None)
 
 
-class Rows(Statement[list[R_co]]):
+class Rows(Statement[list[R_co]], frozen=True):
     """A statement that answers several things, in order."""
 
     def at_most(self, limit: int) -> Self:
@@ -116,8 +117,7 @@ def kept(query: Query[Any], of: str | None) -> Read | None:
 # -- of a query ------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Count(Statement[int]):
+class Count(Statement[int], frozen=True):
     """How many documents a query has."""
 
     query: Query[Any]
@@ -128,14 +128,13 @@ class Count(Statement[int]):
 
     def plan(self) -> Read:
         rows = kept(self.query, None)
-        return attrs.evolve(self.query.unordered().plan(), count=True) if rows is None else rows
+        return replace(self.query.unordered().plan(), count=True) if rows is None else rows
 
     def answer(self, result: ReadResult, load: Load) -> int:
         return result.count if kept(self.query, None) is None else sum(int(row["count"]) for row in result.docs)
 
 
-@attrs.frozen
-class Exists(Statement[bool]):
+class Exists(Statement[bool], frozen=True):
     """Whether a query has a document."""
 
     query: Query[Any]
@@ -145,14 +144,13 @@ class Exists(Statement[bool]):
         return self.query
 
     def plan(self) -> Read:
-        return attrs.evolve(self.query.unordered().at_most(1).plan(), count=True)
+        return replace(self.query.unordered().at_most(1).plan(), count=True)
 
     def answer(self, result: ReadResult, load: Load) -> bool:
         return result.count > 0
 
 
-@attrs.frozen
-class Digest(Statement[str]):
+class Digest(Statement[str], frozen=True):
     """A digest of the documents a query has."""
 
     query: Query[Any]
@@ -162,7 +160,7 @@ class Digest(Statement[str]):
         return self.query
 
     def plan(self) -> Read:
-        return attrs.evolve(self.query.unordered().plan(), digest="all")
+        return replace(self.query.unordered().plan(), digest="all")
 
     def answer(self, result: ReadResult, load: Load) -> str:
         return result.digests[""]
@@ -171,8 +169,7 @@ class Digest(Statement[str]):
 # -- selections ------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Select(Rows[R]):
+class Select(Rows[R], frozen=True):
     """Some attributes of a query's documents, as tuples. Only these travel."""
 
     query: Query[Any]
@@ -184,34 +181,34 @@ class Select(Rows[R]):
 
     def where(self, *conditions: Any) -> Self:
         """As `Query.where`."""
-        return attrs.evolve(self, query=self.query.where(*conditions))
+        return replace(self, query=self.query.where(*conditions))
 
     def order(self, order: Any) -> Self:
         """As `Query.order`."""
-        return attrs.evolve(self, query=self.query.order(order))
+        return replace(self, query=self.query.order(order))
 
     def limit(self, limit: int | None) -> Self:
         """As `Query.limit`."""
-        return attrs.evolve(self, query=self.query.limit(limit))
+        return replace(self, query=self.query.limit(limit))
 
     def offset(self, offset: int) -> Self:
         """As `Query.offset`."""
-        return attrs.evolve(self, query=self.query.offset(offset))
+        return replace(self, query=self.query.offset(offset))
 
     def plan(self) -> Read:
         read = self.query.plan()
         sorted_by = [one.field for one in read.sort or ()]
-        return attrs.evolve(read, select=tuple(dict.fromkeys([*(column.field for column in self.columns), *sorted_by])))
+        return replace(read, select=tuple(dict.fromkeys([*(column.field for column in self.columns), *sorted_by])))
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
         rows: Any = [_row(self.columns, document) for document in self.query.cut(result.docs)]
         return rows  # type: ignore[no-any-return]
 
     def at_most(self, limit: int) -> Self:
-        return attrs.evolve(self, query=self.query.at_most(limit))
+        return replace(self, query=self.query.at_most(limit))
 
     def bounded(self) -> Self:
-        return attrs.evolve(self, query=self.query.bounded())
+        return replace(self, query=self.query.bounded())
 
     @property
     def in_pages(self) -> bool:
@@ -222,8 +219,7 @@ def _row(columns: Sequence[Column[Any]], document: Document) -> tuple[Any, ...]:
     return tuple([column.load(document.get(column.field, MISSING)) for column in columns])
 
 
-@attrs.frozen
-class Distinct(Rows[R]):
+class Distinct(Rows[R], frozen=True):
     """The different values of an attribute, in Convex's order, or backwards where the query is."""
 
     query: Query[Any]
@@ -235,11 +231,11 @@ class Distinct(Rows[R]):
 
     def limit(self, limit: int | None) -> Self:
         """At most so many values."""
-        return attrs.evolve(self, query=self.query.limit(limit))
+        return replace(self, query=self.query.limit(limit))
 
     def order(self, order: Any) -> Self:
         """As `Query.order`."""
-        return attrs.evolve(self, query=self.query.order(order))
+        return replace(self, query=self.query.order(order))
 
     def plan(self) -> Read:
         query, field = self.query.unordered(always=True), self.columns[0].field
@@ -249,9 +245,9 @@ class Distinct(Rows[R]):
                 continue
             equal = _common_length(access)
             if equal is not None and equal < len(fields) and fields[equal] == field:
-                return attrs.evolve(query.through(access), select=(field,), distinct=equal + 1)
+                return replace(query.through(access), select=(field,), distinct=equal + 1)
         whole = query.limit(None).offset(0).plan()
-        return attrs.evolve(whole, fold=Fold((field,), ()))
+        return replace(whole, fold=Fold((field,), ()))
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
         if result.groups:
@@ -266,7 +262,7 @@ class Distinct(Rows[R]):
         return found
 
     def at_most(self, limit: int) -> Self:
-        return attrs.evolve(self, query=self.query.at_most(limit))
+        return replace(self, query=self.query.at_most(limit))
 
     def bounded(self) -> Self:
         return self
@@ -288,15 +284,14 @@ def _common_length(access: Access) -> int | None:
 # -- aggregates ------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Aggregate(Statement[T]):
+class Aggregate(Statement[T], frozen=True):
     """The sum, average, least or greatest value of an attribute over the documents of a query."""
 
     query: Query[Any]
     op: str
     columns: tuple[Column[Any]]
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         _check_summed(self.op, self.columns[0])
 
     @property
@@ -312,7 +307,7 @@ class Aggregate(Statement[T]):
             ended = self._end(query)
             if ended is not None:
                 return ended
-        return attrs.evolve(query.plan(), fold=Fold((), (_term(self.op, self.columns[0]),)))
+        return replace(query.plan(), fold=Fold((), (_term(self.op, self.columns[0]),)))
 
     def _kept(self) -> Read | None:
         return kept(self.query, self.columns[0].field) if self.op in ("sum", "avg") else None
@@ -335,7 +330,7 @@ class Aggregate(Statement[T]):
             if several and fields.index(field) < length:
                 continue
             read = held.order("asc" if self.op == "min" else "desc").limit(1).through(access)
-            return attrs.evolve(read, select=(field,), merge=length if several else None)
+            return replace(read, select=(field,), merge=length if several else None)
         return None
 
     def answer(self, result: ReadResult, load: Load) -> T:
@@ -405,8 +400,7 @@ def _holds_numbers(validator: Validator) -> bool:
 # -- groups ----------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Groups(Rows[R]):
+class Groups(Rows[R], frozen=True):
     """A tuple for each group of documents that have the same values in some attributes: these, and what they come to."""
 
     query: Query[Any]
@@ -415,7 +409,7 @@ class Groups(Rows[R]):
     of: tuple[Column[Any], ...] = ()
     _most: int | None = None
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         for column in self.of:
             _check_summed(self.op, column)
 
@@ -426,7 +420,7 @@ class Groups(Rows[R]):
     def plan(self) -> Read:
         by = tuple(column.field for column in self.columns)
         read = self.query.unordered().plan()
-        return attrs.evolve(read, fold=Fold(by, (_term(self.op, *self.of),)))
+        return replace(read, fold=Fold(by, (_term(self.op, *self.of),)))
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
         groups = [group for _, group in sorted(result.groups.items())]
@@ -438,7 +432,7 @@ class Groups(Rows[R]):
         return (*key, _answered(self.op, group.partials[0], *self.of))
 
     def at_most(self, limit: int) -> Self:
-        return attrs.evolve(self, most=limit if self._most is None else min(limit, self._most))
+        return replace(self, _most=limit if self._most is None else min(limit, self._most))
 
     def bounded(self) -> Self:
         return self

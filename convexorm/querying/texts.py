@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Comparison, Condition
 from convexorm.crossing import crossings
@@ -27,8 +27,7 @@ M = TypeVar("M", bound="Model", covariant=True)
 T = TypeVar("T")
 
 
-@attrs.frozen
-class TextQuery(Statement[list[M]]):
+class TextQuery(Statement[list[M]], frozen=True):
     """A text search: `Message.by_text.search("lisbon fig")`, which `session.read` takes beside queries."""
 
     model: type[M]
@@ -45,7 +44,7 @@ class TextQuery(Statement[list[M]]):
 
     def load(self, *paths: Path) -> Self:
         """Load these relations with the documents, as `Query.load` does."""
-        return attrs.evolve(self, load=(*self._load, *check_paths(paths, self.model)))
+        return replace(self, _load=(*self._load, *check_paths(paths, self.model)))
 
     @property
     def root(self) -> Query[Any]:
@@ -57,7 +56,7 @@ class TextQuery(Statement[list[M]]):
         everything = Range(mapper.table, "by_creation_time")
         if isinstance(only, Comparison) and only.field in mapper.table.search_index(search.index).filter_fields:
             equal = (*search.filter, (only.field, only.value))
-            return Read(everything, limit=self._limit, search=attrs.evolve(search, filter=equal))
+            return Read(everything, limit=self._limit, search=replace(search, filter=equal))
         return Read(everything, filter=only, limit=self._limit, search=search)
 
     def explain(self) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.aggregates import Group, Sum, Tally
 from convexorm.counters import counter_id
 from convexorm.deployments.base import Port
 from convexorm.errors import (
-    ConvexORMError,
-    DeploymentError,
+    FunctionFailed,
     InvalidCursorError,
     InvalidRequestError,
     LimitExceeded,
@@ -25,8 +23,6 @@ from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
-    Applied,
-    Commit,
     DeletedRange,
     DeleteRange,
     Fold,
@@ -46,6 +42,7 @@ from convexorm.sessions.instances import identity_of
 from convexorm.sessions.operations import check_keyed, dump_valid, patch_of_values
 from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Progress
+from convexorm.sessions.writer import Writer, less
 from convexorm.values import MISSING, Value, canonical
 
 __all__ = ["Bulk", "OnProgress"]
@@ -62,24 +59,10 @@ class Bulk:
     """Writes through one port, and shows the instances of one session what was written."""
 
     def __init__(self, port: Port, compiler: Compiler, identities: IdentityMap) -> None:
-        self._port = port
         self._reader = Reader(port)
+        self._writer = Writer(port)
         self._compiler = compiler
         self._identities = identities
-
-    async def _commit(self, commit: Commit) -> list[Applied]:
-        """Apply a commit. Where its answer is lost, find out what became of it: what is raised then was not applied, and
-        never will be, unless that could not be found out either (`lost`).
-        """
-        try:
-            return await self._port.commit(commit)
-        except DeploymentError as error:
-            with suppress(ConvexORMError):
-                applied = await self._port.withdraw(commit)
-                if applied is not None:
-                    return applied
-                error.lost = False
-            raise
 
     async def upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys, in one commit."""
@@ -98,7 +81,7 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._commit(self._compiler.commit(writes))
+        applied = await self._writer.commit(self._compiler.commit(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -119,11 +102,9 @@ class Bulk:
             limit = most if left is None else min(left, most)
             commit = self._compiler.commit([DeleteRange(range_, filter_, limit)])
             try:
-                (applied,) = await self._commit(commit)
-            except LimitExceeded:
-                if not commit.rules or limit == 1:
-                    raise
-                most = max(limit // 8, 1)  # each takes others along
+                (applied,) = await self._writer.commit(commit)
+            except (LimitExceeded, FunctionFailed) as error:
+                most = less(limit, error, 8)  # each may take others along
                 continue
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
@@ -152,7 +133,7 @@ class Bulk:
         patch.expect, patch.missing = self._compiler.expected(model, None), "skip"
         patch.where = self._compiler.condition(query)
         sorted_by = [one.field for one in read.sort or ()]
-        selected = attrs.evolve(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
+        selected = replace(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
         places = sorted((float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs))
         behind = _decode(resume, table.name)
@@ -160,16 +141,14 @@ class Bulk:
         done, size = 0, _UPDATED
         while left:
             batch = left[:size]
-            commit = self._compiler.commit([attrs.evolve(patch, at=id_) for _, id_ in batch])
+            commit = self._compiler.commit([replace(patch, at=id_) for _, id_ in batch])
             try:
-                applied = await self._commit(commit)
-            except LimitExceeded:
-                if size == 1:
-                    raise
-                size = -(-size // 4)  # refused whole: the documents are large
+                applied = await self._writer.commit(commit)
+            except (LimitExceeded, FunctionFailed) as error:
+                size = less(len(batch), error, 4)  # the documents may be large
                 continue
             done += sum(map(bool, applied))
-            left = left[size:]
+            left = left[len(batch) :]
             self._doubt({table.name})
             if on_progress is not None:
                 on_progress(Progress(done, len(places), _encode(batch[-1])))
@@ -187,7 +166,7 @@ class Bulk:
             rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
             writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
             for start in range(0, len(writes), _RECOUNTED):
-                await self._commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
+                await self._writer.commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
             values += len(rows)
         return values
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, rewritten
 from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationError
@@ -106,19 +107,19 @@ class Compiler:
         self.mapper(one.root.model)
         read = one.plan()
         if isinstance(one, Query | TextQuery) and one._load:
-            read = attrs.evolve(read, follow=self.follow(one._load))
+            read = replace(read, follow=self.follow(one._load))
         if read.range.table is COUNTERS:
-            return attrs.evolve(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
+            return replace(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
         if not self._names:
             return read
         filter_ = None if read.filter is None else self._across(read.filter)
-        return attrs.evolve(read, range=read.range.of(self._renamed(read.range.table)), filter=filter_)
+        return replace(read, range=read.range.of(self._renamed(read.range.table)), filter=filter_)
 
     def _renamed_counter(self, table: Table, range_: Range) -> Range:
         """The rows of a counter of a table, by the name it has for this session."""
         counter, *key = range_.eq
         renamed = self._renamed(table).name + str(counter).removeprefix(table.name)
-        return attrs.evolve(range_, eq=(renamed, *key))
+        return replace(range_, eq=(renamed, *key))
 
     def follow(self, paths: Sequence[Path]) -> tuple[Follow, ...]:
         """The edges that load these relations."""
@@ -130,7 +131,7 @@ class Compiler:
             return edge
         range_ = edge.range.of(self._renamed(edge.range.table))
         filter_ = None if edge.filter is None else self._across(edge.filter)
-        return attrs.evolve(edge, range=range_, filter=filter_, follow=tuple(map(self._followed, edge.follow)))
+        return replace(edge, range=range_, filter=filter_, follow=tuple(map(self._followed, edge.follow)))
 
     def _across(self, condition: Condition) -> Condition:
         return rewritten(condition, lambda one: attrs.evolve(one, edge=self._followed(one.edge)))

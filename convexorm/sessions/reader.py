@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.deployments.base import Port
 from convexorm.requests import (
@@ -95,19 +95,19 @@ def _rest_of_group(follow: Follow, group: Group) -> Read:
     """The read that goes on where a call stopped to follow an edge."""
     read = follow.read(group.key)
     limit = None if read.limit is None else read.limit - len(group.docs)
-    return attrs.evolve(read, after=group.next or None, limit=limit)
+    return replace(read, after=group.next or None, limit=limit)
 
 
 def _whole(read: Read, result: ReadResult) -> ReadResult:
     """What several calls have answered; each has sorted what it has found."""
     if read.sort is None:
         return result
-    return attrs.evolve(result, docs=in_order(result.docs, read.sort)[: read.limit])
+    return replace(result, docs=in_order(result.docs, read.sort)[: read.limit])
 
 
 def _rest(read: Read, result: ReadResult) -> Read:
     """The read that goes on where a call stopped."""
-    return attrs.evolve(
+    return replace(
         read,
         after=result.next or read.after,
         skip=read.skip - result.skipped,

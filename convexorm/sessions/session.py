@@ -20,7 +20,7 @@ from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
@@ -68,6 +68,7 @@ from convexorm.sessions.results import Hit, Page, Progress
 from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
+from convexorm.sessions.writer import Writer
 from convexorm.values import MISSING, is_whole
 
 __all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]
@@ -116,7 +117,7 @@ class AsyncSession:
 
     @cached_property
     def _trees(self) -> Trees:
-        return Trees(self._port, self._compiler, self._reader)
+        return Trees(Writer(self._port), self._compiler, self._reader)
 
     @cached_property
     def _bulk(self) -> Bulk:
@@ -243,7 +244,7 @@ class AsyncSession:
         query = query.bounded()
         read = self._compiler.statement(query)
         after = None if cursor is None else decode_cursor(read, cursor)
-        result = await self._reader.one(attrs.evolve(read, after=after, limit=size, peek=True))
+        result = await self._reader.one(replace(read, after=after, limit=size, peek=True))
         following = encode_cursor(read, _last(read, result)) if result.more else None
         return Page(await self._made(query, result), following, result.more)
 
@@ -260,18 +261,18 @@ class AsyncSession:
         left = read.limit
         while left is None or left > 0:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
-            result = await self._batch(attrs.evolve(read, limit=size, peek=True))
+            result = await self._batch(replace(read, limit=size, peek=True))
             last = _last(read, result) if result.more else None
             if isinstance(query, Query) and query._load:
                 for row in await self._made_of(query, result):
                     yield row
             else:
                 for document in result.docs:
-                    for row in query.answer(attrs.evolve(result, docs=(document,)), self._identities.load):
+                    for row in query.answer(replace(result, docs=(document,)), self._identities.load):
                         yield row
             if not result.more:
                 return
-            read = attrs.evolve(read, after=last, skip=0)
+            read = replace(read, after=last, skip=0)
             left = None if left is None else left - size
 
     @exclusive
@@ -341,7 +342,7 @@ class AsyncSession:
     @exclusive
     async def digests(self, query: Query[Any]) -> Mapping[str, str]:
         """A digest of each document of the query by its `_id`: the same as long as the document is."""
-        result = await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each", follow=()))
+        result = await self._reader.one(replace(self._compiler.read(query), digest="each", follow=()))
         return result.digests
 
     @exclusive
@@ -349,7 +350,7 @@ class AsyncSession:
         """What has changed in a query of a whole range since its digest was `since`: the `digests` of those documents, and
         the ids of those `gone`. Where the deployment does not keep count, `gone` is None and `digests` are of all.
         """
-        return await self._reader.one(attrs.evolve(self._compiler.read(query), digest="each", since=since))
+        return await self._reader.one(replace(self._compiler.read(query), digest="each", since=since))
 
     @exclusive
     async def matrix(self, vector: Column[Any], length: int, *queries: Query[Any]) -> ReadResult:
@@ -360,7 +361,7 @@ class AsyncSession:
         map.
         """
         pack = Pack(vector.field, length)
-        reads = [attrs.evolve(self._compiler.read(query), pack=pack, follow=()) for query in queries]
+        reads = [replace(self._compiler.read(query), pack=pack, follow=()) for query in queries]
         first, *rest = await self._reader.run(reads)
         return reduce(ReadResult.joined, rest, first)
 
@@ -413,7 +414,7 @@ class AsyncSession:
     async def _made(self, statement: Statement[T], result: ReadResult) -> T:
         """What an answer means, with the relations that the query loads."""
         if isinstance(statement, Query | TextQuery) and statement._load:
-            kept = attrs.evolve(result, docs=statement.cut(result.docs))
+            kept = replace(result, docs=statement.cut(result.docs))
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
 
@@ -447,7 +448,7 @@ class AsyncSession:
             await self._loader.load([pending], paths)
             return pending
         read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
-        result = await self._reader.one(attrs.evolve(read, follow=self._compiler.follow(paths)))
+        result = await self._reader.one(replace(read, follow=self._compiler.follow(paths)))
         found = await self._loader.instances(model, paths, result)
         kept = [one for one in found if self._stays(one)]
         if len(kept) > 1:

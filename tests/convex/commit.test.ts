@@ -2,7 +2,7 @@ import { type Value } from "convex/values";
 import { makeFunctionReference } from "convex/server";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { canonicalHash } from "../../convex/orm/canonical";
-import { isSweeper } from "../../convex/orm/ledger";
+import { isSweeper } from "../../convex/orm/sweeping";
 import type { Key, Write } from "../../convex/orm/protocol";
 import { cost, deployment, is, missing, refusal, type Deployment } from "./support";
 

@@ -3,7 +3,7 @@ import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { convexToJson, type Value } from "convex/values";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { isSweeper } from "../../convex/orm/ledger";
+import { isSweeper } from "../../convex/orm/sweeping";
 import type { Key, Read, Write } from "../../convex/orm/protocol";
 import { Host } from "../../scripts/deployment/calls";
 import { Backend, ConflictError } from "../../scripts/deployment/backend";

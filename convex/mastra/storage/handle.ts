@@ -3,9 +3,10 @@
  *
  * It is internal: only a caller with the deployment's admin key reaches it.
  */
-import { internalMutationGeneric, type GenericSchema, type SchemaDefinition } from "convex/server";
+import { internalMutationGeneric, makeFunctionReference, type GenericSchema, type SchemaDefinition } from "convex/server";
 import { Catalog } from "../../orm/catalog";
 import { writerOf } from "../../orm/database";
+import * as limits from "../../orm/limits";
 import { anyTable, meant } from "./anyTable";
 import { answerOf, refusal } from "./errors";
 import { resources, threads } from "./memory";
@@ -27,13 +28,18 @@ const OPERATIONS: Operations = {
   ...observations,
 };
 
+// Rows that stay too long do no harm, so a deployment without it fails no operation.
+const SWEEP = makeFunctionReference<"mutation", Record<string, never>>("orm:sweep");
+
 export function storageFunction(schema: SchemaDefinition<GenericSchema, boolean>) {
   const catalog = new Catalog(schema);
   return internalMutationGeneric({
-    handler: async ({ db }, request: Request) => {
+    handler: async ({ db, scheduler }, request: Request) => {
       const records = new Records(writerOf(db), catalog);
       try {
-        return { ok: true, ...(await run(records, request)) };
+        const answer = await run(records, request);
+        if ((await records.log()) && Math.random() * limits.SWEEP_EVERY < 1) await scheduler.runAfter(0, SWEEP, {}).catch(() => null);
+        return { ok: true, ...answer };
       } catch (error) {
         // A mutation that answers is kept. One that has written must throw, so that what it wrote is undone.
         const refused = records.hasWritten ? null : answerOf(error);

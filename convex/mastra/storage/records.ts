@@ -146,6 +146,11 @@ export class Records {
     await this.#transaction.delete(table, old);
   }
 
+  /** Adds to the logs of tables what was written, for the end of an operation; says whether it was anything. */
+  async log(): Promise<boolean> {
+    return await this.#transaction.log();
+  }
+
   /** Stores a document in place of `old`, or as a new one. */
   async put(table: string, old: Document | null, fields: Fields): Promise<void> {
     await (old === null ? this.insert(table, fields) : this.replace(table, old, fields));

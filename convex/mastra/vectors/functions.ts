@@ -78,7 +78,9 @@ export function vectorFunctions(schema: SchemaDefinition<GenericSchema, boolean>
       vector: v.optional(v.array(v.number())),
     },
     handler: async ({ db }, { op, config: given, ...request }) => {
-      await WRITES[op](new Records(writerOf(db), catalog), new Index(given), request);
+      const records = new Records(writerOf(db), catalog);
+      await WRITES[op](records, new Index(given), request);
+      await records.log();
       return { ok: true };
     },
   });

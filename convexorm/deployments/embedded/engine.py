@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import existences
 from convexorm.deployments.documents import answered, derived
@@ -160,7 +160,7 @@ class Engine:
                 whole = table and answer(connection, _with_index(table, read.range.index), read)
                 result = whole or _nothing(read)
                 if read.follow:
-                    result = attrs.evolve(result, followed=follow(connection, of, read.follow, result.docs))
+                    result = replace(result, followed=follow(connection, of, read.follow, result.docs))
                 results.append(result)
             return results
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import attrs
+from msgspec.structs import replace
 
 from convexorm.conditions import Exists, existences, rewritten
 from convexorm.deployments.embedded.connections import Connection
@@ -43,7 +44,7 @@ def looking(connection: Connection, stored: Callable[[Follow], StoredTable | Non
     """The read, whose conditions know how to look for other documents."""
 
     def bound(exists: Exists) -> Exists:
-        edge = looking(connection, stored, attrs.evolve(exists.edge, limit=1))
+        edge = looking(connection, stored, replace(exists.edge, limit=1))
         table = stored(edge)
         answers: dict[str | bytes, bool] = {}
 
@@ -57,9 +58,9 @@ def looking(connection: Connection, stored: Callable[[Follow], StoredTable | Non
 
     changed = read
     if read.filter is not None and next(existences(read.filter), None) is not None:
-        changed = attrs.evolve(read, filter=rewritten(read.filter, bound))
+        changed = replace(read, filter=rewritten(read.filter, bound))
     if changed.follow:
-        changed = attrs.evolve(changed, follow=tuple([looking(connection, stored, edge) for edge in changed.follow]))
+        changed = replace(changed, follow=tuple([looking(connection, stored, edge) for edge in changed.follow]))
     return changed
 
 

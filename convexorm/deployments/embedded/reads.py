@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.deployments.documents import document_digest, packed
 from convexorm.deployments.embedded.changes import changes_since
@@ -43,7 +43,7 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
 
         return matrix_of(connection, stored, read, span, read.pack)
     if read.pack is not None:
-        return packed(_plain(connection, stored, attrs.evolve(read, pack=None), span), read.pack)
+        return packed(_plain(connection, stored, replace(read, pack=None), span), read.pack)
     return _plain(connection, stored, read, span)
 
 
@@ -180,7 +180,7 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
         ).fetchall()
         digests = {id_: str(seq) for id_, seq in rows}
     else:
-        found = _plain(connection, stored, attrs.evolve(read, digest=None), span).docs
+        found = _plain(connection, stored, replace(read, digest=None), span).docs
         digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
         digests = {"": whole_digest(digests)}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 import attrs
+from msgspec.structs import replace
 
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
@@ -199,8 +200,8 @@ class Transaction:
             assert isinstance(written, Written)
             ids[field] = written.id
         if isinstance(write, Patch):
-            return attrs.evolve(write, set={**write.set, **ids})
-        return attrs.evolve(write, doc={**write.doc, **ids})
+            return replace(write, set={**write.set, **ids})
+        return replace(write, doc={**write.doc, **ids})
 
     def _count(self, counter: str, key: str, change: Sum) -> None:
         """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-import attrs
+from msgspec.structs import replace
 
 from convexorm.deployments.documents import answered, derived, plain
 from convexorm.deployments.embedded import reads
@@ -41,7 +41,7 @@ def _union(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
         left = None if read.limit is None else read.limit - found.count
         if found.more or (left == 0 and not read.peek):
             break
-        rest = attrs.evolve(read, range=part, skip=read.skip - found.skipped, limit=left)
+        rest = replace(read, range=part, skip=read.skip - found.skipped, limit=left)
         result = reads.answer(connection, stored, rest)
         found = found.joined(result)
     return found
@@ -73,7 +73,7 @@ class _Walk:
     def _range(self, range_: Range, after: KeyValue | None = None) -> Iterator[Document]:
         stored, order = self._stored, self._read.order
         span = span_of(range_, stored.columns.get(range_.index, ""), after, order)
-        statement = reads.select(stored, attrs.evolve(self._read, range=range_), span)
+        statement = reads.select(stored, replace(self._read, range=range_), span)
         cursor = self._connection.stream(statement, span.parameters)
         try:
             size = 1 if self._read.merge is not None or self._read.distinct is not None else 32
@@ -120,5 +120,5 @@ def _behind(range_: Range, key: KeyValue, order: str) -> list[Range]:
     deeper = [Range(range_.table, range_.index, eq) for eq, _ in edges[:-1]]
     parts = [*deeper, range_]
     if forward:
-        return [attrs.evolve(part, lower=edge) for part, (_, edge) in zip(parts, edges, strict=True)]
-    return [attrs.evolve(part, upper=edge) for part, (_, edge) in zip(parts, edges, strict=True)]
+        return [replace(part, lower=edge) for part, (_, edge) in zip(parts, edges, strict=True)]
+    return [replace(part, upper=edge) for part, (_, edge) in zip(parts, edges, strict=True)]

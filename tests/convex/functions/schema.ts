@@ -1,4 +1,4 @@
-/** A schema for the tests: a loose table, a strict one, one of vectors, and the ledger. */
+/** A schema for the tests: a loose table, a strict one, one of vectors, one with a log of its changes, and the ledger. */
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 
@@ -20,5 +20,9 @@ export default defineSchema({
     dimensions: 2,
     filterFields: ["name"],
   }),
+  notes: defineTable({ owner: v.optional(v.string()), text: v.string() })
+    .index("by_owner_text", ["owner", "text"])
+    .index("by_owner", ["owner"]),
+  notes_changes: defineTable({ owner: v.optional(v.string()), ids: v.array(v.string()) }).index("by_key", ["owner"]),
   convexorm_commits: defineTable({ commitId: v.string(), answer: v.string() }).index("by_commit", ["commitId"]),
 });
