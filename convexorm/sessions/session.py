@@ -761,12 +761,15 @@ class AsyncSession:
         return await self._bulk.update(check_query(query), values, on_progress, resume)
 
     @exclusive
-    async def recount(self, model: type[Model]) -> int:
-        """Count and add up all documents of a model anew for its counters, as over data that is older than these.
+    async def recount(self, model: type[Model], *, on_progress: Callable[[Progress], object] | None = None) -> int:
+        """Count and add up all documents of a model anew for its counters, as over data that is older than these; how many
+        documents there were.
 
-        What is written meanwhile may be counted wrong: run it while nobody writes. Answers how many values there are.
+        It is exact whatever is written meanwhile by sessions, and by functions that keep counters. On Convex it takes
+        several commits, and `on_progress` is called after each. Cut off, it is gone on with by calling it again; until its
+        end the counters answer what they did before.
         """
-        return await self._bulk.recount(model)
+        return await self._bulk.recount(model, on_progress)
 
     @exclusive
     async def delete_tree(self, instance: Model, *, on_progress: Callable[[Progress], object] | None = None) -> int:
