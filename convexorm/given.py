@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 def several(given: Iterable[T], what: str) -> list[T]:
     """The elements of an iterable; a text is one thing, not several."""
-    if isinstance(given, str | bytes | Mapping | type) or getattr(type(given), "__iter__", None) is None:
+    if isinstance(given, str | bytes | type) or getattr(type(given), "__iter__", None) is None:
         raise InvalidRequestError(f"{what} are needed, as a list for instance, got {_name(given)}")
     return list(given)
 
