@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal, TypeVar, Unpack
 
 from convexorm import AsyncSession, LimitExceeded, Query
-from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking
 from convexorm.requests import DELETED_BY_RANGE, MAX_DELETED_BY_RANGE
 from convexorm.values import is_whole
@@ -355,10 +354,7 @@ class _Told:
 
     def __init__(self, options: CacheOptions) -> None:
         self.key_prefix = options.pop("key_prefix", DEFAULT_KEY_PREFIX)
-        try:
-            check_text("CACHE", "key_prefix", self.key_prefix)
-        except InvalidArgument as error:
-            raise InvalidRequestError(f"key_prefix is {error.problem}") from None
+        check_text("CACHE", "key_prefix", self.key_prefix)
         self.ttl_ms = _lifetime("CACHE", options.pop("ttl_ms", DEFAULT_TTL_MS))
         self.connection = Connection(options, others=CacheOptions.__annotations__)
 

@@ -26,8 +26,9 @@ class AsyncChannels(AsyncDomain):
     async def save_installation(self, *, installation: ChannelInstallation | Mapping[str, Any]) -> None:
         """Store an installation. One with its id is replaced, all but its `created_at`; `updated_at` is now.
 
-        The id of another agent's installation, and the webhook of another agent's active one, are an InvalidArgument: an
-        installation goes over to another agent by being deleted first.
+        The id and the webhook of another agent's installation, whatever its status, are an InvalidArgument: either goes
+        over to another agent when the installation is deleted. (Of rows that other writers have stored under one webhook,
+        an agent with an active one may save its own.)
         """
         operation = "SAVE_INSTALLATION"
         moment = now()
@@ -43,27 +44,31 @@ class AsyncChannels(AsyncDomain):
             check_mapping(operation, "installation.data", record.data)
 
             async def save(session: AsyncSession) -> None:
-                queries = [_by_id(record.id), *([] if record.webhook_id is None else [_active(record.webhook_id)])]
-                before, *active = await session.read(*queries)
-                taken = [one for several in active for one in several]
-                for found, argument, status in (
-                    *((one, "webhook_id", "WEBHOOK_TAKEN") for one in taken),
+                hook = record.webhook_id
+                under = [] if hook is None else [_active(hook), *_under(hook, record.agent_id)]
+                before, *found = await session.read(_by_id(record.id), *under)
+                active, own, others = found or ([], [], [])
+                secured = any(one.agent_id == record.agent_id for one in active)  # what others have stored there waits
+                for one, argument, status in (
+                    *((one, "webhook_id", "WEBHOOK_TAKEN") for one in (*active, *([] if secured else others))),
                     *((one, "id", "INSTALLATION_TAKEN") for one in before),
                 ):
-                    if found.agent_id != record.agent_id:
+                    if one.agent_id != record.agent_id:
                         raise InvalidArgument(
                             f"{named(getattr(record, argument))} is another agent's",
                             operation=operation,
                             argument=f"installation.{argument}",
                             status=status,
                         )
-                replace(session, record, next(iter(before), None), keep=("created_at",), expect=("agent_id",))
-                others = [one for one in taken if one.id != record.id]
-                for other in others:  # the agent's own, which nobody else can have taken while it is there
-                    expected = {name: getattr(other, name) for name in ("webhook_id", "agent_id", "status")}
-                    session.update(ChannelInstallation, other.id, {}, expected=expected)
-                if record.webhook_id is not None and record.status == "active" and not others:
-                    session.update(ChannelInstallation, record.id, {}, unique=_active(record.webhook_id))
+                held = [one for one in active if secured] or own  # the agent's, and beside these comes nobody else's
+                kept = [(one, (one.webhook_id, one.agent_id, one.status)) for one in held if one.id != record.id]
+                expect = ("agent_id",) if len(kept) == len(held) else ("agent_id", "webhook_id", "status")
+                replace(session, record, next(iter(before), None), keep=("created_at",), expect=expect)
+                for one, values in kept:
+                    expected = dict(zip(("webhook_id", "agent_id", "status"), values, strict=True))
+                    session.update(ChannelInstallation, one.id, {}, expected=expected)
+                if hook is not None and not held:
+                    session.update(ChannelInstallation, record.id, {}, unique=_by_webhook(hook))
 
             async with self._session() as session:
                 await session.transact(save)
@@ -157,6 +162,16 @@ class AsyncChannels(AsyncDomain):
 
 def _by_id(id: str) -> Query[ChannelInstallation]:
     return ChannelInstallation.query().by_index("by_record_id", id=id).limit(1)
+
+
+def _by_webhook(webhook_id: str) -> Query[ChannelInstallation]:
+    return ChannelInstallation.query().by_index("by_webhook", webhook_id=webhook_id)
+
+
+def _under(webhook_id: str, agent_id: str) -> list[Query[ChannelInstallation]]:
+    """An installation that a webhook belongs to of an agent, and one of another agent."""
+    start, agent = _by_webhook(webhook_id).limit(1), ChannelInstallation.agent_id
+    return [start.where(agent == agent_id), start.where(agent != agent_id)]
 
 
 def _active(webhook_id: str) -> Query[ChannelInstallation]:

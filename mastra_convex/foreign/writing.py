@@ -9,9 +9,9 @@ are atomic (`operations`).
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -53,10 +53,13 @@ from mastra_convex.foreign.tables import DOCUMENTS, TYPED, VECTORS, typed_table
 
 __all__ = ["Writer"]
 
+T = TypeVar("T")
+
 MAX_WRITTEN = 1_000
 """Records of one batchInsert, and ids of one deleteMany."""
 MAX_WRITTEN_BYTES = 4 << 20
-"""Bytes of one batchInsert, as JSON: what the handler reads and writes for it stays far below Convex's 16 MiB."""
+"""Bytes of one batchInsert or one deleteMany, as JSON: what the handler reads, twice where it deletes, and writes for it
+stays far below Convex's 16 MiB."""
 
 
 @attrs.define
@@ -273,37 +276,38 @@ class Writer:
                 raise StaleDataError(table=thread.table.name, reason="exists", write=place)
         except BaseException:
             with suppress(ConvexORMError):
-                await self._delete(typed_table(table).name, [address.id for address in messages])
+                await self._delete(typed_table(table).name, {to.id: one.after for to, one in messages.items()})
             raise
         await self._flush(rest)
 
-    async def _delete(self, scope: str, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), MAX_WRITTEN):
-            await self._handler.call("deleteMany", scope, ids=ids[start : start + MAX_WRITTEN])
+    async def _delete(self, scope: str, documents: Mapping[str, Document | None]) -> None:
+        """Delete records by their ids. What they hold says how many of them go at once."""
+        for ids in _chunks(documents.items(), lambda one: one[1]):
+            await self._handler.call("deleteMany", scope, ids=[id for id, _ in ids])
 
     async def _flush(self, of: Mapping[Address, _Change]) -> None:
         scopes: dict[str, list[tuple[Address, _Change]]] = {}
         for address, change in of.items():
             scopes.setdefault(address.scope, []).append((address, change))
         for scope, changes in scopes.items():
-            gone: list[str] = []
+            gone: dict[str, Document | None] = {}
             records: list[dict[str, Value]] = []
             for address, change in changes:
                 if change.after is None:
                     if change.before is not None:
-                        gone.append(address.id)
+                        gone[address.id] = change.before
                     continue
                 if change.insertion is not None:
                     await change.insertion(self._handler)
                     continue
                 record = _difference(change, address)
                 if record is None:
-                    gone.append(address.id)
+                    gone[address.id] = change.before
                     record = record_of(change.table, change.after, address.id)
                 if change.before is None or change.table.name not in TYPED or len(record) > 1:
                     records.append(record)
             await self._delete(scope, gone)
-            for chunk in _chunks(records):
+            for chunk in _chunks(records, lambda record: record):
                 await self._handler.call("batchInsert", scope, records=chunk)
 
 
@@ -368,16 +372,16 @@ def _known(write: Write) -> tuple[Table, Address | None]:
     return write.table, None if target is None else Address.parse(target, write.table)
 
 
-def _chunks(records: Sequence[dict[str, Value]]) -> list[list[dict[str, Value]]]:
-    """The records in as few batches as the limits allow."""
-    chunks: list[list[dict[str, Value]]] = []
+def _chunks(items: Iterable[T], record: Callable[[T], Mapping[str, Value] | None]) -> list[list[T]]:
+    """What is to be written, in as few batches as the limits allow for the records it is about."""
+    chunks: list[list[T]] = []
     size = MAX_WRITTEN_BYTES
-    for record in records:
-        length = len(dumps(record).encode(errors="replace"))
+    for item in items:
+        length = len(dumps(record(item)).encode(errors="replace"))
         if size + length > MAX_WRITTEN_BYTES or len(chunks[-1]) >= MAX_WRITTEN:
             chunks.append([])
             size = 0
-        chunks[-1].append(record)
+        chunks[-1].append(item)
         size += length
     return chunks
 

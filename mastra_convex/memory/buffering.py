@@ -28,6 +28,7 @@ __all__ = [
     "RefreshedChunk",
     "left_buffered",
     "new_chunk",
+    "once",
     "refreshed_chunk",
     "still_buffered",
     "whole_chunk",
@@ -164,7 +165,23 @@ def left_buffered(
     known: Sequence[BufferedObservationChunk],
     chosen: Sequence[BufferedObservationChunk],
 ) -> list[BufferedObservationChunk]:
-    """What stays buffered: everything stored that was not chosen, with the caller's fresh tokens where known."""
-    fresh = {one.id: one for one in known}
-    gone = {one.id for one in chosen}
-    return [fresh.get(one.id, one) for one in stored if one.id not in gone]
+    """What stays buffered: everything stored that was not chosen, with the caller's fresh tokens where known.
+
+    Chunks that another writer has given no ids, or the same, are told apart by their places.
+    """
+    left, gone, fresh = [], list(map(_name, chosen)), {_name(one): one for one in known}
+    for one in stored:
+        if _name(one) in gone:
+            gone.remove(_name(one))
+        else:
+            left.append(fresh.get(_name(one), one) if one.id else one)
+    return left
+
+
+def once(chunks: Sequence[BufferedObservationChunk]) -> list[BufferedObservationChunk]:
+    """The chunks without those that are another one again. A cycle's name alone does not make two of them one."""
+    return list({_name(one) if one.id else (str(place), ""): one for place, one in enumerate(chunks)}.values())
+
+
+def _name(chunk: BufferedObservationChunk) -> tuple[str, str]:
+    return chunk.id, chunk.cycle_id

@@ -271,7 +271,7 @@ async def _store(
         if chunk is chunks[-1]:
             session.add(thread)
         if first:
-            expect_no_messages(session, thread)
+            expect_no_messages(session, thread.id)
         session.add_all(chunk, unique=False, returning=False)
 
     if len(chunks) == 1:

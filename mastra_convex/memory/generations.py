@@ -8,7 +8,7 @@ the newest one or refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -17,11 +17,13 @@ from mastra_convex.arguments import check_id
 from mastra_convex.entities import ObservationalMemory
 from mastra_convex.errors import ObservationalMemoryNotFound, ObservationalMemoryReplaced
 from mastra_convex.instants import later, now
+from mastra_convex.memory.buffering import once
 from mastra_convex.memory.claims import carried
 
 __all__ = [
     "OBSERVING",
     "add_following",
+    "aside_key",
     "clear",
     "current",
     "generations_by_all",
@@ -39,6 +41,9 @@ OBSERVING = ("is_observing", "is_buffering_observation")
 """Claims on what is observed, which go on in the next generation. Claims on a reflection end with what it reflects on."""
 
 
+_ASIDE = "moving:"
+
+
 def lookup_key(operation: str, thread_id: str | None, resource_id: str | None) -> str:
     """The key of a thread's generations, or without one of a resource's. Whose they are is always said."""
     check_id(operation, "resource_id", resource_id)
@@ -50,6 +55,17 @@ def lookup_key(operation: str, thread_id: str | None, resource_id: str | None) -
 def thread_key(thread_id: str) -> str:
     """The key of all that was observed in a thread, by whomever."""
     return f"thread:{thread_id}"
+
+
+def aside_key(work: str) -> str:
+    """The key of the older generations that a move has put aside: nobody asks for it."""
+    return f"{_ASIDE}{work}"
+
+
+def _key_of(record: ObservationalMemory) -> str:
+    """The key of the memory that a record is a generation of, also while that is aside."""
+    aside = record.lookup_key.startswith(_ASIDE) and record.thread_id is not None
+    return thread_key(str(record.thread_id)) if aside else record.lookup_key
 
 
 def generations_of(key: str, resource_id: str) -> Query[ObservationalMemory]:
@@ -92,7 +108,7 @@ async def newest_for(
     """The same for a record that was got."""
     if record.resource_id is None:  # another writer's, and nobody's: nothing follows it
         return record
-    newest = await newest_of(session, record.lookup_key, record.resource_id)
+    newest = await newest_of(session, _key_of(record), record.resource_id)
     if newest is None:
         raise ObservationalMemoryNotFound(record.id, operation=operation)
     if newest.id == record.id:
@@ -104,7 +120,7 @@ async def newest_for(
 
 def same_memory(one: ObservationalMemory, other: ObservationalMemory) -> bool:
     """Whether two records are generations of one memory: of one thread and one resource."""
-    return (one.lookup_key, one.resource_id) == (other.lookup_key, other.resource_id)
+    return (_key_of(one), one.resource_id) == (_key_of(other), other.resource_id)
 
 
 def add_following(
@@ -158,36 +174,45 @@ def hand_over(
     generations: Sequence[ObservationalMemory],
     resource_id: str,
     newest: ObservationalMemory | None,
-) -> None:
-    """Give generations, the newest first, to another resource. `newest` is what that one has itself, and then becomes an
-    older generation: what waits there to become active goes over, before what waits already.
+    oldest: ObservationalMemory | None = None,
+) -> int:
+    """Give generations, the newest first, to another resource, and say how much higher their numbers are then.
 
-    The commit is refused where either memory has changed since it was read.
+    `newest` is what that one has itself, and then becomes an older generation: what waits there to become active goes over,
+    before what waits already. `oldest` is the first one that is to follow later. The commit is refused where either memory
+    has changed since it was read.
     """
+    if not generations:
+        return 0
     behind = 0
-    if newest is not None and generations:
-        behind = max(0, int(newest.generation_count) + 1 - generations[-1].generation_count)
+    if newest is not None:
+        first = min(one.generation_count for one in (oldest, generations[-1]) if one is not None)
+        behind = max(0, int(newest.generation_count) + 1 - int(first))
     for one in generations:
         values: dict[str, Any] = {"resource_id": resource_id, "updated_at": later(one.updated_at)}
         values["generation_count"] = one.generation_count + behind
         if newest is not None and one is generations[0]:
-            waiting = [*(newest.buffered_observation_chunks or ()), *(one.buffered_observation_chunks or ())]
+            waiting = once([*(newest.buffered_observation_chunks or ()), *(one.buffered_observation_chunks or ())])
             known = [*(newest.activated_cycle_ids or ()), *(one.activated_cycle_ids or ())]
             values |= {"buffered_observation_chunks": waiting or None, "activated_cycle_ids": known or None}
-        place = {"lookup_key": one.lookup_key, "resource_id": resource_id, "generation_count": values["generation_count"]}
-        alone = ObservationalMemory.query().by_index("by_lookup_owner", **place)
-        session.update(ObservationalMemory, one.id, values, expected=_as_read(one), unique=alone)
-    if newest is not None and generations:
+        session.update(ObservationalMemory, one.id, values, expected=_as_read(one))
+    if newest is not None:
         closed = {"buffered_observation_chunks": None, "updated_at": later(newest.updated_at)}
         session.update(ObservationalMemory, newest.id, closed, expected=_as_read(newest))
+    return behind
 
 
 def _as_read(record: ObservationalMemory) -> dict[str, Any]:
     return {"resource_id": record.resource_id, "updated_at": record.updated_at}
 
 
-async def clear(session: AsyncSession, key: str, resource_id: str) -> None:
-    """Delete a resource's generations with this key: in one commit, or if that is too much in several, the newest last."""
+async def clear(
+    session: AsyncSession, key: str, resource_id: str, expect: Callable[[], None], settle: Callable[[], Awaitable[None]]
+) -> None:
+    """Delete a resource's generations with this key: in one commit, or if that is too much in several, the newest last.
+
+    The last commit expects that none of them are aside, which `expect` asks for; `settle` puts back those that are.
+    """
     every = generations_of(key, resource_id).order("asc")
     while True:
         newest = await newest_of(session, key, resource_id)
@@ -197,10 +222,13 @@ async def clear(session: AsyncSession, key: str, resource_id: str) -> None:
         before: dict[str, Any] = {"resource_id": resource_id, "generation_count": newest.generation_count}
         session.update(ObservationalMemory, newest.id, {}, expected=before)
         session.delete_range(every)
+        expect()
         try:
             return await session.commit()
-        except StaleDataError:  # there is a newer one by now, or it is another resource's
+        except StaleDataError as error:  # there is a newer one by now, or it is another resource's, or some are aside
             session.rollback()
+            if error.write:
+                await settle()
             continue
         except LimitExceeded as error:
             session.rollback()

@@ -33,7 +33,7 @@ from mastra_convex.entities import Document, Message, Thread
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import now
 from mastra_convex.memory.copies import COPIES
-from mastra_convex.memory.owners import expect_owner, not_theirs
+from mastra_convex.memory.owners import expect_owner, keep_from_others, not_theirs
 from mastra_convex.records import merged, record_of
 
 __all__ = ["AsyncMessages", "MessageList", "MessagePage"]
@@ -70,9 +70,9 @@ class AsyncMessages(AsyncDomain):
         """Store messages, each whole and in place of one with its id, and mark their threads as updated, in one commit.
 
         A message without id, thread or resource rejects the batch. `type` defaults to "v2", `created_at` to now. With
-        `owners="strict"` an id that another resource's message has, or the id of another resource's thread, is an
-        InvalidArgument. Raises LimitExceeded for more than Convex writes at once (about 4,000 new messages, 2,000 with
-        strict owners, 16 MiB).
+        `owners="strict"` an id that another resource's message has, the id of another resource's thread, and that of no
+        thread where others have messages already, is an InvalidArgument. Raises LimitExceeded for more than Convex writes
+        at once (about 4,000 new messages, 2,000 with strict owners, 16 MiB).
         """
         operation = "SAVE_MESSAGES"
         moment = now()
@@ -187,7 +187,7 @@ class AsyncMessages(AsyncDomain):
             found = await session.get_many(Message, list(dict.fromkeys(one["id"] for one in updates)))
             stored = {message.id: message for message in _owned(found, resource_id)}
             touched: list[str] = []
-            moved: dict[str, Message] = {}
+            moved: dict[str, tuple[str, Message]] = {}
             for one in updates:
                 message = stored.get(one["id"])
                 if message is not None:
@@ -196,7 +196,7 @@ class AsyncMessages(AsyncDomain):
                     _apply(operation, message, one)
                     touched.append(message.thread_id)
                     if before != (message.thread_id, message.resource_id):
-                        moved[message.id] = message
+                        moved.setdefault(message.id, (before[0], message))
                     if self._strict and before[1] != message.resource_id:
                         raise not_theirs(operation, "messages.id", message.id, "message")
             if resource_id is not None:
@@ -440,20 +440,29 @@ async def _owned_threads(session: AsyncSession, ids: Iterable[str], resource_id:
     return own
 
 
-async def _keep_in_own_threads(session: AsyncSession, operation: str, messages: Iterable[Message]) -> None:
-    """Raise InvalidArgument for a message in another resource's thread; the commit expects that there is none."""
-    owners = {message.thread_id: message for message in messages}
-    new = {id: message.resource_id for id, message in owners.items()}
-    for thread in await session.get_many(Thread, list(owners)):
+async def _keep_in_own_threads(session: AsyncSession, operation: str, moved: Iterable[tuple[str, Message]]) -> None:
+    """Raise InvalidArgument for a message in another resource's thread; the commit expects that there is none.
+
+    With each message comes the thread it was in.
+    """
+    came = {message.id: (before, message, message.thread_id) for before, message in moved}
+    messages = [message for _, message, _ in came.values()]
+    new = {message.thread_id: message.resource_id for message in messages}
+    for thread in await session.get_many(Thread, list(new)):
         if thread is None:
             continue
         del new[thread.id]
         if any(one.resource_id != thread.resource_id for one in messages if one.thread_id == thread.id):
             raise not_theirs(operation, "messages.thread_id", thread.id)
-    await _keep_from_copies(session, operation, new)
-    for message in owners.values():
+    for message in messages:
         if message.resource_id is not None:
             expect_owner(session, Thread, message.thread_id, message.resource_id)
+    await _keep_from_copies(session, operation, new)
+    await keep_from_others(session, operation, new)
+    for before, message, thread_id in came.values():
+        if thread_id in new:  # it goes there after these expectations, not with the changes of its own before them
+            message.thread_id = before
+            session.update(Message, message.id, {"thread_id": thread_id}, expected={"thread_id": before})
 
 
 async def _keep_from_copies(session: AsyncSession, operation: str, owners: Mapping[str, str | None]) -> None:
@@ -487,6 +496,7 @@ async def _save_strictly(session: AsyncSession, operation: str, records: Sequenc
         if thread.resource_id != new.pop(thread.id):
             raise not_theirs(operation, "messages.thread_id", thread.id)
     await _keep_from_copies(session, operation, new)
+    await keep_from_others(session, operation, new)
     _touch(session, threads)
     for id, owner in threads.items():
         expect_owner(session, Thread, id, str(owner))

@@ -57,6 +57,7 @@ from mastra_convex.memory.buffering import (
     RefreshedChunk,
     left_buffered,
     new_chunk,
+    once,
     refreshed_chunk,
     still_buffered,
     whole_chunk,
@@ -75,6 +76,7 @@ from mastra_convex.memory.generations import (
     same_memory,
     stored,
 )
+from mastra_convex.memory.moves import Undisturbed
 from mastra_convex.memory.owners import expect_owner, not_theirs
 
 __all__ = ["AsyncObservations", "HistoryOptions"]
@@ -167,6 +169,9 @@ class AsyncObservations(AsyncDomain):
         thread's, `thread_id`. How it is found follows from those, whatever its `lookup_key`. Raises InvalidArgument where
         the id is that of another resource's record, or another resource has the thread or, where it is not there, has
         observed it.
+
+        A new generation whose number is not below the others is the newest then: what waits in the one before it to become
+        active, and the cycles that one knows to be activated, go over to it.
         """
         operation = "INSERT_OBSERVATIONAL_MEMORY_RECORD"
         _record(operation, "record", record)
@@ -183,10 +188,12 @@ class AsyncObservations(AsyncDomain):
                 session.expunge(held)
                 session.update(ObservationalMemory, new.id, {}, expected=expected)
                 session.upsert(new, returning=False)
-            elif newest is not None:
-                session.add(new, returning=False)
-            else:
+            elif newest is None:
                 session.add(new, unique=first, returning=False)
+            else:
+                if new.generation_count >= newest.generation_count:
+                    _succeed(newest, new)
+                session.add(new, returning=False)
 
         with naming(operation, "record"):
             async with self._session() as session:
@@ -196,7 +203,8 @@ class AsyncObservations(AsyncDomain):
         """Delete all generations of a thread, or without one of a resource; nothing happens to another resource's."""
         key = lookup_key("CLEAR_OBSERVATIONAL_MEMORY", thread_id, resource_id)
         async with self._session() as session:
-            await clear(session, key, resource_id)
+            moves = Undisturbed(session, thread_id, resource_id)
+            await clear(session, key, resource_id, moves.expect, moves.settle)
 
     # -- observations ----------------------------------------------------------------------------------------------
 
@@ -375,11 +383,13 @@ class AsyncObservations(AsyncDomain):
     ) -> ObservationalMemory:
         """A reflection on a record that is not stored: the first generation there is, of a resource. A thread's memory
         that is not there was deleted with the thread, and does not come back."""
-        newest = await newest_of(session, given.lookup_key, str(given.resource_id))
-        if newest is not None:
-            raise ObservationalMemoryReplaced(given.id, newest.id, operation=operation)
         if given.thread_id is not None:
             raise ObservationalMemoryNotFound(given.id, operation=operation)
+        newest = await newest_of(session, given.lookup_key, str(given.resource_id))
+        if newest is not None and newest.generation_count <= given.generation_count:
+            raise ObservationalMemoryNotFound(given.id, operation=operation)
+        if newest is not None:
+            raise ObservationalMemoryReplaced(given.id, newest.id, operation=operation)
         return add_following(session, given, reflection, tokens, first=True)
 
     async def update_buffered_reflection(
@@ -647,6 +657,16 @@ def _of(operation: str, held: ObservationalMemory, given: ObservationalMemory) -
 
 
 # -- records -------------------------------------------------------------------------------------------------------
+
+
+def _succeed(before: ObservationalMemory, following: ObservationalMemory) -> None:
+    """Let a generation that comes from elsewhere follow another one, in which nothing stays that waits."""
+    waiting = once([*(before.buffered_observation_chunks or ()), *(following.buffered_observation_chunks or ())])
+    known = dict.fromkeys((*(before.activated_cycle_ids or ()), *(following.activated_cycle_ids or ())))
+    following.buffered_observation_chunks = waiting or None
+    following.activated_cycle_ids = list(known)[-_REMEMBERED:] or None
+    before.buffered_observation_chunks = None
+    _stamp(before)
 
 
 def _stamp(record: ObservationalMemory) -> None:

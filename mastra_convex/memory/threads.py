@@ -301,7 +301,7 @@ async def _keep_from_others(session: AsyncSession, operation: str, thread: Threa
     if others:
         raise not_theirs(operation, "thread.id", thread.id)
     if not any_:
-        expect_no_messages(session, thread)
+        expect_no_messages(session, thread.id)
 
 
 async def _page(session: AsyncSession, query: Query[Thread], paging: Paging, include_total: bool) -> ThreadPage:

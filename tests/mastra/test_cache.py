@@ -597,11 +597,15 @@ async def test_dates_become_text(cache: AsyncConvexServerCache) -> None:
 
 def test_a_cache_is_told_one_deployment(open_deployment: Callable[[str], Deployment]) -> None:
     deployment = open_deployment("memory")
-    for options in ({"deployment_url": "memory:"}, {"admin_auth_token": "k"}, {"key_prefix": 5}):
+    told: list[dict[str, Any]] = [{"deployment_url": "memory:"}, {"admin_auth_token": "k"}]
+    for options in told:
         with pytest.raises(InvalidRequestError):
             ConvexServerCache(deployment=deployment, **options)
-    with pytest.raises(InvalidArgument):
-        AsyncConvexServerCache(deployment=deployment, ttl_ms=-1)
+    wrongs: list[dict[str, Any]] = [{"ttl_ms": -1}, {"key_prefix": 5}, {"key_prefix": None}, {"key_prefix": "\ud800"}]
+    for wrong in wrongs:
+        for kind in (AsyncConvexServerCache, ConvexServerCache):
+            with pytest.raises(InvalidArgument, match=next(iter(wrong))):
+                kind(deployment=deployment, **wrong)
 
 
 async def test_a_cache_closes_what_it_has_opened(open_deployment: Callable[[str], Deployment]) -> None:

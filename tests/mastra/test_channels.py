@@ -134,9 +134,7 @@ async def test_a_webhook_is_answered_by_its_active_installation(channels: AsyncC
         await channels.delete_installation(id=found.id)
 
 
-async def test_the_webhook_of_another_agents_active_installation_cannot_be_taken(
-    channels: AsyncChannels, unique: str
-) -> None:
+async def test_the_webhook_of_another_agents_installation_cannot_be_taken(channels: AsyncChannels, unique: str) -> None:
     own = installation(f"{unique}a", f"{unique}ada", webhook_id=unique)
     await channels.save_installation(installation=own)
     for status in ("active", "pending", "error"):
@@ -150,10 +148,14 @@ async def test_the_webhook_of_another_agents_active_installation_cannot_be_taken
             await channels.save_installation(installation=repointed)
         assert caught.value.id.endswith("_INSTALLATION_TAKEN")
     assert await channels.get_installation(id=f"{unique}b") is None
-    await channels.save_installation(installation={**own, "id": f"{unique}again"})
+    await channels.save_installation(installation={**own, "id": f"{unique}again", "status": "error"})
     await channels.save_installation(installation={**own, "status": "pending"})
-    await channels.delete_installation(id=f"{unique}again")
-    await channels.save_installation(installation=installation(f"{unique}b", f"{unique}bob", webhook_id=unique))
+    theirs = installation(f"{unique}b", f"{unique}bob", webhook_id=unique)
+    for id in (f"{unique}a", f"{unique}again"):  # whose never was, or is no longer, active has it all the same
+        with pytest.raises(InvalidArgument, match=r"installation\.webhook_id"):
+            await channels.save_installation(installation=theirs)
+        await channels.delete_installation(id=id)
+    await channels.save_installation(installation=theirs)
     with pytest.raises(InvalidArgument):
         await channels.save_installation(installation=own)
     found = await channels.get_installation_by_webhook_id(webhook_id=unique)
@@ -175,11 +177,7 @@ async def test_no_sequence_of_calls_takes_an_installation_over(channels: AsyncCh
         else:
             status = chance.choice(order)
             one = installation(id, me, status=status, webhook_id=chance.choice([hook, hook, None]), data={"step": step})
-            held = [
-                row["agent_id"]
-                for row in rows.values()
-                if row["status"] == "active" and row["webhook_id"] == one["webhook_id"] is not None
-            ]
+            held = [row["agent_id"] for row in rows.values() if row["webhook_id"] == one["webhook_id"] is not None]
             if {me, *held, rows.get(id, one)["agent_id"]} == {me}:
                 await channels.save_installation(installation=one)
                 rows[id] = {**one, "step": step}
@@ -220,7 +218,8 @@ def test_of_agents_that_take_a_webhook_at_once_one_has_it(open_deployment: Any, 
     store = ConvexStore(id="test", deployment=open_deployment(kind))
 
     def take(number: int) -> bool:
-        one = installation(f"{unique}{number}", f"{unique}{number}", webhook_id=unique)
+        status = ("pending", "active", "error")[number % 3]
+        one = installation(f"{unique}{number}", f"{unique}{number}", status=status, webhook_id=unique)
         try:
             store.channels.save_installation(installation=one)
         except InvalidArgument:

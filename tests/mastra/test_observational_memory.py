@@ -168,6 +168,22 @@ async def test_history_is_newest_first_ten_by_default(memory: AsyncMemory, uniqu
     assert await history(options={"to": at(3600 * 2 - 1)}) == ids[10:]
 
 
+@pytest.mark.needs_functions("no record knows its activated cycles there")
+async def test_what_waits_goes_over_to_a_generation_that_is_inserted_behind(memory: AsyncMemory, unique: str) -> None:
+    begun = await observed(memory, unique)
+    await buffered(memory, begun.id, chunk("c1"))
+    await memory.swap_buffered_to_active(id=begun.id, **EVERYTHING)
+    await buffered(memory, begun.id, chunk("c2"))
+    record = {"thread_id": unique, "resource_id": "r", "scope": "thread"}
+    await memory.insert_observational_memory_record(record={**record, "id": f"{unique}-x", "generation_count": 0})
+    await memory.insert_observational_memory_record(record={**record, "id": f"{unique}-y", "generation_count": 5})
+    newest = await found(memory, unique)
+    assert (newest.id, cycles(newest), newest.activated_cycle_ids) == (f"{unique}-y", ["c2"], ["c1"])
+    await buffered(memory, begun.id, chunk("c1"), chunk("c2"), chunk("c3"))
+    history = await memory.get_observational_memory_history(thread_id=unique, resource_id="r")
+    assert [cycles(one) for one in history] == [["c2", "c3"], [], []]
+
+
 async def test_of_equal_generations_the_one_inserted_last_is_the_newest(memory: AsyncMemory, unique: str) -> None:
     for number in range(3):
         record = {"id": f"{unique}-{number}", "thread_id": unique, "resource_id": "r", "scope": "thread"}

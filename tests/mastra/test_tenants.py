@@ -126,6 +126,26 @@ async def test_ids_of_ones_own_are_saved_under_as_ever(memory: AsyncMemory, uniq
     assert (await memory.list_messages(thread_id=bob)).total == 3
 
 
+async def test_the_id_of_no_thread_is_whose_messages_have_it(strict: AsyncMemory, unique: str) -> None:
+    ada, bob = f"{unique}ada", f"{unique}bob"
+    await strict.save_messages(messages=messages(ada, 2, unique, ada))
+    await strict.save_messages(messages=[message(f"{bob}0", bob, bob)])
+    for call in (
+        lambda: strict.save_messages(messages=[message(f"{bob}1", unique, bob)]),
+        lambda: strict.update_messages(messages=[{"id": f"{bob}0", "thread_id": unique}]),
+        lambda: strict.save_thread(thread=thread(unique, bob)),
+    ):
+        with pytest.raises(InvalidArgument, match=f"thread '{unique}' belongs to another"):
+            await call()
+    await strict.save_messages(messages=[message(f"{ada}0", f"{ada}new", ada), message(f"{ada}2", unique, ada)])
+    await strict.update_messages(messages=[{"id": f"{ada}{number}", "thread_id": f"{ada}all"} for number in range(3)])
+    await strict.update_messages(messages=[{"id": f"{ada}{number}", "thread_id": unique} for number in range(3)])
+    await strict.update_messages(messages=[{"id": f"{ada}{number}", "thread_id": f"{ada}all"} for number in range(3)])
+    await strict.update_messages(messages=[{"id": f"{bob}0", "thread_id": unique}])  # nobody has it any more
+    with pytest.raises(InvalidArgument):
+        await strict.save_messages(messages=[message(f"{ada}0", unique, ada)])
+
+
 async def test_the_contract_lets_ids_be_taken(deployment: Deployment, unique: str) -> None:
     memory = opened(deployment, "async", "contract")
     ada, bob = await furnish(memory, unique)
@@ -152,6 +172,7 @@ def test_of_resources_that_take_an_id_at_once_one_has_it(open_deployment: Any, k
         for call in (
             lambda: memory.save_thread(thread=thread(f"{unique}t", who)),
             lambda: memory.save_messages(messages=[message(f"{unique}m", who, who)]),
+            lambda: memory.save_messages(messages=[message(f"{who}n", f"{unique}no thread", who)]),
         ):
             try:
                 call()
@@ -160,7 +181,7 @@ def test_of_resources_that_take_an_id_at_once_one_has_it(open_deployment: Any, k
                 pass
         return won
 
-    assert sum(at_once(5, take)) == 2
+    assert sum(at_once(5, take)) == 3
     (left,) = memory.list_messages_by_id(message_ids=[f"{unique}m"]).messages
     assert left.resource_id == left.thread_id
 
