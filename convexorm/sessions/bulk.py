@@ -25,6 +25,7 @@ from convexorm.requests import (
     DeletedRange,
     DeleteRange,
     Key,
+    Patch,
     Recount,
     Upsert,
     Write,
@@ -58,8 +59,8 @@ class Bulk:
         self._compiler = compiler
         self._identities = identities
 
-    async def upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
-        """Insert or replace documents by their primary keys, in one commit."""
+    async def upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]], under: Model | None = None) -> None:
+        """Insert or replace documents by their primary keys, in one commit; with `under` only if that is as it was read."""
         check_keyed(model)
         mapper, table = model.__mapper__, self._compiler.table(model)
         columns, key_fields = mapper.columns, mapper.key_fields
@@ -75,7 +76,12 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._writer.commit(self._compiler.commit(writes))
+        guards: list[Write] = []
+        if under is not None:
+            known = self._identities.document_of(under)
+            expect = {name: value for name, value in known.items() if not name.startswith("_")}
+            guards.append(Patch(self._compiler.table(type(under)), known["_id"], {}, expect=expect))
+        applied = (await self._writer.commit(self._compiler.commit([*guards, *writes])))[len(guards) :]
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):

@@ -676,12 +676,16 @@ class AsyncSession:
         return DONE
 
     @exclusive
-    async def bulk_upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
+    async def bulk_upsert(
+        self, model: type[Model], rows: Iterable[Mapping[str, Any]], *, under: Model | None = None
+    ) -> None:
         """Insert or replace documents by their primary keys at once, in one commit and without instances.
 
-        `rows` are attributes by name; those left out take their defaults. What is pending in the session stays pending.
+        `rows` are attributes by name; those left out take their defaults. With an instance `under` which they stand the
+        commit is refused with StaleDataError unless its document is there and is what it was when it was read. What is
+        pending in the session stays pending.
         """
-        await self._bulk.upsert(model, rows)
+        await self._bulk.upsert(model, rows, under)
 
     def delete(self, instance: Model) -> Awaitable[None]:
         """Mark the instance for deletion; the next commit deletes its document.

@@ -197,7 +197,7 @@ class AsyncExactVectors(AsyncDomain):
         `vectors` is a list of lists or a matrix with a row each; a matrix of float32 is stored unconverted. Without `ids`
         new ones are made; without metadata what was there is erased. Up to 1,900 vectors (and 6 MiB) are one atomic commit,
         more are several in order: if one of those fails, PartialUpsert says how many are stored. Those under new ids are
-        taken back.
+        taken back. Raises IndexNotFound for an index that is not there, or that is deleted meanwhile: then nothing stays.
         """
         operation = "UPSERT"
         if ids is not None:
@@ -207,18 +207,22 @@ class AsyncExactVectors(AsyncDomain):
             matrix = check_vectors(operation, "vectors", vectors, index.dimension, directed=index.metric == "cosine")
             keys = [str(uuid4()) for _ in matrix] if ids is None else check_ids_of(operation, ids, len(matrix))
             extras = check_metadata(operation, metadata, len(matrix))
-            await store(
-                session,
-                Vector,
-                keys,
-                matrix,
-                lambda place: {"index_name": index_name, "metadata": extras[place]},
-                extras,
-                at_once=_UPSERTED_AT_ONCE,
-                operation=operation,
-                key=lambda id: (index_name, id),
-                new=ids is None,
-            )
+            try:
+                await store(
+                    session,
+                    Vector,
+                    keys,
+                    matrix,
+                    lambda place: {"index_name": index_name, "metadata": extras[place]},
+                    extras,
+                    at_once=_UPSERTED_AT_ONCE,
+                    operation=operation,
+                    key=lambda id: (index_name, id),
+                    new=ids is None,
+                    under=index,
+                )
+            except StaleDataError as error:  # it was deleted meanwhile, with all that was stored in it
+                raise IndexNotFound(index_name, operation=operation) from error
         return keys
 
     async def query(

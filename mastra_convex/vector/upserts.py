@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convexorm import AsyncSession, ConvexORMError, Model
+from convexorm import AsyncSession, ConvexORMError, Model, StaleDataError
 from convexorm.types import JsonType
 from convexorm.values import MISSING
 from mastra_convex.arguments import naming
@@ -52,12 +52,14 @@ async def store(
     operation: str,
     key: Callable[[str], Any],
     new: bool,
+    under: Model | None = None,
 ) -> None:
     """Upsert the rows of a matrix under their ids, at most `at_once` and 6 MiB of them in a commit.
 
     `attributes` are the others of a row, by its place, made of its `metadata`. What cannot be stored is refused before the
     first commit. Raises PartialUpsert if a later one fails, and the error itself if the first does. If the ids are `new`,
-    what is stored is taken back, whatever ends the upsert; `key` makes the primary key of an id.
+    what is stored is taken back, whatever ends the upsert; `key` makes the primary key of an id. Every commit finds what
+    they stand `under` as it was read, or is a StaleDataError.
     """
     total, dimension = matrix.shape
     step = max(1, min(at_once, _STORED_BYTES // (9 * dimension)))
@@ -73,14 +75,14 @@ async def store(
         rows = ({"id": ids[place], "embedding": matrix[place], **attributes(place)} for place in places)
         try:
             with naming(operation, "metadata"):
-                await session.bulk_upsert(model, rows)
+                await session.bulk_upsert(model, rows, under=under)
         except BaseException as error:
             back = _TakingBack(session, model, [key(id) for id in ids[: start + step]], step)
             if new and total > step:
                 await undone(back.run)
             stored = 0 if back.is_done else start
-            if start == 0 or not isinstance(error, ConvexORMError):
-                raise
+            if start == 0 or not isinstance(error, ConvexORMError) or isinstance(error, StaleDataError):
+                raise  # what they stand under is gone, and with it what was stored
             raise PartialUpsert(stored, total, operation=operation) from error
 
 

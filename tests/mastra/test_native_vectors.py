@@ -213,11 +213,11 @@ def test_an_upsert_beyond_one_commit_says_how_far_it_came(monkeypatch: pytest.Mo
     store = ConvexNativeVector(id="test", deployment=connect("memory:"), indexes=INDEXES)
     upsert, calls = AsyncSession.bulk_upsert, []
 
-    async def failing(self: AsyncSession, model: Any, rows: Any) -> None:
+    async def failing(self: AsyncSession, model: Any, rows: Any, **under: Any) -> None:
         calls.append(1)
         if len(calls) == 3:
             raise DeploymentError("gone")
-        await upsert(self, model, rows)
+        await upsert(self, model, rows, **under)
 
     monkeypatch.setattr(AsyncSession, "bulk_upsert", failing)
     with pytest.raises(PartialUpsert, match="the first 200 of 300") as raised:

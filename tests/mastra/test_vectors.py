@@ -424,11 +424,11 @@ async def test_an_upsert_beyond_one_commit_says_how_far_it_came(unique: str, mon
     store.create_index(index_name=unique, dimension=DIMENSION)
     upsert, calls = AsyncSession.bulk_upsert, []
 
-    async def failing(self: AsyncSession, model: Any, rows: Any) -> None:
+    async def failing(self: AsyncSession, model: Any, rows: Any, **under: Any) -> None:
         calls.append(1)
         if len(calls) == 3:
             raise DeploymentError("gone")
-        await upsert(self, model, rows)
+        await upsert(self, model, rows, **under)
 
     monkeypatch.setattr(AsyncSession, "bulk_upsert", failing)
     with pytest.raises(PartialUpsert, match="the first 100 of 120") as raised:

@@ -14,7 +14,7 @@ import pytest
 from convexorm import AsyncSession, Deployment
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.nearest import best_of
-from mastra_convex import AsyncConvexVector, ConvexVector, QueryResult
+from mastra_convex import AsyncConvexVector, ConvexVector, IndexNotFound, QueryResult
 from tests.mastra.support import at_once
 from tests.processes import run_processes
 
@@ -173,6 +173,47 @@ def test_a_change_undone_between_two_queries_is_found_undone(
     assert generations(reader, unique) == dict.fromkeys(IDS[:3], 2)
     of_some(writer, unique, 1, IDS[:3])
     assert generations(reader, unique) == dict.fromkeys(IDS[:3], 1)
+
+
+class Overtaken:
+    """A port on which somebody is faster than the commit of a number."""
+
+    def __init__(self, port: Any, number: int, overtake: Callable[[], None]) -> None:
+        self._port, self._number, self._overtake = port, number, overtake
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+    async def commit(self, commit: Any) -> Any:
+        self._number -= 1
+        if self._number == -1:
+            self._overtake()
+        return await self._port.commit(commit)
+
+
+@pytest.mark.parametrize("again", [None, DIMENSION, DIMENSION + 1])
+@pytest.mark.parametrize("ids", [IDS, None])
+def test_nothing_stays_of_an_upsert_into_an_index_that_is_deleted_meanwhile(
+    deployment: Deployment, unique: str, ids: Any, again: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mastra_convex.vector.exact._UPSERTED_AT_ONCE", SIZE // 3)
+    other = ConvexVector(id="other", deployment=deployment)
+    for number in range(3):
+        name = f"{unique}{number}"
+        other.create_index(index_name=name, dimension=DIMENSION)
+
+        def overtake(name: str = name) -> None:
+            other.delete_index(index_name=name)
+            if again is not None:
+                other.create_index(index_name=name, dimension=again)
+
+        store = ConvexVector(id="test", deployment=deployment)
+        backend: Any = store._core._backend
+        object.__setattr__(backend, "port", Overtaken(backend.port, number, overtake))
+        with pytest.raises(IndexNotFound, match=name):
+            store.upsert(index_name=name, vectors=rows_of(0), ids=ids)
+        other.create_index(index_name=name, dimension=again or 2)
+        assert other.describe_index(index_name=name).count == 0
 
 
 @pytest.mark.needs_functions("the handler cannot compare before it sets")
