@@ -908,7 +908,9 @@ class AsyncSession:
         await self._unit_of_work.settle()  # what was committed within the transaction
         try:
             await self.commit()
-        except DeploymentError as error:
+        except ConvexORMError as error:
+            if not (error.lost or isinstance(error, DeploymentError)):
+                raise
             with suppress(ConvexORMError):
                 if await self._unit_of_work.settle():
                     return
