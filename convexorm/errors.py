@@ -38,8 +38,8 @@ class Travelling(BaseException):
 class ConvexORMError(Travelling, Exception):
     """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes.
 
-    `lost` says that the deployment may have done what was asked, or may do it yet: it was sent, and only the answer to that is
-    not there, though another attempt may have had one.
+    `lost` says that the deployment may have done what was asked, or may do it yet: it was sent, and only the answer to that
+    is not there, though another attempt may have had one.
     """
 
     lost: bool = False

@@ -216,7 +216,7 @@ def test_rows_that_come_out_of_order_are_damage_and_not_gone_through_for_ever(ti
 
     stored: Any = Table()
     rows: Any = Rows()
-    with pytest.raises(DeploymentError, match="places.*out of order"):
+    with pytest.raises(DeploymentError, match=r"places.*out of order"):
         list(_documents(rows, stored, "t1"))
 
 
