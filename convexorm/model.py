@@ -20,6 +20,7 @@ from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.relatives import lead_alike, packed, unpack
 from convexorm.validation import validate
@@ -229,7 +230,7 @@ class Model:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """A new instance of `to_dict`'s values. Raises ValidationError for unknown and missing attributes."""
-        return cls(**values)
+        return cls(**by_name(values, "attributes with their values"))
 
     def to_json(self) -> str:
         """The columns by attribute as JSON text, exactly: what JSON has no word for is written as Convex writes it."""

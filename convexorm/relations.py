@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, Exists
 from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.given import several
 from convexorm.references import Reference, Target, model_named
 from convexorm.relatives import assign, related
 from convexorm.requests import Follow, Range
@@ -149,7 +150,7 @@ class Many(Path, Generic[M]):
 def check_paths(paths: Iterable[object], model: type[Model]) -> tuple[Path, ...]:
     """The paths. InvalidRequestError for what is none, or begins at another model."""
     checked: list[Path] = []
-    for path in paths:
+    for path in several(paths, "relations to load"):
         if not isinstance(path, Path):
             known = ", ".join(f"{model.__name__}.{name}" for name in model.__mapper__.relations) or "none"
             given = f"the model {path.__name__}" if isinstance(path, type) else type(path).__name__
@@ -230,7 +231,7 @@ def relationship(by: str | None = None, /, *, through: Target | None = None, on_
         raise ValidationError(f"relationship() takes the name of an attribute or an index, got {type(by).__name__}")
     if by is None and through is None:
         raise ValidationError("a relationship names a reference, an index of the other model, or through=...")
-    if on_delete not in (None, "cascade", "restrict", "nullify"):
+    if on_delete is not None and not (isinstance(on_delete, str) and on_delete in ("cascade", "restrict", "nullify")):
         raise ValidationError(f"on_delete is 'cascade', 'restrict' or 'nullify', got {on_delete!r}")
     return Relationship(by, through, on_delete)
 

@@ -11,6 +11,7 @@ from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 
 from convexorm.errors import NoResultFound, NotLoadedError, ValidationError
+from convexorm.given import several
 from convexorm.references import UNSET
 
 if TYPE_CHECKING:
@@ -454,7 +455,7 @@ class RelatedItems(list[Any]):
     def __setitem__(self, place: Any, value: Any, /) -> None:
         """Replace some of the instances."""
         wanted: list[Any] = list(self)
-        wanted[place] = list(value) if isinstance(place, slice) else value
+        wanted[place] = several(value, "instances") if isinstance(place, slice) else value
         for item in wanted:
             _check(self._relation, item)
         for item in [one for one in self if not any(one is other for other in wanted)]:

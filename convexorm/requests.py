@@ -845,6 +845,8 @@ def check_search(search: Search) -> VectorIndexDef:
     """The index a search names. Raises IndexRangeError, ValidationError or LimitExceeded for a search it cannot answer."""
     table = search.table.name
     index = search.table.vector_index(search.index)
+    if isinstance(search.vector, str | bytes) or not hasattr(type(search.vector), "__len__"):
+        raise ValidationError(f"a vector is a list of numbers, got {type(search.vector).__name__}", table=table)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
     if not all(map(is_finite, search.vector)):

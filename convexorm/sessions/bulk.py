@@ -17,6 +17,7 @@ from convexorm.errors import (
     LimitExceeded,
     ValidationError,
 )
+from convexorm.given import several
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
@@ -64,7 +65,7 @@ class Bulk:
         columns, key_fields = mapper.columns, mapper.key_fields
         unique = tuple(one for one in self._compiler.unique(model) if one.index != mapper.primary_index)
         writes: list[Write] = []
-        for row in rows:
+        for row in several(rows, "rows"):
             if not isinstance(row, Mapping):
                 raise ValidationError(f"rows are attributes by name, got {type(row).__name__}", table=table.name)
             if not row.keys() <= columns.keys():
