@@ -7,6 +7,7 @@ discriminator are a family: their mappers have one root, whose table is the unio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -393,8 +394,12 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "mutable", "hooks", "references", "relations"):
+        for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
+        for reference in self.references.values():
+            with suppress(NameError):  # of a class that comes later
+                reference.check_key()
+        getattr(self, "relations")  # noqa: B009
 
 
 def _joined(one: Property | None, other: Property) -> Property:

@@ -852,6 +852,7 @@ class AsyncSession:
         known = model.__mapper__.key or state.document is not None
         mine = await self.get(model, instance.primary_key) if known else None
         given = copy.deepcopy(instance)
+        given._state.related = None  # those of another session stay there
         if mine is None:
             self.add(given)
             return given
