@@ -27,6 +27,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
+from convexorm.live import AsyncLive, Change, Live, Watch
 from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
@@ -40,8 +41,10 @@ __all__ = [
     "UNSET",
     "Aggregate",
     "AsyncFunctions",
+    "AsyncLive",
     "AsyncSession",
     "AuthError",
+    "Change",
     "Column",
     "Condition",
     "ConvexORMError",
@@ -63,6 +66,7 @@ __all__ = [
     "IsoDatetime",
     "JsonText",
     "LimitExceeded",
+    "Live",
     "Mapped",
     "Model",
     "MultipleResultsFound",
@@ -80,6 +84,7 @@ __all__ = [
     "Sum",
     "ValidationError",
     "VectorIndex",
+    "Watch",
     "and_",
     "compare",
     "connect",
