@@ -247,6 +247,13 @@ def _arguments(path: str, arguments: Arguments) -> Mapping[str, Value]:
 
 
 def _codec(returns: Any, session: AnySession) -> ColumnType[Any]:
+    try:
+        return _codec_of(returns, session)
+    except NameError as error:
+        raise ValidationError(f"returns speaks of a class that is not there: {error}") from None
+
+
+def _codec_of(returns: Any, session: AnySession) -> ColumnType[Any]:
     if session is None:
         return _detached(returns) if _hashable(returns) else result_type(returns, _DocumentType)
     core = session._core if isinstance(session, Session) else session

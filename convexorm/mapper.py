@@ -7,6 +7,7 @@ discriminator are a family: their mappers have one root, whose table is the unio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,16 @@ from convexorm.relations import Relation, Relationship, resolved
 from convexorm.requests import Expect, OneOf
 from convexorm.schema import (
     AnyOf,
-    AnyValue,
     Array,
     CounterDef,
     IndexDef,
-    Literal,
     Number,
     Property,
     SearchIndexDef,
     String,
     Table,
-    Validator,
     VectorIndexDef,
+    holds_text,
 )
 from convexorm.types import Names
 from convexorm.types.names import Bound
@@ -165,7 +164,7 @@ class Mapper:
             filters = tuple(self._named(name, part) for part in index.filter_fields)
             field = self._named(name, index.attribute)
             column = self.columns.get(index.attribute)
-            if column is not None and not _holds_text(column.type.validator):
+            if column is not None and not holds_text(column.type.validator):
                 problem = f"search index {name!r} is over {index.attribute!r}, which is no text"
                 raise ValidationError(problem, table=self.name)
             yield SearchIndexDef(name, field, filters, index.staged)
@@ -395,15 +394,12 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "mutable", "hooks", "references", "relations"):
+        for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
-
-
-def _holds_text(validator: Validator) -> bool:
-    """Whether some of the values that a validator accepts are texts, other than ids."""
-    if isinstance(validator, AnyOf):
-        return any(map(_holds_text, validator.members))
-    return isinstance(validator, String | AnyValue) or (isinstance(validator, Literal) and isinstance(validator.value, str))
+        for reference in self.references.values():
+            with suppress(NameError):  # of a class that comes later
+                reference.check_key()
+        getattr(self, "relations")  # noqa: B009
 
 
 def _joined(one: Property | None, other: Property) -> Property:

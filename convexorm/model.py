@@ -20,7 +20,9 @@ from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
+from convexorm.relatives import lead_alike, packed, unpack
 from convexorm.validation import validate
 from convexorm.values import MISSING, Value, dumps, loads
 
@@ -185,9 +187,13 @@ class Model:
         return getattr(self, names[0]) if len(names) == 1 else tuple(getattr(self, name) for name in names)
 
     def __copy__(self) -> Self:
-        """A new transient instance with the same values, which `session.add` makes a document of its own."""
+        """A new transient instance with the same values, which `session.add` makes a document of its own.
+
+        Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
+        """
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self._values(), _state=InstanceState(looked_at=True))
+        lead_alike(twin, self)
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -195,7 +201,20 @@ class Model:
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
         twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState(looked_at=True))
+        lead_alike(twin, self)
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What leaves the process: the instance, detached, with what was loaded of its relations."""
+        if not self._state.related:
+            return self.__dict__
+        return {**self.__dict__, _RELATED: packed(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        told = state.pop(_RELATED, None)
+        self.__dict__.update(state)
+        if told is not None:
+            unpack(self, told)
 
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
@@ -211,7 +230,7 @@ class Model:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """A new instance of `to_dict`'s values. Raises ValidationError for unknown and missing attributes."""
-        return cls(**values)
+        return cls(**by_name(values, "attributes with their values"))
 
     def to_json(self) -> str:
         """The columns by attribute as JSON text, exactly: what JSON has no word for is written as Convex writes it."""
@@ -235,6 +254,10 @@ class Model:
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
         return f"<{type(self).__name__}{identity} ({self._state.name})>"
+
+
+_RELATED = "_related"
+"""Under which name a pickled instance has its relations."""
 
 
 def _explain(mapper: Mapper, values: Mapping[str, Any]) -> None:

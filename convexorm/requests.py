@@ -71,6 +71,7 @@ __all__ = [
     "Range",
     "Read",
     "ReadResult",
+    "Recount",
     "Replace",
     "Rule",
     "Search",
@@ -596,7 +597,17 @@ class DeleteRange(Draft):
         return self.range.table
 
 
-Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
+class Recount(Draft):
+    """Count the documents of a table anew, up to `limit` of them, for its counters; the only write of its commit.
+
+    Where it takes several, each goes on behind the one before, and what others write meanwhile is counted.
+    """
+
+    table: Table
+    limit: int
+
+
+Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange | Recount
 
 
 _NO_IDENTITY: Mapping[str, Value] = MappingProxyType({})
@@ -619,7 +630,10 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeletedRange(Data, frozen=True):
-    """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range."""
+    """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range.
+
+    Also that to a step of a recount, which deletes no document: `deleted` are those that it has counted.
+    """
 
     deleted: int
     more: bool
@@ -817,6 +831,8 @@ def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
+    if len(commit.writes) > 1 and any(isinstance(write, Recount) for write in commit.writes):
+        raise ValidationError("a recount is a commit of its own", table=commit.writes[0].table.name)
     for position, write in enumerate(commit.writes):
         _CHECKS[type(write)](write)
         for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
@@ -829,6 +845,8 @@ def check_search(search: Search) -> VectorIndexDef:
     """The index a search names. Raises IndexRangeError, ValidationError or LimitExceeded for a search it cannot answer."""
     table = search.table.name
     index = search.table.vector_index(search.index)
+    if isinstance(search.vector, str | bytes) or not hasattr(type(search.vector), "__len__"):
+        raise ValidationError(f"a vector is a list of numbers, got {type(search.vector).__name__}", table=table)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
     if not all(map(is_finite, search.vector)):
@@ -941,6 +959,11 @@ def _check_delete_range(write: DeleteRange) -> None:
         raise ValidationError("deletes at least one document", table=write.table.name)
 
 
+def _check_recount(write: Recount) -> None:
+    if write.limit < 1:
+        raise ValidationError("counts at least one document", table=write.table.name)
+
+
 _CHECKS: dict[type, Callable[[Any], None]] = {
     Insert: _check_insert,
     Upsert: _check_upsert,
@@ -948,4 +971,5 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     Replace: _check_replace,
     Delete: _check_delete,
     DeleteRange: _check_delete_range,
+    Recount: _check_recount,
 }

@@ -54,6 +54,7 @@ __all__ = [
     "Validator",
     "VectorIndexDef",
     "compare",
+    "holds_text",
     "ids_in",
     "to_fragment",
     "to_typescript",
@@ -661,6 +662,13 @@ def _inside(validator: Validator) -> Iterable[Validator]:
     if isinstance(validator, Object):
         return [prop.validator for prop in validator.fields.values()]
     return validator.members if isinstance(validator, AnyOf) else ()
+
+
+def holds_text(validator: Validator) -> bool:
+    """Whether some of the values that a validator accepts are texts, other than ids."""
+    if isinstance(validator, AnyOf):
+        return any(map(holds_text, validator.members))
+    return isinstance(validator, String | AnyValue) or (isinstance(validator, Literal) and isinstance(validator.value, str))
 
 
 def _holds_ids(validator: Validator) -> bool:

@@ -440,6 +440,7 @@ const writes = {
     filter: optional(filter),
     limit: optional(whole),
   }),
+  recount: shape({ op: oneOf("recount"), table: text, limit: whole }),
 };
 
 export type Op = keyof typeof writes;
@@ -562,6 +563,9 @@ export function parseCommit(request: unknown): {
     checks,
   });
   const { commitId: id, writes, counters = [], ...told } = commit(request, "request");
+  if (writes.flat().some(({ op }) => op === "recount") && writes.flat().length > 1) {
+    throw invalid("request.writes", "a recount alone, or other writes");
+  }
   return { commitId: id, writes, counters, ties: { rules: told.rules ?? {}, checks: told.checks ?? {} } };
 }
 

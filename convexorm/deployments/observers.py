@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
+from convexorm.given import a_function
 from convexorm.requests import (
     Applied,
     Commit,
@@ -132,6 +133,7 @@ class Observers:
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one, too; what takes that back."""
+        a_function(listener, "who is told of requests")
         entry: Listener = lambda request: listener(request)  # noqa: E731  (one listener may be added twice)
         self._listeners = (*self._listeners, entry)
 

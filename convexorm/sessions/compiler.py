@@ -358,7 +358,7 @@ class Compiler:
         """What a write expects of a document of this model, by field."""
         columns = {name: self.column(model, name) for name in values or ()}
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
-        return {**model.__mapper__.expected, **expect}
+        return {**mapper_of(model).expected, **expect}
 
 
 def relations_of(mapper: Mapper) -> list[Relation]:

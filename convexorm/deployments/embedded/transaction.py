@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.conditions import Condition
-from convexorm.counters import Counting
+from convexorm.counters import Counting, counter_id
 from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
@@ -41,6 +41,7 @@ from convexorm.requests import (
     Patch,
     Range,
     Read,
+    Recount,
     Replace,
     Rule,
     Target,
@@ -567,6 +568,27 @@ class Transaction:
         self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
 
+    def recount(self, position: int, write: Recount) -> Applied:
+        """All of it in one step: there is one writer at a time."""
+        stored, counting, documents = self._stored(write.table), Counting(), 0
+        span = span_of(Range(write.table, "by_creation_time"), "")
+        cursor = self._connection.stream(
+            select(stored, Read(Range(write.table, "by_creation_time")), span), span.parameters
+        )
+        for document in stream(cursor, stored.vectors, stored.label):
+            counting.add(write.table, document)
+            documents += 1
+        cursor.close()
+        kept = self._stored(COUNTERS)
+        for counter in write.table.counters:
+            old = span_of(
+                Range(COUNTERS, "by_counter", (counter_id(write.table.name, counter.name),)), kept.columns["by_counter"]
+            )
+            self._connection.execute(f"DELETE FROM {kept.name} WHERE {old.where}", old.parameters)
+        for (counter_name, key), total in counting.changes.items():
+            self._count(counter_name, key, total)
+        return DeletedRange(documents, False)
+
     def _matcher(self, range_: Range, condition: Condition | None) -> Predicate | None:
         """What tells which documents of a range fulfil a condition, which may speak of others; None for all."""
         if condition is None:
@@ -639,6 +661,7 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
     Replace: Transaction.replace,
     Delete: Transaction.delete,
     DeleteRange: Transaction.delete_range,
+    Recount: Transaction.recount,
 }
 
 
