@@ -28,6 +28,7 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
+from convexorm.live import AsyncLive, Change, Live, Watch
 from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
@@ -41,8 +42,10 @@ __all__ = [
     "UNSET",
     "Aggregate",
     "AsyncFunctions",
+    "AsyncLive",
     "AsyncSession",
     "AuthError",
+    "Change",
     "Column",
     "Condition",
     "ConvexORMError",
@@ -64,6 +67,7 @@ __all__ = [
     "IsoDatetime",
     "JsonText",
     "LimitExceeded",
+    "Live",
     "Mapped",
     "Model",
     "MultipleResultsFound",
@@ -81,6 +85,7 @@ __all__ = [
     "Sum",
     "ValidationError",
     "VectorIndex",
+    "Watch",
     "and_",
     "compare",
     "connect",
