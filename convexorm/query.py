@@ -26,6 +26,7 @@ from convexorm.schema import SYSTEM_FIELDS, Table
 from convexorm.values import is_whole
 
 if TYPE_CHECKING:
+    from convexorm.live.changes import Change
     from convexorm.model import Index, Model
 
 __all__ = ["Count", "Digest", "Query"]
@@ -57,6 +58,10 @@ class Query(Rows[M], frozen=True):
     _load: tuple[Path, ...] = ()
     _ordering: tuple[Ordering, ...] = ()
     _bounded: bool = False
+
+    if TYPE_CHECKING:
+
+        def _watched(self) -> Change[M]: ...  # type: ignore[override]
 
     def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through an index, by its name or as `Task.by_owner`, in its order.

@@ -35,7 +35,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column
-from convexorm.faces import DONE, named
+from convexorm.faces import DONE, finish, named
 from convexorm.given import a_function, by_name, several
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
@@ -424,6 +424,23 @@ class AsyncSession:
             kept = replace(result, docs=statement.cut(result.docs))
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
+
+    def detached(
+        self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
+    ) -> dict[str, Model]:
+        """The instances of an answer that is whole, and of what it loads, by their `_id`, belonging to no session.
+
+        Those in `held` are taken for their documents; they belong to none before or after it. For a session of its own,
+        which reads nothing.
+        """
+        for one in held:
+            if one._state.session is None and not one._state.deleted:
+                self._identities.attach(one)
+        roots = finish(self._loader.instances(statement.model, statement._load, result))
+        made = {str(one.convex_id): one for one in roots}
+        made |= {str(one.convex_id): one for one in self._identities}
+        self._identities.clear()
+        return made
 
     @exclusive
     async def _made_of(self, rows: Rows[R], result: ReadResult) -> list[R]:
@@ -909,7 +926,9 @@ class AsyncSession:
         await self._unit_of_work.settle()  # what was committed within the transaction
         try:
             await self.commit()
-        except DeploymentError as error:
+        except ConvexORMError as error:
+            if not (error.lost or isinstance(error, DeploymentError)):
+                raise
             with suppress(ConvexORMError):
                 if await self._unit_of_work.settle():
                     return

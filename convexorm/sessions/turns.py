@@ -49,12 +49,15 @@ class _Use(Holder):
 
 
 class Turn:
-    """Held by one task or thread for as long as a method of the session runs; it may take it several times over."""
+    """Held by one task or thread for as long as a method of the session, or of a watch, runs; it may take it several times
+    over.
+    """
 
-    __slots__ = ("_lock",)
+    __slots__ = ("_lock", "_noun")
 
-    def __init__(self) -> None:
+    def __init__(self, noun: str = "session") -> None:
         self._lock: Lock[_Use] = Lock()
+        self._noun = noun
 
     def check(self) -> None:
         """Raise InvalidRequestError if the session is in the midst of something for another task or thread."""
@@ -82,7 +85,8 @@ class Turn:
             return
         other = "task" if holder.who[0] == me[0] else "thread"
         raise InvalidRequestError(
-            f"this session is in use by another {other}; a session is for one task or thread at a time: open another"
+            f"this {self._noun} is in use by another {other}; "
+            f"a {self._noun} is for one task or thread at a time: open another"
         )
 
 
