@@ -109,9 +109,12 @@ class AsyncSession:
         self._compiler = compiler = Compiler(tables)
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
-        self._identities = identities = IdentityMap(self, pending.about)
-        self._loader = Loader(compiler, self._reader, identities)
-        self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
+        self._identities = IdentityMap(self, pending.about)
+        self._unit_of_work = UnitOfWork(port, compiler, self._identities, pending)
+
+    @cached_property
+    def _loader(self) -> Loader:
+        return Loader(self._compiler, self._reader, self._identities)
 
     @cached_property
     def _trees(self) -> Trees:
