@@ -522,7 +522,7 @@ class AsyncSession:
         for one in joined:
             join_lists(one)
             for other in list(around(one)):
-                if other._state.session is None and other._state.document is None and not other._state.deleted:
+                if other._state.session is None and other._state.held is None and not other._state.deleted:
                     self._identities.adopt(other)
                     self._pending.ask(Insertion(self._compiler, self._identities, other, unique=True, returning=True))
                     joined.append(other)
@@ -819,7 +819,7 @@ class AsyncSession:
         state, model = state_of(instance), type(instance)
         if state.session is self:
             return instance
-        known = model.__mapper__.key or state.document is not None
+        known = model.__mapper__.key or state.held is not None
         mine = await self.get(model, instance.primary_key) if known else None
         given = copy.deepcopy(instance)
         if mine is None:

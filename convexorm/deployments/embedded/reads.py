@@ -11,7 +11,7 @@ from convexorm.deployments.documents import document_digest, packed
 from convexorm.deployments.embedded.changes import changes_since
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import BEHIND, Span, span_of
-from convexorm.deployments.embedded.rows import documents, stream
+from convexorm.deployments.embedded.rows import documents, stream, unparsed
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.late import need
@@ -53,7 +53,7 @@ def _is_plain_prefix(read: Read) -> bool:
     return (
         read.filter is None
         and read.limit is not None
-        and 0 < read.limit <= _AT_ONCE
+        and read.limit > 0
         and bounds.lower is None
         and bounds.upper is None
         and read.after is None
@@ -78,7 +78,7 @@ def _of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadR
         key = b"".join(map(canonical, eq))
         parameters = (key,) if len(eq) == len(stored.indexes[read.range.index]) else (key, key + BEHIND)
     rows = connection.execute(statement, (*parameters, read.limit)).fetchall()
-    found = documents(rows, stored.vectors, stored.label)
+    found = documents(rows, stored.vectors, stored.label) if stored.vectors else unparsed(rows, stored.label)
     return ReadResult(found, len(found), 0, False)
 
 
@@ -88,20 +88,21 @@ def _plain(connection: Connection, stored: StoredTable, read: Read, span: Span) 
     if read.count:
         return _counted(connection, stored, read, span)
     statement, wanted = f"{select(stored, read, span)} LIMIT ? OFFSET ?", wanted_of(read)
-    found = _fetched(connection, stored, statement, (*span.parameters, wanted, read.skip), whole=0 <= wanted <= _AT_ONCE)
+    parameters = (*span.parameters, wanted, read.skip)
+    found: list[Any] = (
+        _unpacked(connection, stored, statement, parameters)
+        if stored.vectors
+        else connection.execute(statement, parameters).fetchall()
+    )
     more = read.peek and read.limit is not None and len(found) > read.limit
     skipped = read.skip if found or not read.skip else _passed(connection, stored, read, span)
     if more:
         found.pop()
-    return ReadResult(found, len(found), skipped, more)
+    return ReadResult(found if stored.vectors else unparsed(found, stored.label), len(found), skipped, more)
 
 
-def _fetched(
-    connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any], *, whole: bool
-) -> list[Document]:
-    """The documents of a statement's rows: all at once, or some at a time, so that not all rows are there beside them."""
-    if whole:
-        return documents(connection.execute(statement, parameters).fetchall(), stored.vectors, stored.label)
+def _unpacked(connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any]) -> list[Document]:
+    """The documents of a statement's rows, made some at a time, so that not all packed arrays are there beside them."""
     cursor = connection.stream(statement, parameters)
     found: list[Document] = []
     while rows := cursor.fetchmany(_AT_ONCE):
