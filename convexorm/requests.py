@@ -76,6 +76,7 @@ __all__ = [
     "greater_stored",
     "in_order",
     "index_key",
+    "is_plain",
     "joined_edges",
     "key_length",
     "meets",
@@ -711,6 +712,8 @@ def check_reads(reads: Sequence[Read]) -> None:
     if len(reads) > MAX_READS:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
+        if is_plain(read):
+            continue
         read.range.check()
         check_follow(read.follow)
         _check_kind(read)
@@ -724,6 +727,27 @@ def check_reads(reads: Sequence[Read]) -> None:
             )
         if read.merge is not None:
             _check_merge(read)
+
+
+def is_plain(read: Read) -> bool:
+    """Whether nothing can be wrong with a read, as far as this says at once: no more than equalities and a limit."""
+    range_ = read.range
+    return (
+        range_.union is None
+        and range_.lower is None
+        and range_.upper is None
+        and not (read.after or read.peek or read.skip or read.count or read.follow)
+        and read.pack is None
+        and read.digest is None
+        and read.since is None
+        and read.select is None
+        and read.fold is None
+        and read.merge is None
+        and read.distinct is None
+        and read.sort is None
+        and 0 <= (read.limit or 0) < MAX_SAFE_INTEGER
+        and len(range_.eq) <= len(range_.table.declared_fields(range_.index))
+    )
 
 
 def _check_kind(read: Read) -> None:

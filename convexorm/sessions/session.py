@@ -153,11 +153,17 @@ class AsyncSession:
             return cast("M | None", known)
         return await self._got(model, at, paths, await self._reader.one(self._compiler.read_of_key(model, at, paths)))
 
+    async def _loaded(self, model: type[Any], paths: Sequence[Path], result: ReadResult) -> list[Any]:
+        """The instances of an answer's documents, with what these paths lead to."""
+        if not paths:
+            return self._identities.load(model, result.docs)
+        return await self._loader.instances(model, paths, result)
+
     async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
         """The instance that was read by its key; None if there is none."""
         if result.docs:
-            (found,) = await self._loader.instances(model, paths, result)
-            return cast("M", found)
+            found: list[M] = await self._loaded(model, paths, result)
+            return found[0]
         gone = self._identities.held(model, identity_of(at.key))
         if gone is not None:
             self._identities.found_gone(gone)
@@ -429,7 +435,7 @@ class AsyncSession:
             return pending
         read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
         result = await self._reader.one(replace(read, follow=self._compiler.follow(paths)))
-        found = await self._loader.instances(model, paths, result)
+        found: list[M] = await self._loaded(model, paths, result)
         kept = [one for one in found if self._stays(one)]
         if len(kept) > 1:
             raise MultipleResultsFound(
@@ -895,7 +901,12 @@ class AsyncSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        self.leave()
+
+    def leave(self) -> None:
+        """`close`, which has nothing to wait for. Raises InvalidRequestError while the session is in use."""
+        self._turn.check()
+        self._let_all_go()
 
 
 def _last(read: Read, result: ReadResult) -> KeyValue:

@@ -60,7 +60,7 @@ class Turn(Lock[_Use]):
 
     def begin(self, use: _Use) -> None:
         """Take it, unless it is the same task's or thread's turn already. Raises InvalidRequestError, as `check` does."""
-        if self.take_free(use):
+        if self._held.setdefault(None, use) is use:  # nearly always
             return
         while not self.take(use):
             holder = self.holder

@@ -22,6 +22,7 @@ from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import primary_code
 from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.ledger import Ledger
+from convexorm.deployments.embedded.reads import is_prefix, of_prefix
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
@@ -120,28 +121,34 @@ class Engine:
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
         check_reads(reads)
-        if len(reads) == 1 and _is_one_statement(reads[0]):
-            return self._pool.run(partial(self._read_one, reads), tables=(reads[0].range.table,)) or self._read_all(reads)
+        if len(reads) == 1:
+            read, at_once = reads[0], of_prefix if is_prefix(reads[0]) else answer
+            if at_once is of_prefix or _is_one_statement(read):
+                found = self._pool.run(partial(self._read_one, at_once, read), tables=(read.range.table,))
+                if found is not None:
+                    return [found]
         return self._read_all(reads)
 
-    def _read_one(self, reads: Sequence[Read], connection: Connection) -> list[ReadResult]:
-        """The answer to a read that one statement answers; none if the tables have to be looked at first.
+    def _read_one(
+        self, answer: Callable[[Connection, StoredTable, Read], ReadResult], read: Read, connection: Connection
+    ) -> ReadResult | None:
+        """The answer to a read that one statement answers; None if the tables have to be looked at first.
 
         Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what
         this connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
         """
-        catalog, (read,) = self._catalog, reads
+        catalog = self._catalog
         if catalog is None or (connection.catalog is not catalog and not self._source.memory):
-            return []
+            return None
         stored = catalog.known(read.range.table)
         if stored is None or not stored.complete:
-            return []
+            return None
         try:
-            return [answer(connection, stored, read)]
+            return answer(connection, stored, read)
         except sqlite3.OperationalError as error:
             if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
-            return []
+            return None
 
     def _read_all(self, reads: Sequence[Read]) -> list[ReadResult]:
 
