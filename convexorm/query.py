@@ -302,7 +302,13 @@ class Query(Rows[M], frozen=True):
     def plan(self) -> Read:
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
         mapper = self.model.__mapper__
-        if self._index is not None and not self._where and not self._ordering and self._after is None and mapper.only is None:
+        if (
+            self._index is not None
+            and not self._where
+            and not self._ordering
+            and self._after is None
+            and mapper.only is None
+        ):
             range_ = equal(mapper.table, self._index, self._range)
             if range_ is not None:
                 return Read(range_, self._order, None, None, self._offset, self._limit)

@@ -78,7 +78,7 @@ def equal(table: Table, index: str, comparisons: Sequence[Condition]) -> Range |
             return None
         given[one.field] = one.value
     fields = table.declared_fields(index)[: len(given)]
-    if len(fields) < len(comparisons) or not all([field in given for field in fields]):
+    if len(fields) < len(comparisons) or not all(map(given.__contains__, fields)):
         return None
     return Range(table, index, tuple([given[field] for field in fields]))
 

@@ -901,9 +901,9 @@ class AsyncSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.leave()
+        self._leave()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """`close`, which has nothing to wait for. Raises InvalidRequestError while the session is in use."""
         self._turn.check()
         self._let_all_go()
