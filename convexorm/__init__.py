@@ -27,7 +27,8 @@ from convexorm.errors import (
 )
 from convexorm.expressions import Column, Mapped
 from convexorm.functions import AsyncFunctions, Functions
-from convexorm.model import Index, Model, VectorIndex, field
+from convexorm.live import AsyncLive, Change, Live, Watch
+from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
@@ -40,8 +41,10 @@ __all__ = [
     "UNSET",
     "Aggregate",
     "AsyncFunctions",
+    "AsyncLive",
     "AsyncSession",
     "AuthError",
+    "Change",
     "Column",
     "Condition",
     "ConvexORMError",
@@ -63,6 +66,7 @@ __all__ = [
     "IsoDatetime",
     "JsonText",
     "LimitExceeded",
+    "Live",
     "Mapped",
     "Model",
     "MultipleResultsFound",
@@ -74,11 +78,13 @@ __all__ = [
     "Related",
     "RelatedList",
     "Schema",
+    "SearchIndex",
     "Session",
     "StaleDataError",
     "Sum",
     "ValidationError",
     "VectorIndex",
+    "Watch",
     "and_",
     "compare",
     "connect",

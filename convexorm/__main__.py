@@ -169,8 +169,8 @@ def _recount(arguments: argparse.Namespace) -> int:
     key = None if arguments.url is None else environment_key()
     with connect(arguments.url, key) as deployment, Session(deployment) as session:
         for model in models:
-            values = session.recount(model)
-            sys.stdout.write(f"{model.__mapper__.name}: {values} value{'s' if values != 1 else ''} counted\n")
+            documents = session.recount(model)
+            sys.stdout.write(f"{model.__mapper__.name}: {documents:,} document{'s' if documents != 1 else ''} counted\n")
     return 0
 
 

@@ -17,7 +17,7 @@ import attrs
 from convexorm.foreign import is_int64
 from convexorm.values import MISSING, Missing, Value, canonical
 
-__all__ = ["BEGINNINGS", "LEAST", "Extreme", "Group", "Groups", "Partial", "Sum", "Tally", "joined_groups"]
+__all__ = ["BEGINNINGS", "LEAST", "Extreme", "Group", "Groups", "Partial", "Sum", "Tally", "joined_groups", "odds_of"]
 
 LEAST = -1074
 """The exponent of the least bit of a float64."""
@@ -25,12 +25,14 @@ LEAST = -1074
 
 @attrs.define
 class Sum:
-    """The sum of `n` numbers: `bits` least bits of float64, `int64` of integers of 64 bits, `odd` of what is not finite."""
+    """The sum of `n` numbers: `bits` least bits of float64, `int64` of integers of 64 bits; `odds` are how many of them
+    were infinite, negatively infinite, and not a number, so that these can be taken away again.
+    """
 
     n: int = 0
     bits: int = 0
     int64: int = 0
-    odd: float = 0.0
+    odds: tuple[int, int, int] = (0, 0, 0)
 
     def take(self, value: Value) -> None:
         """Add a value, if it is a number."""
@@ -45,8 +47,16 @@ class Sum:
             numerator, denominator = value.as_integer_ratio()
             self.bits += numerator << (-LEAST + 1 - denominator.bit_length())
         else:
-            self.odd += value
+            self.odds = _added(self.odds, odds_of(value))
         self.n += 1
+
+    @property
+    def odd(self) -> float:
+        """The sum of those that are not finite; 0 of none."""
+        infinite, negative, others = self.odds
+        if others or (infinite and negative):
+            return math.nan
+        return math.inf if infinite else -math.inf if negative else 0.0
 
     @property
     def total(self) -> float | int:
@@ -73,23 +83,40 @@ class Sum:
 
     def less(self, other: Sum) -> Sum:
         """Without the numbers of another sum, which are among these."""
-        return Sum(self.n - other.n, self.bits - other.bits, self.int64 - other.int64, self.odd - other.odd)
+        return Sum(self.n - other.n, self.bits - other.bits, self.int64 - other.int64, _added(self.odds, other.odds, -1))
 
     def text(self) -> str:
         """The sum as JSON text, which `of_text` reads."""
         zeros = (self.bits & -self.bits).bit_length() - 1 if self.bits else 0
         exact = [f"{self.bits >> zeros:x}", LEAST + zeros]
-        return json.dumps({"n": self.n, "exact": exact, "int64": str(self.int64), "odd": str(self.odd)})
+        return json.dumps({"n": self.n, "exact": exact, "int64": str(self.int64), "odd": self.odds})
 
     @classmethod
     def of_text(cls, text: str) -> Sum:
         """The sum of `text`, as the functions write it, too. Raises ValueError or TypeError for any other text."""
         held = json.loads(text)
         digits, exponent = held["exact"]
-        return cls(held["n"], int(digits, 16) << (exponent - LEAST), int(held["int64"]), float(held["odd"]))
+        return cls(held["n"], int(digits, 16) << (exponent - LEAST), int(held["int64"]), _odds_told(held["odd"]))
 
     def joined(self, later: Sum) -> Sum:
-        return Sum(self.n + later.n, self.bits + later.bits, self.int64 + later.int64, self.odd + later.odd)
+        return Sum(self.n + later.n, self.bits + later.bits, self.int64 + later.int64, _added(self.odds, later.odds))
+
+
+def odds_of(value: float) -> tuple[int, int, int]:
+    """A number that is not finite, or their sum, as `Sum` counts them; 0 is none."""
+    return (int(value == math.inf), int(value == -math.inf), int(math.isnan(value)))
+
+
+def _added(one: tuple[int, int, int], other: tuple[int, int, int], sign: int = 1) -> tuple[int, int, int]:
+    return (one[0] + sign * other[0], one[1] + sign * other[1], one[2] + sign * other[2])
+
+
+def _odds_told(told: Any) -> tuple[int, int, int]:
+    """From the text of a sum; in earlier files it is their sum."""
+    if isinstance(told, str):
+        return odds_of(float(told))
+    infinite, negative, others = told
+    return (infinite, negative, others)
 
 
 def _rounded(exact: Fraction) -> float:

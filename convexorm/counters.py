@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import attrs
 
 from convexorm.aggregates import Sum as Total
+from convexorm.given import several
 from convexorm.schema import CounterDef, Table
 from convexorm.values import MISSING, Value, canonical
 
@@ -35,7 +36,7 @@ class Sum(Counter):
     """The sum of an attribute for each value of others: `paid = Sum("amount", by="owner_id")`, for `session.sum`."""
 
     def __init__(self, attribute: str, *, by: str | tuple[str, ...] = ()) -> None:
-        super().__init__(*((by,) if isinstance(by, str) else by))
+        super().__init__(*((by,) if isinstance(by, str) else several(by, "attributes to add up by")))
         self.of = attribute
 
 

@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 import typing
@@ -19,7 +20,7 @@ import attrs
 from convexorm.counters import Counter
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped, show
-from convexorm.fields import Field, Index, VectorIndex, field
+from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
 
-AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any])
+AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any], SearchIndex[Any])
+Searched = TypeVar("Searched", VectorIndex[Any], SearchIndex[Any])
 
 
 @attrs.frozen
@@ -77,7 +79,7 @@ def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
             annotation = names.resolve(annotation)
         except NameError:
             return False
-    if isinstance(details, Index | VectorIndex):
+    if isinstance(details, Index | VectorIndex | SearchIndex):
         return True
     return annotation is Final or ClassVar in (annotation, typing.get_origin(annotation))
 
@@ -153,6 +155,9 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         vector_indexes=_named(
             table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, VectorIndex)}
         ),
+        search_indexes=_named(
+            table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, SearchIndex)}
+        ),
         validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
         counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
@@ -201,11 +206,11 @@ def _named(table: str, indexes: Mapping[str, AnyIndex]) -> Mapping[str, AnyIndex
     return named
 
 
-def _owned(cls: type[Model], name: str, index: VectorIndex[Any]) -> VectorIndex[Any]:
-    """The vector index as the class's own: one that is inherited from a mixin has several."""
-    own: VectorIndex[Any] = VectorIndex(index.attribute, dimensions=index.dimensions, filter_fields=index.filter_fields)
+def _owned(cls: type[Model], name: str, index: Searched) -> Searched:
+    """The index as the class's own: one that is inherited from a mixin has several."""
+    own = copy.copy(index)
     setattr(cls, name, own)
-    own.name, own.model = index.name, cls
+    own.model = cls
     return own
 
 

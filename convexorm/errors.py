@@ -36,7 +36,13 @@ class Travelling(BaseException):
 
 
 class ConvexORMError(Travelling, Exception):
-    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes.
+
+    `lost` says that the deployment may have done what was asked, or may do it yet: it was sent, and only the answer to that
+    is not there, though another attempt may have had one.
+    """
+
+    lost: bool = False
 
 
 def _rebuilt(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
@@ -199,19 +205,17 @@ class AuthError(ConvexORMError):
 
 
 class DeploymentError(ConvexORMError):
-    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version.
-
-    `lost` says that it may have done what was asked, or may do it yet: it was sent, and only the answer is not there.
-    """
-
-    lost: bool = False
+    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""
 
 
 class FunctionFailed(DeploymentError):
     """A function of the deployment threw. `text` is what Convex says of it, which in production is next to nothing.
 
-    `data` is that of a `ConvexError`, which is always told; None for any other error.
+    `data` is that of a `ConvexError`, which is always told; None for any other error. `too_much` is True of a function of
+    this library that failed with no error of its own, as at what takes too long or too much memory: less at a time may do.
     """
+
+    too_much: bool = False
 
     def __init__(self, problem: str, *, function: str, text: str = "", data: object = None) -> None:
         self.function = function

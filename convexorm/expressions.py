@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar, overload
 
 from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 NoneForm: TypeAlias = Literal["absent", "null", "either"]
 """How `None` is stored: no field at all, an explicit null, or (written as no field) both are read."""
@@ -315,6 +316,12 @@ class _Compiled:
         return column.__dict__[self._name]
 
 
+class Some(Protocol[T_co]):
+    """A column, by what its least or greatest value is: None where there is none."""
+
+    def _of_some(self) -> T_co: ...
+
+
 class Column(_Operand[T], _Number[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
@@ -331,6 +338,8 @@ class Column(_Operand[T], _Number[T]):
         _load: Callable[[Value], Any]
         _is_text: bool
         _as_is: builtins.type | None
+
+        def _of_some(self) -> T | None: ...
     else:
         type = _Compiled()
         nullable = _Compiled()

@@ -1,4 +1,4 @@
-"""What a class body says of a model: `field`, `Index` and `VectorIndex`."""
+"""What a class body says of a model: `field`, `Index`, `SearchIndex` and `VectorIndex`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from convexorm.references import Target
 from convexorm.types import ColumnType
 
 if TYPE_CHECKING:
+    from convexorm.conditions import Condition
     from convexorm.model import Model
+    from convexorm.querying.texts import TextQuery
 
-__all__ = ["Field", "Index", "VectorIndex", "field"]
+__all__ = ["Field", "Index", "SearchIndex", "VectorIndex", "field"]
 
 
 @attrs.frozen
@@ -94,9 +96,7 @@ class Index:
     """
 
     def __init__(self, *attributes: str, unique: bool = False, staged: bool = False, name: str | None = None) -> None:
-        for option, told in (("unique", unique), ("staged", staged)):
-            if not isinstance(told, bool):
-                raise ValidationError(f"{option} is True or False, got {_kind(told)}")
+        _check_told(unique=unique, staged=staged)
         if unique and staged:
             raise ValidationError("an index that is staged cannot be kept unique: it is not there to be looked at")
         self.attributes = attributes
@@ -111,6 +111,13 @@ class Index:
         return f"<Index {self.name} ({', '.join(self.attributes)}){' unique' if self.unique else ''}>"
 
 
+def _check_told(**options: object) -> None:
+    """Raise ValidationError for an option that is neither True nor False."""
+    for option, told in options.items():
+        if not isinstance(told, bool):
+            raise ValidationError(f"{option} is True or False, got {_kind(told)}")
+
+
 def _told_name(name: object) -> str:
     """The name that an index was told; "" if none was. Raises ValidationError for what is no name."""
     if name is None:
@@ -118,6 +125,13 @@ def _told_name(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ValidationError(f"name is the index's name in Convex, got {_kind(name) if name != '' else 'nothing'}")
     return name
+
+
+def _told_fields(fields: object) -> tuple[str, ...]:
+    """The filter fields that an index was told. Raises ValidationError for what are none, such as a single text."""
+    if isinstance(fields, str) or not isinstance(fields, tuple | list) or not all(isinstance(one, str) for one in fields):
+        raise ValidationError('filter_fields are attributes, as in filter_fields=("channel",)')
+    return tuple(fields)
 
 
 M = TypeVar("M", bound="Model", default=Any)
@@ -128,8 +142,9 @@ class VectorIndex(typing.Generic[M]):
     """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
 
     `dimensions` is 2 to 4,096. The attribute holds a list of that many floats, or None where it may. `filter_fields` are
-    attributes that a search may ask to be equal to something. Raises ValidationError where it is to be `unique`: vectors
-    are compared by distance, so none has a key.
+    attributes that a search may ask to be equal to something. A `staged` index is built by Convex in the background, and
+    nothing searches it. Raises ValidationError where it is to be `unique`: vectors are compared by distance, so none has a
+    key.
     """
 
     def __init__(
@@ -139,13 +154,16 @@ class VectorIndex(typing.Generic[M]):
         dimensions: int,
         filter_fields: tuple[str, ...] = (),
         unique: Literal[False] = False,
+        staged: bool = False,
         name: str | None = None,
     ) -> None:
+        _check_told(staged=staged)
         if unique is not False:
             raise ValidationError(f"a vector index is not unique; declare Index({attribute!r}, unique=True) beside it")
         self.attribute = attribute
         self.dimensions = dimensions
-        self.filter_fields = tuple(filter_fields)
+        self.filter_fields = _told_fields(filter_fields)
+        self.staged = staged
         self.name = _told_name(name)
         self.model: type[M] | None = None
 
@@ -156,3 +174,39 @@ class VectorIndex(typing.Generic[M]):
     if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places
 
         def __get__(self, instance: object, owner: type[M2]) -> VectorIndex[M2]: ...
+
+
+class SearchIndex(typing.Generic[M]):
+    """An index of the words of a text: `by_text = SearchIndex("text", filter_fields=("channel",))`.
+
+    `filter_fields`, up to 16, are attributes that a search may ask to be equal to something. A `staged` index is built by
+    Convex in the background, and nothing searches it: declare it without `staged` once it is complete. A table has up to 4.
+    """
+
+    def __init__(
+        self, attribute: str, *, filter_fields: tuple[str, ...] = (), staged: bool = False, name: str | None = None
+    ) -> None:
+        _check_told(staged=staged)
+        self.attribute = attribute
+        self.filter_fields = _told_fields(filter_fields)
+        self.staged = staged
+        self.name = _told_name(name)
+        self.model: type[M] | None = None
+
+    def __set_name__(self, owner: type[M], name: str) -> None:
+        self.name = self.name or name
+        self.model = owner
+
+    def __repr__(self) -> str:
+        return f"<SearchIndex {self.name} ({self.attribute})>"
+
+    def search(self, text: str, *, where: Condition | None = None, limit: int = 20) -> TextQuery[M]:
+        """What `session.search_text` answers, as something that `session.read` takes beside queries, and that explains."""
+        from convexorm.querying.texts import TextQuery, check_index
+
+        model = check_index(self)
+        return TextQuery.of(model, self.name, text, where, limit)
+
+    if TYPE_CHECKING:  # as of a VectorIndex
+
+        def __get__(self, instance: object, owner: type[M2]) -> SearchIndex[M2]: ...

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from convexorm import computed
-from convexorm.errors import ValidationError
+from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Computed, operand_of
 from convexorm.types.anything import AnyType
 from convexorm.types.containers import ListType
@@ -50,27 +50,34 @@ class Now:
 
 def greatest(column: Column[T], value: T) -> Greatest:
     """The greater of what the attribute holds and `value`: set on that attribute, it never makes it less."""
-    return Greatest(column.field, value)
+    return Greatest(_column(column).field, value)
 
 
 def least(column: Column[T], value: T) -> Computed[T]:
     """The lesser of what the attribute holds and `value`, which it becomes where it holds nothing."""
-    return Computed(computed.Extreme("least", computed.Stored(column.field), operand_of(value, column)), column)
+    return Computed(computed.Extreme("least", computed.Stored(_column(column).field), operand_of(value, column)), column)
 
 
 def append(column: Column[list[T]], value: T) -> Computed[list[T]]:
     """The attribute's list with `value` at its end. A commit that would make it too long is refused."""
-    return Computed(computed.Listed("append", column.field, _element(column, value)), column)
+    return Computed(computed.Listed("append", _column(column).field, _element(column, value)), column)
 
 
 def remove(column: Column[list[T]], value: T) -> Computed[list[T]]:
     """The attribute's list without all that are equal to `value`."""
-    return Computed(computed.Listed("remove", column.field, _element(column, value)), column)
+    return Computed(computed.Listed("remove", _column(column).field, _element(column, value)), column)
 
 
 def now() -> Any:
     """The deployment's time when the change is applied, for a datetime."""
     return Now()
+
+
+def _column(given: Column[T]) -> Column[T]:
+    """The column. InvalidRequestError for anything else."""
+    if not isinstance(given, Column):
+        raise InvalidRequestError(f"an attribute of a model is needed, such as Task.tags, got {type(given).__name__}")
+    return given
 
 
 def _element(column: Column[Any], value: object) -> Any:

@@ -7,6 +7,7 @@ discriminator are a family: their mappers have one root, whose table is the unio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,25 @@ from convexorm.conversions import dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
-from convexorm.fields import Index, VectorIndex
+from convexorm.fields import Index, SearchIndex, VectorIndex
 from convexorm.hooks import hooks_of
 from convexorm.records import Record, record_type
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
 from convexorm.requests import Expect, OneOf
-from convexorm.schema import AnyOf, Array, CounterDef, IndexDef, Number, Property, String, Table, VectorIndexDef
+from convexorm.schema import (
+    AnyOf,
+    Array,
+    CounterDef,
+    IndexDef,
+    Number,
+    Property,
+    SearchIndexDef,
+    String,
+    Table,
+    VectorIndexDef,
+    holds_text,
+)
 from convexorm.types import Names
 from convexorm.types.names import Bound
 from convexorm.values import MISSING, Value, owned
@@ -55,6 +68,7 @@ class Mapper:
     primary_key: str | tuple[str, ...] | None
     indexes: Mapping[str, Index]
     vector_indexes: Mapping[str, VectorIndex[Any]]
+    search_indexes: Mapping[str, SearchIndex[Any]]
     validated: bool
     counters: Mapping[str, Counter] = attrs.field(factory=dict)
     discriminator: str | None = None
@@ -95,6 +109,7 @@ class Mapper:
         fields = {column.field: column.property() for column in self.columns.values()}
         indexes: dict[str, IndexDef] = {}
         vector_indexes: dict[str, VectorIndexDef] = {}
+        search_indexes: dict[str, SearchIndexDef] = {}
         counters: dict[str, CounterDef] = {}
         if self._discriminates:
             fields.setdefault(self.discriminator_field, Property(String(), optional=True))
@@ -106,11 +121,21 @@ class Mapper:
                 self._add(indexes, index)
             for vector_index in mapper._vector_index_defs():
                 self._add(vector_indexes, vector_index)
+            for search_index in mapper._search_index_defs():
+                self._add(search_indexes, search_index)
             for counter in mapper._counter_defs():
                 self._add(counters, counter)
         ready = tuple(index for index in indexes.values() if not index.staged)
         staged = tuple(index for index in indexes.values() if index.staged)
-        return Table(self.name, fields, ready, tuple(vector_indexes.values()), staged, tuple(counters.values()))
+        return Table(
+            self.name,
+            fields,
+            ready,
+            tuple(vector_indexes.values()),
+            staged,
+            tuple(counters.values()),
+            tuple(search_indexes.values()),
+        )
 
     def _add(self, known: dict[str, Any], index: Any) -> None:
         if known.setdefault(index.name, index) != index:
@@ -134,7 +159,17 @@ class Mapper:
                 raise ValidationError(
                     f"vector index {name!r} is over {index.attribute!r}, which is no list[float]", table=self.name
                 )
-            yield VectorIndexDef(name, vector, index.dimensions, filters)
+            yield VectorIndexDef(name, vector, index.dimensions, filters, index.staged)
+
+    def _search_index_defs(self) -> Iterator[SearchIndexDef]:
+        for name, index in self.search_indexes.items():
+            filters = tuple(self._named(name, part) for part in index.filter_fields)
+            field = self._named(name, index.attribute)
+            column = self.columns.get(index.attribute)
+            if column is not None and not holds_text(column.type.validator):
+                problem = f"search index {name!r} is over {index.attribute!r}, which is no text"
+                raise ValidationError(problem, table=self.name)
+            yield SearchIndexDef(name, field, filters, index.staged)
 
     def _named(self, index: str, attribute: str) -> str:
         column = self.columns.get(attribute)
@@ -371,8 +406,12 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "mutable", "hooks", "references", "relations"):
+        for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
+        for reference in self.references.values():
+            with suppress(NameError):  # of a class that comes later
+                reference.check_key()
+        getattr(self, "relations")  # noqa: B009
 
 
 def _joined(one: Property | None, other: Property) -> Property:

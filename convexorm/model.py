@@ -19,9 +19,11 @@ from convexorm import types
 from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column, Mapped
-from convexorm.fields import Field, Index, VectorIndex, field
+from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.records import Record
+from convexorm.relatives import lead_alike, packed, unpack
 from convexorm.validation import validate
 from convexorm.values import MISSING, Value, dumps, loads
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from convexorm.query import Query
     from convexorm.references import Reference
 
-__all__ = ["Index", "InstanceState", "Model", "VectorIndex", "field", "set_state"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------
@@ -205,10 +207,14 @@ class Model:
         return getattr(self, names[0]) if len(names) == 1 else tuple(getattr(self, name) for name in names)
 
     def __copy__(self) -> Self:
-        """A new transient instance with the same values, which `session.add` makes a document of its own."""
+        """A new transient instance with the same values, which `session.add` makes a document of its own.
+
+        Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
+        """
         twin = type(self).__new__(type(self))
         twin.__dict__.update(self._values())
         set_state(twin, InstanceState(looked_at=True))
+        lead_alike(twin, self)
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -217,7 +223,21 @@ class Model:
         memo[id(self)] = twin
         twin.__dict__.update(copy.deepcopy(self._values(), memo))
         set_state(twin, InstanceState(looked_at=True))
+        lead_alike(twin, self)
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What leaves the process: the instance, detached, with what was loaded of its relations."""
+        state = {**self.__dict__, _STATE: self._state}
+        return {**state, _RELATED: packed(self)} if self._state.related else state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        held = dict(state)
+        set_state(self, held.pop(_STATE))
+        told = held.pop(_RELATED, None)
+        self.__dict__.update(held)
+        if told is not None:
+            unpack(self, told)
 
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
@@ -226,9 +246,6 @@ class Model:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held
 
-    def __getstate__(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.__dict__, {"_state": self._state}
-
     def to_dict(self) -> dict[str, Any]:
         """The columns by attribute, as Python values of their own: what `from_dict` takes."""
         return copy.deepcopy({name: getattr(self, name) for name in self.__mapper__.columns})
@@ -236,7 +253,7 @@ class Model:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """A new instance of `to_dict`'s values. Raises ValidationError for unknown and missing attributes."""
-        return cls(**values)
+        return cls(**by_name(values, "attributes with their values"))
 
     def to_json(self) -> str:
         """The columns by attribute as JSON text, exactly: what JSON has no word for is written as Convex writes it."""
@@ -264,6 +281,10 @@ class Model:
 
 set_state: Callable[[Model, InstanceState], None] = Model.__dict__["_state"].__set__
 """Gives an instance its state; what a class does when attributes are set has no say in it."""
+_RELATED = "_related"
+"""Under which name a pickled instance has its relations."""
+_STATE = "_state"
+"""Under which name it has what a session knows of it."""
 
 
 def _explain(mapper: Mapper, values: Mapping[str, Any]) -> None:

@@ -8,24 +8,25 @@ index covers must say `full_scan()`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.crossing import crossings
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
-from convexorm.expressions import Column
+from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
 from convexorm.querying.planning import Access, accesses, conjuncts, equal
-from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, OfSome, Rows, Select
+from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, Rows, Select
 from convexorm.relations import Path, check_paths
 from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
 from convexorm.values import is_whole
 
 if TYPE_CHECKING:
+    from convexorm.live.changes import Change
     from convexorm.model import Index, Model
 
 __all__ = ["Count", "Digest", "Query"]
@@ -57,6 +58,10 @@ class Query(Rows[M], frozen=True):
     _load: tuple[Path, ...] = ()
     _ordering: tuple[Ordering, ...] = ()
     _bounded: bool = False
+
+    if TYPE_CHECKING:
+
+        def _watched(self) -> Change[M]: ...  # type: ignore[override]
 
     def by_index(self, index: str | Index, /, *conditions: Condition, **equalities: Any) -> Self:
         """Read through an index, by its name or as `Task.by_owner`, in its order.
@@ -209,24 +214,26 @@ class Query(Rows[M], frozen=True):
         """
         return Aggregate(self, "sum", (self._own(column),))
 
-    def min(self, column: Column[T]) -> OfSome[T]:
+    def min(self, column: Some[T]) -> Aggregate[T]:
         """The least value of an attribute that is neither missing nor null, in Convex's order; None if there is none.
 
         Where an index is ordered by the attribute, one document is read.
         """
-        return OfSome(self, "min", (self._own(column),))
+        return Aggregate(self, "min", (self._own(cast("Column[Any]", column)),))
 
-    def max(self, column: Column[T]) -> OfSome[T]:
+    def max(self, column: Some[T]) -> Aggregate[T]:
         """The greatest value, likewise."""
-        return OfSome(self, "max", (self._own(column),))
+        return Aggregate(self, "max", (self._own(cast("Column[Any]", column)),))
 
     @overload
-    def avg(self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]) -> OfSome[float]: ...
+    def avg(
+        self, column: Column[int] | Column[float] | Column[int | None] | Column[float | None]
+    ) -> Aggregate[float | None]: ...
     @overload
-    def avg(self, column: Column[T]) -> OfSome[T]: ...
-    def avg(self, column: Column[Any]) -> Any:
+    def avg(self, column: Some[T]) -> Aggregate[T]: ...
+    def avg(self, column: Any) -> Any:
         """The average of an attribute; what is missing or null is left out. None of nothing."""
-        return OfSome(self, "avg", (self._own(column),))
+        return Aggregate(self, "avg", (self._own(column),))
 
     @overload
     def select(self, one: Column[T1], /) -> Select[tuple[T1]]: ...

@@ -21,8 +21,20 @@ from convexorm.computed import Operand
 from convexorm.conditions import Condition, existences
 from convexorm.data import Data, Draft
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
-from convexorm.schema import Table, VectorIndexDef
-from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical, hashable, is_finite, reach, same
+from convexorm.schema import SearchIndexDef, Table, VectorIndexDef
+from convexorm.values import (
+    MAX_SAFE_INTEGER,
+    MISSING,
+    Missing,
+    Value,
+    canonical,
+    check_value,
+    hashable,
+    is_finite,
+    reach,
+    same,
+)
+from convexorm.words import words_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,11 +71,13 @@ __all__ = [
     "Range",
     "Read",
     "ReadResult",
+    "Recount",
     "Replace",
     "Rule",
     "Search",
     "Target",
     "Term",
+    "TextSearch",
     "Unique",
     "Upsert",
     "Write",
@@ -72,6 +86,7 @@ __all__ = [
     "check_follow",
     "check_reads",
     "check_search",
+    "check_text",
     "claimed",
     "greater_stored",
     "in_order",
@@ -106,6 +121,13 @@ MAX_SEARCH_RESULTS = 256
 """Results of one native vector search (Convex limit)."""
 MAX_SEARCH_CLAUSES = 64
 """Equalities in the filter of one native vector search (Convex limit)."""
+
+MAX_TEXT_RESULTS = 1_024
+"""Results of one text search (Convex limit)."""
+MAX_TEXT_WORDS = 16
+"""Words of one text search (Convex passes over further ones)."""
+MAX_TEXT_FILTERS = 8
+"""Equalities in the filter of one text search (Convex limit)."""
 
 Document: TypeAlias = Mapping[str, Value]
 KeyValue: TypeAlias = tuple[Value | Missing, ...]
@@ -242,6 +264,18 @@ class Term(Data, frozen=True):
     field: str | None = None
 
 
+class TextSearch(Data, frozen=True):
+    """Documents whose text has one of some words, the last of which may be the beginning of one, best first.
+
+    `filter` are equalities that hold for all of them.
+    """
+
+    hidden = ("text", "filter")
+    index: str
+    text: str
+    filter: tuple[tuple[str, Value | Missing], ...] = ()
+
+
 class Read(Data, frozen=True):
     """Documents of a range, in index order. Defaults: all of them, ascending, unfiltered.
 
@@ -257,6 +291,9 @@ class Read(Data, frozen=True):
     `distinct` is a number of leading fields of the index: of documents that are the same in these, one is answered. Where
     such a read goes on, `after` may be the values of these fields alone. With `sort` all documents are read, and the first
     `limit` in the order of these fields are answered; a read that goes on in another call asks for as many again.
+
+    With `search` they are the documents of the whole table that a text search finds, best first, up to `limit`; those for
+    which `filter` does not hold are passed over. Such a read has a limit, and beside these nothing but `follow`.
     """
 
     hidden = ("after",)
@@ -277,6 +314,7 @@ class Read(Data, frozen=True):
     distinct: int | None = None
     sort: tuple[Ordering, ...] | None = None
     follow: tuple[Follow, ...] = ()
+    search: TextSearch | None = None
 
 
 class Follow(Data, frozen=True):
@@ -560,7 +598,17 @@ class DeleteRange(Draft):
         return self.range.table
 
 
-Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange
+class Recount(Draft):
+    """Count the documents of a table anew, up to `limit` of them, for its counters; the only write of its commit.
+
+    Where it takes several, each goes on behind the one before, and what others write meanwhile is counted.
+    """
+
+    table: Table
+    limit: int
+
+
+Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange | Recount
 
 
 _NO_IDENTITY: Mapping[str, Value] = MappingProxyType({})
@@ -583,7 +631,10 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeletedRange(Data, frozen=True):
-    """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range."""
+    """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range.
+
+    Also that to a step of a recount, which deletes no document: `deleted` are those that it has counted.
+    """
 
     deleted: int
     more: bool
@@ -727,6 +778,8 @@ def check_reads(reads: Sequence[Read]) -> None:
             )
         if read.merge is not None:
             _check_merge(read)
+        if read.search is not None:
+            check_text(read)
 
 
 def is_plain(read: Read) -> bool:
@@ -802,6 +855,8 @@ def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
+    if len(commit.writes) > 1 and any(isinstance(write, Recount) for write in commit.writes):
+        raise ValidationError("a recount is a commit of its own", table=commit.writes[0].table.name)
     for position, write in enumerate(commit.writes):
         _CHECKS[type(write)](write)
         for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
@@ -814,6 +869,8 @@ def check_search(search: Search) -> VectorIndexDef:
     """The index a search names. Raises IndexRangeError, ValidationError or LimitExceeded for a search it cannot answer."""
     table = search.table.name
     index = search.table.vector_index(search.index)
+    if isinstance(search.vector, str | bytes) or not hasattr(type(search.vector), "__len__"):
+        raise ValidationError(f"a vector is a list of numbers, got {type(search.vector).__name__}", table=table)
     if len(search.vector) != index.dimensions:
         raise ValidationError(f"a vector of {len(search.vector)} for {index.dimensions} dimensions", table=table)
     if not all(map(is_finite, search.vector)):
@@ -831,6 +888,36 @@ def check_search(search: Search) -> VectorIndexDef:
         raise IndexRangeError(
             f"{unknown[0]!r} is no filter field", table=table, index=search.index, fields=index.filter_fields
         )
+    return index
+
+
+def check_text(read: Read) -> SearchIndexDef:
+    """The index of a text search. Raises IndexRangeError, ValidationError or LimitExceeded for one it cannot answer."""
+    search, table = read.search, read.range.table
+    assert search is not None
+    index = table.search_index(search.index)
+    if not isinstance(search.text, str):
+        problem = f"what is looked for is a text, got {type(search.text).__name__}"
+        raise ValidationError(problem, table=table.name, field=index.field)
+    check_value(search.text)
+    words = len(words_of(search.text))
+    if not words:
+        problem = "a text search needs a word: letters or digits, 31 bytes of them at most"
+        raise ValidationError(problem, table=table.name, field=index.field)
+    limit = read.limit
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise ValidationError(f"limit is a whole number from 1 to {MAX_TEXT_RESULTS:,}", table=table.name)
+    counts = {"words": (words, MAX_TEXT_WORDS), "equalities": (len(search.filter), MAX_TEXT_FILTERS)}
+    for what, (actual, maximum) in {**counts, "results": (limit, MAX_TEXT_RESULTS)}.items():
+        if actual > maximum or (what == "results" and actual < 1):
+            raise LimitExceeded(f"{what} of a text search", maximum=maximum, actual=actual, table=table.name)
+    unknown = [name for name, _ in search.filter if name not in index.filter_fields]
+    if unknown:
+        problem = f"{unknown[0]!r} is no filter field"
+        raise IndexRangeError(problem, table=table.name, index=search.index, fields=index.filter_fields)
+    plain = Read(Range(table, "by_creation_time"), filter=read.filter, limit=limit, follow=read.follow, search=search)
+    if replace(read, after=None) != plain:
+        raise ValidationError("a text search answers whole documents of a whole table, best first", table=table.name)
     return index
 
 
@@ -896,6 +983,11 @@ def _check_delete_range(write: DeleteRange) -> None:
         raise ValidationError("deletes at least one document", table=write.table.name)
 
 
+def _check_recount(write: Recount) -> None:
+    if write.limit < 1:
+        raise ValidationError("counts at least one document", table=write.table.name)
+
+
 _CHECKS: dict[type, Callable[[Any], None]] = {
     Insert: _check_insert,
     Upsert: _check_upsert,
@@ -903,4 +995,5 @@ _CHECKS: dict[type, Callable[[Any], None]] = {
     Replace: _check_replace,
     Delete: _check_delete,
     DeleteRange: _check_delete_range,
+    Recount: _check_recount,
 }

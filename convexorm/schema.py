@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 
@@ -48,11 +48,13 @@ __all__ = [
     "Property",
     "Record",
     "Schema",
+    "SearchIndexDef",
     "String",
     "Table",
     "Validator",
     "VectorIndexDef",
     "compare",
+    "holds_text",
     "ids_in",
     "to_fragment",
     "to_typescript",
@@ -62,6 +64,10 @@ MAX_INDEXES = 64
 """Indexes of one table (Convex limit)."""
 MAX_INDEX_FIELDS = 16
 """Fields of one index, `_creationTime` not counted (Convex limit)."""
+MAX_SEARCH_INDEXES = 4
+"""Search indexes of one table (Convex limit)."""
+MAX_FILTER_FIELDS = 16
+"""Filter fields of a search index or a vector index (Convex limit)."""
 VECTOR_DIMENSIONS = range(2, 4_097)
 """Dimensions of a vector index (Convex limit)."""
 VECTOR_NUMBERS = (2.0**-126, float(2**128 - 2**104))
@@ -337,12 +343,33 @@ class VectorIndexDef:
     field: str
     dimensions: int
     filter_fields: tuple[str, ...] = ()
+    staged: bool = False
 
     def typescript(self) -> str:
         parts = [f"vectorField: {json.dumps(self.field)}", f"dimensions: {self.dimensions}"]
-        if self.filter_fields:
-            parts.append(f"filterFields: {json.dumps(list(self.filter_fields))}")
-        return f".vectorIndex({json.dumps(self.name)}, {{ {', '.join(parts)} }})"
+        return f".vectorIndex({json.dumps(self.name)}, {_options(parts, self)})"
+
+
+@attrs.frozen
+class SearchIndexDef:
+    """A text search index over one field."""
+
+    name: str
+    field: str
+    filter_fields: tuple[str, ...] = ()
+    staged: bool = False
+
+    def typescript(self) -> str:
+        return f".searchIndex({json.dumps(self.name)}, {_options([f'searchField: {json.dumps(self.field)}'], self)})"
+
+
+def _options(parts: list[str], index: VectorIndexDef | SearchIndexDef) -> str:
+    """What an index is told in `schema.ts`, beside its name."""
+    filtered = [f"filterFields: {json.dumps(list(index.filter_fields))}"] if index.filter_fields else []
+    return f"{{ {', '.join([*parts, *filtered, *(['staged: true'] if index.staged else [])])} }}"
+
+
+_Filtered = TypeVar("_Filtered", VectorIndexDef, SearchIndexDef)
 
 
 @attrs.frozen(cache_hash=True)
@@ -358,6 +385,7 @@ class Table:
     vector_indexes: tuple[VectorIndexDef, ...] = ()
     staged_indexes: tuple[IndexDef, ...] = ()
     counters: tuple[CounterDef, ...] = ()
+    search_indexes: tuple[SearchIndexDef, ...] = ()
     _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
     _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
@@ -389,6 +417,14 @@ class Table:
             raise LimitExceeded("indexes", maximum=MAX_INDEXES, actual=len(indexes), table=self.name)
         for index in indexes:
             self._check_index(index)
+        if len(self.search_indexes) > MAX_SEARCH_INDEXES:
+            actual = len(self.search_indexes)
+            raise LimitExceeded("search indexes", maximum=MAX_SEARCH_INDEXES, actual=actual, table=self.name)
+        for searched in self._searched:
+            self._check_filtered(searched)
+        names = [*(one.name for one in indexes), *(one.name for one in self._searched)]
+        if len(set(names)) < len(names):
+            raise ValidationError("two indexes have one name", table=self.name)
         for vector_index in self.vector_indexes:
             if vector_index.dimensions not in VECTOR_DIMENSIONS:
                 raise ValidationError(
@@ -419,14 +455,34 @@ class Table:
         if unknown:
             raise ValidationError(f"index {index.name!r} names {unknown[0]!r}, which is no field", table=self.name)
 
+    @property
+    def _searched(self) -> tuple[SearchIndexDef | VectorIndexDef, ...]:
+        return (*self.search_indexes, *self.vector_indexes)
+
+    def _check_filtered(self, index: SearchIndexDef | VectorIndexDef) -> None:
+        if not _IDENTIFIER.match(index.name):
+            raise ValidationError(f"{index.name!r} cannot name an index", table=self.name)
+        filtered = index.filter_fields
+        if len(filtered) > MAX_FILTER_FIELDS:
+            raise LimitExceeded(
+                f"filter fields of index {index.name!r}",
+                maximum=MAX_FILTER_FIELDS,
+                actual=len(filtered),
+                table=self.name,
+            )
+        if len(set(filtered)) < len(filtered):
+            raise ValidationError(f"index {index.name!r} has a filter field twice", table=self.name)
+        unknown = [name for name in (index.field, *filtered) if name.split(".")[0] not in self.fields]
+        if unknown:
+            raise ValidationError(f"index {index.name!r} names {unknown[0]!r}, which is no field", table=self.name)
+
     def declared_fields(self, index: str) -> tuple[str, ...]:
         """The fields an index is declared with. IndexRangeError if there is no such index."""
         try:
             return self._by_name[index]
         except KeyError:
             if any(one.name == index for one in self.staged_indexes):
-                problem = "it is staged: declare it without `staged` once Convex has built it"
-                raise IndexRangeError(problem, table=self.name, index=index) from None
+                raise IndexRangeError(_STAGED, table=self.name, index=index) from None
             declared = ", ".join(sorted(self._by_name))
             raise IndexRangeError(f"no such index; there are {declared}", table=self.name, index=index) from None
 
@@ -436,12 +492,12 @@ class Table:
         return fields if index in BUILT_IN_INDEXES else (*fields, "_creationTime")
 
     def vector_index(self, index: str) -> VectorIndexDef:
-        """The native vector index of this name. IndexRangeError if there is none."""
-        for one in self.vector_indexes:
-            if one.name == index:
-                return one
-        declared = ", ".join(one.name for one in self.vector_indexes) or "none"
-        raise IndexRangeError(f"no such vector index; there are {declared}", table=self.name, index=index)
+        """The native vector index of this name. IndexRangeError if there is none, or it is staged."""
+        return _searched(self.name, "vector", self.vector_indexes, index)
+
+    def search_index(self, index: str) -> SearchIndexDef:
+        """The search index of this name. IndexRangeError if there is none, or it is staged."""
+        return _searched(self.name, "search", self.search_indexes, index)
 
     def check(self, document: Mapping[str, Value]) -> None:
         """Raise ValidationError or LimitExceeded unless this table can hold `document` (without `_id`, `_creationTime`)."""
@@ -551,11 +607,23 @@ class Table:
         """The `defineTable(...)` expression."""
         fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
         ordinary = [f"\n    {index.comment}{index.typescript()}" for index in (*self.indexes, *self.staged_indexes)]
-        vector = [f"\n    {index.typescript()}" for index in self.vector_indexes]
-        indexes = "".join((*ordinary, *vector))
+        others = [f"\n    {index.typescript()}" for index in self._searched]
+        indexes = "".join((*ordinary, *others))
         return f"defineTable({{\n{fields}  }}){indexes}"
 
 
+def _searched(table: str, kind: str, indexes: Sequence[_Filtered], name: str) -> _Filtered:
+    """The index of this name that is searched. IndexRangeError if there is none, or it is staged."""
+    found = next((index for index in indexes if index.name == name), None)
+    if found is None:
+        declared = ", ".join(one.name for one in indexes if not one.staged) or "none"
+        raise IndexRangeError(f"no such {kind} index; there are {declared}", table=table, index=name)
+    if found.staged:
+        raise IndexRangeError(_STAGED, table=table, index=name)
+    return found
+
+
+_STAGED = "it is staged: declare it without `staged` once Convex has built it"
 _TEXT = "type(value) is str and (value.isascii() or is_text(value))"
 _PLAIN: Mapping[type[Validator], str] = {
     Null: "value is None",
@@ -594,6 +662,13 @@ def _inside(validator: Validator) -> Iterable[Validator]:
     if isinstance(validator, Object):
         return [prop.validator for prop in validator.fields.values()]
     return validator.members if isinstance(validator, AnyOf) else ()
+
+
+def holds_text(validator: Validator) -> bool:
+    """Whether some of the values that a validator accepts are texts, other than ids."""
+    if isinstance(validator, AnyOf):
+        return any(map(holds_text, validator.members))
+    return isinstance(validator, String | AnyValue) or (isinstance(validator, Literal) and isinstance(validator.value, str))
 
 
 def _holds_ids(validator: Validator) -> bool:
@@ -750,6 +825,7 @@ def compare(old: Schema, new: Schema) -> list[str]:
         parts(f"{name}.", before.fields, after.fields, lambda prop: prop.typescript())
         for mine, theirs in (
             ((*before.indexes, *before.staged_indexes), (*after.indexes, *after.staged_indexes)),
+            (before.search_indexes, after.search_indexes),
             (before.vector_indexes, after.vector_indexes),
         ):
             parts(

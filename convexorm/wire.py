@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from convexorm import computed
-from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally
+from convexorm.aggregates import LEAST, Extreme, Group, Groups, Partial, Sum, Tally, odds_of
 from convexorm.computed import Arithmetic, Constant, Listed, Now, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.errors import DeploymentError
@@ -40,10 +40,12 @@ from convexorm.requests import (
     Range,
     Read,
     ReadResult,
+    Recount,
     Replace,
     Rule,
     Search,
     Target,
+    TextSearch,
     Unique,
     Upsert,
     Write,
@@ -196,6 +198,15 @@ def encode_read(read: Read) -> Json:
         encoded["distinct"] = read.distinct
     if read.sort is not None:
         encoded["sort"] = [{"field": one.field, "order": one.order} for one in read.sort]
+    if read.search is not None:
+        encoded["search"] = _encode_text(read.range.table, read.search)
+    return encoded
+
+
+def _encode_text(table: Table, search: TextSearch) -> Json:
+    encoded: Json = {"index": search.index, "field": table.search_index(search.index).field, "text": search.text}
+    if search.filter:
+        encoded["filter"] = [{"field": name, "value": _bound(value)} for name, value in search.filter]
     return encoded
 
 
@@ -295,7 +306,7 @@ def _decode_groups(fold: Fold, groups: Iterable[tuple[Any, Any]]) -> Groups:
 def _decode_sum(partial: Json) -> Sum:
     digits, exponent = partial.get("exact", ("0", LEAST))
     bits = int(digits, 16) << (int(exponent) - LEAST)
-    return Sum(int(partial["n"]), bits, int(partial.get("int64", "0")), float(partial.get("odd", 0)))
+    return Sum(int(partial["n"]), bits, int(partial.get("int64", "0")), odds_of(float(partial.get("odd", 0))))
 
 
 _PARTIALS: dict[str, Callable[[Any], Partial]] = {
@@ -479,6 +490,7 @@ _WRITES: dict[type, Callable[[Any], Json]] = {
     Replace: _encode_replace,
     Delete: lambda write: _encode_guarded("delete", write),
     DeleteRange: _encode_delete_range,
+    Recount: lambda write: {"op": "recount", "table": write.table.name, "limit": write.limit},
 }
 
 
@@ -554,6 +566,7 @@ _ANSWERS: dict[type, type] = {
     Replace: bool,
     Delete: bool,
     DeleteRange: DeletedRange,
+    Recount: DeletedRange,
 }
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 
 from convexorm import Counter as Tally
-from convexorm import Index, Int64, IsoDatetime, JsonText, Mapped, Model, Sum, VectorIndex, field
+from convexorm import Index, Int64, IsoDatetime, JsonText, Mapped, Model, SearchIndex, Sum, VectorIndex, field
 from convexorm.types import JsonType
 
 
@@ -122,4 +122,16 @@ class Chunk(Model, table="chunks"):
     by_embedding = VectorIndex("embedding", dimensions=3, filter_fields=("kind",))
 
 
-MODELS: tuple[type[Model], ...] = (Task, Note, Counter, Payment, Everything, Anything, Chunk)
+class Message(Model, table="messages", primary_key="id"):
+    """Looked for by its words."""
+
+    id: Mapped[str]
+    text: Mapped[str | None] = field(default=None)
+    channel: Mapped[str | None] = field(default=None)
+    read: Mapped[bool] = field(default=False)
+    by_message_id = Index("id")
+    by_text = SearchIndex("text", filter_fields=("channel", "read"))
+    by_text_alone = SearchIndex("text")
+
+
+MODELS: tuple[type[Model], ...] = (Task, Note, Counter, Payment, Everything, Anything, Chunk, Message)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convexorm import Deployment, Index, IndexRangeError, Mapped, Model, Session, VectorIndex, field
+from convexorm import Deployment, Index, IndexRangeError, Mapped, Model, SearchIndex, Session, VectorIndex, field
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.errors import InvalidCursorError
 from convexorm.faces import finish
@@ -58,6 +58,17 @@ class FilteredChunk(Model, table="chunks"):
     text: Mapped[str]
     embedding: Mapped[list[float] | None] = field(default=None)
     by_embedding = VectorIndex("embedding", dimensions=3, filter_fields=("text",))
+
+
+class OtherMessage(Model, table="messages"):
+    channel: Mapped[str | None]
+    by_text = SearchIndex("channel")
+
+
+class FilteredMessage(Model, table="messages"):
+    id: Mapped[str]
+    text: Mapped[str | None]
+    by_text = SearchIndex("text", filter_fields=("id",))
 
 
 TABLE = OtherNote.__mapper__.table
@@ -116,6 +127,10 @@ SESSIONS: dict[str, Callable[[Session], Any]] = {
     "delete all": lambda session: session.delete_all(OtherNote.query().by_index("by_title", body="x")),
     "add": lambda session: (session.add(OtherKey(title="1")), session.commit()),
     "search": lambda session: session.search(OtherChunk.by_embedding, [1.0, 0.0]),
+    "search of another text": lambda session: session.search_text(OtherMessage.by_text, "x"),
+    "search of a text by a filter": lambda session: session.search_text(
+        FilteredMessage.by_text, "x", where=FilteredMessage.id == "x"
+    ),
     "search by a filter": lambda session: session.search(
         FilteredChunk.by_embedding, [1.0, 0.0, 0.0], where=FilteredChunk.text == "x"
     ),

@@ -22,13 +22,20 @@ export interface VectorIndex {
   filterFields: string[];
 }
 
+/** A text search index, as a schema declares it. */
+export interface SearchIndex {
+  indexDescriptor: string;
+  searchField: string;
+  filterFields: string[];
+}
+
 /** The indexes of a table that convex/server's types keep to themselves. */
-type Declared = { vectorIndexes: VectorIndex[] };
+type Declared = { vectorIndexes: VectorIndex[]; searchIndexes: SearchIndex[] };
 
 export class Catalog {
   readonly #tables: ReadonlyMap<string, ReadonlyMap<string, readonly string[]>>;
   readonly #validators: ReadonlyMap<string, GenericValidator>;
-  readonly #vectorIndexes: ReadonlyMap<string, readonly VectorIndex[]>;
+  readonly #declared: ReadonlyMap<string, Declared>;
   readonly #changeLogs: ReadonlyMap<string, Log>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
@@ -47,11 +54,8 @@ export class Catalog {
         definition.validator,
       ]),
     );
-    this.#vectorIndexes = new Map(
-      Object.entries(schema.tables).map(([table, definition]) => [
-        table,
-        (definition as unknown as Declared).vectorIndexes,
-      ]),
+    this.#declared = new Map(
+      Object.entries(schema.tables).map(([table, definition]) => [table, definition as unknown as Declared]),
     );
     this.#changeLogs = new Map(Object.keys(schema.tables).flatMap((table) => this.#logOf(table)));
   }
@@ -89,7 +93,15 @@ export class Catalog {
 
   vectorIndexes(table: string): readonly VectorIndex[] {
     this.requireTable(table);
-    return this.#vectorIndexes.get(table) ?? [];
+    return this.#declared.get(table)?.vectorIndexes ?? [];
+  }
+
+  /** The text search index of this name. */
+  searchIndex(table: string, index: string): SearchIndex {
+    this.requireTable(table);
+    const found = this.#declared.get(table)?.searchIndexes.find(({ indexDescriptor }) => indexDescriptor === index);
+    if (found === undefined) throw unknownIndex(table, index);
+    return found;
   }
 
   /** The table that has a log of the changes of this one. */

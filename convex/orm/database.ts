@@ -16,6 +16,11 @@ export interface RangeBuilder {
   lte(field: string, value: Value | undefined): RangeBuilder;
 }
 
+export interface SearchBuilder {
+  search(field: string, text: string): SearchBuilder;
+  eq(field: string, value: Value | undefined): SearchBuilder;
+}
+
 export interface Reader {
   get(table: string, id: string): Promise<Document | null>;
   normalizeId(table: string, id: string): string | null;
@@ -24,6 +29,7 @@ export interface Reader {
       index: string,
       range: (builder: RangeBuilder) => RangeBuilder,
     ): { order(order: Order): AsyncIterable<Document> };
+    withSearchIndex(index: string, search: (builder: SearchBuilder) => SearchBuilder): AsyncIterable<Document>;
   };
 }
 

@@ -76,6 +76,10 @@ export const LOG_CHANGES = 2_000;
 // Convex: one vector search.
 export const SEARCH_RESULTS = 256;
 export const SEARCH_CLAUSES = 64;
+// Convex: one text search; of its bytes as many as leave room for what the documents lead to.
+export const TEXT_RESULTS = 1_024;
+export const TEXT_CLAUSES = 8;
+export const TEXT_BYTES = 12 * MiB;
 export const VECTOR_DIMENSIONS = { least: 2, most: 4_096 };
 
 // Convex: a vector index holds float32. A number beyond it would have no distance to anything, and a vector whose numbers are all

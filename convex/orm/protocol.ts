@@ -215,6 +215,16 @@ const anyFollow: Parser<Follow> = shape(following);
 
 const exists: Parser<Exists> = shape({ op: oneOf("exists"), ...following });
 
+const textSearch = shape({
+  index: text,
+  field: text,
+  text,
+  filter: optional(list(shape({ field: text, value: bound }))),
+});
+
+/** Documents whose text has one of some words, best first. */
+export type TextSearch = Parsed<typeof textSearch>;
+
 const anyRead = shape({
   table: text,
   index: text,
@@ -236,6 +246,7 @@ const anyRead = shape({
   distinct: optional(whole),
   fold: optional(fold),
   sort: optional(list(shape({ field: text, order: oneOf("asc", "desc") }))),
+  search: optional(textSearch),
 });
 
 /** A read, whose kinds of answers exclude each other. */
@@ -254,8 +265,20 @@ const read: Parser<Parsed<typeof anyRead>> = (value, at) => {
   if (parsed.follow?.length && (kinds > 0 || distinct !== undefined)) {
     throw invalid(at, "a read of whole documents, from which edges lead");
   }
+  if (parsed.search) requireSearch(parsed, at);
   return parsed;
 };
+
+function requireSearch({ table: _, index, filter, limit, follow, search, after, ...others }: Parsed<typeof anyRead>, at: string) {
+  const isPlain = Object.values(others).every((each) => each === undefined);
+  if (!isPlain || index !== "by_creation_time" || (after?.length ?? 0) > 0) {
+    throw invalid(at, "a search for whole documents of a whole table, from which edges may lead");
+  }
+  if (limit === undefined || limit < 1 || limit > limits.TEXT_RESULTS) {
+    throw invalid(`${at}.limit`, `1 to ${limits.TEXT_RESULTS}`);
+  }
+  requireAtMost("filter", limits.TEXT_CLAUSES, search?.filter?.length ?? 0);
+}
 
 export type Term = Parsed<typeof term>;
 export type Fold = Parsed<typeof fold>;
@@ -417,6 +440,7 @@ const writes = {
     filter: optional(filter),
     limit: optional(whole),
   }),
+  recount: shape({ op: oneOf("recount"), table: text, limit: whole }),
 };
 
 export type Op = keyof typeof writes;
@@ -539,6 +563,9 @@ export function parseCommit(request: unknown): {
     checks,
   });
   const { commitId: id, writes, counters = [], ...told } = commit(request, "request");
+  if (writes.flat().some(({ op }) => op === "recount") && writes.flat().length > 1) {
+    throw invalid("request.writes", "a recount alone, or other writes");
+  }
   return { commitId: id, writes, counters, ties: { rules: told.rules ?? {}, checks: told.checks ?? {} } };
 }
 

@@ -16,12 +16,15 @@ import type { ReadMeter } from "./meter";
 import { Packer } from "./packed";
 import type { Bound, Document, Read, Result } from "./protocol";
 import { compareBounds, partsOf, scan, type IndexRequest } from "./range";
+import { Found } from "./texts";
 import { Walk } from "./walk";
 
 export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, read: Read): Promise<Result> {
   const logged = await changesOf(db, catalog, meter, read);
   if (logged !== undefined) return logged;
-  const walk = new Walk(db, meter, read, catalog.fields(read.table, read.index));
+  const { search } = read;
+  const fields = catalog.fields(read.table, read.index);
+  const walk = search ? new Found(db, catalog, meter, { ...read, search }) : new Walk(db, meter, read, fields);
   const matcher = () => matcherOf(db, catalog, meter);
   const matches = matcher().test(read.filter);
   const collector = new Collector(matches ? { ...read, filter: undefined } : read);
@@ -34,12 +37,16 @@ export async function answer(db: Reader, catalog: Catalog, meter: ReadMeter, rea
   for await (const document of walk.documents()) {
     if (matches && !(await matches(document))) continue;
     const { count } = collector;
-    if (collector.take(document)) walk.take();
-    if (read.select && !read.sort && collector.count > count) collector.last = walk.place;
-    // Followed some at a time, so that a call ends with few documents whose edges are left for the next.
-    if (following && !read.sort) await following.keepUp(collector.documents);
+    const isTaken = collector.take(document);
+    if (walk instanceof Walk) {
+      if (isTaken) walk.take();
+      if (read.select && !read.sort && collector.count > count) collector.last = walk.place;
+      // Followed some at a time, so that a call ends with few documents whose edges are left for the next.
+      if (following && !read.sort) await following.keepUp(collector.documents);
+    }
     if (collector.isDone) return await result(null);
   }
+  if (search && walk.next) return { docs: [], count: 0, skipped: 0, more: false, next: walk.next };
   return await result(walk.next);
 }
 

@@ -103,7 +103,7 @@ export class Transaction {
 
   async delete(table: string, old: Document): Promise<void> {
     this.#chargeChange(old, 0);
-    this.counters.note(table, fieldsOf(old), -1);
+    this.counters.note(table, fieldsOf(old), -1, old._creationTime);
     this.#changes.note(table, old._id, old);
     await this.db.delete(table, old._id);
   }
@@ -122,8 +122,8 @@ export class Transaction {
   async #change(write: number, table: string, old: Document, fields: Fields, run: () => Promise<void>): Promise<void> {
     if (compareValues(fieldsOf(old), fields) === 0) return;
     this.#chargeChange(old, this.#checkedSize(write, table, fields));
-    this.counters.note(table, fieldsOf(old), -1);
-    this.counters.note(table, fields, 1);
+    this.counters.note(table, fieldsOf(old), -1, old._creationTime);
+    this.counters.note(table, fields, 1, old._creationTime);
     this.#changes.note(table, old._id, old);
     this.#changes.note(table, old._id, fields);
     await this.#refusing(write, table, fields, run);

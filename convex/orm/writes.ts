@@ -24,6 +24,7 @@ import type {
   Write,
 } from "./protocol";
 import { compareBounds, keyOf } from "./range";
+import { step } from "./recount";
 import { Ties } from "./ties";
 import type { Transaction } from "./transaction";
 
@@ -257,6 +258,11 @@ const handlers: { [O in Op]: Handler<O> } = {
       if (isDone()) return stopped();
     }
     return [deleted, false];
+  },
+
+  async recount({ transaction }, { table, limit }) {
+    transaction.catalog.requireTable(table);
+    return await step(transaction, table, Math.min(Math.max(limit, 1), limits.RANGE_DELETES));
   },
 };
 

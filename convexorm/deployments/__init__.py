@@ -45,6 +45,8 @@ def connect(
 
     Raises DeploymentError for a URL of another kind, and AuthError for a Convex URL without a key.
     """
+    if not isinstance(echo, bool):
+        raise InvalidRequestError(f"echo is True or False, got {type(echo).__name__}")
     deployment = _opened(url, admin_key, module, functions, timeout, retry)
     if echo:
         deployment.on_request(lambda request: sys.stderr.write(f"{request}\n"))

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from convexorm.given import a_function
 from convexorm.requests import (
     Applied,
     Commit,
@@ -81,7 +82,7 @@ class Request:
         return ", ".join(parts)
 
     def of_reads(self, reads: Sequence[Read]) -> None:
-        self._about((read.range.table.name, read.range.index) for read in reads)
+        self._about((read.range.table.name, read.search.index if read.search else read.range.index) for read in reads)
         self.count = len(reads)
 
     def of_writes(self, commit: Commit) -> None:
@@ -133,6 +134,7 @@ class Observers:
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one, too; what takes that back."""
+        a_function(listener, "who is told of requests")
         entry: Listener = lambda request: listener(request)  # noqa: E731  (one listener may be added twice)
         self._listeners = (*self._listeners, entry)
 

@@ -9,18 +9,9 @@ import attrs
 
 from convexorm.errors import InvalidRequestError
 from convexorm.projects.validators import validator_of
-from convexorm.schema import IndexDef, Validator, VectorIndexDef
+from convexorm.schema import IndexDef, SearchIndexDef, Validator, VectorIndexDef
 
-__all__ = ["Export", "ExportedTable", "SearchIndexDef"]
-
-
-@attrs.frozen
-class SearchIndexDef:
-    """A text search index."""
-
-    name: str
-    field: str
-    filter_fields: tuple[str, ...] = ()
+__all__ = ["Export", "ExportedTable"]
 
 
 @attrs.frozen

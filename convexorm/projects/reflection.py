@@ -19,7 +19,7 @@ __all__ = ["module_of", "ordered"]
 
 _NAMES = frozenset(dir(builtins)) | {
     *("Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NoReturn", "NotRequired"),
-    *("TypedDict", "VectorIndex", "attrs", "field", "schema"),
+    *("SearchIndex", "TypedDict", "VectorIndex", "attrs", "field", "schema"),
 }
 """Names that a module of models has for other things."""
 _RESERVED = frozenset(dir(Model)) | {"primary_key"}
@@ -77,7 +77,7 @@ class _Model:
             taken.add(attribute)
             self._attributes[field] = attribute
         columns = [line for field, prop in fields.items() for line in self._column(field, prop)]
-        indexes = self._indexes(taken)
+        indexes = self._indexes(fields, taken)
         lines = [*columns, *indexes] or ["    pass"]
         body = "\n".join([*notes, *lines])
         return f'class {self._name}(Model, table="{self._table.name}"):\n{body}'
@@ -121,18 +121,19 @@ class _Model:
 
     # -- indexes ---------------------------------------------------------------------------------------------------
 
-    def _indexes(self, taken: set[str]) -> Iterable[str]:
+    def _indexes(self, fields: Mapping[str, Property], taken: set[str]) -> Iterable[str]:
         use, table = self._annotations.use, self._table
         for index in table.indexes:
-            fields = [f'"{self._path(field)}"' for field in index.fields]
-            yield self._index(index.name, use("convexorm", "Index"), fields, taken)
+            paths = [f'"{self._path(field)}"' for field in index.fields]
+            yield self._index(index.name, use("convexorm", "Index"), paths, taken)
         for search in table.search_indexes:
-            filtered = f", filterFields: {list(search.filter_fields)}".replace("'", '"') if search.filter_fields else ""
-            yield f'    # searchIndex("{search.name}", {{ searchField: "{search.field}"{filtered} }})'
+            told = fields.keys() >= {search.field, *search.filter_fields}
+            if told and schema.holds_text(fields[search.field].validator):
+                options = [f'"{self._path(search.field)}"', *self._filters(search.filter_fields)]
+                yield self._index(search.name, use("convexorm", "SearchIndex"), options, taken)
+            else:
+                yield f"    # of no text column, and nothing that models say: {search.typescript().removeprefix('.')}"
         for vector in table.vector_indexes:
-            if vector.name in table.staged:
-                yield f"    # staged, and nothing that models say: {vector.typescript().removeprefix('.')}"
-                continue
             options = [
                 f'"{self._path(vector.field)}"',
                 f"dimensions={vector.dimensions}",

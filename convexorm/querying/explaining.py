@@ -7,9 +7,10 @@ from typing import Any
 
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
 from convexorm.crossing import across, named
-from convexorm.requests import Fold, Range, Read
+from convexorm.requests import Fold, Range, Read, TextSearch
 from convexorm.schema import COUNTERS
 from convexorm.values import MISSING, Missing, Value, dumps
+from convexorm.words import words_of
 
 __all__ = ["SYMBOLS", "explained", "outline", "shown_place"]
 
@@ -22,6 +23,8 @@ _SHOWN_RANGES = 8
 def explained(read: Read, *, by_index: bool) -> str:
     """Table, index, ranges, filter, order, limit, and what is answered; `by_index` says that the query names an index."""
     range_, table = read.range, read.range.table
+    if read.search is not None:
+        return _explained_search(read, read.search)
     fields = table.key_fields(range_.index)
     whole = "the whole table" if not by_index and range_.index == "by_creation_time" else "the whole index"
     ranges = [_described_range(part, fields) or whole for part in range_.parts[:_SHOWN_RANGES]]
@@ -38,6 +41,22 @@ def explained(read: Read, *, by_index: bool) -> str:
         *(["after   an instance"] if read.after is not None else []),
         *_answer(read, fields),
         *across(table.name, read.filter),
+    ]
+    return "\n".join(lines)
+
+
+def _explained_search(read: Read, search: TextSearch) -> str:
+    index = read.range.table.search_index(search.index)
+    *words, last = map(dumps, words_of(search.text))
+    equal = [f"{name} = {_shown(value)}" for name, value in search.filter]
+    rest = [] if read.filter is None else [f"{_described(read.filter)} (of what was found)"]
+    lines = [
+        f"table   {read.range.table.name}",
+        f"index   {index.name} (the words of {index.field})",
+        f"words   {' or '.join([*words, f'what begins with {last}'])}",
+        f"filter  {' and '.join([*equal, *rest]) or 'none'}",
+        "order   best first",
+        f"limit   {read.limit}",
     ]
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 
 from msgspec.structs import replace
 
@@ -18,7 +18,7 @@ from convexorm.conditions import Comparison
 from convexorm.counters import counter_id
 from convexorm.data import Data
 from convexorm.errors import FullTableScanError, ValidationError
-from convexorm.expressions import Column
+from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import explained
 from convexorm.querying.planning import Access
 from convexorm.requests import MAX_MERGED, Document, Fold, Range, Read, ReadResult, Term
@@ -39,7 +39,6 @@ __all__ = [
     "Exists",
     "Grouping",
     "Groups",
-    "OfSome",
     "Rows",
     "Select",
     "Statement",
@@ -57,6 +56,10 @@ Load = Callable[[Any, Sequence[Document]], Any]
 
 class Statement(Data, Generic[T_co], frozen=True):
     """Something that `session.read` answers, several of them in one call and from one snapshot."""
+
+    if TYPE_CHECKING:
+
+        def _watched(self) -> T_co: ...
 
     @property
     def root(self) -> Query[Any]:
@@ -348,10 +351,6 @@ class Aggregate(Statement[T], frozen=True):
         return answered  # type: ignore[no-any-return]
 
 
-class OfSome(Aggregate[T | None], Generic[T], frozen=True):
-    """An aggregate that is None where there is nothing."""
-
-
 def _term(op: str, column: Column[Any] | None = None) -> Term:
     known: Any = {"avg": "sum"}.get(op, op)
     return Term(known, None if column is None else column.field)
@@ -466,13 +465,13 @@ class Grouping(Generic[*Ts]):
         """The sum of an attribute; what is missing or null is left out. Raises ValidationError for what is no number."""
         return Groups(self._query, self._columns, "sum", (column,))
 
-    def min(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]:
+    def min(self, column: Some[T]) -> Groups[tuple[*Ts, T]]:
         """The least value of an attribute that is neither missing nor null; None if there is none."""
-        return Groups(self._query, self._columns, "min", (column,))
+        return Groups(self._query, self._columns, "min", (cast("Column[Any]", column),))
 
-    def max(self, column: Column[T]) -> Groups[tuple[*Ts, T | None]]:
+    def max(self, column: Some[T]) -> Groups[tuple[*Ts, T]]:
         """The greatest value of an attribute that is neither missing nor null; None if there is none."""
-        return Groups(self._query, self._columns, "max", (column,))
+        return Groups(self._query, self._columns, "max", (cast("Column[Any]", column),))
 
     def avg(self, column: Column[Any]) -> Groups[tuple[*Ts, Any]]:
         """The average of an attribute; what is missing or null is left out. None of nothing."""

@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from convexorm.deployments.base import Deployment, check_deployment
 from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking, blocking_stream, finish
+from convexorm.given import a_function
 from convexorm.model import Model
 from convexorm.sessions.session import TRANSACT_ATTEMPTS, AsyncSession
 
@@ -47,6 +48,7 @@ class Session:
     avg = blocking(AsyncSession.avg)
     read = blocking(AsyncSession.read)
     search = blocking(AsyncSession.search)
+    search_text = blocking(AsyncSession.search_text)
     digests = blocking(AsyncSession.digests)
     changes = blocking(AsyncSession.changes)
     matrix = blocking(AsyncSession.matrix)
@@ -77,6 +79,8 @@ class Session:
     attach.__doc__ = AsyncSession.attach.__doc__
 
     def transact(self, fn: Callable[[Session], T], *, attempts: int = TRANSACT_ATTEMPTS) -> T:
+        a_function(fn, "what a transaction runs")
+
         async def run(_: AsyncSession) -> T:
             result = fn(self)
             if iscoroutine(result):

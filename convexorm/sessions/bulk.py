@@ -5,55 +5,46 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
-from convexorm.aggregates import Group, Sum, Tally
-from convexorm.counters import counter_id
 from convexorm.deployments.base import Port
 from convexorm.errors import (
-    ConvexORMError,
-    DeploymentError,
+    FunctionFailed,
     InvalidCursorError,
     InvalidRequestError,
     LimitExceeded,
     ValidationError,
 )
+from convexorm.given import several
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
-    Applied,
-    Commit,
     DeletedRange,
     DeleteRange,
-    Fold,
-    Insert,
     Key,
-    Range,
-    Read,
-    Term,
+    Recount,
     Upsert,
     Write,
     Written,
 )
-from convexorm.schema import COUNTERS
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import identity_of
 from convexorm.sessions.operations import check_keyed, dump_valid, patch_of_values
 from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Progress
-from convexorm.values import MISSING, Value, canonical
+from convexorm.sessions.writer import Writer, less
+from convexorm.values import MISSING
 
 __all__ = ["Bulk", "OnProgress"]
 
 OnProgress: TypeAlias = Callable[[Progress], object]
 
-_RECOUNTED = 2_000
-"""Rows that one commit of `recount` writes."""
+_RECOUNTED = 4_000
+"""Documents that one commit of `recount` counts."""
 _UPDATED = 1_000
 """Documents that one commit of `update_all` changes: each is looked up, read and read again. Fewer where they are large."""
 
@@ -62,24 +53,10 @@ class Bulk:
     """Writes through one port, and shows the instances of one session what was written."""
 
     def __init__(self, port: Port, compiler: Compiler, identities: IdentityMap) -> None:
-        self._port = port
         self._reader = Reader(port)
+        self._writer = Writer(port)
         self._compiler = compiler
         self._identities = identities
-
-    async def _commit(self, commit: Commit) -> list[Applied]:
-        """Apply a commit. Where its answer is lost, find out what became of it: what is raised then was not applied, and
-        never will be, unless that could not be found out either (`lost`).
-        """
-        try:
-            return await self._port.commit(commit)
-        except DeploymentError as error:
-            with suppress(ConvexORMError):
-                applied = await self._port.withdraw(commit)
-                if applied is not None:
-                    return applied
-                error.lost = False
-            raise
 
     async def upsert(self, model: type[Model], rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace documents by their primary keys, in one commit."""
@@ -88,7 +65,7 @@ class Bulk:
         columns, key_fields = mapper.columns, mapper.key_fields
         unique = tuple(one for one in self._compiler.unique(model) if one.index != mapper.primary_index)
         writes: list[Write] = []
-        for row in rows:
+        for row in several(rows, "rows"):
             if not isinstance(row, Mapping):
                 raise ValidationError(f"rows are attributes by name, got {type(row).__name__}", table=table.name)
             if not row.keys() <= columns.keys():
@@ -98,7 +75,7 @@ class Bulk:
             writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
         if not writes:
             return
-        applied = await self._commit(self._compiler.commit(writes))
+        applied = await self._writer.commit(self._compiler.commit(writes))
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):
@@ -119,11 +96,9 @@ class Bulk:
             limit = most if left is None else min(left, most)
             commit = self._compiler.commit([DeleteRange(range_, filter_, limit)])
             try:
-                (applied,) = await self._commit(commit)
-            except LimitExceeded:
-                if not commit.rules or limit == 1:
-                    raise
-                most = max(limit // 8, 1)  # each takes others along
+                (applied,) = await self._writer.commit(commit)
+            except (LimitExceeded, FunctionFailed) as error:
+                most = less(limit, error, 8)  # each may take others along
                 continue
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
@@ -162,46 +137,36 @@ class Bulk:
             batch = left[:size]
             commit = self._compiler.commit([replace(patch, at=id_) for _, id_ in batch])
             try:
-                applied = await self._commit(commit)
-            except LimitExceeded:
-                if size == 1:
-                    raise
-                size = -(-size // 4)  # refused whole: the documents are large
+                applied = await self._writer.commit(commit)
+            except (LimitExceeded, FunctionFailed) as error:
+                size = less(len(batch), error, 4)  # the documents may be large
                 continue
             done += sum(map(bool, applied))
-            left = left[size:]
+            left = left[len(batch) :]
             self._doubt({table.name})
             if on_progress is not None:
                 on_progress(Progress(done, len(places), _encode(batch[-1])))
         return done
 
-    async def recount(self, model: type[Model]) -> int:
-        """Count and add up all documents of a model anew, for each of its counters; how many values these have."""
+    async def recount(self, model: type[Model], on_progress: OnProgress | None) -> int:
+        """Count and add up all documents of a model anew, for its counters; how many there were."""
         table = self._compiler.table(model)
-        values = 0
-        for counter in table.counters:
-            term = Term("count") if counter.of is None else Term("sum", counter.of)
-            counted = Read(Range(table, "by_creation_time"), fold=Fold(counter.by, (term,)))
-            result = await self._reader.one(counted)
-            name = counter_id(table.name, counter.name)
-            rows = [Insert(COUNTERS, _row(name, group)) for group in result.groups.values()]
-            writes: list[Write] = [DeleteRange(Range(COUNTERS, "by_counter", (name,))), *rows]
-            for start in range(0, len(writes), _RECOUNTED):
-                await self._commit(self._compiler.commit(writes[start : start + _RECOUNTED]))
-            values += len(rows)
-        return values
+        done, size, more = 0, _RECOUNTED, bool(table.counters)
+        while more:
+            try:
+                (applied,) = await self._writer.commit(self._compiler.commit([Recount(table, size)]))
+            except (LimitExceeded, FunctionFailed) as error:
+                size = less(size, error, 4)
+                continue
+            assert isinstance(applied, DeletedRange)
+            done, more = done + applied.deleted, applied.more
+            if on_progress is not None:
+                on_progress(Progress(done))
+        return done
 
     def _doubt(self, tables: set[str]) -> None:
         """The session's instances of these tables may not be what is stored any more."""
         self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
-
-
-def _row(counter: str, group: Group) -> dict[str, Value]:
-    """The row of a counter for the documents of a group."""
-    (partial,) = group.partials
-    total = partial if isinstance(partial, Sum) else Sum(partial.n if isinstance(partial, Tally) else 0)
-    key = b"".join(map(canonical, group.key)).hex()
-    return {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
 
 
 def _encode(place: tuple[float, str]) -> str:

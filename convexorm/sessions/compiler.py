@@ -15,6 +15,7 @@ from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Rows, Statement
+from convexorm.querying.texts import TextQuery
 from convexorm.relations import Path, Relation, Through, ToMany
 from convexorm.requests import (
     Check,
@@ -105,7 +106,7 @@ class Compiler:
             check_query(one)
         self.mapper(one.root.model)
         read = one.plan()
-        if isinstance(one, Query) and one._load:
+        if isinstance(one, Query | TextQuery) and one._load:
             read = replace(read, follow=self.follow(one._load))
         if read.range.table is COUNTERS:
             return replace(read, range=self._renamed_counter(one.root.model.__mapper__.table, read.range))
@@ -357,7 +358,7 @@ class Compiler:
         """What a write expects of a document of this model, by field."""
         columns = {name: self.column(model, name) for name in values or ()}
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
-        return {**model.__mapper__.expected, **expect}
+        return {**mapper_of(model).expected, **expect}
 
 
 def relations_of(mapper: Mapper) -> list[Relation]:

@@ -6,7 +6,7 @@ Documents become instances here: the one the session holds already, as it is, or
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary, ref
@@ -43,6 +43,10 @@ class IdentityMap:
 
     def __contains__(self, instance: Model) -> bool:
         return instance._state.session is self._owner
+
+    def __iter__(self) -> Iterator[Model]:
+        for instances in list(self._instances.values()):
+            yield from instances
 
     # -- one instance of each document -----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from convexorm.computed import Operand
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Computed, operand_of
 from convexorm.func import Greatest, Now
+from convexorm.given import a_mapping
 from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, set_state
 from convexorm.query import Query
@@ -287,7 +288,8 @@ def patch_of_values(
 ) -> Patch:
     """The write that gives attributes, by name or as columns, these values or what is to be computed. ValidationError."""
     table = compiler.table(model)
-    given = {_name_of(compiler, model, name): value for name, value in values.items()}
+    attributes = a_mapping(values, "attributes with their values")
+    given = {_name_of(compiler, model, name): value for name, value in attributes.items()}
     columns = {name: compiler.column(model, name) for name in given}
     compute = {columns[name].field: _operand(columns[name], one) for name, one in given.items() if _is_computed(one)}
     if any(field in compute for field in model.__mapper__.key_fields):

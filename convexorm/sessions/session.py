@@ -35,12 +35,14 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column
-from convexorm.faces import DONE, named
+from convexorm.faces import DONE, finish, named
+from convexorm.given import a_function, by_name, several
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
-from convexorm.model import Index, Model, VectorIndex
+from convexorm.model import Index, Model, SearchIndex, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Statement
+from convexorm.querying.texts import TextQuery, check_index
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
 from convexorm.relatives import around, join_lists, leave
@@ -67,7 +69,8 @@ from convexorm.sessions.results import Hit, Page, Progress
 from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
-from convexorm.values import MISSING, is_whole
+from convexorm.sessions.writer import Writer
+from convexorm.values import MAX_ARRAY_LENGTH, MISSING, is_whole
 
 __all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]
 
@@ -118,7 +121,7 @@ class AsyncSession:
 
     @cached_property
     def _trees(self) -> Trees:
-        return Trees(self._port, self._compiler, self._reader)
+        return Trees(Writer(self._port), self._compiler, self._reader)
 
     @cached_property
     def _bulk(self) -> Bulk:
@@ -143,7 +146,7 @@ class AsyncSession:
         return await self._get(model, key, load)
 
     async def _get(self, model: type[M], key: Any, load: Sequence[Path] = ()) -> M | None:
-        at, paths = self._compiler.key(model, key), check_paths(load, model) if load else ()
+        at, paths = self._compiler.key(model, key), check_paths(load, model) if type(load) is not tuple or load else ()
         identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
         known = self._identities.held(model, identity) if pending is MISSING else cast("M | None", pending)
@@ -185,7 +188,7 @@ class AsyncSession:
         What is added or deleted and not committed yet is seen, as by `get`.
         """
         paths = check_paths(load, model)
-        wanted = [self._compiler.key(model, key) for key in keys]
+        wanted = [self._compiler.key(model, key) for key in several(keys, "keys")]
         pending = [self._pending.at(model, identity_of(at.key)) for at in wanted]
         read = [at for at, one in zip(wanted, pending, strict=True) if one is MISSING]
         found = iter(await self._get_many(model, read, paths))
@@ -201,7 +204,7 @@ class AsyncSession:
         What they are related to is read in one call and from one snapshot, as far as one call goes; the instances
         themselves are not read again. Raises InvalidRequestError for what is no relation of theirs.
         """
-        given = [instances] if isinstance(instances, Model) else list(instances)
+        given = [instances] if isinstance(instances, Model) else several(instances, "instances")
         await self._loader.load(given, paths)
 
     @exclusive
@@ -357,6 +360,8 @@ class AsyncSession:
         """What has changed in a query of a whole range since its digest was `since`: the `digests` of those documents, and
         the ids of those `gone`. Where the deployment does not keep count, `gone` is None and `digests` are of all.
         """
+        if not isinstance(since, str):
+            raise InvalidRequestError(f"a digest that was found before is needed, got {type(since).__name__}")
         return await self._reader.one(replace(self._compiler.read(query), digest="each", since=since))
 
     @exclusive
@@ -367,6 +372,10 @@ class AsyncSession:
         `digests` a digest of each. Documents whose attribute is something else are left out. Nothing enters the identity
         map.
         """
+        if not isinstance(vector, Column):
+            raise InvalidRequestError(f"a column is needed, such as Place.embedding, got {type(vector).__name__}")
+        if type(length) is not int or not 1 <= length <= MAX_ARRAY_LENGTH:
+            raise InvalidRequestError(f"the length of a vector is a whole number, 1 to {MAX_ARRAY_LENGTH:,}")
         pack = Pack(vector.field, length)
         reads = [replace(self._compiler.read(query), pack=pack, follow=()) for query in queries]
         first, *rest = await self._reader.run(reads)
@@ -389,6 +398,27 @@ class AsyncSession:
         return [Hit(item, score) for item, (score, _) in zip(items, found, strict=True)]
 
     @exclusive
+    async def search_text(
+        self,
+        index: SearchIndex[M],
+        text: str,
+        *,
+        where: Condition | None = None,
+        limit: int = 20,
+        load: Sequence[Path] = (),
+    ) -> list[M]:
+        """The `limit` (1 to 1,024) documents whose text has most to do with the words of `text`, best first: any of its
+        words is in it, and the last may be the beginning of one.
+
+        `where` are equalities on filter fields of the index, joined by `&`, up to 8. Raises IndexRangeError for any other
+        condition and for an index that is staged, ValidationError for a text without a word, LimitExceeded for another
+        limit or more than 16 words, and InvalidRequestError for what is no search index. `index.search(…)` is the same as
+        something that `read` takes.
+        """
+        check_index(index)
+        return await self._answer(index.search(text, where=where, limit=limit).load(*load))
+
+    @exclusive
     async def _read(self, statements: Sequence[Statement[Any]]) -> tuple[Any, ...]:
         results = await self._reader.run([self._compiler.statement(one) for one in statements])
         return tuple([await self._made(one, result) for one, result in zip(statements, results, strict=True)])
@@ -399,10 +429,27 @@ class AsyncSession:
 
     async def _made(self, statement: Statement[T], result: ReadResult) -> T:
         """What an answer means, with the relations that the query loads."""
-        if isinstance(statement, Query) and statement._load:
+        if isinstance(statement, Query | TextQuery) and statement._load:
             kept = replace(result, docs=statement.cut(result.docs))
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
+
+    def detached(
+        self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
+    ) -> dict[str, Model]:
+        """The instances of an answer that is whole, and of what it loads, by their `_id`, belonging to no session.
+
+        Those in `held` are taken for their documents; they belong to none before or after it. For a session of its own,
+        which reads nothing.
+        """
+        for one in held:
+            if one._state.session is None and not one._state.deleted:
+                self._identities.attach(one)
+        roots = finish(self._loader.instances(statement.model, statement._load, result))
+        made = {str(one.convex_id): one for one in roots}
+        made |= {str(one.convex_id): one for one in self._identities}
+        self._identities.clear()
+        return made
 
     @exclusive
     async def _made_of(self, rows: Rows[R], result: ReadResult) -> list[R]:
@@ -556,7 +603,7 @@ class AsyncSession:
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """`add` each of them."""
-        for instance in instances:
+        for instance in several(instances, "instances"):
             self.add(instance, unique=unique, returning=returning)
         return DONE
 
@@ -572,7 +619,7 @@ class AsyncSession:
         (`exists`) where another unique key of the new document is taken, or the document is there and to be deleted by the
         next commit.
         """
-        given = dict(defaults or {})
+        given = dict(by_name({} if defaults is None else defaults, "defaults"))
         if not given.keys().isdisjoint(unique):
             raise InvalidRequestError("what a document is found by is no default of it, too")
         for attempt in range(_CREATE_ATTEMPTS):
@@ -740,12 +787,15 @@ class AsyncSession:
         return await self._bulk.update(check_query(query), values, on_progress, resume)
 
     @exclusive
-    async def recount(self, model: type[Model]) -> int:
-        """Count and add up all documents of a model anew for its counters, as over data that is older than these.
+    async def recount(self, model: type[Model], *, on_progress: Callable[[Progress], object] | None = None) -> int:
+        """Count and add up all documents of a model anew for its counters, as over data that is older than these; how many
+        documents there were.
 
-        What is written meanwhile may be counted wrong: run it while nobody writes. Answers how many values there are.
+        It is exact whatever is written meanwhile by sessions, and by functions that keep counters. On Convex it takes
+        several commits, and `on_progress` is called after each. Cut off, it is gone on with by calling it again; until its
+        end the counters answer what they did before.
         """
-        return await self._bulk.recount(model)
+        return await self._bulk.recount(model, on_progress)
 
     @exclusive
     async def delete_tree(self, instance: Model, *, on_progress: Callable[[Progress], object] | None = None) -> int:
@@ -828,6 +878,7 @@ class AsyncSession:
         known = model.__mapper__.key or state.held is not None
         mine = await self.get(model, instance.primary_key) if known else None
         given = copy.deepcopy(instance)
+        given._state.related = None  # those of another session stay there
         if mine is None:
             self.add(given)
             return given
@@ -856,6 +907,7 @@ class AsyncSession:
         nothing will be, unless its `lost` is True, since that could not be found out. Then, and after a cancellation or an
         interrupt, look at what is stored before you run it again.
         """
+        a_function(fn, "what a transaction runs")
         if self._pending or self.dirty:
             raise InvalidRequestError("commit or roll back what is pending before a transaction")
         taken: object = None
@@ -883,7 +935,9 @@ class AsyncSession:
         await self._unit_of_work.settle()  # what was committed within the transaction
         try:
             await self.commit()
-        except DeploymentError as error:
+        except ConvexORMError as error:
+            if not (error.lost or isinstance(error, DeploymentError)):
+                raise
             with suppress(ConvexORMError):
                 if await self._unit_of_work.settle():
                     return

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import attrs
 from msgspec.structs import replace
 
-from convexorm.deployments.base import Port
-from convexorm.errors import StaleDataError
+from convexorm.errors import FunctionFailed, LimitExceeded, StaleDataError
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Delete,
@@ -29,6 +28,7 @@ from convexorm.schema import Table
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Progress
+from convexorm.sessions.writer import Writer, less
 
 __all__ = ["Trees"]
 
@@ -38,9 +38,9 @@ _BATCH = 100
 
 @attrs.define
 class Trees:
-    """Deletes through one port."""
+    """Deletes through one writer."""
 
-    port: Port
+    writer: Writer
     compiler: Compiler
     reader: Reader
 
@@ -124,16 +124,17 @@ class _Felling:
 
     async def _clear(self, rule: Rule, documents: Sequence[Document]) -> None:
         """Delete what nothing refers to, by ranges."""
-        left: list[Write] = [
-            DeleteRange(_read(rule, document).range, limit=MAX_DELETED_BY_RANGE)
-            for document in documents
-            if document.get(rule.key) is not None
-        ]
+        left = [_read(rule, document).range for document in documents if document.get(rule.key) is not None]
+        most = MAX_DELETED_BY_RANGE
         while left:
-            results = await self._commit(left)
+            try:
+                results = await self._commit([DeleteRange(range_, limit=most) for range_ in left])
+            except (LimitExceeded, FunctionFailed) as error:
+                most = less(most, error)
+                continue
             deleted = [one for one in results if isinstance(one, DeletedRange)]
             self._tell(sum(one.deleted for one in deleted))
-            left = [write for write, one in zip(left, deleted, strict=True) if one.more]
+            left = [range_ for range_, one in zip(left, deleted, strict=True) if one.more]
 
     async def _referring(self, rule: Rule, document: Document) -> AsyncIterator[list[Document]]:
         """The documents that refer to one, some at a time."""
@@ -149,7 +150,7 @@ class _Felling:
             read = replace(read, after=index_key(result.docs[-1], read.range))
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[object]:
-        return await self.trees.port.commit(self.trees.compiler.commit(writes))
+        return await self.trees.writer.commit(self.trees.compiler.commit(writes))
 
     def _tell(self, deleted: int) -> None:
         self.done += deleted

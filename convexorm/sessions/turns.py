@@ -49,9 +49,15 @@ class _Use(Holder):
 
 
 class Turn(Lock[_Use]):
-    """Held by one task or thread for as long as a method of the session runs; it may take it several times over."""
+    """Held by one task or thread for as long as a method of the session, or of a watch, runs; it may take it several times
+    over.
+    """
 
-    __slots__ = ()
+    __slots__ = ("_noun",)
+
+    def __init__(self, noun: str = "session") -> None:
+        super().__init__()
+        self._noun = noun
 
     def check(self) -> None:
         """Raise InvalidRequestError if the session is in the midst of something for another task or thread."""
@@ -75,7 +81,8 @@ class Turn(Lock[_Use]):
             return
         other = "task" if holder.who[0] == me[0] else "thread"
         raise InvalidRequestError(
-            f"this session is in use by another {other}; a session is for one task or thread at a time: open another"
+            f"this {self._noun} is in use by another {other}; "
+            f"a {self._noun} is for one task or thread at a time: open another"
         )
 
 

@@ -277,6 +277,8 @@ def _codec(annotation: Any, place: _Place) -> ColumnType[Any]:
     if is_int64_class(annotation):
         return ConvexInt64Type(annotation)
     kind = origin or annotation
+    if not isinstance(kind, collections.abc.Hashable):
+        raise _no_type_for(annotation)
     if kind in _LISTS:
         return ListType(_item(arguments[0], place)) if arguments else AnyType(schema.Array(AnyValue()))
     if kind in _DICTS:

@@ -18,6 +18,7 @@ from convexorm.requests import (
     Key,
     Read,
     ReadResult,
+    Recount,
     Search,
     Write,
     check_commit,
@@ -54,11 +55,15 @@ class ForeignPort:
         check_reads(reads)
         for read in reads:
             check_index(read.range.table, read.range.index)
+            if read.search is not None:
+                raise _lacking("text search")
         return await Reader(self._handler).read(reads)
 
     async def commit(self, commit: Commit) -> list[Applied]:
         check_commit(commit)
         for write in commit.writes:
+            if isinstance(write, Recount):
+                raise _lacking("counters")
             for index in _indexes(write):
                 check_index(write.table, index)
         return await Writer(self._handler).commit(commit)
@@ -73,19 +78,25 @@ class ForeignPort:
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
         check_search(search)
-        raise DeploymentError(
-            "the npm package's storage handler has no vector search. Copy this library's functions into the Convex project "
-            "with `python -m convexorm functions convex`, then deploy them with `npx convex deploy`"
-        )
+        raise _lacking("vector search")
 
     async def pause(self, seconds: float) -> None:
         await self._port.pause(seconds)
+
+
+def _lacking(what: str) -> DeploymentError:
+    return DeploymentError(
+        f"the npm package's storage handler has no {what}. Copy this library's functions into the Convex project with "
+        "`python -m convexorm functions convex`, then deploy them with `npx convex deploy`"
+    )
 
 
 def _indexes(write: Write) -> Iterator[str]:
     """The indexes that a write goes by."""
     if isinstance(write, DeleteRange):
         yield write.range.index
+        return
+    if isinstance(write, Recount):
         return
     if not isinstance(write, Insert) and isinstance(write.at, Key):
         yield write.at.index

@@ -32,6 +32,7 @@ from convexorm.requests import (
     Patch,
     Range,
     Read,
+    Recount,
     Replace,
     Target,
     Upsert,
@@ -355,7 +356,7 @@ def _is_blind(write: Write) -> bool:
 
 def _known(write: Write) -> tuple[Table, Address | None]:
     """The table of a write, and the address it is about where that is known without looking."""
-    if isinstance(write, DeleteRange) or _is_blind(write):
+    if isinstance(write, DeleteRange | Recount) or _is_blind(write):
         return write.table, None
     target: Target | None
     if isinstance(write, Insert):

@@ -15,8 +15,7 @@ interface RangeExpression {
 export interface QueryJSON {
   source:
     | { type: "IndexRange"; indexName: string; range: RangeExpression[]; order: "asc" | "desc" | null }
-    | { type: "FullTableScan"; tableName: string; order: "asc" | "desc" | null }
-    | { type: "Search" };
+    | { type: "FullTableScan"; tableName: string; order: "asc" | "desc" | null };
   operators: ({ filter: FilterJSON } | { limit: number })[];
 }
 
@@ -45,7 +44,6 @@ export class Scan {
     after?: string,
     until?: string,
   ) {
-    if (source.type === "Search") throw new Error("This deployment has no text search");
     const { tables } = transaction.options;
     const [tableName = "", index = ""] =
       source.type === "IndexRange" ? source.indexName.split(".") : [source.tableName, "by_creation_time"];

@@ -20,11 +20,18 @@ export interface VectorIndexDefinition {
   filterFields: string[];
 }
 
+export interface SearchIndexDefinition {
+  indexDescriptor: string;
+  searchField: string;
+  filterFields: string[];
+}
+
 export interface TableDefinition {
   name: string;
   number: number;
   indexes: IndexDefinition[];
   vectorIndexes: VectorIndexDefinition[];
+  searchIndexes: SearchIndexDefinition[];
   documentType: ValidatorJSON | undefined;
 }
 
@@ -109,18 +116,19 @@ export class Tables {
   constructor(schema: Schema | undefined) {
     this.validated = schema?.schemaValidation ?? true;
     for (const [name, definition] of Object.entries(schema?.tables ?? {})) {
-      const { indexes, vectorIndexes, documentType } = (definition as unknown as Exporting).export();
+      const { indexes, vectorIndexes, searchIndexes, documentType } = (definition as unknown as Exporting).export();
       this.#add(
         name,
         indexes.map((index) => ({ name: index.indexDescriptor, fields: [...index.fields, "_creationTime", "_id"] })),
         vectorIndexes,
+        searchIndexes,
         documentType,
       );
     }
   }
 
   get(name: string): TableDefinition {
-    return this.#byName.get(name) ?? this.#add(name, [], [], undefined);
+    return this.#byName.get(name) ?? this.#add(name, [], [], [], undefined);
   }
 
   numbered(number: number | undefined): TableDefinition | undefined {
@@ -131,10 +139,11 @@ export class Tables {
     name: string,
     declared: IndexDefinition[],
     vectorIndexes: VectorIndexDefinition[],
+    searchIndexes: SearchIndexDefinition[],
     documentType: ValidatorJSON | undefined,
   ): TableDefinition {
     const number = FIRST_TABLE + this.#byName.size;
-    const table = { name, number, indexes: [...BUILT_IN, ...declared], vectorIndexes, documentType };
+    const table = { name, number, indexes: [...BUILT_IN, ...declared], vectorIndexes, searchIndexes, documentType };
     this.#byName.set(name, table);
     this.#byNumber.set(number, table);
     return table;
@@ -146,6 +155,7 @@ interface Exporting {
   export(): {
     indexes: { indexDescriptor: string; fields: string[] }[];
     vectorIndexes: VectorIndexDefinition[];
+    searchIndexes: SearchIndexDefinition[];
     documentType: ValidatorJSON;
   };
 }

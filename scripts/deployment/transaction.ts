@@ -9,6 +9,7 @@ import { newId, tableOf } from "./ids";
 import { END, keyOf } from "./keys";
 import { Meter } from "./meter";
 import { Scan, type QueryJSON } from "./queries";
+import { TextScan, type SearchJSON } from "./texts";
 import { Stored, Trees, type Change, type DocumentValue, type Snapshot, type TableDefinition, type Tables } from "./store";
 
 /** A function that a mutation has asked for, to be run once it is committed. */
@@ -37,7 +38,7 @@ export class Transaction {
   #changes = new Map<string, Change>();
   scheduled: Scheduled[] = [];
   cancelled: string[] = [];
-  readonly #scans = new Map<number, Scan>();
+  readonly #scans = new Map<number, Scan | TextScan>();
   #nextScan = 0;
   paginated = false;
 
@@ -51,9 +52,9 @@ export class Transaction {
 
   // --- reading
 
-  openScan(query: QueryJSON): number {
+  openScan(query: QueryJSON | SearchJSON): number {
     this.meter.add("databaseQueries", 1);
-    const scan = new Scan(this, query);
+    const scan = isSearch(query) ? new TextScan(this, query) : new Scan(this, query);
     this.#scans.set(this.#nextScan, scan);
     return this.#nextScan++;
   }
@@ -177,6 +178,8 @@ export class Transaction {
     };
   }
 }
+
+const isSearch = (query: QueryJSON | SearchJSON): query is SearchJSON => query.source.type === "Search";
 
 const isUndefined = (value: JSONValue): boolean =>
   typeof value === "object" && value !== null && !Array.isArray(value) && "$undefined" in value;

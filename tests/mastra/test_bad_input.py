@@ -24,6 +24,8 @@ from mastra_convex import (
 )
 from tests.mastra.support import at, message, messages, thread
 
+pytestmark = pytest.mark.usefixtures("nothing_collected")
+
 NAIVE = datetime(2024, 5, 1)
 DEEP: Any = None
 for _ in range(100_000):

@@ -27,6 +27,7 @@ NOT_FOREIGN: dict[type[Model], str] = {
     entities.CacheEntry: "the handler does not reach the cache",
     entities.CacheListItem: "the handler does not reach the cache",
     Score: "the npm package's schema has not all of its fields, and requires others",
+    entities.VectorChange: "the log is kept by this library's functions",
     Thread: "a thread without a title has an empty one there",
     entities.WorkflowSnapshot: "a run without an id of its row gets one there",
 }

@@ -25,7 +25,22 @@ from convexorm import (
 )
 from convexorm.errors import AuthError, DeploymentError, FunctionNotFound
 from convexorm.faces import finish
-from convexorm.requests import Commit, Delete, DeleteRange, Insert, Key, Patch, Range, Read, Unique, Upsert, Write
+from convexorm.requests import (
+    Commit,
+    Delete,
+    DeleteRange,
+    Insert,
+    Key,
+    Patch,
+    Range,
+    Read,
+    Recount,
+    TextSearch,
+    Unique,
+    Upsert,
+    Write,
+)
+from convexorm.schema import SearchIndexDef
 from convexorm.wire import VERSION
 from mastra_convex import (
     AsyncConvexStore,
@@ -373,6 +388,17 @@ def test_a_schedule_is_created_once(store: ConvexStore, unique: str) -> None:
         return True
 
     assert sum(at_once(5, create)) == 1
+
+
+def test_what_the_handler_lacks_is_said_before_anything_is_sent(foreign_host: Host) -> None:
+    table = attrs.evolve(Thread.__mapper__.table, search_indexes=(SearchIndexDef("by_words", "title"),))
+    search = Read(Range(table, "by_creation_time"), limit=1, search=TextSearch("by_words", "fig"))
+    count = Commit("counted", [Recount(Thread.__mapper__.table, 1)])
+    with adapted(foreign_host.connect()) as deployment:
+        with pytest.raises(DeploymentError, match=r"has no text search\. Copy"):
+            finish(deployment.blocking.read([search]))
+        with pytest.raises(DeploymentError, match=r"has no counters\. Copy"):
+            finish(deployment.blocking.commit(count))
 
 
 def test_a_batch_of_one_table_is_one_call(foreign_host: Host, store: ConvexStore, unique: str) -> None:

@@ -42,6 +42,8 @@ from mastra_convex.vector.native import AsyncNativeVectors
 from tests.mastra.native_models import Docs
 from tests.mastra.test_owners import Place, is_several, parts, put, valid
 
+pytestmark = pytest.mark.usefixtures("nothing_collected")
+
 
 class Colour(enum.StrEnum):
     RED = "red"

@@ -16,6 +16,8 @@ from convexorm import Deployment, LimitExceeded
 from mastra_convex import ConvexStore, MastraError, Memory
 from tests.mastra.support import at, message, thread
 
+pytestmark = pytest.mark.usefixtures("nothing_collected")
+
 META = {"k": "v", "n": {"x": 1}}
 THREAD = thread("t", "r", metadata=META)
 MESSAGE = message("m", "t", "r", type="v2", metadata=META)

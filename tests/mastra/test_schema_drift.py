@@ -132,9 +132,9 @@ def test_the_deployed_schema_says_what_the_entities_say(capsys: pytest.CaptureFi
 
 
 def test_there_is_an_entity_for_every_table() -> None:
-    assert set(TABLES) == set(NPM_FIELDS) == set(NPM_INDEXES)
-    named = {getattr(entities, name).__mapper__.table.name for name in entities.__all__}
-    assert named == {*TABLES, entities.VectorChange.__mapper__.table.name}  # which the npm package does not know
+    ours = {entities.VectorChange.__mapper__.table.name}  # which the npm package does not know
+    assert set(TABLES) == set(NPM_FIELDS) | ours == set(NPM_INDEXES) | ours
+    assert {getattr(entities, name).__mapper__.table.name for name in entities.__all__} == set(TABLES)
 
 
 @pytest.mark.parametrize("name", NPM_FIELDS)

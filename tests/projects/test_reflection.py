@@ -108,10 +108,11 @@ LEGAL = (
     .replace(
         'dimensions: 4, filterFields: ["either"] })',
         'dimensions: 4, filterFields: ["either"] })\n    .vectorIndex("later", '
-        '{ vectorField: "embedding", dimensions: 4, staged: true })',
+        '{ vectorField: "embedding", dimensions: 4, staged: true })'
+        '.searchIndex("by_words", { searchField: "both", filterFields: ["either", "any"], staged: true })',
     )
 )
-"""The tables of `ODD` without names that Convex does not take, and with a vector index that is staged."""
+"""The tables of `ODD` without names that Convex does not take, and with indexes that are staged."""
 
 
 def test_an_odd_schema_is_written_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +128,9 @@ def test_an_odd_schema_is_written_as_it_was(tmp_path: Path, monkeypatch: pytest.
         if table.name in ("values", "odd_names"):  # the others hold what models say in comments alone
             assert ordered(written[table.name].documents) == ordered(table.documents)
             assert written[table.name].indexes == table.indexes
-            assert [one for one in table.vector_indexes if one.name not in table.staged] == [
-                *written[table.name].vector_indexes
-            ]
+            assert written[table.name].vector_indexes == table.vector_indexes
+            assert written[table.name].search_indexes == table.search_indexes
+            assert written[table.name].staged == table.staged
 
 
 def test_a_schema_that_was_reflected_is_written_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

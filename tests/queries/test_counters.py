@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import math
+import random
+import re
+import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, Deployment, Index, Mapped, Model, Session, connect
+from convexorm import (
+    AsyncSession,
+    Deployment,
+    Functions,
+    Index,
+    Mapped,
+    Model,
+    Progress,
+    Schema,
+    Session,
+    ValidationError,
+    connect,
+    field,
+    to_typescript,
+)
+from convexorm import Counter as Tally
 from convexorm.__main__ import main
 from convexorm.faces import finish
-from convexorm.requests import Commit, Delete, Insert, Key, Patch, Replace, Upsert
-from tests.conftest import Host
-from tests.models import Payment
+from convexorm.projects.functions import functions
+from convexorm.requests import Commit, Delete, DeletedRange, Insert, Key, Patch, Recount, Replace, Upsert
+from convexorm.schema import COUNTERS
+from tests.conftest import ROOT, Host, node
+from tests.models import Note, Payment
 
 
 class Rows(Model, table="convexorm_counters"):
@@ -92,7 +115,7 @@ async def test_documents_that_are_older_than_their_counters_are_counted_again(se
     await session.commit()
     await session.delete_all(Rows.query().full_scan())
     assert await session.count(OWNER) == 0
-    assert await session.recount(Payment) > 0
+    assert await session.recount(Payment) == 20
     await check(session)
     await session.update(Payment, "p1", {"amount": Payment.amount + 1, "paid": True})
     await session.commit()
@@ -107,7 +130,7 @@ def test_the_command_counts_again(tmp_path: Path, capsys: pytest.CaptureFixture[
         session.commit()
         session.delete_all(Rows.query().full_scan())
     assert main(["recount", "tests.models", "--url", url]) == 0
-    assert capsys.readouterr().out == "payments: 13 values counted\n"
+    assert capsys.readouterr().out == "payments: 10 documents counted\n"
     with connect(url) as deployment, Session(deployment) as session:
         assert session.count(Payment.query()) == 10
 
@@ -160,3 +183,204 @@ def test_requests_are_counted_one_by_one(deployment: Deployment, host: Host) -> 
     finish(deployment.blocking.commit(Commit(f"gone {id(deployment)}", [Delete(table, Key("by_payment_id", ("a",)))])))
     with Session(deployment) as session:
         assert session.count(Payment.query()) == 0
+
+
+async def test_numbers_that_are_not_finite_can_be_taken_away_again(session: AsyncSession) -> None:
+    await session.add_all([payment(1, amount=float("inf")), payment(2, amount=2.0), payment(3, amount=float("-inf"))])
+    await session.commit()
+    total = await session.sum(OWNER, Payment.amount)
+    assert math.isnan(total)
+    await session.delete_key(Payment, "p3")
+    await session.commit()
+    assert await session.sum(OWNER, Payment.amount) == math.inf
+    await session.update(Payment, "p1", {"amount": 1.0})
+    await session.commit()
+    assert await session.sum(OWNER, Payment.amount) == 3.0
+    await session.delete_all(Payment.query().full_scan())
+
+
+# -- counting again while others write -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wrong(deployment: Deployment, host: Host) -> Deployment:
+    """Payments that were counted wrong: some not at all, others twice, and some that are not there."""
+    with Session(deployment) as session:
+        session.delete_all(Payment.query().full_scan())
+        session.delete_all(Rows.query().full_scan())
+        session.add_all([payment(n, f"o{n % 7}", n / 7 if n % 4 else None) for n in range(40)])
+        session.commit()
+        for row in session.all(Rows.query().full_scan().limit(9)):
+            session.delete(row)
+        session.commit()
+        for row in session.all(Rows.query().full_scan().limit(3)):
+            session.add(Rows(counter=row.counter, key="10786500", shard=3.0, count=row.count, sum=row.sum))
+            session.add(Rows(counter=row.counter, key=row.key, shard=3.0, count=row.count, sum=row.sum))
+        session.commit()
+    return deployment
+
+
+def is_counted_right(deployment: Deployment) -> bool:
+    with Session(deployment) as session:
+        everything = session.all(Payment.query().full_scan())
+        right = session.count(Payment.query()) == len(everything)
+        for owner in [*(f"o{n}" for n in range(8)), "x"]:
+            theirs = Payment.query().where(Payment.owner_id == owner)
+            scanned = theirs.full_scan().where(Payment.id != "")
+            right &= session.read(theirs.count(), theirs.sum(Payment.amount)) == session.read(
+                scanned.count(), scanned.sum(Payment.amount)
+            )
+        left = session.all(Rows.query().full_scan())
+        return right and not [row for row in left if "." not in row.counter or row.counter.endswith("?")]
+
+
+def change(session: Session, chance: random.Random) -> None:
+    """Some change of some payment."""
+    owner, number = f"o{chance.randrange(8)}", chance.randrange(60)
+    match chance.randrange(5):
+        case 0:
+            session.upsert(payment(number, owner, chance.random()))
+        case 1:
+            session.delete_key(Payment, f"p{number}")
+        case 2:
+            found = session.get(Payment, f"p{number}")
+            if found is not None:
+                found.owner_id, found.amount = owner, chance.random()
+        case 3:
+            session.add(payment(chance.randrange(10**9), owner))
+        case 4:
+            session.delete_range(Payment.query().full_scan().where(Payment.owner_id == owner).limit(2))
+    session.commit()
+
+
+def test_what_is_written_between_the_steps_of_a_recount_is_counted(wrong: Deployment) -> None:
+    assert not is_counted_right(wrong)
+    table = Payment.__mapper__.table
+    for seed in range(3):
+        chance = random.Random(seed)
+        more, steps = True, 0
+        while more:
+            ((applied,),) = (finish(wrong.blocking.commit(Commit.new([Recount(table, 3)]))),)
+            assert isinstance(applied, DeletedRange)
+            more, steps = applied.more, steps + 1
+            with Session(wrong) as session:
+                change(session, chance)
+        assert is_counted_right(wrong), f"seed {seed}"
+
+
+def test_what_others_write_during_a_recount_is_counted(wrong: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convexorm.sessions.bulk._RECOUNTED", 4)
+    done = threading.Event()
+
+    def write(seed: int) -> int:
+        chance, written = random.Random(seed), 0
+        while not done.is_set():
+            with Session(wrong) as session:
+                session.transact(lambda session: change(session, chance))
+                written += 1
+        return written
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, seed) for seed in range(4)]
+        try:
+            with Session(wrong) as session:
+                for _ in range(3):
+                    assert session.recount(Payment) >= 0
+        finally:
+            done.set()
+        assert sum(writer.result() for writer in writers) > 0
+    assert is_counted_right(wrong)
+
+
+def test_a_recount_that_was_cut_off_is_gone_on_with(wrong: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convexorm.sessions.bulk._RECOUNTED", 5)
+    steps: list[int] = []
+
+    def cut_off(progress: Progress) -> None:
+        steps.append(progress.done)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+
+    with Session(wrong) as session:
+        with suppress(KeyboardInterrupt):
+            session.recount(Payment, on_progress=cut_off)
+        session.recount(Payment)
+    assert is_counted_right(wrong)
+
+
+def test_a_recount_of_other_counters_begins_anew(wrong: Deployment) -> None:
+    class Other(Model, table="payments"):
+        id: Mapped[str]
+        owner_id: Mapped[str] = field(name="ownerId")
+        by_payment_id = Index("id")
+        total = Tally("owner_id")
+        other = Tally("id")
+
+    for _ in range(4):
+        finish(wrong.blocking.commit(Commit.new([Recount(Other.__mapper__.table, 9)])))
+    with Session(wrong) as session:
+        session.recount(Payment)
+    assert is_counted_right(wrong)
+
+
+def test_a_recount_is_a_commit_of_its_own(wrong: Deployment) -> None:
+    table = Payment.__mapper__.table
+    delete = Delete(table, Key("by_payment_id", ("p1",)))
+    with pytest.raises(ValidationError, match="a commit of its own"):
+        finish(wrong.blocking.commit(Commit.new([delete, Recount(table, 9)])))
+    with Session(wrong) as session:
+        assert session.recount(Note) == 0
+
+
+def test_mutations_of_the_project_keep_counters_too_also_during_a_recount(
+    models_host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convexorm.sessions.bulk._RECOUNTED", 4)
+
+    def pay(chance: random.Random, times: int = 1) -> None:
+        if times > 1:
+            pay(chance, times - 1)
+        arguments: dict[str, Any] = {"id": f"p{chance.randrange(60)}"}
+        if chance.randrange(3):
+            arguments |= {"owner": f"o{chance.randrange(8)}"}
+            arguments |= {"amount": chance.choice([0.1, 1.0, float("inf")])} if chance.randrange(2) else {}
+        Functions(deployment).mutation("paying:pay", arguments)
+
+    with models_host.connect() as deployment:
+        with Session(deployment) as session:
+            session.delete_all(Payment.query().full_scan())
+            session.delete_all(Rows.query().full_scan())
+        for n in range(40):
+            Functions(deployment).mutation("paying:pay", {"id": f"p{n}", "owner": f"o{n % 7}", "amount": n / 3})
+        assert is_counted_right(deployment)
+        with Session(deployment) as session:
+            session.delete_all(Rows.query().full_scan().limit(9))
+        assert not is_counted_right(deployment)
+        chance = random.Random(1)
+        with Session(deployment) as session, ThreadPoolExecutor(3) as pool:
+            writers = [pool.submit(pay, chance, 20) for _ in range(3)]
+            session.recount(Payment, on_progress=lambda _: pay(chance))
+            for writer in writers:
+                writer.result()
+        assert is_counted_right(deployment)
+
+
+def test_the_typescript_of_the_page_is_typed(tmp_path: Path) -> None:
+    class Paid(Model, table="payments"):
+        owner_id: Mapped[str]
+        amount: Mapped[float]
+
+    page = (ROOT / "docs" / "queries.md").read_text(encoding="utf-8")
+    tables = Schema.of([Paid.__mapper__.table, COUNTERS])
+    texts = {**functions(), "schema.ts": to_typescript(tables)}
+    texts |= dict(re.findall(r"^```ts\n// convex/(\S+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    texts["wrong.ts"] = texts["payments.ts"].replace('(db, "payments"', '(db, "convexorm_commits"')
+    for name, text in texts.items():
+        path = tmp_path / "convex" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
+    tsc = [node(), str(ROOT / "node_modules/typescript/bin/tsc"), "--noEmit", "--strict", "--skipLibCheck"]
+    tsc += ["--target", "ES2022", "--module", "ESNext", "--moduleResolution", "Bundler", "payments.ts", "wrong.ts"]
+    done = subprocess.run(tsc, cwd=tmp_path / "convex", capture_output=True, text=True)
+    assert re.fullmatch(r"wrong\.ts\(.*error TS.*\n(  .*\n)*", done.stdout), done.stdout

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from convexorm import FullTableScanError, Index, IndexRangeError, Mapped, Model, Schema, compare, connect, to_typescript
+from convexorm import (
+    FullTableScanError,
+    Index,
+    IndexRangeError,
+    Mapped,
+    Model,
+    Schema,
+    SearchIndex,
+    ValidationError,
+    VectorIndex,
+    compare,
+    connect,
+    to_typescript,
+)
 from convexorm.sessions import Session
 
 
@@ -38,6 +51,30 @@ def test_a_staged_index_is_deployed_and_not_read_through() -> None:
         assert session.count(Parcel.query().full_scan().where(heavy)) == 1
         with Session(deployment) as other:  # once it is built
             assert other.count(Ready.query().where(Ready.weight > 1.0)) == 1
+
+
+class Letter(Model, table="letters"):
+    text: Mapped[str]
+    sense: Mapped[list[float]]
+    by_text = SearchIndex("text", staged=True)
+    by_sense = VectorIndex("sense", dimensions=2, filter_fields=("text",), staged=True)
+
+
+def test_what_is_searched_may_be_staged_too() -> None:
+    written = to_typescript(Schema.of([Letter.__mapper__.table]))
+    assert '.searchIndex("by_text", { searchField: "text", staged: true })' in written
+    assert '{ vectorField: "sense", dimensions: 2, filterFields: ["text"], staged: true }' in written
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Letter(text="fig", sense=[1.0, 0.0]))
+        session.commit()
+        with pytest.raises(IndexRangeError, match="'by_text' of table 'letters': it is staged"):
+            session.search_text(Letter.by_text, "fig")
+        with pytest.raises(IndexRangeError, match="'by_sense' of table 'letters': it is staged"):
+            session.search(Letter.by_sense, [1.0, 0.0])
+    with pytest.raises(ValidationError, match="staged is True or False"):
+        SearchIndex("text", staged="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="staged is True or False"):
+        VectorIndex("sense", dimensions=2, staged=None)  # type: ignore[arg-type]
 
 
 def test_that_an_index_is_staged_no_more_is_a_change() -> None:

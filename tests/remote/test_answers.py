@@ -339,6 +339,44 @@ def test_what_one_document_fails_at_is_an_error() -> None:
     assert shares == [2**power for power in range(14)]
 
 
+def limit_of(call: dict[str, Any]) -> int:
+    """That of the one write of a commit; 0 for one that withdraws, for which there is no reason here."""
+    return int(call["args"]["writes"][0][0]["limit"]) if "writes" in call["args"] else 0
+
+
+@pytest.mark.parametrize("failure", [HIDDEN, CASES["a time-out"].answer, CASES["too much system time"].answer])
+def test_a_step_that_fails_in_the_functions_is_made_smaller(failure: Answer) -> None:
+    limits: list[int] = []
+
+    def handle(call: dict[str, Any]) -> Answer:
+        if is_probe(call):
+            return VERSIONED
+        limits.append(limit_of(call))
+        return failure if limits[-1] > 10 else success({"version": VERSION, "results": [[[limits[-1], len(limits) < 5]]]})
+
+    with serve(handle) as server, connect(server.url, KEY) as deployment, Session(deployment) as session:
+        assert session.delete_all(Note.query().by_index("by_creation_time")) == 14
+    assert limits == [4_000, 500, 62, 7, 7]
+
+
+def test_a_step_of_one_document_that_fails_is_an_error() -> None:
+    limits: list[int] = []
+
+    def handle(call: dict[str, Any]) -> Answer:
+        if is_probe(call):
+            return VERSIONED
+        limits.append(limit_of(call))
+        return HIDDEN
+
+    with (
+        serve(handle) as server,
+        connect(server.url, KEY) as deployment,
+        pytest.raises(FunctionFailed, match="production hides why"),
+    ):
+        Session(deployment).delete_all(Note.query().by_index("by_creation_time").limit(9))
+    assert limits == [9, 1]
+
+
 def test_more_is_tried_again_after_a_while() -> None:
     shares: list[int] = []
 

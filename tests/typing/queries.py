@@ -5,7 +5,7 @@
 from datetime import datetime, timedelta
 from typing import assert_type
 
-from convexorm import Aggregate, AsyncSession, Column, Index, Mapped, Model, Page, Query, Session, field
+from convexorm import Aggregate, AsyncSession, Column, Index, Mapped, Model, Page, Query, SearchIndex, Session, field
 
 
 class Order(Model, table="typed_orders"):
@@ -16,6 +16,7 @@ class Order(Model, table="typed_orders"):
     placed_at: Mapped[datetime | None] = field(default=None)
     took: Mapped[timedelta | None] = field(default=None)
     by_status = Index("status", "placed_at")
+    by_status_text = SearchIndex("status")
 
 
 query = Order.query().where(Order.status == "open")
@@ -49,10 +50,19 @@ def aggregates(session: Session, column: Column[int]) -> None:
     assert_type(session.avg(query, Order.pieces), float | None)
     assert_type(session.avg(query, Order.discount), float | None)
     assert_type(session.exists(query), bool)
-    least = query.min(Order.pieces)  # apart: inside the call, mypy answers tuple[Any, ...]
     assert_type(
-        session.read(query, query.sum(Order.discount), query.exists(), least),
+        session.read(query, query.sum(Order.discount), query.exists(), query.min(Order.pieces)),
         tuple[list[Order], float, bool, int | None],
+    )
+    assert_type(
+        session.read(
+            query.max(Order.discount), query.avg(Order.took), query.avg(Order.pieces), query.distinct(Order.status)
+        ),
+        tuple[float | None, timedelta | None, float | None, list[str]],
+    )
+    assert_type(
+        session.read(query.group_by(Order.status).max(Order.discount), query.select(Order.pieces)),
+        tuple[list[tuple[str, float | None]], list[tuple[int]]],
     )
     assert_type(session.sum(query, column), int)
     session.sum(query, "total")  # type: ignore[call-overload]
@@ -62,3 +72,11 @@ async def groups(session: AsyncSession) -> None:
     assert_type(await session.all(query.group_by(Order.status).sum(Order.total)), list[tuple[str, float]])
     assert_type(await session.all(query.group_by(Order.status, Order.pieces).count()), list[tuple[str, int, int]])
     assert_type(await session.first(query.group_by(Order.status).max(Order.discount)), tuple[str, float | None] | None)
+    assert_type(await session.all(query.group_by(Order.status).min(Order.placed_at)), list[tuple[str, datetime | None]])
+
+
+def texts(session: Session) -> None:
+    assert_type(session.search_text(Order.by_status_text, "late", where=Order.pieces == 1, limit=3), list[Order])
+    assert_type(session.read(Order.by_status_text.search("late"), query.count()), tuple[list[Order], int])
+    session.search_text(Order.by_status_text, 7)  # type: ignore[arg-type]
+    session.search_text("by_status_text", "late")  # type: ignore[arg-type]

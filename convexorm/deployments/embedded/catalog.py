@@ -15,19 +15,24 @@ from typing import Any, TypeAlias
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.tables import StoredTable, ensure_table
+from convexorm.deployments.embedded.written import is_kept
 from convexorm.schema import Table
 
 __all__ = ["Catalog", "look"]
 
 _Row: TypeAlias = tuple[Any, ...]
-"""Number, indexes and vectors of a table as the catalog's row holds them."""
+"""Number, indexes and vectors of a table as the catalog's row holds them, and its texts."""
 
 
 class Catalog:
     """The tables there are at one `schema_version`."""
 
-    def __init__(self, version: int, rows: Mapping[str, _Row], known: Mapping[str, StoredTable]) -> None:
+    def __init__(
+        self, version: int, rows: Mapping[str, _Row], known: Mapping[str, StoredTable], *, watched: bool = False
+    ) -> None:
         self.version = version
+        self.watched = watched
+        """Whether commits leave what they write."""
         self._rows = rows
         self._known = {name: stored for name, stored in known.items() if rows.get(name) == stored.entry}
 
@@ -55,7 +60,8 @@ class Catalog:
             if stored is None or not stored.complete:
                 made = ensure_table(connection, table, stored)
                 rows = {**catalog._rows, table.name: made.entry}
-                catalog = Catalog(_version(connection), rows, {**catalog._known, table.name: made})
+                known = {**catalog._known, table.name: made}
+                catalog = Catalog(_version(connection), rows, known, watched=catalog.watched)
         return catalog
 
 
@@ -66,8 +72,21 @@ def look(connection: sqlite3.Connection, before: Catalog | None) -> Catalog:
         return before
     if _is_empty(connection):
         return Catalog(version, {}, {})
-    rows = connection.execute("SELECT name, number, indexes, vectors FROM convexorm_tables")
-    return Catalog(version, {name: tuple(row) for name, *row in rows}, {} if before is None else before._known)
+    rows = connection.execute("SELECT name, number, indexes, vectors FROM convexorm_tables").fetchall()
+    texts = _texts(connection)
+    tables = {name: (number, *row, texts.get(number, "[]")) for name, number, *row in rows}
+    known = {} if before is None else before._known
+    return Catalog(version, tables, known, watched=is_kept(connection))
+
+
+def _texts(connection: sqlite3.Connection) -> dict[int, str]:
+    """The texts of each table by its number; none in a file of an earlier format that can only be read."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'convexorm_texts'").fetchall():
+        return {}
+    forms: dict[int, list[str]] = {}
+    for number, form in connection.execute("SELECT number, form FROM convexorm_texts ORDER BY number, place"):
+        forms.setdefault(number, []).append(form)
+    return {number: f"[{', '.join(some)}]" for number, some in forms.items()}
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -83,7 +102,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _stored(table: Table, row: _Row) -> StoredTable:
-    number, indexes, vectors = row
+    number, indexes, vectors, texts = row
     forms = json.loads(indexes)
     if isinstance(forms, dict):  # a file of the first format that cannot be written
         forms = list(forms.values())
@@ -92,9 +111,10 @@ def _stored(table: Table, row: _Row) -> StoredTable:
         name, names = names["table"], names["fields"]
         if not _RENAMED.fullmatch(name):
             raise ValueError
-    if not all(isinstance(one, str) for form in (*forms, names) for one in form):
+    words = [tuple(form) for form in json.loads(texts)]
+    if not all(isinstance(one, str) for form in (*forms, names, *words) for one in form):
         raise TypeError
-    return StoredTable(table, int(number), [tuple(form) for form in forms], names, name)
+    return StoredTable(table, int(number), [tuple(form) for form in forms], names, name, words)
 
 
 _RENAMED = re.compile(r"t\d+_\d+")

@@ -13,19 +13,20 @@ from collections.abc import Callable
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.tables import index_changes
+from convexorm.deployments.embedded.texts import keep_texts
 from convexorm.errors import DeploymentError
 
 __all__ = ["APPLICATION_ID", "FORMAT", "create", "format_of", "migrate"]
 
 APPLICATION_ID = 0x43764F52
 """`CvOR`."""
-FORMAT = 3
+FORMAT = 4
 """The format that is written.
 
 0 had no stamp, and its catalog gave each index the key column of its place: `{name: fields}`. In 1 a key column is known by
 its fields: `[fields, …]`. In 2 the ledger lies in one tree, and a table takes another name when more of its fields are
 packed, so that no statement of a program that does not know it finds the table. In 3 there is an index on the numbers of
-changes, and deletions are noted under theirs.
+changes, and deletions are noted under theirs. In 4 there is a catalog of texts, whose words are kept.
 """
 _TABLES = """
 CREATE TABLE convexorm_tables (
@@ -86,6 +87,7 @@ def create(connection: sqlite3.Connection) -> None:
     connection.execute(_TABLES)
     connection.execute(_LEDGER)
     connection.execute(_DELETIONS)
+    keep_texts(connection)
     _stamp(connection)
 
 
@@ -127,5 +129,6 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _know_key_columns_by_fields,
     _keep_the_ledger_in_one_tree,
     _number_deletions,
+    keep_texts,
 )
 """From each format to the next."""

@@ -4,7 +4,7 @@ Each Convex table is a SQLite table `t<number>`: the *tick* (see `keys`) as row 
 (`body`), for each list of fields that an index of some program is over a column of key bytes (`k0`, …) with a SQLite index
 on it, and for each field that is an array of numbers a column of packed floats (`v0`, …), so that vectors are read without
 parsing. A table with such fields also numbers its changes: the table's count of commits that touched it, and in each row
-(`seq`, with an index) the last of them.
+(`seq`, with an index) the last of them. The words of fields that search indexes are over lie beside it (see `texts`).
 
 Columns are only ever added. When a field is packed that was not before, the table becomes `t<number>_<fields>`: who does
 not know it yet reads nothing rather than documents that seem to lack the field. What an index is called is the business
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from convexorm.deployments.embedded.cells import body_maker, keys_maker
 from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
 from convexorm.deployments.embedded.rows import unpacked
+from convexorm.deployments.embedded.texts import create_text, form_of, stored_texts
 from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.schema import Table
@@ -44,6 +45,7 @@ class StoredTable:
         forms: Sequence[tuple[str, ...]],
         vectors: Sequence[str],
         name: str | None = None,
+        texts: Sequence[tuple[str, ...]] = (),
     ) -> None:
         self.table = table
         self.label = table.name
@@ -53,13 +55,18 @@ class StoredTable:
         """The fields of each key column."""
         self.vectors = {name: f"v{position}" for position, name in enumerate(vectors)}
         named = list(vectors) if name is None else {"table": name, "fields": list(vectors)}
-        self.entry = (number, json.dumps(forms), json.dumps(named))
-        """Its number, forms and vectors as the catalog's row holds them, and its name if that is not the first."""
+        self.entry = (number, json.dumps(forms), json.dumps(named), json.dumps(texts))
+        """Its number, forms and vectors as the catalog's row holds them, its name if that is not the first; its texts."""
+        self.texts = stored_texts(number, texts, table.name)
         places = {fields: position for position, fields in enumerate(self.forms)}
         self.places = {index.name: places[index.fields] for index in table.indexes if index.fields in places}
         self.indexes = {index.name: index.fields for index in table.indexes}
         self.columns = {name: f"k{place}" for name, place in self.places.items()}
-        self.complete = len(self.places) == len(table.indexes) and self.vectors.keys() >= set(table.vector_fields)
+        self.complete = (
+            len(self.places) == len(table.indexes)
+            and self.vectors.keys() >= set(table.vector_fields)
+            and self.texts.keys() >= _texts_of(table)
+        )
         """Whether everything that the table declares is here."""
         keys = [f"k{place}" for place in range(len(self.forms))]
         kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *keys]
@@ -147,6 +154,11 @@ class StoredTable:
         return row[0]
 
 
+def _texts_of(table: Table) -> set[tuple[str, ...]]:
+    """The texts that the search indexes of a table are over."""
+    return {form_of(index) for index in table.search_indexes if not index.staged}
+
+
 def _fields(row: Sequence[Any], vectors: Mapping[str, str]) -> dict[str, Any]:
     document: Any = loads(row[2])
     if type(document) is not dict or type(row[1]) is not str:
@@ -166,34 +178,42 @@ def ensure_table(connection: sqlite3.Connection, table: Table, before: StoredTab
     forms += dict.fromkeys(index.fields for index in table.indexes if index.fields not in forms)
     vectors = [] if before is None else list(before.vectors)
     vectors += [name for name in table.vector_fields if name not in vectors]
+    texts = [] if before is None else list(before.texts)
+    texts += sorted(_texts_of(table) - set(texts))
     if before is None:
-        return _create(connection, table, forms, vectors)
+        return _create(connection, table, forms, vectors, texts)
     name = before.name if before.name != f"t{before.number}" else None
     if len(vectors) > len(before.vectors):  # what reads by the statements of before would miss fields
         name = f"t{before.number}_{len(vectors)}"
         connection.execute(f"ALTER TABLE {before.name} RENAME TO {name}")
-    stored = StoredTable(table, before.number, forms, vectors, name)
+    stored = StoredTable(table, before.number, forms, vectors, name, texts)
     _widen(connection, before, stored)
     return stored
 
 
 def _create(
-    connection: sqlite3.Connection, table: Table, forms: Sequence[tuple[str, ...]], vectors: Sequence[str]
+    connection: sqlite3.Connection,
+    table: Table,
+    forms: Sequence[tuple[str, ...]],
+    vectors: Sequence[str],
+    texts: Sequence[tuple[str, ...]],
 ) -> StoredTable:
     number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM convexorm_tables").fetchone()[0]
-    stored = StoredTable(table, number, forms, vectors)
+    stored = StoredTable(table, number, forms, vectors, texts=texts)
     keys = "".join(f", k{place} BLOB" for place in range(len(forms)))
     packed = "".join(f", {column} BLOB" for column in stored.vectors.values())
     seq = ", seq INTEGER" if stored.counts_changes else ""
     connection.execute(f"CREATE TABLE {stored.name} (tick INTEGER PRIMARY KEY, id TEXT, body TEXT{keys}{seq}{packed})")
     connection.execute(
         "INSERT INTO convexorm_tables (number, name, indexes, vectors) VALUES (?, ?, ?, ?)",
-        (number, table.name, *stored.entry[1:]),
+        (number, table.name, *stored.entry[1:3]),
     )
     for place in range(len(forms)):
         _index(connection, stored, place)
     if stored.counts_changes:
         index_changes(connection, number, stored.name)
+    for text in stored.texts.values():
+        create_text(connection, text, stored.name)
     return stored
 
 
@@ -217,10 +237,14 @@ def _widen(connection: sqlite3.Connection, before: StoredTable, stored: StoredTa
         statement = f"UPDATE {stored.name} SET {columns} WHERE tick = ?"
         _rewrite(connection, before, stored.name, statement, lambda document: [key(document) for key in keys])
     connection.execute(
-        "UPDATE convexorm_tables SET indexes = ?, vectors = ? WHERE number = ?", (*stored.entry[1:], stored.number)
+        "UPDATE convexorm_tables SET indexes = ?, vectors = ? WHERE number = ?", (*stored.entry[1:3], stored.number)
     )
     for place in new:
         _index(connection, stored, place)
+    for text in list(stored.texts.values())[len(before.texts) :]:
+        create_text(connection, text, stored.name)
+        for some in _documents(connection, stored, stored.name):
+            text.put(connection, some)
 
 
 def _rewrite(
@@ -231,14 +255,20 @@ def _rewrite(
     values: Callable[[Document], Sequence[object]],
 ) -> None:
     """Execute a statement for every document of the table, which has this name now, with its values and its tick."""
+    for some in _documents(connection, before, name):
+        connection.executemany(statement, [(*values(document), tick) for tick, document in some])
+
+
+def _documents(connection: sqlite3.Connection, stored: StoredTable, name: str) -> Iterator[list[tuple[int, Document]]]:
+    """The documents of a table with their ticks, some at a time."""
     last = -1
     while rows := connection.execute(
-        f"SELECT {before.select} FROM {name} WHERE tick > ? ORDER BY tick LIMIT {_STEP}", (last,)
+        f"SELECT {stored.select} FROM {name} WHERE tick > ? ORDER BY tick LIMIT {_STEP}", (last,)
     ).fetchall():
         ticks = [row[0] for row in rows]
         if any(type(tick) is not int or tick <= behind for behind, tick in zip([last, *ticks], ticks, strict=False)):
-            raise damaged(before.label, "its rows are out of order")  # which would go on for ever
-        connection.executemany(statement, [(*values(before.fields(row)), row[0]) for row in rows])
+            raise damaged(stored.label, "its rows are out of order")  # which would go on for ever
+        yield [(row[0], stored.fields(row)) for row in rows]
         last = ticks[-1]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.conditions import Condition
-from convexorm.counters import Counting
+from convexorm.counters import Counting, counter_id
 from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
@@ -23,6 +23,7 @@ from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable, number_of
 from convexorm.deployments.embedded.ties import Ids, Ties
+from convexorm.deployments.embedded.written import Written as Noted
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError
 from convexorm.requests import (
@@ -40,6 +41,7 @@ from convexorm.requests import (
     Patch,
     Range,
     Read,
+    Recount,
     Replace,
     Rule,
     Target,
@@ -117,8 +119,13 @@ class _Batch:
 class Transaction:
     """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
 
-    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit) -> None:
-        """`tables` has the stored form of each table that the commit names, by the id of that object."""
+    def __init__(
+        self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit, written: Noted | None = None
+    ) -> None:
+        """`tables` has the stored form of each table that the commit names, by the id of that object. `written` is where it
+        notes what it writes, if somebody is to know.
+        """
+        self._noted = written
         self._ties = Ties(self, commit.rules, commit.checks)
         self._checked = commit.checks
         self._ids = Ids(lambda table: number_of(connection, table))
@@ -154,6 +161,8 @@ class Transaction:
         self._ties.hold()
         for (counter, of), change in self._counting.changes.items():
             self._count(counter, of, change)
+        if self._noted is not None:
+            self._noted.enter()
         return self._results
 
     def _tie(self, position: int, write: Write) -> None:
@@ -178,7 +187,7 @@ class Transaction:
         """Delete a document."""
         stored, id_ = self._stored(table), str(document["_id"])
         self._counting.remove(table, document)
-        self._connection.execute(stored.delete, (id_tick(id_),))
+        self._delete(stored, [(id_tick(id_) or 0,)])
         self._gone(stored, [id_])
 
     def take_out(self, position: int, rule: Rule, document: Document) -> None:
@@ -214,7 +223,7 @@ class Transaction:
         if row is None:
             self._add(COUNTERS, stored, document)
         elif total == Sum():
-            self._connection.execute(stored.delete, (row.tick,))
+            self._delete(stored, [(row.tick,)])
         else:
             self._store(COUNTERS, stored, row, document)
 
@@ -287,7 +296,7 @@ class Transaction:
         place = None if batch.column is None else int(batch.column[1:])
         held = self._held(stored, batch.column, {key for key in batch.unique if key is not None})
         new = self._next(stored, len(batch.writes))
-        inserts, updates = [], []
+        inserts, updates, ticks = [], [], []
         for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
             values = stored.row(write.doc, keys, seq)
             row = held.get(key) if key is not None else None
@@ -297,15 +306,30 @@ class Transaction:
                     self._contested.append((position, write.table, taken_key))
                 made = next(new)
                 inserts.append((*made, *values))
+                ticks.append(made[0])
                 self._results.append(Written(made[1], made[0] / 1000))
                 if place is not None:
                     held.setdefault(keys[place], made)
             else:
                 updates.append((*values, row[0]))
+                ticks.append(row[0])
                 self._results.append(Written(row[1], time_of(row[0]), False))
+        if self._noted is not None:
+            self._noted.changing(stored, ticks)  # those there are
         self._connection.executemany(stored.insert, inserts)
         if updates:
             self._connection.executemany(stored.update(), updates)
+        if stored.texts:
+            self._put_texts(stored, zip(ticks, (write.doc for write in batch.writes), strict=True))
+
+    def _put_texts(
+        self, stored: StoredTable, documents: Iterable[tuple[int, Document]], changed: Collection[str] | None = None
+    ) -> None:
+        """Keep the words of documents by their ticks, where a change of these fields concerns them."""
+        some = list(documents)
+        for text in stored.texts.values():
+            if text.concerns(changed):
+                text.put(self._connection, some)
 
     def _held(self, stored: StoredTable, column: str | None, keys: Collection[bytes]) -> dict[bytes, tuple[int, str]]:
         """Those of `keys` that stored documents hold, with the tick and the `_id` of the first of each."""
@@ -410,7 +434,11 @@ class Transaction:
             keys = stored.keys(fields)
             keys = keys if places is None else [keys[place] for place in places]
         values = stored.row(fields, keys, self._change(stored), declared=declared)
+        if self._noted is not None:
+            self._noted.changing(stored, [row.tick])
         self._connection.execute(stored.update(places), (*values, row.tick))
+        if stored.texts:
+            self._put_texts(stored, [(row.tick, fields)], changed)
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
@@ -439,6 +467,10 @@ class Transaction:
         ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
+        if self._noted is not None:
+            self._noted.inserted(stored, [tick])
+        if stored.texts:
+            self._put_texts(stored, [(tick, document)])
         return Written(id_, time_of(tick))
 
     def patch(self, position: int, write: Patch) -> Applied:
@@ -488,9 +520,14 @@ class Transaction:
             self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
             return True
         self._counting.remove(write.table, row.fields)
-        self._connection.execute(stored.delete, (row.tick,))
+        self._delete(stored, [(row.tick,)])
         self._gone(stored, [row.id])
         return True
+
+    def _delete(self, stored: StoredTable, ticks: Sequence[tuple[int]]) -> None:
+        if self._noted is not None:
+            self._noted.changing(stored, [tick for (tick,) in ticks])
+        self._connection.executemany(stored.delete, ticks)
 
     def _gone(self, stored: StoredTable, ids: Sequence[str]) -> None:
         """Count the deletion of documents as a change, where changes are counted."""
@@ -527,9 +564,30 @@ class Transaction:
                 break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
-        self._connection.executemany(stored.delete, ticks)
+        self._delete(stored, ticks)
         self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
+
+    def recount(self, position: int, write: Recount) -> Applied:
+        """All of it in one step: there is one writer at a time."""
+        stored, counting, documents = self._stored(write.table), Counting(), 0
+        span = span_of(Range(write.table, "by_creation_time"), "")
+        cursor = self._connection.stream(
+            select(stored, Read(Range(write.table, "by_creation_time")), span), span.parameters
+        )
+        for document in stream(cursor, stored.vectors, stored.label):
+            counting.add(write.table, document)
+            documents += 1
+        cursor.close()
+        kept = self._stored(COUNTERS)
+        for counter in write.table.counters:
+            old = span_of(
+                Range(COUNTERS, "by_counter", (counter_id(write.table.name, counter.name),)), kept.columns["by_counter"]
+            )
+            self._connection.execute(f"DELETE FROM {kept.name} WHERE {old.where}", old.parameters)
+        for (counter_name, key), total in counting.changes.items():
+            self._count(counter_name, key, total)
+        return DeletedRange(documents, False)
 
     def _matcher(self, range_: Range, condition: Condition | None) -> Predicate | None:
         """What tells which documents of a range fulfil a condition, which may speak of others; None for all."""
@@ -603,6 +661,7 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
     Replace: Transaction.replace,
     Delete: Transaction.delete,
     DeleteRange: Transaction.delete_range,
+    Recount: Transaction.recount,
 }
 
 

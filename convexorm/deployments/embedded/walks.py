@@ -13,6 +13,7 @@ from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import span_of
 from convexorm.deployments.embedded.rows import stream
 from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.deployments.embedded.texts import find_texts
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, ReadResult, index_key
 from convexorm.values import canonical
@@ -22,6 +23,8 @@ __all__ = ["answer"]
 
 def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
+    if read.search is not None:
+        return find_texts(connection, stored, read)
     if read.merge is not None or read.distinct is not None or read.fold is not None:
         return derived(read, answered(plain(read), _Walk(connection, stored, read).documents()))
     if read.range.union is not None:

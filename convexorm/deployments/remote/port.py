@@ -213,8 +213,7 @@ class RemotePort(ObservedPort):
             answer = await self._ask(call, "mutation", self._path("commit"), encode_commit(commit))
         except ConvexORMError as error:
             if not (call.refused and call.lost):
-                if isinstance(error, DeploymentError):
-                    error.lost |= call.lost
+                error.lost |= call.lost
                 raise
             applied = await self._withdraw(call, commit)
             if applied is None:
@@ -362,8 +361,7 @@ class RemotePort(ObservedPort):
         """One attempt. Raises _Again for a failure that may pass."""
         reply = await self._send(call, target, body)
         answer = _parsed(reply)
-        read = answer is not None and (body is None or answer.get("status") in ("success", "error"))
-        if reply.status < 300 and not read:
+        if reply.status < 300 and (answer is None or not (body is None or _is_answer(answer))):
             raise _Again(f"HTTP {reply.status}, no JSON answer", lost=True)
         answer = answer or {}
         if answer.get("status") != "success" and passes(reply.status, answer):
@@ -419,6 +417,13 @@ def _body(path: str, arguments: Mapping[str, Any], **more: str) -> bytes:
     if len(body) > MAX_ARGUMENTS:
         raise LimitExceeded("bytes of one call's arguments", maximum=MAX_ARGUMENTS, actual=len(body))
     return body
+
+
+def _is_answer(answer: Mapping[str, Any]) -> bool:
+    """Whether it is what Convex says of a call, and not something cut or made up on the way."""
+    if answer.get("status") == "success":
+        return "value" in answer
+    return answer.get("status") == "error" and ("errorData" in answer or isinstance(answer.get("errorMessage"), str))
 
 
 def _parsed(reply: Reply) -> Mapping[str, Any] | None:

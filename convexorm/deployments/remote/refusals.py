@@ -110,7 +110,9 @@ def ran(failure: FunctionFailed) -> ConvexORMError:
     hidden = _BARE.fullmatch(failure.text) is not None
     why = "; production hides why, the deployment's log has it under this id" if hidden else ""
     more = "; a call may take one second and 64 MiB, so less at a time may do"
-    return FunctionFailed(f"{failure}{why}{more}", function=failure.function, text=failure.text)
+    failed = FunctionFailed(f"{failure}{why}{more}", function=failure.function, text=failure.text)
+    failed.too_much = True
+    return failed
 
 
 def absent(where: str, kind: Kind, failure: FunctionFailed | FunctionNotFound, access: Access | None) -> ConvexORMError:
