@@ -5,6 +5,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 """
 
 from convexorm import func
+from convexorm.comparing import compare
 from convexorm.conditions import Condition, and_, not_, or_
 from convexorm.counters import Counter, Sum
 from convexorm.deployments import Deployment, connect
@@ -33,7 +34,7 @@ from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
-from convexorm.schema import Schema, compare, to_typescript
+from convexorm.schema import Schema, to_typescript
 from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
 from convexorm.types import Int64, IsoDatetime, JsonText
 

@@ -16,6 +16,7 @@ import attrs
 
 from convexorm.deployments.observers import Observers, Request
 from convexorm.errors import InvalidRequestError
+from convexorm.exports import Export
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from convexorm.values import Value
 
@@ -191,6 +192,14 @@ class Deployment(ABC):
     async def aclose(self) -> None:
         """`close`, for callers that await."""
         self.close()
+
+    def describe(self) -> Export:
+        """The schema that is deployed. InvalidRequestError on an embedded deployment, which has that of the models."""
+        raise InvalidRequestError("an embedded deployment has no schema but that of the models; only one on Convex has")
+
+    async def adescribe(self) -> Export:
+        """`describe`, for callers that await."""
+        return self.describe()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Write all documents to a new SQLite file, as they are at one moment, while others go on.

@@ -47,6 +47,7 @@ describe("access", () => {
       "orm:read",
       "orm:search",
       "orm:sweep",
+      "orm:describe",
     ]);
     expect(found.filter(({ isInternal }) => !isInternal)).toEqual([]);
   });
