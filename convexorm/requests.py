@@ -783,22 +783,12 @@ def check_reads(reads: Sequence[Read]) -> None:
 
 
 def is_plain(read: Read) -> bool:
-    """Whether nothing can be wrong with a read, as far as this says at once: no more than equalities and a limit."""
-    range_ = read.range
+    """Whether a read says no more than equalities, an order, a filter and a limit, and nothing is wrong with these."""
+    range_, limit = read.range, read.limit
     return (
-        range_.union is None
-        and range_.lower is None
-        and range_.upper is None
-        and not (read.after or read.peek or read.skip or read.count or read.follow)
-        and read.pack is None
-        and read.digest is None
-        and read.since is None
-        and read.select is None
-        and read.fold is None
-        and read.merge is None
-        and read.distinct is None
-        and read.sort is None
-        and 0 <= (read.limit or 0) < MAX_SAFE_INTEGER
+        read == Read(range_, read.order, filter=read.filter, limit=limit)
+        and range_ == Range(range_.table, range_.index, range_.eq)
+        and (limit is None or 0 <= limit < MAX_SAFE_INTEGER)
         and len(range_.eq) <= len(range_.table.declared_fields(range_.index))
     )
 

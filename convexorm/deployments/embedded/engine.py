@@ -127,13 +127,15 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
-        check_reads(reads)
-        if len(reads) == 1:
-            read, at_once = reads[0], of_prefix if is_prefix(reads[0]) else answer
-            if at_once is of_prefix or _is_one_statement(read):
-                found = self._pool.run(partial(self._read_one, at_once, read), tables=(read.range.table,))
-                if found is not None:
-                    return [found]
+        one = reads[0] if len(reads) == 1 else None
+        prefix = one is not None and is_prefix(one)
+        if not prefix:
+            check_reads(reads)
+        if one is not None and (prefix or _is_one_statement(one)):
+            request = partial(self._read_one, of_prefix if prefix else answer, one)
+            found = self._pool.run(request, tables=(one.range.table,))
+            if found is not None:
+                return [found]
         return self._read_all(reads)
 
     def _read_one(
