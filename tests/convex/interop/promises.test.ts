@@ -44,10 +44,10 @@ describe("access", () => {
       "mastra/nativeVector:write",
       "mastra/storage:handle",
       "orm:commit",
+      "orm:describe",
       "orm:read",
       "orm:search",
       "orm:sweep",
-      "orm:describe",
     ]);
     expect(found.filter(({ isInternal }) => !isInternal)).toEqual([]);
   });
