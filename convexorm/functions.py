@@ -14,7 +14,7 @@ from convexorm.deployments.base import Caller, Deployment, FunctionCall, Functio
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.faces import blocking, named
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model
+from convexorm.model import InstanceState, Model, set_state
 from convexorm.schema import AnyValue
 from convexorm.sessions import AsyncSession, Session
 from convexorm.types import AnyType, ColumnType, result_type
@@ -298,5 +298,5 @@ class _DocumentType(ColumnType[Model]):
         if not isinstance(value["_id"], str) or not isinstance(value.get("_creationTime"), int | float):
             raise ValidationError(f"expected a document of {self.name}, with _id and _creationTime")
         instance = model.__new__(model)
-        object.__setattr__(instance, "_state", InstanceState(value))
+        set_state(instance, InstanceState(value))
         return instance if self._session is None else self._session.attach(instance)

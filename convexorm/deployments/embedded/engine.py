@@ -24,6 +24,7 @@ from convexorm.deployments.embedded.damage import primary_code
 from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.intervals import Interval, intervals_of
 from convexorm.deployments.embedded.ledger import Ledger
+from convexorm.deployments.embedded.reads import is_prefix, of_prefix
 from convexorm.deployments.embedded.rows import ANSWERING, Known
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
@@ -126,29 +127,37 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
-        check_reads(reads)
-        if len(reads) == 1 and _is_one_statement(reads[0]):
-            return self._pool.run(partial(self._read_one, reads), tables=(reads[0].range.table,)) or self._read_all(reads)
+        one = reads[0] if len(reads) == 1 else None
+        prefix = one is not None and is_prefix(one)
+        if not prefix:
+            check_reads(reads)
+        if one is not None and (prefix or _is_one_statement(one)):
+            request = partial(self._read_one, of_prefix if prefix else answer, one)
+            found = self._pool.run(request, tables=(one.range.table,))
+            if found is not None:
+                return [found]
         return self._read_all(reads)
 
-    def _read_one(self, reads: Sequence[Read], connection: Connection) -> list[ReadResult]:
-        """The answer to a read that one statement answers; none if the tables have to be looked at first.
+    def _read_one(
+        self, answer: Callable[[Connection, StoredTable, Read], ReadResult], read: Read, connection: Connection
+    ) -> ReadResult | None:
+        """The answer to a read that one statement answers; None if the tables have to be looked at first.
 
         Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what
         this connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
         """
-        catalog, (read,) = self._catalog, reads
+        catalog = self._catalog
         if catalog is None or (connection.catalog is not catalog and not self._source.memory):
-            return []
+            return None
         stored = catalog.known(read.range.table)
         if stored is None or not stored.complete:
-            return []
+            return None
         try:
-            return [answer(connection, stored, read)]
+            return answer(connection, stored, read)
         except sqlite3.OperationalError as error:
             if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
-            return []
+            return None
 
     def _read_all(self, reads: Sequence[Read]) -> list[ReadResult]:
         edges = list(tables_of(reads))
