@@ -36,7 +36,13 @@ class Travelling(BaseException):
 
 
 class ConvexORMError(Travelling, Exception):
-    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes."""
+    """The root of the tree. Errors travel between processes: they pickle and copy with all their attributes.
+
+    `lost` says that the deployment may have done what was asked, or may do it yet: it was sent, and only the answer to that
+    is not there, though another attempt may have had one.
+    """
+
+    lost: bool = False
 
 
 def _rebuilt(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
@@ -199,12 +205,7 @@ class AuthError(ConvexORMError):
 
 
 class DeploymentError(ConvexORMError):
-    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version.
-
-    `lost` says that it may have done what was asked, or may do it yet: it was sent, and only the answer is not there.
-    """
-
-    lost: bool = False
+    """The deployment could not answer: unreachable, timed out, without the functions, or speaking another version."""
 
 
 class FunctionFailed(DeploymentError):

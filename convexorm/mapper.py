@@ -7,10 +7,12 @@ discriminator are a family: their mappers have one root, whose table is the unio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from convexorm.conditions import Comparison, Membership
 from convexorm.conversions import dump_function, fill_function
@@ -19,6 +21,7 @@ from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
 from convexorm.fields import Index, SearchIndex, VectorIndex
 from convexorm.hooks import hooks_of
+from convexorm.records import Record, record_type
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
 from convexorm.requests import Expect, OneOf
@@ -207,6 +210,15 @@ class Mapper:
         return fill_function(self.columns)
 
     @cached_property
+    def decode(self) -> Callable[[str], Record] | None:
+        """Makes a record of a document's JSON. None where documents become instances one by one: of other classes, perhaps,
+        or with a hook that is told. Raises msgspec's error for text that no record holds.
+        """
+        if self.polymorphic or self.watches_loads or self.model.__new__ is not object.__new__:
+            return None
+        return msgspec.json.Decoder(record_type(self.model.__name__, self.columns)).decode
+
+    @cached_property
     def _of_instance(self) -> Callable[[Model], dict[str, Value]]:
         return dump_function(self.columns, of_rows=False)
 
@@ -383,6 +395,7 @@ class Mapper:
                 "polymorphic",
                 "only",
                 "watches_loads",
+                "decode",
                 "_classes",
                 "_discriminates",
             ):
@@ -393,8 +406,12 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
-        for name in ("table", "primary_index", "mutable", "hooks", "references", "relations"):
+        for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
+        for reference in self.references.values():
+            with suppress(NameError):  # of a class that comes later
+                reference.check_key()
+        getattr(self, "relations")  # noqa: B009
 
 
 def _joined(one: Property | None, other: Property) -> Property:

@@ -185,6 +185,10 @@ class Reference:
         model = self._target = model_named(self._target, self._names)
         return model
 
+    def check_key(self) -> None:
+        """Raise ValidationError for a target that no single field refers to, NameError while there is none."""
+        self.key  # noqa: B018
+
     @property
     def key(self) -> str | None:
         """The attribute of the target that it holds; None for the `_id`."""

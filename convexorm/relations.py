@@ -37,6 +37,7 @@ __all__ = [
     "RelatedList",
     "Relation",
     "Relationship",
+    "Sole",
     "Through",
     "ToMany",
     "ToOne",
@@ -218,12 +219,13 @@ class Relationship:
 def relationship(by: str | None = None, /, *, through: Target | None = None, on_delete: OnDelete | None = None) -> Any:
     """A relation to documents of another model.
 
-    For `Related`, `by` is the attribute that refers to the other document. For `RelatedList` it is an index of the other
-    model whose first field refers here; or `through` is a model with a reference here and one there (`by` then names the
-    index of it whose first field refers here, where that has to be said). `on_delete` says what deleting a document does
-    to those of its list: `"cascade"` deletes them as well, `"restrict"` refuses to delete it while there are any,
-    `"nullify"` takes the reference out of them; with `through` these are the rows of the model between. Raises
-    ValidationError for what contradicts itself.
+    For `Related`, `by` is the attribute that refers to the other document; or a unique index of the other model on the
+    reference that leads back here, for the one document that there may be (`Related["Profile | None"]`). For `RelatedList`
+    it is an index of the other model whose first field refers here; or `through` is a model with a reference here and one
+    there (`by` then names the index of it whose first field refers here, where that has to be said). `on_delete` says what
+    deleting a document does to those that refer to it: `"cascade"` deletes them as well, `"restrict"` refuses to delete it
+    while there are any, `"nullify"` takes the reference out of them; with `through` these are the rows of the model
+    between. Raises ValidationError for what contradicts itself.
     """
     if by is not None and not isinstance(by, str):
         raise ValidationError(f"relationship() takes the name of an attribute or an index, got {type(by).__name__}")
@@ -245,6 +247,7 @@ class Relation:
     name: str
     target: type[Model]
     many: ClassVar[bool] = True
+    sole: ClassVar[bool] = False
     is_through: ClassVar[bool] = False
 
     @property
@@ -332,6 +335,19 @@ class ToMany(Relation):
 
 
 @attrs.define(eq=False, slots=False, repr=False)
+class Sole(ToMany):
+    """To the one document at most whose `reference` means this one: a list of none or one, shown as what is in it."""
+
+    sole: ClassVar[bool] = True
+
+    def path(self) -> Path:
+        return One(self.model, self.name)
+
+    def edge(self, conditions: Sequence[Condition]) -> Follow:
+        return self.listed(conditions, "asc", 1, ())
+
+
+@attrs.define(eq=False, slots=False, repr=False)
 class Through(Relation):
     """To the documents that the rows of another model mean (`far`), whose `near` reference means this one."""
 
@@ -390,17 +406,40 @@ def _resolved(mapper: Mapper, name: str, bound: Bound, told: Relationship) -> Re
         if told.through is not None:
             return _through(mapper, name, target, told, bound.names)
         return _to_many(mapper, name, target, told)
-    if told.through is not None or told.on_delete is not None:
-        raise _wrong(mapper, name, "through= and on_delete= are for a RelatedList")
+    if told.through is not None:
+        raise _wrong(mapper, name, "through= is for a RelatedList")
     reference = mapper.references.get(told.by or "")
+    if reference is None and told.by in target.__mapper__.indexes:
+        return _sole(mapper, name, target, told, nullable=nullable)
+    if told.on_delete is not None:
+        raise _wrong(mapper, name, "on_delete= is about documents that refer here, by an index of theirs")
     if reference is None:
         known = ", ".join(mapper.references) or "none"
-        raise _wrong(mapper, name, f"relationship({told.by!r}) names no reference of its own model; there are {known}")
+        theirs = ", ".join(target.__mapper__.indexes) or "none"
+        problem = (
+            f"relationship({told.by!r}) names no reference of its own model (there are {known}), and no index of "
+            f"{target.__name__} (there are {theirs})"
+        )
+        raise _wrong(mapper, name, problem)
     _check_leads(mapper, name, reference, target)
     return ToOne(mapper, name, target, reference, nullable)
 
 
-def _to_many(mapper: Mapper, name: str, target: type[Model], told: Relationship) -> Relation:
+def _sole(mapper: Mapper, name: str, target: type[Model], told: Relationship, *, nullable: bool) -> Relation:
+    many = _to_many(mapper, name, target, told)
+    declared = target.__mapper__.indexes[many.index]
+    if not declared.unique or len(declared.attributes) > 1:
+        problem = (
+            f"for one document at most, index {many.index!r} of {target.__name__} has to be unique, and on "
+            f"{many.reference.attribute!r} alone; of several it is a RelatedList[{target.__name__!r}]"
+        )
+        raise _wrong(mapper, name, problem)
+    if not nullable:
+        raise _wrong(mapper, name, f"there may be no such document: annotate it with Related[{target.__name__} | None]")
+    return Sole(mapper, name, target, many.reference, many.index, many.on_delete)
+
+
+def _to_many(mapper: Mapper, name: str, target: type[Model], told: Relationship) -> ToMany:
     assert told.by is not None
     theirs = target.__mapper__
     reference = _first_of(mapper, name, theirs, told.by)

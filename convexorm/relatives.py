@@ -6,7 +6,7 @@ set back, by hand or by a rollback, leads where it led. A list knows what of it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 
@@ -27,12 +27,15 @@ __all__ = [
     "found",
     "join_lists",
     "known",
+    "lead_alike",
     "leave",
     "listed",
     "loaded_list",
+    "packed",
     "related",
     "restore",
     "settle",
+    "unpack",
     "unresolved",
 ]
 
@@ -71,7 +74,10 @@ def _leads(instance: Model) -> list[tuple[str, Any, Model | None]]:
 
 def related(instance: Model, relation: Relation) -> Any:
     """What was loaded. NotLoadedError where nothing was, NoResultFound for a reference that leads nowhere."""
-    return _list(instance, relation) if relation.many else _one(instance, relation)  # type: ignore[arg-type]
+    if not relation.many:
+        return _one(instance, relation)  # type: ignore[arg-type]
+    items = _list(instance, relation)  # type: ignore[arg-type]
+    return next(iter(items), None) if relation.sole else items
 
 
 def _one(instance: Model, relation: ToOne) -> Model | None:
@@ -99,7 +105,7 @@ def _list(instance: Model, relation: ToMany | Through) -> RelatedItems:
 def loaded_list(instance: Model, relation: Relation) -> RelatedItems | None:
     """The list of a relation, that of a new instance being empty at first; None where it was not loaded."""
     items: RelatedItems | None = _peek(instance).get(relation.name)
-    if items is None and instance._state.document is None and not instance._state.deleted:
+    if items is None and instance._state.held is None and not instance._state.deleted:
         items = _held(instance)[relation.name] = RelatedItems(instance, relation)
     return items
 
@@ -188,7 +194,7 @@ def around(instance: Model) -> Iterator[Model]:
             yield one
     for items in _lists(instance):
         yield from list(items)
-        yield from list(items.rows.values())
+        yield from [row for rows in items.rows.values() for row in rows]
 
 
 def unresolved(instance: Model) -> dict[str, Model]:
@@ -227,7 +233,7 @@ def assign(instance: Model, relation: Relation, value: Any) -> None:
     """Set a relation, and what it says of the other side."""
     if relation.many:
         items = _list(instance, relation)  # type: ignore[arg-type]
-        items[:] = value
+        items[:] = value if not relation.sole else () if value is None else (value,)
     else:
         _assign_one(instance, relation, value)  # type: ignore[arg-type]
 
@@ -258,7 +264,7 @@ def refer(instance: Model, reference: Reference, one: Model | None) -> None:
 def _together(instance: Model, other: Model) -> None:
     """What an instance of a session leads to comes into the session as well."""
     session = instance._state.session
-    if session is not None and other._state.session is None and other._state.document is None:
+    if session is not None and other._state.session is None and other._state.held is None:
         session.bring(other)
 
 
@@ -269,6 +275,8 @@ def _enter(one: Model, inverse: Relation | None, instance: Model, *, new: bool) 
     items = loaded_list(one, inverse) if new else _peek(one).get(inverse.name)
     if items is not None and items.whole and not items.holds(instance):
         items.touch()
+        if inverse.sole:
+            items.clear_away()
         list.append(items, instance)
 
 
@@ -295,7 +303,8 @@ def _refuse(relation: Relation, value: Any) -> NoReturn:
 class RelatedItems(list[Any]):
     """The loaded list of a relation. What is put into it or taken out of it refers to its owner, or no longer does.
 
-    `rows` are those of the model between, by the `id()` of the item they lead to; `whole` says that nothing was left out.
+    `rows` are those of the model between, by the `id()` of the item they lead to, of which there may be several; `whole`
+    says that nothing was left out.
     """
 
     __slots__ = ("_owner", "_relation", "_stored", "_stored_rows", "rows", "whole")
@@ -312,9 +321,11 @@ class RelatedItems(list[Any]):
         super().__init__(items)
         self._owner = owner
         self._relation = relation
+        self.rows: dict[int, list[Model]] = {}
+        if rows:
+            self._pair(rows)
         self._stored: tuple[Model, ...] = tuple(self)
-        self.rows: dict[int, Model] = {id(item): row for item, row in zip(self, rows, strict=False)} if rows else {}
-        self._stored_rows = dict(self.rows) if rows else {}
+        self._stored_rows = dict(self.rows)
         self.whole = whole
 
     @property
@@ -326,9 +337,33 @@ class RelatedItems(list[Any]):
     def load(self, items: Iterable[Model], rows: Iterable[Model], *, whole: bool) -> None:
         """Hold these, which are stored."""
         self._fill(items)
-        self.rows = {id(item): row for item, row in zip(self, rows, strict=False)}
+        self._pair(rows)
         self.whole = whole
         self.settle()
+
+    def _pair(self, rows: Iterable[Model]) -> None:
+        """Hold each item once, with all rows that lead to it: one for each item as they are now."""
+        self.rows = {}
+        for item, row in zip(self, rows, strict=False):
+            self.rows.setdefault(id(item), []).append(row)
+        if len(self.rows) < len(self) and self.rows:
+            self._fill({id(item): item for item in self}.values())
+
+    def packed(self) -> tuple[list[Model], list[list[Model]], list[Model], list[list[Model]], bool]:
+        """What `unpacked` makes the list of again, without its owner."""
+        rows = [self.rows.get(id(item), []) for item in self]
+        stored = [self._stored_rows.get(id(item), []) for item in self._stored]
+        return list(self), rows, list(self._stored), stored, self.whole
+
+    @classmethod
+    def unpacked(cls, owner: Model, relation: Relation, packed: tuple[Any, ...]) -> RelatedItems:
+        """The list of an owner that `packed` was said of."""
+        items, rows, stored, stored_rows, whole = packed
+        made = cls(owner, relation, items, whole=whole)
+        made.rows = {id(item): some for item, some in zip(items, rows, strict=True) if some}
+        made._stored = tuple(stored)
+        made._stored_rows = {id(item): some for item, some in zip(stored, stored_rows, strict=True) if some}
+        return made
 
     def settle(self) -> None:
         """What it holds is stored."""
@@ -351,6 +386,10 @@ class RelatedItems(list[Any]):
     def holds(self, item: Model) -> bool:
         """Whether this very instance is in it."""
         return any(one is item for one in self)
+
+    def clear_away(self) -> None:
+        """Hold nothing, and say nothing to what it held."""
+        self._fill(())
 
     def drop(self, item: Model) -> None:
         """Take out this very instance, and say nothing to it."""
@@ -445,23 +484,24 @@ class RelatedItems(list[Any]):
     def _add_row(self, item: Model) -> None:
         relation: Any = self._relation
         near, far = relation.near, relation.far
-        row = self._stored_rows.get(id(item))
+        rows = [row for row in self._stored_rows.get(id(item), ()) if _is_kept(row)]
         session = self._owner._state.session or item._state.session
-        if row is not None and row._state.session is not None and not row._state.deleted:
-            row._state.session.keep(row)  # taken out and put in again
-        else:
+        for row in rows:  # taken out and put in again
+            row._state.session.keep(row)  # type: ignore[union-attr]
+        if not rows:
             row = relation.between(**{near.attribute: near.of(self._owner), far.attribute: far.of(item)})
             refer(row, near, self._owner)
             refer(row, far, item)
             if session is not None:
                 session.bring(row)
-        self.rows[id(item)] = row
+            rows = [row]
+        self.rows[id(item)] = rows
         inverse = relation.inverse
         theirs = None if inverse is None else loaded_list(item, inverse)
         if theirs is not None and not theirs.holds(self._owner):
             theirs.touch()
             list.append(theirs, self._owner)
-            theirs.rows[id(self._owner)] = row
+            theirs.rows[id(self._owner)] = rows
         _together(self._owner, item)
         _together(item, self._owner)
 
@@ -477,12 +517,46 @@ class RelatedItems(list[Any]):
             _held(item)[reference.attribute, value] = None
 
     def _remove_row(self, item: Model) -> None:
-        row = self.rows.pop(id(item), None)
+        rows = self.rows.pop(id(item), [])
         inverse = self._relation.inverse
         if inverse is not None:
             _exit(item, inverse, self._owner)
             theirs = _peek(item).get(inverse.name)
             if theirs is not None:
-                row = theirs.rows.pop(id(self._owner), None) or row
-        if row is not None and row._state.session is not None:
-            row._state.session.discard(row)
+                rows = theirs.rows.pop(id(self._owner), None) or rows
+        for row in rows:
+            if row._state.session is not None:
+                row._state.session.discard(row)
+
+
+def _is_kept(row: Model) -> bool:
+    return row._state.session is not None and not row._state.deleted
+
+
+# -- leaving the process -------------------------------------------------------------------------------------------
+
+
+def packed(instance: Model) -> dict[Any, Any]:
+    """What is known of an instance's relations, as `unpack` takes it: what its references lead to, and its lists."""
+    return {key: one.packed() if type(one) is RelatedItems else one for key, one in _peek(instance).items()}
+
+
+def unpack(instance: Model, told: Mapping[Any, Any]) -> None:
+    """Let an instance know of its relations what `packed` said; not the lists of a relation that is not there (yet)."""
+    related = _held(instance)
+    try:
+        relations = instance.__mapper__.relations
+    except NameError:
+        relations = {}
+    for key, one in told.items():
+        if type(key) is tuple:
+            related[key] = one
+        elif key in relations:
+            related[key] = RelatedItems.unpacked(instance, relations[key], one)
+
+
+def lead_alike(instance: Model, other: Model) -> None:
+    """Let the references of a new instance, which has the values of another, lead where that one's do."""
+    leads = {key: one for key, one in _peek(other).items() if type(key) is tuple and one is not None}
+    if leads:
+        _held(instance).update(leads)

@@ -91,6 +91,7 @@ __all__ = [
     "greater_stored",
     "in_order",
     "index_key",
+    "is_plain",
     "joined_edges",
     "key_length",
     "meets",
@@ -762,6 +763,8 @@ def check_reads(reads: Sequence[Read]) -> None:
     if len(reads) > MAX_READS:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
+        if is_plain(read):
+            continue
         read.range.check()
         check_follow(read.follow)
         _check_kind(read)
@@ -777,6 +780,17 @@ def check_reads(reads: Sequence[Read]) -> None:
             _check_merge(read)
         if read.search is not None:
             check_text(read)
+
+
+def is_plain(read: Read) -> bool:
+    """Whether a read says no more than equalities, an order, a filter and a limit, and nothing is wrong with these."""
+    range_, limit = read.range, read.limit
+    return (
+        read == Read(range_, read.order, filter=read.filter, limit=limit)
+        and range_ == Range(range_.table, range_.index, range_.eq)
+        and (limit is None or 0 <= limit < MAX_SAFE_INTEGER)
+        and len(range_.eq) <= len(range_.table.declared_fields(range_.index))
+    )
 
 
 def _check_kind(read: Read) -> None:

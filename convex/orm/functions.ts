@@ -1,7 +1,7 @@
 // Projects made by an older template have the types of ES2021; what Convex runs has more.
 /// <reference lib="es2022" />
 /**
- * The three functions of the wire, over the schema they are deployed with, and the one that sweeps what is kept for a time.
+ * The functions of the wire, over the schema they are deployed with, and the one that sweeps what is kept for a time.
  *
  * All are internal: only a caller with the deployment's admin key reaches them.
  */
@@ -20,7 +20,7 @@ import { Ledger } from "./ledger";
 import { withdrawn } from "./errors";
 import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
-import { parseCommit, parseReads, parseSearch, type Applied, type Result } from "./protocol";
+import { parseCommit, parseDescribe, parseReads, parseSearch, type Applied, type Result } from "./protocol";
 import { answer } from "./reads";
 import { hits, readAt } from "./search";
 import { isSweeper, sweep as sweepOld } from "./sweeping";
@@ -94,5 +94,13 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
     }),
   });
 
-  return { read, commit, search, sweep };
+  const describe = internalQueryGeneric({
+    handler: (_, request: Record<string, unknown>) => {
+      parseDescribe(request);
+      // The types keep it to themselves; it is what the CLI deploys.
+      return { version: VERSION, schema: (schema as unknown as { export(): string }).export() };
+    },
+  });
+
+  return { read, commit, search, sweep, describe };
 }

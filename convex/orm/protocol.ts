@@ -570,6 +570,13 @@ export function parseCommit(request: unknown): {
 }
 
 /** A `search` request, with its vector as numbers. */
+const describe = shape({ version: whole });
+
+export function parseDescribe(request: unknown): void {
+  requireVersion(request);
+  describe(request, "request");
+}
+
 export function parseSearch(request: unknown): Search {
   requireVersion(request);
   const parsed = search(request, "request");

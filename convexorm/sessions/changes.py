@@ -23,7 +23,7 @@ Changes = Mapping[str, tuple[Value | Missing, Value | Missing]]
 
 def is_new(instance: Model) -> bool:
     """Whether an instance has no document yet."""
-    return instance._state.document is None
+    return instance._state.held is None
 
 
 def holds_mutable(instance: Model) -> bool:

@@ -74,7 +74,7 @@ class Loader:
         parents: list[Parent] = []
         for instance in instances:
             relation = path.relation
-            if relation.many and instance._state.document is None:
+            if relation.many and instance._state.held is None:
                 loaded_list(instance, relation)
                 continue
             value = self._value(instance, relation)
@@ -112,9 +112,8 @@ class Loader:
                 self._through(relation, path, of_model, edge)
                 further, behind = edge.followed[0] if edge.followed else Followed(), relation.target
             else:
-                assert isinstance(path, Many)
                 assert isinstance(relation, ToMany)
-                self._lists(relation, path, of_model, edge)
+                self._lists(relation, of_model, edge, whole=not isinstance(path, Many) or path.whole)
                 further, behind = edge, relation.target
             if path.loads and further.followed:
                 documents = [document for group in further.groups.values() for document in group.docs]
@@ -141,7 +140,7 @@ class Loader:
                 older.append(instance)
         return [one for one in older if getattr(one, reference.attribute) is not UNSET]
 
-    def _lists(self, relation: ToMany, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> None:
+    def _lists(self, relation: ToMany, parents: Sequence[Parent], edge: Followed, *, whole: bool) -> None:
         groups = self._of_groups(relation.target, edge)
         reference, field = relation.reference, relation.reference.key_field
         for instance, document in parents:
@@ -149,7 +148,7 @@ class Loader:
             items = [] if key is None else groups.get(hashable(key), [])
             if items:
                 all_found(items, reference, reference.load(key), instance)
-            listed(instance, relation, items, (), whole=path.whole)
+            listed(instance, relation, items, (), whole=whole)
 
     def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> None:
         rows = self._of_groups(relation.between, edge)

@@ -16,7 +16,7 @@ from convexorm.expressions import Column, Computed, operand_of
 from convexorm.func import Greatest, Now
 from convexorm.given import a_mapping
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model
+from convexorm.model import InstanceState, Model, set_state
 from convexorm.query import Query
 from convexorm.relatives import found, leave, unresolved
 from convexorm.requests import (
@@ -382,5 +382,6 @@ def _given(column: Column[Any], value: Any) -> Any:
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
     """An instance with these attributes and no others."""
     instance = model.__new__(model)
-    instance.__dict__.update(values, _state=InstanceState(looked_at=True))
+    instance.__dict__.update(values)
+    set_state(instance, InstanceState(looked_at=True))
     return instance

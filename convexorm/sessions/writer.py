@@ -23,8 +23,8 @@ class Writer:
         """
         try:
             return await self._port.commit(commit)
-        except DeploymentError as error:
-            if isinstance(error, FunctionFailed) and not error.lost:
+        except ConvexORMError as error:
+            if not error.lost and (not isinstance(error, DeploymentError) or isinstance(error, FunctionFailed)):
                 raise  # an answer
             with suppress(ConvexORMError):
                 applied = await self._port.withdraw(commit)

@@ -17,10 +17,12 @@ import pytest
 from convexorm import ConvexORMError, Deployment, DeploymentError, connect
 from convexorm.conditions import Comparison
 from convexorm.deployments.embedded.damage import decoded
+from convexorm.deployments.embedded.tables import _documents
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeleteRange, Insert, Key, Pack, Patch, Range, Read, Search, Upsert
 from convexorm.schema import Array, IndexDef, Number, Property, String, Table, VectorIndexDef
 from convexorm.values import MISSING
+from tests.embedded.support import add
 
 SECRET = "the-contents"
 PLACES = Table(
@@ -193,3 +195,65 @@ def test_flipped_bytes_are_answered_or_refused_with_a_typed_error(path: Path, se
                 refusals += isinstance(error, DeploymentError)
                 assert SECRET not in told(error)  # noqa: PT017
     assert refusals
+
+
+@pytest.mark.parametrize("ticks", [[1, 2, 2], [1, 3, 2], ["1"], [None], [-1]], ids=repr)
+def test_rows_that_come_out_of_order_are_damage_and_not_gone_through_for_ever(ticks: list[Any]) -> None:
+    """A damaged tree answers the same rows again, whatever they are to be behind."""
+
+    class Table:
+        select, label = "tick", "places"
+
+        def fields(self, row: tuple[Any, ...]) -> dict[str, Any]:
+            return {}
+
+    class Rows:
+        def execute(self, statement: str, parameters: tuple[Any, ...]) -> Rows:
+            return self
+
+        def fetchall(self) -> list[tuple[Any, ...]]:
+            return [(tick,) for tick in ticks]
+
+    stored: Any = Table()
+    rows: Any = Rows()
+    with pytest.raises(DeploymentError, match=r"places.*out of order"):
+        list(_documents(rows, stored, "t1"))
+
+
+@pytest.mark.parametrize("size", [100, 4_096, 5_000, 20_000])
+def test_a_file_that_was_cut_is_left_as_it_is_with_nothing_beside_it(path: Path, size: int) -> None:
+    with connect(f"sqlite:///{path}") as deployment:
+        for _ in range(40):
+            add(deployment, "x" * 500)
+    with path.open("r+b") as file:
+        file.truncate(size)
+    cut = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(DeploymentError, match="damaged"):
+            connect(f"sqlite:///{path}").close()
+    assert list(path.parent.iterdir()) == [path]
+    assert path.read_bytes() == cut
+
+
+def test_two_pages_in_each_others_place_are_one_typed_error(path: Path) -> None:
+    """Whichever they are: SQLite finds out, or what it reads then is not what was written."""
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA journal_mode = DELETE")
+    file.close()
+    data = path.read_bytes()
+    pages = [data[start : start + 4_096] for start in range(0, len(data), 4_096)]
+    raw = []
+    for one in range(len(pages)):
+        for other in range(one):
+            swapped = list(pages)
+            swapped[one], swapped[other] = pages[other], pages[one]
+            path.write_bytes(b"".join(swapped))
+            for call in (read(), read(count=True), everything):
+                try:
+                    with connect(f"sqlite:///{path}?mode=ro") as deployment:
+                        call(deployment)
+                except ConvexORMError:
+                    pass
+                except Exception as error:
+                    raw.append((one, other, repr(error)))
+    assert raw == []

@@ -118,4 +118,40 @@ class Seat(Model, table="seats"):
     of_room = Counter("room_id")
 
 
-MODELS: tuple[type[Model], ...] = (Customer, Order, Line, Tag, OrderTag, Payment, Coupon, Category, Room, Chair, Seat)
+class Person(Model, table="people", primary_key="id"):
+    """One passport at most, and friends on both sides."""
+
+    id: Mapped[str]
+    passport: Related[Passport | None] = relationship("by_holder", on_delete="cascade")
+    locker: Related[Locker | None] = relationship("by_user", on_delete="nullify")
+    likes: RelatedList[Person] = relationship("by_one", through="Friendship", on_delete="cascade")
+    liked_by: RelatedList[Person] = relationship("by_other", through="Friendship", on_delete="cascade")
+    by_person_id = Index("id")
+
+
+class Passport(Model, table="passports", primary_key="number"):
+    number: Mapped[str]
+    holder_id: Mapped[str] = field(references=Person, default=UNSET)
+    holder: Related[Person] = relationship("holder_id")
+    by_number = Index("number")
+    by_holder = Index("holder_id", unique=True)
+
+
+class Locker(Model, table="lockers"):
+    number: Mapped[int]
+    user_id: Mapped[Id[Person] | None] = field(default=None)
+    user: Related[Person | None] = relationship("user_id")
+    by_user = Index("user_id", unique=True)
+
+
+class Friendship(Model, table="friendships"):
+    one_id: Mapped[str] = field(references=Person)
+    other_id: Mapped[str] = field(references=Person)
+    by_one = Index("one_id")
+    by_other = Index("other_id")
+
+
+MODELS: tuple[type[Model], ...] = (
+    *(Customer, Order, Line, Tag, OrderTag, Payment, Coupon, Category, Room, Chair, Seat),
+    *(Person, Passport, Locker, Friendship),
+)

@@ -83,6 +83,42 @@ def _deleting_one() -> None:
         place: Related[Place] = relationship("place_id", on_delete="cascade")
 
 
+def _one_of_several() -> None:
+    class Somewhere(Model, table="somewhere", primary_key="id"):
+        id: Mapped[str]
+        visit: Related[Visit | None] = relationship("by_place")
+        by_somewhere_id = Index("id")
+
+    class Visit(Model, table="visits"):
+        place_id: Mapped[str] = field(references=Somewhere)
+        by_place = Index("place_id")
+
+    Somewhere.visit  # noqa: B018
+
+
+def _one_that_has_to_be() -> None:
+    class Somewhere(Model, table="somewhere", primary_key="id"):
+        id: Mapped[str]
+        visit: Related[Visit] = relationship("by_place")
+        by_somewhere_id = Index("id")
+
+    class Visit(Model, table="visits"):
+        place_id: Mapped[str] = field(references=Somewhere)
+        by_place = Index("place_id", unique=True)
+
+    Somewhere.visit  # noqa: B018
+
+
+def _of_several_attributes() -> None:
+    class Seat(Model, table="seats", primary_key=("row", "number")):
+        row: Mapped[str]
+        number: Mapped[int]
+        by_seat = Index("row", "number")
+
+    class Guest(Model, table="guests"):
+        seat_id: Mapped[str] = field(references=Seat)
+
+
 def _nullify_what_may_not_be() -> None:
     class Visit(Model, table="visits", primary_key="id"):
         id: Mapped[str]
@@ -107,7 +143,10 @@ def _checked_without_reference() -> None:
 
 
 WRONG: list[tuple[Callable[[], object], str]] = [
-    (_no_reference, r"visits\.place: relationship\('place_id'\) names no reference of its own model; there are none"),
+    (
+        _no_reference,
+        r"relationship\('place_id'\) names no reference of its own model \(there are none\), and no index of Place",
+    ),
     (_another_model, r"Visit\.visit_id refers to Visit, not to Place"),
     (_another_type, r"Visit\.place_id holds a number, Place\.id a string"),
     (_no_index, r"Place has no index 'by_visit'; there are by_place_id, by_place_name"),
@@ -115,7 +154,13 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (_no_annotation, r"visits\.place: a relationship\(\) without an annotation"),
     (_a_column, r"a relationship is annotated with Related\[...\] or RelatedList\[...\]"),
     (_two_models, r"a relation leads to documents of one model"),
-    (_deleting_one, r"through= and on_delete= are for a RelatedList"),
+    (_deleting_one, r"on_delete= is about documents that refer here"),
+    (
+        _one_of_several,
+        r"index 'by_place' of Visit has to be unique, and on 'place_id' alone",
+    ),
+    (_one_that_has_to_be, r"there may be no such document: annotate it with Related\[Visit \| None\]"),
+    (_of_several_attributes, r"guests\.seat_id: Seat has a primary key of several attributes"),
     (_nullify_what_may_not_be, r"on_delete='nullify' needs Part\.visit_id to take None"),
     (_through_without_references, r"Place needs an index whose first attribute refers to Visit"),
     (_checked_without_reference, r"check=True is for a reference"),

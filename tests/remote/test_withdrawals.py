@@ -153,7 +153,28 @@ def test_an_error_says_whether_the_commit_may_have_been_applied(use: Use, name: 
     scene = Scene(list(commits), list(withdrawals))
     with serve(scene) as server, connect(server.url, KEY) as deployment, pytest.raises(ConvexORMError) as error:
         use(deployment, lambda to: to.commit(COMMIT))
-    assert getattr(error.value, "lost", None) is (lost if isinstance(error.value, DeploymentError) else None)
+    assert error.value.lost is lost
+
+
+ODD = [
+    b"",
+    b"[]",
+    b"null",
+    b"{}",
+    b'{"status":"error"}',
+    b'{"status":"success"}',
+    b'{"status":"error","errorMessage":7}',
+    b'"x"',
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.decode() or "nothing")
+def test_what_is_no_whole_answer_of_convex_is_asked_for_again(use: Use, odd: bytes) -> None:
+    scene = Scene([Answer(odd), APPLIED], [])
+    with serve(scene) as server, connect(server.url, KEY) as deployment:
+        (written,) = use(deployment, lambda to: to.commit(COMMIT))
+    assert isinstance(written, Written)
+    assert kinds(scene.asked) == ["commit", "commit"]
 
 
 def test_what_was_never_sent_is_not_lost(use: Use) -> None:

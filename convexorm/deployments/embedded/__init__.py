@@ -14,20 +14,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 
-from convexorm.deployments.base import Caller, Deployment, Port
+from convexorm.deployments.base import Caller, Deployment, FunctionCall, Port
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake, check_fakes
-from convexorm.deployments.embedded.paths import path_of
+from convexorm.deployments.embedded.paths import absolute, path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.deployments.observers import ObservedPort, Observers, Request
-from convexorm.errors import DeploymentError
+from convexorm.errors import DeploymentError, InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
+
+if TYPE_CHECKING:
+    from convexorm.deployments.embedded.watches import Watches
+    from convexorm.live.mailboxes import Mailbox
 
 __all__ = ["EmbeddedDeployment"]
 
@@ -59,6 +63,7 @@ class EmbeddedDeployment(Deployment):
         self.path = None if path is None else Path(path_of(path))
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
         self._engine = Engine(source)
+        self._watches: Watches | None = None
         self.observers = Observers("memory:" if self.path is None else f"sqlite:///{self.path}")
         self.blocking: Port = _BlockingPort(self.observers, self._engine)
         self.asynchronous: Port = _AsyncPort(self.observers, self._engine)
@@ -77,7 +82,19 @@ class EmbeddedDeployment(Deployment):
     def asynchronous_caller(self) -> Caller:
         return AsyncFakes(self._fakes)
 
+    def subscribe(self, asked: Sequence[Read] | FunctionCall, mailbox: Mailbox[Any]) -> None:
+        if isinstance(asked, FunctionCall):
+            raise InvalidRequestError("functions are watched on Convex; Python functions in their place are called only")
+        if self._watches is None:
+            from convexorm.deployments.embedded.watches import Watches  # few programs watch
+
+            path = None if self.path is None else absolute(self.path)
+            self._watches = Watches(self._engine, self.observers, path)
+        self._watches.add(asked, mailbox)
+
     def close(self) -> None:
+        if self._watches is not None:
+            self._watches.close()
         self._engine.close()
 
     def backup(self, path: str | os.PathLike[str]) -> None:

@@ -187,14 +187,16 @@ class File:
         """Refuse a file that is not ours before anything about it changes."""
         if (self._size() or 0) < _LEAST:  # SQLite takes a file of one byte for a new one
             raise DeploymentError(f"SQLite at {self.name}: the file is not a database; it has been left as it was")
+        state = self._state()
         try:
             found = self._looked("ro&immutable=1")
             if found is None and self._size("-wal"):  # all it holds may be there still
                 self._looked("ro")
         except sqlite3.Error as error:
-            if primary_code(error) == sqlite3.SQLITE_NOTADB:
+            code, alone = primary_code(error), self._size("-wal") is None and self._state() == state
+            if code == sqlite3.SQLITE_NOTADB or (code == sqlite3.SQLITE_CORRUPT and alone):
                 raise
-            # else somebody writes to it just now, or it is damaged: opening will tell
+            # else somebody writes to it just now, perhaps: opening will tell
 
     def _looked(self, mode: str) -> int | None:
         connection = self._connect(mode)
