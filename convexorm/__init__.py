@@ -26,6 +26,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column, Mapped
+from convexorm.files import AsyncFiles, FileMetadata, Files
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
 from convexorm.query import Query
@@ -33,12 +34,14 @@ from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, compare, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Progress, Scheduled, Session
+from convexorm.system import ScheduledFunction, StoredFile
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
     "UNSET",
     "Aggregate",
+    "AsyncFiles",
     "AsyncFunctions",
     "AsyncSession",
     "AuthError",
@@ -49,6 +52,8 @@ __all__ = [
     "Counter",
     "Deployment",
     "DeploymentError",
+    "FileMetadata",
+    "Files",
     "FullTableScanError",
     "FunctionFailed",
     "FunctionNotFound",
@@ -73,10 +78,13 @@ __all__ = [
     "Query",
     "Related",
     "RelatedList",
+    "Scheduled",
+    "ScheduledFunction",
     "Schema",
     "SearchIndex",
     "Session",
     "StaleDataError",
+    "StoredFile",
     "Sum",
     "ValidationError",
     "VectorIndex",

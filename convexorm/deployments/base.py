@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 import attrs
 
@@ -19,7 +20,10 @@ from convexorm.errors import InvalidRequestError
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from convexorm.values import Value
 
-__all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "check_deployment"]
+if TYPE_CHECKING:
+    from convexorm.files import AsyncFiles, Files
+
+__all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "Ran", "check_deployment"]
 
 ATTEMPTS = 4
 """How often a call to a deployment over HTTP is sent at most, unless it is told otherwise."""
@@ -76,6 +80,15 @@ class Caller(Protocol):
         ...
 
 
+@attrs.frozen
+class Ran:
+    """A scheduled function that was run, and what it raised, if it did."""
+
+    id: str
+    path: str
+    error: Exception | None = None
+
+
 class Deployment(ABC):
     """Where documents live. Safe to share between threads and tasks; close it when done."""
 
@@ -102,6 +115,28 @@ class Deployment(ABC):
     def asynchronous_caller(self) -> Caller:
         """The deployment's functions, called without blocking the event loop. InvalidRequestError where there are none."""
         raise InvalidRequestError("this deployment has no functions to call")
+
+    @property
+    def files(self) -> Files:
+        """The deployment's files, stored and got without awaiting."""
+        raise InvalidRequestError("this deployment has no files")
+
+    @property
+    def async_files(self) -> AsyncFiles:
+        """The deployment's files, awaited."""
+        raise InvalidRequestError("this deployment has no files")
+
+    def run_scheduled(self, *, until: datetime | None = None) -> list[Ran]:
+        """Run the scheduled functions that are due at a time, now without one, through the fakes of `connect`.
+
+        Each is run once, by whichever process comes first; what it raises is kept with it, and answered. What they schedule
+        in turn is for the next call. Raises InvalidRequestError on Convex, which runs them itself.
+        """
+        raise InvalidRequestError("a deployment on Convex runs scheduled functions itself")
+
+    async def arun_scheduled(self, *, until: datetime | None = None) -> list[Ran]:
+        """`run_scheduled`, for callers that await."""
+        return self.run_scheduled(until=until)
 
     @abstractmethod
     def close(self) -> None:

@@ -2,7 +2,7 @@
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 
 type Assuming = { index: string; fields?: string[] | undefined };
-type Named = { table: string; index?: string; at?: object; unique?: object[] | undefined };
+type Named = { table?: string; index?: string; at?: object; unique?: object[] | undefined };
 
 export function assumptionsOf(schema: SchemaDefinition<GenericSchema, boolean>) {
   const declared = (table: string, index: string): string[] | undefined =>
