@@ -4,11 +4,13 @@
 import { randomBytes } from "node:crypto";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
 import { NotPermitted, requireOperation, type Operation } from "./access";
-import { Backend, ConflictError, isConvexError } from "./backend";
+import { Backend, ConflictError, isConvexError, type Kept } from "./backend";
 import { QueryCache } from "./cache";
+import { Crons } from "./crons";
 import type { Files } from "./files";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
 import { Tally } from "./metrics";
+import { Routes } from "./routes";
 import { CallError, exportValue, importArguments, type Format } from "./values";
 
 export interface Call {
@@ -30,6 +32,8 @@ export class Host {
   readonly metrics = new Tally();
   readonly #queries = new QueryCache();
   readonly #backend: Backend;
+  readonly routes: Routes;
+  readonly crons: Crons;
   get files(): Files {
     return this.#backend.files;
   }
@@ -45,7 +49,14 @@ export class Host {
       userTime,
       redact = false,
       allowed,
-    }: { latency: number; userTime: number; redact?: boolean; allowed?: readonly Operation[] | undefined },
+      kept,
+    }: {
+      latency: number;
+      userTime: number;
+      redact?: boolean;
+      allowed?: readonly Operation[] | undefined;
+      kept?: Kept | undefined;
+    },
   ) {
     this.#redact = redact;
     this.allowed = allowed;
@@ -55,7 +66,28 @@ export class Host {
       userTime,
       metrics: this.metrics,
       onWrite: () => this.#queries.invalidate(),
+      kept,
     });
+    this.routes = new Routes(this.#backend, functions.modules.get("http"));
+    this.crons = new Crons(this.#backend, functions.modules.get("crons"));
+  }
+
+  /** What is due by time begins to run: scheduled functions and crons. */
+  start(): void {
+    this.#backend.jobs.resume();
+    this.crons.arm();
+  }
+
+  /** Moves the clock of what is due by time, and waits until all of it has run; how much that was. */
+  async advance(milliseconds: number): Promise<{ scheduled: number; crons: number }> {
+    const { jobs } = this.#backend;
+    const ran = { scheduled: await jobs.advance(milliseconds), crons: 0 };
+    for (let more = await this.crons.run(); more > 0; more = await this.crons.run()) {
+      ran.crons += more;
+      ran.scheduled += await jobs.advance(0);
+    }
+    this.crons.arm();
+    return ran;
   }
 
   /**
