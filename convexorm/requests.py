@@ -694,13 +694,17 @@ class Commit(Data, frozen=True):
 
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
-        ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        across = [
-            table
-            for write in self.writes
-            for table in tables_across(getattr(write, "filter", getattr(write, "where", None)))
-        ]
-        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
+        tables = {id(table): table for table in [write.table for write in self.writes]}
+        for one in [one for rules in (self.rules, self.checks) for some in rules.values() for one in some]:
+            tables[id(one.table)] = one.table
+        for write in self.writes if _CONDITIONAL.intersection(map(type, self.writes)) else ():
+            for table in tables_across(getattr(write, "filter", getattr(write, "where", None))):
+                tables[id(table)] = table
+        return list(tables.values())
+
+
+_CONDITIONAL: frozenset[type] = frozenset((Patch, DeleteRange))
+"""Writes that may have conditions, which may speak of other tables."""
 
 
 def tables_across(condition: Condition | None) -> list[Table]:
@@ -838,9 +842,6 @@ def key_length(range: Range) -> int:
     return len(fields) + (fields[-1] != "_id")
 
 
-_NO_REFS: Mapping[str, int] = {}
-
-
 def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
@@ -849,7 +850,8 @@ def check_commit(commit: Commit) -> None:
         raise ValidationError("a recount is a commit of its own", table=commit.writes[0].table.name)
     for position, write in enumerate(commit.writes):
         _CHECKS[type(write)](write)
-        for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
+        refs: Mapping[str, int] | None = getattr(write, "refs", None)
+        for field, place in refs.items() if refs else ():
             if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
                 problem = "refers to a write that inserts nothing before it"
                 raise ValidationError(problem, table=write.table.name, field=field)

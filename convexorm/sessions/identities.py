@@ -166,13 +166,13 @@ class IdentityMap:
 
     def inserted(self, instance: Model, document: Document) -> None:
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
-        instance._state.document = document
-        id_ = document["_id"]
-        assert isinstance(id_, str)
+        instance._state.held = document
+        id_: Any = document["_id"]
         instances = self._of(root_of(type(instance)))
-        other = instances.get(id_)
-        if other is not None and other is not instance:
-            self.let_go(other)
+        if id_ in instances.refs:
+            other = instances.get(id_)
+            if other is not None and other is not instance:
+                self.let_go(other)
         instances.put(id_, instance)
 
     def document_of(self, instance: Model) -> Document:
@@ -273,7 +273,7 @@ class IdentityMap:
 
     def watch(self, instances: Iterable[Model]) -> None:
         """These were written: look at those on whose mutable values were handed out, as long as somebody keeps them."""
-        for instance in instances:
+        for instance in [one for one in instances if one.__mapper__.mutable]:
             if holds_mutable(instance):
                 if self._watched is None:
                     self._watched = WeakValueDictionary()
