@@ -7,11 +7,11 @@
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { UserClock } from "./clock";
 import { Files } from "./files";
-import { WriteLog } from "./conflicts";
+import { WriteLog, type ReadSet } from "./conflicts";
 import { flawOf, type ValidatorJSON } from "./documents";
 import { canonicalPath, kindOf, type FunctionKind, type Functions, type RegisteredFunction } from "./functions";
 import type { Tally } from "./metrics";
-import { Tables, Trees, type Snapshot, type Stored } from "./store";
+import { Tables, Trees, type Change, type Snapshot, type Stored } from "./store";
 import { Convex, executions, type Execution } from "./syscalls";
 import { Transaction, type Scheduled } from "./transaction";
 import type { Tree } from "./tree";
@@ -25,7 +25,7 @@ export interface BackendOptions {
   userTime: number;
   metrics: Tally;
   /** Something was written. */
-  onWrite: () => void;
+  onWrite: (changes: readonly Change[]) => void;
 }
 
 /** How the npm package names a function. */
@@ -118,6 +118,21 @@ export class Backend {
     return ran.outcome();
   }
 
+  /** What is there now, to run queries over. */
+  get snapshot(): Snapshot {
+    return this.#snapshot;
+  }
+
+  /** Runs a query over what was there at some moment; what it has read is there as well where it throws. */
+  async observe(path: string, args: JSONValue, snapshot: Snapshot, journal: string | null): Promise<Observation> {
+    const found = this.#function("query", path);
+    this.#requireArguments(path, found, args);
+    const ran = await this.#inTurn(() => this.#run(path, found, args, false, snapshot, journal));
+    this.#count(ran, { committed: false });
+    const { reads } = ran.transaction;
+    return { outcome: ran.outcome, reads, journal: ran.transaction.journal };
+  }
+
   async #runMutation(path: string, found: Invocable, args: JSONValue): Promise<Value> {
     for (let attempt = 0; ; attempt++) {
       const ran = await this.#inTurn(() => this.#run(path, found, args, true));
@@ -151,7 +166,7 @@ export class Backend {
         this.#snapshot = trees.snapshot();
       }
       this.log.record(changes);
-      this.options.onWrite();
+      this.options.onWrite(changes);
     }
     for (const id of transaction.cancelled) this.cancel(id);
     for (const job of transaction.scheduled) this.schedule(job);
@@ -163,16 +178,24 @@ export class Backend {
   }
 
   /** Runs a query or a mutation once, to its end. */
-  async #run(path: string, found: Invocable, args: JSONValue, canWrite: boolean): Promise<Ran> {
+  async #run(
+    path: string,
+    found: Invocable,
+    args: JSONValue,
+    canWrite: boolean,
+    snapshot = this.#snapshot,
+    journal: string | null = null,
+  ): Promise<Ran> {
     const clock = new UserClock(this.options.userTime);
     const began = canWrite ? this.log.begin() : this.log.time;
     const transaction = new Transaction({
       tables: this.tables,
-      snapshot: this.#snapshot,
+      snapshot,
       clock,
       tick: () => this.#tick(),
       canWrite,
     });
+    transaction.journal = journal;
     const execution: Execution = { name: path, backend: this, transaction, clock, isOver: false };
     const text = JSON.stringify([args]);
     const run = () => (canWrite ? found.invokeMutation!(text) : found.invokeQuery!(text));
@@ -256,6 +279,13 @@ export class Backend {
   #tick(): number {
     return (this.#lastTick = Math.max(Date.now(), this.#lastTick + 2 ** -10));
   }
+}
+
+/** What a query answers or throws, what it has read, and where its page ends. */
+export interface Observation {
+  outcome: () => Value;
+  reads: ReadSet;
+  journal: string | null;
 }
 
 /** A run, and what became of it. */
