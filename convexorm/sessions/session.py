@@ -434,7 +434,7 @@ class AsyncSession:
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
 
-    def detached(
+    def _detached(
         self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
     ) -> dict[str, Model]:
         """The instances of an answer that is whole, and of what it loads, by their `_id`, belonging to no session.
