@@ -5,6 +5,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 """
 
 from convexorm import func
+from convexorm.comparing import compare
 from convexorm.conditions import Condition, and_, not_, or_
 from convexorm.counters import Counter, Sum
 from convexorm.deployments import Deployment, connect
@@ -28,12 +29,13 @@ from convexorm.errors import (
 from convexorm.expressions import Column, Mapped
 from convexorm.files import AsyncFiles, FileMetadata, Files
 from convexorm.functions import AsyncFunctions, Functions
+from convexorm.live import AsyncLive, Change, Live, Watch
 from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
 from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
-from convexorm.schema import Schema, compare, to_typescript
+from convexorm.schema import Schema, to_typescript
 from convexorm.sessions import AsyncSession, Hit, Page, Progress, Scheduled, Session
 from convexorm.system import ScheduledFunction, StoredFile
 from convexorm.types import Int64, IsoDatetime, JsonText
@@ -43,8 +45,10 @@ __all__ = [
     "Aggregate",
     "AsyncFiles",
     "AsyncFunctions",
+    "AsyncLive",
     "AsyncSession",
     "AuthError",
+    "Change",
     "Column",
     "Condition",
     "ConvexORMError",
@@ -68,6 +72,7 @@ __all__ = [
     "IsoDatetime",
     "JsonText",
     "LimitExceeded",
+    "Live",
     "Mapped",
     "Model",
     "MultipleResultsFound",
@@ -88,6 +93,7 @@ __all__ = [
     "Sum",
     "ValidationError",
     "VectorIndex",
+    "Watch",
     "and_",
     "compare",
     "connect",

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from convexorm.deployments import connect, environment_key
 from convexorm.errors import ConvexORMError, InvalidRequestError
+from convexorm.exports import Export
 from convexorm.model import Model
 from convexorm.projects.doctor import diagnose
-from convexorm.projects.exports import Export
 from convexorm.projects.files import read_file, stamped, write_files
 from convexorm.projects.functions import functions as functions_to_copy
 from convexorm.projects.installation import Installation
@@ -145,16 +145,24 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _reflect(arguments: argparse.Namespace) -> int:
-    project = _project(arguments)
-    export = Export.told(exported_schema(project))
+    export, source = _exported(arguments)
     if arguments.tables is not None:
         export = export.named(frozenset(filter(None, arguments.tables.split(","))))
-    body = module_of(export, f"The tables of {project.root.resolve().name}, as models.")
+    body = module_of(export, f"The tables of {source}, as models.")
     text = stamped(_REFLECT_SAYS, body, comment="#")
     if not arguments.check:
         _write(arguments.out.parent, {arguments.out.name: text}, force=arguments.force)
         return 0
     return _compare(read_file(arguments.out) or "", text, arguments.out, "the schema")
+
+
+def _exported(arguments: argparse.Namespace) -> tuple[Export, str]:
+    """What the schema says of a project, or of a deployment, and what that is called."""
+    if arguments.url is None:
+        project = _project(arguments)
+        return Export.told(exported_schema(project)), project.root.resolve().name
+    with connect(arguments.url, environment_key(), module=arguments.module) as deployment:
+        return deployment.describe(), "the deployment"
 
 
 def _functions(arguments: argparse.Namespace) -> int:
@@ -246,7 +254,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     init.add_argument("--force", action="store_true", help=_FORCE)
     init.set_defaults(run=_init)
     reflect = commands.add_parser("reflect", help="write the tables of a Convex project as models")
-    reflect.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
+    source = reflect.add_mutually_exclusive_group()
+    source.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
+    source.add_argument("--url", help="a deployment instead, which is asked; the environment has its key")
+    reflect.add_argument("--module", default="orm", help="the path of our functions there, orm if not said")
     reflect.add_argument("--out", type=Path, required=True, help="the module, such as myapp/models.py")
     reflect.add_argument("--tables", metavar="A,B", help="only these tables")
     reflect.add_argument("--check", action="store_true", help="write nothing, fail if the module differs")

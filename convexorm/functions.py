@@ -6,21 +6,25 @@ instances, detached or of the session that a call names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from convexorm.calling import Arguments, check_path, dumped_arguments
 from convexorm.deployments.base import Caller, Deployment, FunctionCall, FunctionKind, check_deployment
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.faces import blocking, named
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model
+from convexorm.model import InstanceState, Model, set_state
 from convexorm.schema import AnyValue
 from convexorm.sessions import AsyncSession, Session
 from convexorm.types import ColumnType, result_type
 from convexorm.values import MISSING, Value
 
-__all__ = ["AsyncFunctions", "Functions"]
+if TYPE_CHECKING:
+    from convexorm.live.watch import Watch
+
+__all__ = ["Answer", "AsyncFunctions", "Functions"]
 
 T = TypeVar("T")
 AnySession: TypeAlias = AsyncSession | Session | None
@@ -47,6 +51,7 @@ class AsyncFunctions:
         _check_printable("token", token)
         _check_printable("component", component)
         self._caller = _caller or check_deployment(deployment).asynchronous_caller
+        self._deployment = deployment
         self._token = token
         self._component = component
 
@@ -96,14 +101,65 @@ class AsyncFunctions:
         return await self._call("action", path, arguments, returns, session)
 
     async def _call(self, kind: FunctionKind, path: str, arguments: Arguments, returns: Any, session: AnySession) -> Any:
+        call = self._call_of(kind, path, arguments)
+        meaning = Answer(path, _codec(returns, session))
+        return meaning.load(await self._caller.call(call))
+
+    def _call_of(self, kind: FunctionKind, path: str, arguments: Arguments) -> FunctionCall:
         check_path(path)
-        codec = _codec(returns, session)
-        call = FunctionCall(kind, path, dumped_arguments(path, arguments), self._token, self._component)
-        answer = await self._caller.call(call)
+        return FunctionCall(kind, path, dumped_arguments(path, arguments), self._token, self._component)
+
+    @overload
+    def watch(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: type[T],
+        on_state: Callable[[bool], object] | None = None,
+    ) -> Watch[T]: ...
+    @overload
+    def watch(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        on_state: Callable[[bool], object] | None = None,
+    ) -> Watch[Any]: ...
+    def watch(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        on_state: Callable[[bool], object] | None = None,
+    ) -> Any:
+        """What a query answers, again whenever that changes: something to enter, as `Deployment.watch` has it.
+
+        It is for deployments on Convex. Instances are detached. Raises what `query` does; what the function throws ends
+        the watch with FunctionFailed.
+        """
+        from convexorm.live.states import FunctionStates  # which imports this module
+        from convexorm.live.watch import Watch
+
+        call, meaning = self._call_of("query", path, arguments), Answer(path, _codec(returns, None))
+        return Watch(FunctionStates(meaning), lambda mailbox: self._deployment.subscribe(call, mailbox), on_state)
+
+
+class Answer:
+    """What a function of this path answers, and what it means."""
+
+    def __init__(self, path: str, codec: ColumnType[Any]) -> None:
+        self._path = path
+        self._codec = codec
+
+    def load(self, answer: Value) -> Any:
+        """The meaning of an answer. Raises ValidationError for one that is not what was said of it."""
         try:
-            return codec.load(answer)
+            return self._codec.load(answer)
         except ValidationError as error:
-            place = f"what {path} answers{error.path}"
+            place = f"what {self._path} answers{error.path}"
             raise ValidationError(f"{place}: {error.problem}") from None
 
 
@@ -125,6 +181,36 @@ class Functions:
     query = blocking(AsyncFunctions.query)
     mutation = blocking(AsyncFunctions.mutation)
     action = blocking(AsyncFunctions.action)
+
+    @overload
+    def watch(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: type[T],
+        on_state: Callable[[bool], object] | None = None,
+    ) -> Watch[T]: ...
+    @overload
+    def watch(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        on_state: Callable[[bool], object] | None = None,
+    ) -> Watch[Any]: ...
+    def watch(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        on_state: Callable[[bool], object] | None = None,
+    ) -> Any:
+        return self._core.watch(path, arguments, returns=returns, on_state=on_state)
+
+    watch.__doc__ = AsyncFunctions.watch.__doc__
 
 
 # -- arguments and results -----------------------------------------------------------------------------------------
@@ -192,5 +278,5 @@ class _DocumentType(ColumnType[Model]):
         if not isinstance(value["_id"], str) or not isinstance(value.get("_creationTime"), int | float):
             raise ValidationError(f"expected a document of {self.name}, with _id and _creationTime")
         instance = model.__new__(model)
-        object.__setattr__(instance, "_state", InstanceState(value))
+        set_state(instance, InstanceState(value))
         return instance if self._session is None else self._session.attach(instance)

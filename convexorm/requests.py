@@ -95,6 +95,7 @@ __all__ = [
     "greater_stored",
     "in_order",
     "index_key",
+    "is_plain",
     "joined_edges",
     "key_length",
     "meets",
@@ -725,13 +726,17 @@ class Commit(Data, frozen=True):
 
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
-        ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        across = [
-            table
-            for write in self.writes
-            for table in tables_across(getattr(write, "filter", getattr(write, "where", None)))
-        ]
-        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
+        tables = {id(table): table for table in [write.table for write in self.writes]}
+        for one in [one for rules in (self.rules, self.checks) for some in rules.values() for one in some]:
+            tables[id(one.table)] = one.table
+        for write in self.writes if _CONDITIONAL.intersection(map(type, self.writes)) else ():
+            for table in tables_across(getattr(write, "filter", getattr(write, "where", None))):
+                tables[id(table)] = table
+        return list(tables.values())
+
+
+_CONDITIONAL: frozenset[type] = frozenset((Patch, DeleteRange))
+"""Writes that may have conditions, which may speak of other tables."""
 
 
 def tables_across(condition: Condition | None) -> list[Table]:
@@ -794,6 +799,8 @@ def check_reads(reads: Sequence[Read]) -> None:
     if len(reads) > MAX_READS:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
+        if is_plain(read):
+            continue
         read.range.check()
         check_follow(read.follow)
         _check_kind(read)
@@ -809,6 +816,17 @@ def check_reads(reads: Sequence[Read]) -> None:
             _check_merge(read)
         if read.search is not None:
             check_text(read)
+
+
+def is_plain(read: Read) -> bool:
+    """Whether a read says no more than equalities, an order, a filter and a limit, and nothing is wrong with these."""
+    range_, limit = read.range, read.limit
+    return (
+        read == Read(range_, read.order, filter=read.filter, limit=limit)
+        and range_ == Range(range_.table, range_.index, range_.eq)
+        and (limit is None or 0 <= limit < MAX_SAFE_INTEGER)
+        and len(range_.eq) <= len(range_.table.declared_fields(range_.index))
+    )
 
 
 def _check_kind(read: Read) -> None:
@@ -856,9 +874,6 @@ def key_length(range: Range) -> int:
     return len(fields) + (fields[-1] != "_id")
 
 
-_NO_REFS: Mapping[str, int] = {}
-
-
 def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
@@ -873,7 +888,8 @@ def check_commit(commit: Commit) -> None:
                 "a table of Convex's own, which it writes itself; it can only be read", table=write.table.name
             )
         _CHECKS[type(write)](write)
-        for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
+        refs: Mapping[str, int] | None = getattr(write, "refs", None)
+        for field, place in refs.items() if refs else ():
             if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
                 problem = "refers to a write that inserts nothing before it"
                 raise ValidationError(problem, table=write.table.name, field=field)

@@ -56,7 +56,6 @@ __all__ = [
     "Table",
     "Validator",
     "VectorIndexDef",
-    "compare",
     "holds_text",
     "ids_in",
     "to_fragment",
@@ -826,39 +825,3 @@ import {{ v }} from "convex/values";
 
 def _members(tables: Iterable[Table]) -> str:
     return "".join(f"  {table.name}: {table.typescript()},\n" for table in tables)
-
-
-def compare(old: Schema, new: Schema) -> list[str]:
-    """What changed from `old` to `new`, a line each; empty when they are the same.
-
-    Lines start with `+`, `-` or `~` and name the table and the field or index.
-    """
-    lines: list[str] = []
-
-    def parts(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], show: Callable[[Any], str]) -> None:
-        for name in (*before, *(name for name in after if name not in before)):
-            if name not in after:
-                lines.append(f"- {kind}{name}")
-            elif name not in before:
-                lines.append(f"+ {kind}{name}: {show(after[name])}")
-            elif before[name] != after[name]:
-                lines.append(f"~ {kind}{name}: {show(before[name])} -> {show(after[name])}")
-
-    for name in (*old.tables, *(name for name in new.tables if name not in old.tables)):
-        before, after = old.tables.get(name), new.tables.get(name)
-        if before is None or after is None:
-            lines.append(f"{'+' if before is None else '-'} table {name}")
-            continue
-        parts(f"{name}.", before.fields, after.fields, lambda prop: prop.typescript())
-        for mine, theirs in (
-            ((*before.indexes, *before.staged_indexes), (*after.indexes, *after.staged_indexes)),
-            (before.search_indexes, after.search_indexes),
-            (before.vector_indexes, after.vector_indexes),
-        ):
-            parts(
-                f"{name} index ",
-                {index.name: index for index in mine},
-                {index.name: index for index in theirs},
-                lambda index: str(index) if isinstance(index, IndexDef) else index.typescript(),
-            )
-    return lines

@@ -20,7 +20,17 @@ import { Ledger } from "./ledger";
 import { withdrawn } from "./errors";
 import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
-import { parseCommit, parseFile, parseReads, parseSearch, parseStorage, type Applied, type Document, type Result } from "./protocol";
+import {
+  parseCommit,
+  parseDescribe,
+  parseFile,
+  parseReads,
+  parseSearch,
+  parseStorage,
+  type Applied,
+  type Document,
+  type Result,
+} from "./protocol";
 import { answer } from "./reads";
 import { Schedule } from "./schedule";
 import { hits, readAt } from "./search";
@@ -113,7 +123,15 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
     },
   });
 
-  return { read, commit, search, sweep, file, store };
+  const describe = internalQueryGeneric({
+    handler: (_, request: Record<string, unknown>) => {
+      parseDescribe(request);
+      // The types keep it to themselves; it is what the CLI deploys.
+      return { version: VERSION, schema: (schema as unknown as { export(): string }).export() };
+    },
+  });
+
+  return { read, commit, search, sweep, file, store, describe };
 }
 
 /** What Convex keeps of a file; null if there is none of this id. */

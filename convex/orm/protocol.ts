@@ -593,6 +593,13 @@ export function parseStorage(request: unknown): { op: "upload" } | { op: "delete
 }
 
 /** A `search` request, with its vector as numbers. */
+const describe = shape({ version: whole });
+
+export function parseDescribe(request: unknown): void {
+  requireVersion(request);
+  describe(request, "request");
+}
+
 export function parseSearch(request: unknown): Search {
   requireVersion(request);
   const parsed = search(request, "request");

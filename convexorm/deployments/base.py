@@ -11,22 +11,41 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
 import attrs
 
 from convexorm.deployments.observers import Observers, Request
 from convexorm.errors import InvalidRequestError
+from convexorm.exports import Export
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from convexorm.values import Value
 
 if TYPE_CHECKING:
     from convexorm.files import AsyncFiles, Files
+    from convexorm.live.mailboxes import Mailbox
+    from convexorm.live.watch import Watch
 
 __all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "Ran", "check_deployment"]
 
 ATTEMPTS = 4
 """How often a call to a deployment over HTTP is sent at most, unless it is told otherwise."""
+
+
+T_co = TypeVar("T_co", covariant=True)
+T1 = TypeVar("T1")
+T2 = TypeVar("T2")
+T3 = TypeVar("T3")
+T4 = TypeVar("T4")
+T5 = TypeVar("T5")
+OnState: TypeAlias = Callable[[bool], object]
+"""What is told whether a watch is connected."""
+
+
+class Watchable(Protocol[T_co]):
+    """Something that can be watched, and what that gives: known to type checkers alone."""
+
+    def _watched(self) -> T_co: ...
 
 
 class Port(Protocol):
@@ -138,6 +157,67 @@ class Deployment(ABC):
         """`run_scheduled`, for callers that await."""
         return self.run_scheduled(until=until)
 
+    @overload
+    def watch(self, one: Watchable[T1], /, *, on_state: OnState | None = None) -> Watch[T1]: ...
+    @overload
+    def watch(
+        self, one: Watchable[T1], two: Watchable[T2], /, *, on_state: OnState | None = None
+    ) -> Watch[tuple[T1, T2]]: ...
+    @overload
+    def watch(
+        self, one: Watchable[T1], two: Watchable[T2], three: Watchable[T3], /, *, on_state: OnState | None = None
+    ) -> Watch[tuple[T1, T2, T3]]: ...
+    @overload
+    def watch(
+        self,
+        one: Watchable[T1],
+        two: Watchable[T2],
+        three: Watchable[T3],
+        four: Watchable[T4],
+        /,
+        *,
+        on_state: OnState | None = None,
+    ) -> Watch[tuple[T1, T2, T3, T4]]: ...
+    @overload
+    def watch(
+        self,
+        one: Watchable[T1],
+        two: Watchable[T2],
+        three: Watchable[T3],
+        four: Watchable[T4],
+        five: Watchable[T5],
+        /,
+        *,
+        on_state: OnState | None = None,
+    ) -> Watch[tuple[T1, T2, T3, T4, T5]]: ...
+    @overload
+    def watch(self, *statements: Watchable[Any], on_state: OnState | None = None) -> Watch[tuple[Any, ...]]: ...
+    def watch(self, *statements: Any, on_state: OnState | None = None) -> Any:
+        """What stays answered: `with deployment.watch(query) as live`, or `async with`, and then `for change in live`.
+
+        It takes what `session.read` takes. Of one query it gives a `Change` after the other, the first at once with all
+        of it, each with the documents as detached instances and what is new of them; of a count, an aggregate, a
+        selection it gives the value. Several are answered from one snapshot, as a tuple. An instance stays the same object
+        as long as its document, and what it loads, is the same. `live.next(timeout=5)` is one at a time.
+
+        `on_state` is called with True or False when the connection is there or lost, on the thread that notices.
+
+        Raises FullTableScanError for a query that no index covers, and InvalidRequestError for what is none. Entering it
+        raises DeploymentError where the deployment is closed.
+        """
+        from convexorm.live.querying import watch  # sessions stand on deployments
+
+        return watch(self, statements, on_state=on_state)
+
+    def subscribe(self, asked: Sequence[Read] | FunctionCall, mailbox: Mailbox[Any]) -> None:
+        """Feed a mailbox from now on: with whole answers to these reads, each time all from one snapshot, or with what a
+        function answers. It waits for nothing; errors that need input or output end the watch.
+
+        A document that is as it was in the answer before is the same object. Raises InvalidRequestError where nothing can
+        be watched, and DeploymentError where the deployment is closed.
+        """
+        raise InvalidRequestError("this deployment does not tell of changes; nothing of it can be watched")
+
     @abstractmethod
     def close(self) -> None:
         """Release connections and files. Using the deployment afterwards raises DeploymentError."""
@@ -145,6 +225,14 @@ class Deployment(ABC):
     async def aclose(self) -> None:
         """`close`, for callers that await."""
         self.close()
+
+    def describe(self) -> Export:
+        """The schema that is deployed. InvalidRequestError on an embedded deployment, which has that of the models."""
+        raise InvalidRequestError("an embedded deployment has no schema but that of the models; only one on Convex has")
+
+    async def adescribe(self) -> Export:
+        """`describe`, for callers that await."""
+        return self.describe()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Write all documents to a new SQLite file, as they are at one moment, while others go on.

@@ -57,6 +57,10 @@ Load = Callable[[Any, Sequence[Document]], Any]
 class Statement(Data, Generic[T_co], frozen=True):
     """Something that `session.read` answers, several of them in one call and from one snapshot."""
 
+    if TYPE_CHECKING:
+
+        def _watched(self) -> T_co: ...
+
     @property
     def root(self) -> Query[Any]:
         """The query that it is about."""

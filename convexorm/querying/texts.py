@@ -18,6 +18,7 @@ from convexorm.requests import Document, Range, Read, ReadResult, TextSearch, ch
 from convexorm.values import Missing, Value
 
 if TYPE_CHECKING:
+    from convexorm.live.changes import Change
     from convexorm.model import Model
     from convexorm.query import Query
 
@@ -34,6 +35,10 @@ class TextQuery(Statement[list[M]], frozen=True):
     _search: TextSearch
     _limit: int
     _load: tuple[Path, ...] = ()
+
+    if TYPE_CHECKING:
+
+        def _watched(self) -> Change[M]: ...  # type: ignore[override]
 
     @classmethod
     def of(cls, model: type[M], index: str, text: str, where: Condition | None, limit: int) -> TextQuery[M]:

@@ -37,7 +37,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column
-from convexorm.faces import DONE, named
+from convexorm.faces import DONE, finish, named
 from convexorm.given import a_function, by_name, several
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
@@ -115,9 +115,12 @@ class AsyncSession:
         self._compiler = compiler = Compiler(tables)
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
-        self._identities = identities = IdentityMap(self, pending.about)
-        self._loader = Loader(compiler, self._reader, identities)
-        self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
+        self._identities = IdentityMap(self, pending.about)
+        self._unit_of_work = UnitOfWork(port, compiler, self._identities, pending)
+
+    @cached_property
+    def _loader(self) -> Loader:
+        return Loader(self._compiler, self._reader, self._identities)
 
     @cached_property
     def _trees(self) -> Trees:
@@ -156,11 +159,17 @@ class AsyncSession:
             return cast("M | None", known)
         return await self._got(model, at, paths, await self._reader.one(self._compiler.read_of_key(model, at, paths)))
 
+    async def _loaded(self, model: type[Any], paths: Sequence[Path], result: ReadResult) -> list[Any]:
+        """The instances of an answer's documents, with what these paths lead to."""
+        if not paths:
+            return self._identities.load(model, result.docs)
+        return await self._loader.instances(model, paths, result)
+
     async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
         """The instance that was read by its key; None if there is none."""
         if result.docs:
-            (found,) = await self._loader.instances(model, paths, result)
-            return cast("M", found)
+            found: list[M] = await self._loaded(model, paths, result)
+            return found[0]
         gone = self._identities.held(model, identity_of(at.key))
         if gone is not None:
             self._identities.found_gone(gone)
@@ -428,6 +437,23 @@ class AsyncSession:
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
 
+    def _detached(
+        self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
+    ) -> dict[str, Model]:
+        """The instances of an answer that is whole, and of what it loads, by their `_id`, belonging to no session.
+
+        Those in `held` are taken for their documents; they belong to none before or after it. For a session of its own,
+        which reads nothing.
+        """
+        for one in held:
+            if one._state.session is None and not one._state.deleted:
+                self._identities.attach(one)
+        roots = finish(self._loader.instances(statement.model, statement._load, result))
+        made = {str(one.convex_id): one for one in roots}
+        made |= {str(one.convex_id): one for one in self._identities}
+        self._identities.clear()
+        return made
+
     @exclusive
     async def _made_of(self, rows: Rows[R], result: ReadResult) -> list[R]:
         """What one step of a stream means."""
@@ -459,7 +485,7 @@ class AsyncSession:
             return pending
         read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
         result = await self._reader.one(replace(read, follow=self._compiler.follow(paths)))
-        found = await self._loader.instances(model, paths, result)
+        found: list[M] = await self._loaded(model, paths, result)
         kept = [one for one in found if self._stays(one)]
         if len(kept) > 1:
             raise MultipleResultsFound(
@@ -552,7 +578,7 @@ class AsyncSession:
         for one in joined:
             join_lists(one)
             for other in list(around(one)):
-                if other._state.session is None and other._state.document is None and not other._state.deleted:
+                if other._state.session is None and other._state.held is None and not other._state.deleted:
                     self._identities.adopt(other)
                     self._pending.ask(Insertion(self._compiler, self._identities, other, unique=True, returning=True))
                     joined.append(other)
@@ -882,7 +908,7 @@ class AsyncSession:
         state, model = state_of(instance), type(instance)
         if state.session is self:
             return instance
-        known = model.__mapper__.key or state.document is not None
+        known = model.__mapper__.key or state.held is not None
         mine = await self.get(model, instance.primary_key) if known else None
         given = copy.deepcopy(instance)
         given._state.related = None  # those of another session stay there
@@ -962,7 +988,12 @@ class AsyncSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """`close`, which has nothing to wait for. Raises InvalidRequestError while the session is in use."""
+        self._turn.check()
+        self._let_all_go()
 
 
 def _last(read: Read, result: ReadResult) -> KeyValue:

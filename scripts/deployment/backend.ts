@@ -7,7 +7,7 @@
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { UserClock } from "./clock";
 import { Files, type Bytes } from "./files";
-import { WriteLog } from "./conflicts";
+import { WriteLog, type ReadSet } from "./conflicts";
 import { flawOf, type ValidatorJSON } from "./documents";
 import { canonicalPath, kindOf, type FunctionKind, type Functions, type RegisteredFunction } from "./functions";
 import type { Tally } from "./metrics";
@@ -26,7 +26,7 @@ export interface BackendOptions {
   userTime: number;
   metrics: Tally;
   /** Something was written. */
-  onWrite: () => void;
+  onWrite: (changes: readonly Change[]) => void;
   /** Where all of it is kept; without one, in memory alone. */
   kept?: Kept | undefined;
 }
@@ -148,10 +148,25 @@ export class Backend {
     return ran.outcome();
   }
 
+  /** What is there now, to run queries over. */
+  get snapshot(): Snapshot {
+    return this.#snapshot;
+  }
+
+  /** Runs a query over what was there at some moment; what it has read is there as well where it throws. */
+  async observe(path: string, args: JSONValue, snapshot: Snapshot, journal: string | null): Promise<Observation> {
+    const found = this.#function("query", path);
+    this.#requireArguments(path, found, args);
+    const ran = await this.#inTurn(() => this.#run(path, found, args, false, { snapshot, journal }));
+    this.#count(ran, { committed: false });
+    const { reads } = ran.transaction;
+    return { outcome: ran.outcome, reads, journal: ran.transaction.journal };
+  }
+
   /** `settle` is done in the same transaction, when the function has answered. */
   async #runMutation(path: string, found: Invocable, args: JSONValue, settle?: (transaction: Transaction) => void): Promise<Value> {
     for (let attempt = 0; ; attempt++) {
-      const ran = await this.#inTurn(() => this.#run(path, found, args, true, settle));
+      const ran = await this.#inTurn(() => this.#run(path, found, args, true, { settle }));
       try {
         // What a mutation throws is about its snapshot: nothing is to be committed.
         if (ran.isRefused) return this.#commit(ran);
@@ -189,7 +204,7 @@ export class Backend {
         this.#snapshot = trees.snapshot();
       }
       this.log.record(changes);
-      this.options.onWrite();
+      this.options.onWrite(changes);
       this.files.changed(changes);
       this.jobs.changed(changes);
     }
@@ -220,8 +235,8 @@ export class Backend {
     }
   }
 
-  #transaction(clock: UserClock, canWrite: boolean): Transaction {
-    return new Transaction({ tables: this.tables, snapshot: this.#snapshot, clock, tick: () => this.#tick(), canWrite });
+  #transaction(clock: UserClock, canWrite: boolean, snapshot = this.#snapshot): Transaction {
+    return new Transaction({ tables: this.tables, snapshot, clock, tick: () => this.#tick(), canWrite });
   }
 
   #count({ transaction }: Ran, { committed }: { committed: boolean }): void {
@@ -234,11 +249,12 @@ export class Backend {
     found: Invocable,
     args: JSONValue,
     canWrite: boolean,
-    settle?: (transaction: Transaction) => void,
+    { snapshot, journal = null, settle }: Running = {},
   ): Promise<Ran> {
     const clock = new UserClock(this.options.userTime);
     const began = canWrite ? this.log.begin() : this.log.time;
-    const transaction = this.#transaction(clock, canWrite);
+    const transaction = this.#transaction(clock, canWrite, snapshot);
+    transaction.journal = journal;
     const execution: Execution = { name: path, backend: this, transaction, clock, isOver: false };
     const text = JSON.stringify([args]);
     const run = () => (canWrite ? found.invokeMutation!(text) : found.invokeQuery!(text));
@@ -306,6 +322,20 @@ export class Backend {
   #tick(): number {
     return (this.#lastTick = Math.max(Date.now(), this.#lastTick + 2 ** -10));
   }
+}
+
+/** What a query answers or throws, what it has read, and where its page ends. */
+export interface Observation {
+  outcome: () => Value;
+  reads: ReadSet;
+  journal: string | null;
+}
+
+/** How a function is run: over which snapshot, from which place of its pages on, and what is done once it has answered. */
+interface Running {
+  snapshot?: Snapshot;
+  journal?: string | null;
+  settle?: ((transaction: Transaction) => void) | undefined;
 }
 
 /** A run, and what became of it. */

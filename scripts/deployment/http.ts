@@ -1,17 +1,18 @@
 /**
  * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /api/check_admin_key`, `GET /version`, the upload URLs
- * and URLs of files, HTTP actions below `/http`, and routes of its own that need no key: `GET /metrics` and `POST /metrics/reset`,
- * `GET /crons`, and `POST /clock {"advance": milliseconds}`, which moves the clock of what is due by time and answers once it has run.
+ * and URLs of files, HTTP actions below `/http`, the sync protocol over WebSockets, and routes of its own: `GET /metrics` and
+ * `POST /metrics/reset`, that need no key, `POST /disconnect`, which cuts all WebSockets, `GET /crons`, and `POST /clock
+ * {"advance": milliseconds}`, which moves the clock of what is due by time and answers once it has run.
  *
  * Whatever a client sends, it gets an answer or its connection is closed, and the host goes on.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { NotPermitted } from "./access";
+import { isAdminKey, NotPermitted } from "./access";
 import { ConflictError } from "./backend";
 import { DigestMismatch } from "./files";
 import type { Host } from "./calls";
 import type { FunctionKind } from "./functions";
+import { SYNC, SyncServer } from "./sync/server";
 import { formatNamed, printed } from "./values";
 
 // Arguments of 16 MiB as JSON, with room for the encoding.
@@ -22,9 +23,6 @@ const KINDS: Record<string, FunctionKind> = {
   "/api/mutation": "mutation",
   "/api/action": "action",
 };
-
-/** Where the WebSocket clients connect. */
-const SYNC = /^\/api\/([^/]+\/)?sync$/;
 
 const FILES = "/api/storage/";
 
@@ -51,6 +49,7 @@ interface Reply {
 }
 
 export function serve(host: Host, adminKey: string): Server {
+  const sync = new SyncServer(host, adminKey);
   const server = createServer((request, response) => {
     const { url = "/" } = request;
     if (url === ROUTED || url.startsWith(`${ROUTED}/`) || url.startsWith(`${ROUTED}?`)) {
@@ -60,13 +59,14 @@ export function serve(host: Host, adminKey: string): Server {
       });
       return;
     }
-    replyTo(request, host, adminKey)
+    replyTo(request, host, adminKey, sync)
       .then((reply) => send(request, response, reply))
       .catch((error: unknown) => {
         console.error(error);
         response.destroy();
       });
   });
+  sync.attach(server);
   // Clients keep their connections; none is closed under a call that is just being sent.
   server.keepAliveTimeout = 60_000;
   return server;
@@ -104,7 +104,7 @@ const json = (value: unknown, status = 200): Reply => ({
   body: JSON.stringify(value),
 });
 
-async function replyTo(request: IncomingMessage, host: Host, adminKey: string): Promise<Reply> {
+async function replyTo(request: IncomingMessage, host: Host, adminKey: string, sync: SyncServer): Promise<Reply> {
   try {
     const pathname = pathOf(request.url ?? "/");
     switch (`${request.method} ${pathname}`) {
@@ -116,15 +116,20 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
         host.metrics.reset();
         return json(host.metrics.counts);
       case "GET /crons":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
         return json(host.crons.list());
       case "POST /clock":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
         return json(await host.advance(millisecondsIn(await bodyOf(request))));
+      case "POST /disconnect":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
+        return json({ disconnected: sync.disconnect() });
       case "GET /api/check_admin_key":
         if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
         return json({ success: true, allowedOps: host.allowed ?? [], isReadOnly: false });
     }
     if (SYNC.test(pathname)) {
-      throw new HttpError(501, "WebSocketNotServed", "This host serves HTTP alone, no WebSocket: subscriptions need a deployment.");
+      throw new HttpError(426, "UpgradeRequired", "The sync protocol is spoken over a WebSocket.");
     }
     if (pathname.startsWith(FILES)) return await replyAboutFile(pathname.slice(FILES.length), request, host);
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
@@ -173,7 +178,7 @@ function authenticate(authorization: string | undefined, adminKey: string): bool
   if (scheme !== "Convex") {
     throw new HttpError(401, "Unauthenticated", "This deployment knows no identity providers, only the admin key.");
   }
-  if (!timingSafeEqual(digest(key), digest(adminKey))) throw badKey();
+  if (!isAdminKey(key, adminKey)) throw badKey();
   return true;
 }
 
@@ -184,8 +189,6 @@ const badKey = (): HttpError =>
     "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
       "generated for matches the desired deployment.",
   );
-
-const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
 function parseCall(body: Buffer) {
   const call = parseJson(body);

@@ -30,6 +30,8 @@ export class Transaction {
   readonly #scans = new Map<number, Scan | TextScan>();
   #nextScan = 0;
   paginated = false;
+  /** Where the page of a query ended before, and where it ends now. */
+  journal: string | null = null;
 
   constructor(readonly options: TransactionOptions) {
     this.trees = new Trees(options.snapshot);

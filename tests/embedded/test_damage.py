@@ -233,3 +233,27 @@ def test_a_file_that_was_cut_is_left_as_it_is_with_nothing_beside_it(path: Path,
             connect(f"sqlite:///{path}").close()
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == cut
+
+
+def test_two_pages_in_each_others_place_are_one_typed_error(path: Path) -> None:
+    """Whichever they are: SQLite finds out, or what it reads then is not what was written."""
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA journal_mode = DELETE")
+    file.close()
+    data = path.read_bytes()
+    pages = [data[start : start + 4_096] for start in range(0, len(data), 4_096)]
+    raw = []
+    for one in range(len(pages)):
+        for other in range(one):
+            swapped = list(pages)
+            swapped[one], swapped[other] = pages[other], pages[one]
+            path.write_bytes(b"".join(swapped))
+            for call in (read(), read(count=True), everything):
+                try:
+                    with connect(f"sqlite:///{path}?mode=ro") as deployment:
+                        call(deployment)
+                except ConvexORMError:
+                    pass
+                except Exception as error:
+                    raw.append((one, other, repr(error)))
+    assert raw == []

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 
-from convexorm.deployments.base import Caller, Deployment, Port, Ran
+from convexorm.deployments.base import Caller, Deployment, FunctionCall, Port, Ran
 from convexorm.deployments.embedded import stored
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
@@ -29,10 +29,14 @@ from convexorm.deployments.embedded.paths import absolute, path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.deployments.observers import ObservedPort, Observers, Request
-from convexorm.errors import DeploymentError
+from convexorm.errors import DeploymentError, InvalidRequestError
 from convexorm.faces import finish
 from convexorm.files import AsyncFiles, Files
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
+
+if TYPE_CHECKING:
+    from convexorm.deployments.embedded.watches import Watches
+    from convexorm.live.mailboxes import Mailbox
 
 __all__ = ["EmbeddedDeployment"]
 
@@ -67,6 +71,7 @@ class EmbeddedDeployment(Deployment):
         place = stored.Memory() if self.path is None else stored.Folder(stored.folder_of(Path(absolute(self.path))))
         self._place: stored.Place = place
         self._jobs = Jobs(self._engine, place.path if isinstance(place, stored.Folder) else None)
+        self._watches: Watches | None = None
         self.observers = Observers("memory:" if self.path is None else f"sqlite:///{self.path}")
         self.blocking: Port = _BlockingPort(self.observers, self._engine)
         self.asynchronous: Port = _AsyncPort(self.observers, self._engine)
@@ -100,7 +105,19 @@ class EmbeddedDeployment(Deployment):
         """`run_scheduled`, for callers that await. One that is cancelled leaves the function in its midst as failed."""
         return await self._jobs.run(self.asynchronous_caller, _in_a_thread, until)
 
+    def subscribe(self, asked: Sequence[Read] | FunctionCall, mailbox: Mailbox[Any]) -> None:
+        if isinstance(asked, FunctionCall):
+            raise InvalidRequestError("functions are watched on Convex; Python functions in their place are called only")
+        if self._watches is None:
+            from convexorm.deployments.embedded.watches import Watches  # few programs watch
+
+            path = None if self.path is None else absolute(self.path)
+            self._watches = Watches(self._engine, self.observers, path)
+        self._watches.add(asked, mailbox)
+
     def close(self) -> None:
+        if self._watches is not None:
+            self._watches.close()
         self._engine.close()
 
     def backup(self, path: str | os.PathLike[str]) -> None:

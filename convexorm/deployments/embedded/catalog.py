@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.tables import StoredTable, ensure_table
+from convexorm.deployments.embedded.written import is_kept
 from convexorm.schema import Table
 
 __all__ = ["Catalog", "look"]
@@ -26,8 +27,12 @@ _Row: TypeAlias = tuple[Any, ...]
 class Catalog:
     """The tables there are at one `schema_version`."""
 
-    def __init__(self, version: int, rows: Mapping[str, _Row], known: Mapping[str, StoredTable]) -> None:
+    def __init__(
+        self, version: int, rows: Mapping[str, _Row], known: Mapping[str, StoredTable], *, watched: bool = False
+    ) -> None:
         self.version = version
+        self.watched = watched
+        """Whether commits leave what they write."""
         self._rows = rows
         self._known = {name: stored for name, stored in known.items() if rows.get(name) == stored.entry}
 
@@ -55,7 +60,8 @@ class Catalog:
             if stored is None or not stored.complete:
                 made = ensure_table(connection, table, stored)
                 rows = {**catalog._rows, table.name: made.entry}
-                catalog = Catalog(_version(connection), rows, {**catalog._known, table.name: made})
+                known = {**catalog._known, table.name: made}
+                catalog = Catalog(_version(connection), rows, known, watched=catalog.watched)
         return catalog
 
 
@@ -69,7 +75,8 @@ def look(connection: sqlite3.Connection, before: Catalog | None) -> Catalog:
     rows = connection.execute("SELECT name, number, indexes, vectors FROM convexorm_tables").fetchall()
     texts = _texts(connection)
     tables = {name: (number, *row, texts.get(number, "[]")) for name, number, *row in rows}
-    return Catalog(version, tables, {} if before is None else before._known)
+    known = {} if before is None else before._known
+    return Catalog(version, tables, known, watched=is_kept(connection))
 
 
 def _texts(connection: sqlite3.Connection) -> dict[int, str]:
@@ -78,7 +85,7 @@ def _texts(connection: sqlite3.Connection) -> dict[int, str]:
         return {}
     forms: dict[int, list[str]] = {}
     for number, form in connection.execute("SELECT number, form FROM convexorm_texts ORDER BY number, place"):
-        forms.setdefault(number, []).append(form)
+        forms.setdefault(number, []).append(str(form))  # which a damaged file may have lost: it is read with its table
     return {number: f"[{', '.join(some)}]" for number, some in forms.items()}
 
 

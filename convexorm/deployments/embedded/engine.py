@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import attrs
 from msgspec.structs import replace
 
 from convexorm.conditions import existences
@@ -21,13 +22,17 @@ from convexorm.deployments.embedded.catalog import Catalog, look
 from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import primary_code
 from convexorm.deployments.embedded.following import follow, looking, tables_of
+from convexorm.deployments.embedded.intervals import Interval, intervals_of
 from convexorm.deployments.embedded.jobs import canonical_name
 from convexorm.deployments.embedded.keys import id_tick
 from convexorm.deployments.embedded.ledger import Ledger
+from convexorm.deployments.embedded.reads import is_prefix, of_prefix
+from convexorm.deployments.embedded.rows import ANSWERING, Known
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.deployments.embedded.walks import answer
+from convexorm.deployments.embedded.written import Keys, Written, is_kept, keep, latest, written_since
 from convexorm.errors import ConvexORMError, DeploymentError, FunctionNotFound, IndexRangeError
 from convexorm.late import need
 from convexorm.requests import (
@@ -35,6 +40,7 @@ from convexorm.requests import (
     Commit,
     Document,
     Follow,
+    Range,
     Read,
     ReadResult,
     Schedule,
@@ -49,7 +55,7 @@ from convexorm.schema import COUNTERS, STORAGE, Table
 if TYPE_CHECKING:
     from convexorm.deployments.embedded.search import Searcher
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Observation"]
 
 T = TypeVar("T")
 
@@ -66,6 +72,8 @@ class Engine:
         self._searcher: Searcher | None = None
         self._ledger = Ledger()
         self._pool = Pool(source)
+        self.on_commit: Callable[[], object] = _nothing_to_do
+        """Called when a commit was applied; it must not wait."""
 
     def close(self) -> None:
         """Close the connections that are idle; those at work are closed when their request is answered."""
@@ -125,52 +133,89 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
-        check_reads(reads)
-        if len(reads) == 1 and _is_one_statement(reads[0]):
-            return self._pool.run(partial(self._read_one, reads), tables=(reads[0].range.table,)) or self._read_all(reads)
+        one = reads[0] if len(reads) == 1 else None
+        prefix = one is not None and is_prefix(one)
+        if not prefix:
+            check_reads(reads)
+        if one is not None and (prefix or _is_one_statement(one)):
+            request = partial(self._read_one, of_prefix if prefix else answer, one)
+            found = self._pool.run(request, tables=(one.range.table,))
+            if found is not None:
+                return [found]
         return self._read_all(reads)
 
-    def _read_one(self, reads: Sequence[Read], connection: Connection) -> list[ReadResult]:
-        """The answer to a read that one statement answers; none if the tables have to be looked at first.
+    def _read_one(
+        self, answer: Callable[[Connection, StoredTable, Read], ReadResult], read: Read, connection: Connection
+    ) -> ReadResult | None:
+        """The answer to a read that one statement answers; None if the tables have to be looked at first.
 
         Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what
         this connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
         """
-        catalog, (read,) = self._catalog, reads
+        catalog = self._catalog
         if catalog is None or (connection.catalog is not catalog and not self._source.memory):
-            return []
+            return None
         stored = catalog.known(read.range.table)
         if stored is None or not stored.complete:
-            return []
+            return None
         try:
-            return [answer(connection, stored, read)]
+            return answer(connection, stored, read)
         except sqlite3.OperationalError as error:
             if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
-            return []
+            return None
 
     def _read_all(self, reads: Sequence[Read]) -> list[ReadResult]:
+        edges = list(tables_of(reads))
+        return self._answered([*(read.range.table for read in reads), *edges], partial(_answers, reads, edges, None))
 
+    # watches
+
+    def keep_written(self) -> None:
+        """Have commits leave what they write, from now on; not in a file that can only be read."""
+        if self._source.unwritable is None:
+            self._pool.run(self._keep_written, writes=True)
+
+    def _keep_written(self, connection: Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        if not is_kept(connection):
+            keep(connection)
+            self._catalog = None
+        connection.execute("COMMIT")
+
+    def observe(self, reads: Sequence[Read], known: Known) -> Observation:
+        """All answers from one snapshot, what they depend on, and the number of the last commit that they show.
+
+        Documents that are as `known` has them from the answer before are the same objects.
+        """
         edges = list(tables_of(reads))
 
-        def answers(connection: Connection, stored: Sequence[StoredTable | None]) -> list[ReadResult]:
-            known = {id(table): one for table, one in zip(edges, stored[len(reads) :], strict=True)}
+        def observed(connection: Connection, stored: Sequence[StoredTable | None]) -> Observation:
+            intervals: list[Interval] = []
+            ANSWERING.known = known
+            known.begin()
+            try:
+                results = _answers(reads, edges, intervals, connection, stored)
+            finally:
+                ANSWERING.known = None
+            number = latest(connection) if self._look(connection).watched else None
+            return Observation(results, frozenset(intervals), number)
 
-            def of(edge: Follow) -> StoredTable | None:
-                table = known[id(edge.range.table)]
-                return None if table is None else _with_index(table, edge.range.index)
+        observation = self._answered([*(read.range.table for read in reads), *edges], observed)
+        known.end()
+        return observation
 
-            results: list[ReadResult] = []
-            for table, asked in zip(stored, reads, strict=False):
-                read = looking(connection, of, asked) if edges else asked
-                whole = table and answer(connection, _with_index(table, read.range.index), read)
-                result = whole or _nothing(read)
-                if read.follow:
-                    result = replace(result, followed=follow(connection, of, read.follow, result.docs))
-                results.append(result)
-            return results
+    def written_since(self, number: int | None) -> tuple[int | None, list[tuple[int, Keys]] | None]:
+        """The number of the last commit, and what the commits after one have written; None for what nobody knows."""
 
-        return self._answered([*(read.range.table for read in reads), *edges], answers)
+        def found(
+            connection: Connection, _: Sequence[StoredTable | None]
+        ) -> tuple[int | None, list[tuple[int, Keys]] | None]:
+            if not self._look(connection).watched:
+                return None, None
+            return latest(connection), None if number is None else written_since(connection, number)
+
+        return self._answered((), found)
 
     # searches
 
@@ -202,13 +247,16 @@ class Engine:
         tables = commit.tables()
         if any(table.counters for table in tables):
             tables.append(COUNTERS)
-        return self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
+        applied = self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
+        self.on_commit()
+        return applied
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
         try:
             catalog = self._ensure(connection, tables)
-            results = Transaction(connection, _by_id(catalog, tables), commit).apply(commit.writes)
+            written = Written(connection) if catalog.watched else None
+            results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
             self._ledger.remember(connection, commit, results)
         except (ConvexORMError, sqlite3.IntegrityError):
             known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
@@ -243,7 +291,8 @@ class Engine:
     ) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
         catalog = self._ensure(connection, tables)
-        results = Transaction(connection, _by_id(catalog, tables), commit).apply(commit.writes)
+        written = Written(connection) if catalog.watched else None
+        results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
         try:
             if landing is not None:
                 landing(results)
@@ -308,6 +357,48 @@ class Engine:
         """Give back the space that deleted documents have left."""
         self.check_writable()
         self._pool.run(_vacuum, writes=True)
+
+
+def _nothing_to_do() -> None:
+    """Nobody is to be told of commits."""
+
+
+@attrs.frozen
+class Observation:
+    """What `observe` answers."""
+
+    results: Sequence[ReadResult]
+    intervals: frozenset[Interval]
+    number: int | None
+
+
+def _answers(
+    reads: Sequence[Read],
+    edges: Sequence[Table],
+    seen: list[Interval] | None,
+    connection: Connection,
+    stored: Sequence[StoredTable | None],
+) -> list[ReadResult]:
+    """The answers to reads whose edges and conditions lead to some more tables; `seen` is what they depended on."""
+    known = {id(table): one for table, one in zip(edges, stored[len(reads) :], strict=True)}
+
+    def of(edge: Follow) -> StoredTable | None:
+        table = known[id(edge.range.table)]
+        return None if table is None else _with_index(table, edge.range.index)
+
+    results: list[ReadResult] = []
+    for table, asked in zip(stored, reads, strict=False):
+        looked: list[Range] = []
+        read = looking(connection, of, asked, looked) if edges else asked
+        whole = table and answer(connection, _with_index(table, read.range.index), read)
+        result = whole or _nothing(read)
+        if read.follow:
+            result = replace(result, followed=follow(connection, of, read.follow, result.docs))
+        results.append(result)
+        if seen is not None:
+            tables = {**known, id(asked.range.table): table}
+            seen += intervals_of(read, result, lambda one, tables=tables: tables.get(id(one)), looked)  # type: ignore[misc]
+    return results
 
 
 def _is_one_statement(read: Read) -> bool:

@@ -17,7 +17,7 @@ from convexorm.deployments.embedded.keys import id_tick
 from convexorm.deployments.embedded.rows import documents
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.walks import answer
-from convexorm.requests import Document, Follow, Followed, Read
+from convexorm.requests import Document, Follow, Followed, Range, Read
 from convexorm.schema import Table
 from convexorm.values import Value, canonical, hashable
 
@@ -40,17 +40,21 @@ def tables_of(reads: Iterable[Read | Follow]) -> Iterator[Table]:
 R = TypeVar("R", Read, Follow)
 
 
-def looking(connection: Connection, stored: Callable[[Follow], StoredTable | None], read: R) -> R:
-    """The read, whose conditions know how to look for other documents."""
+def looking(
+    connection: Connection, stored: Callable[[Follow], StoredTable | None], read: R, looked: list[Range] | None = None
+) -> R:
+    """The read, whose conditions know how to look for other documents; they note in `looked` where they do."""
 
     def bound(exists: Exists) -> Exists:
-        edge = looking(connection, stored, replace(exists.edge, limit=1))
+        edge = looking(connection, stored, replace(exists.edge, limit=1), looked)
         table = stored(edge)
         answers: dict[str | bytes, bool] = {}
 
         def look(value: Value) -> bool:
             key = hashable(value)
             if key not in answers:
+                if looked is not None:
+                    looked.append(edge.range.behind(value))
                 answers[key] = table is not None and bool(answer(connection, table, edge.read(value)).docs)
             return answers[key]
 
@@ -60,7 +64,7 @@ def looking(connection: Connection, stored: Callable[[Follow], StoredTable | Non
     if read.filter is not None and next(existences(read.filter), None) is not None:
         changed = replace(read, filter=rewritten(read.filter, bound))
     if changed.follow:
-        changed = replace(changed, follow=tuple([looking(connection, stored, edge) for edge in changed.follow]))
+        changed = replace(changed, follow=tuple([looking(connection, stored, edge, looked) for edge in changed.follow]))
     return changed
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, overload
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.late import need
+from convexorm.records import Row, Rows
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
-__all__ = ["LazyDocuments", "documents", "stream", "unpacked"]
+__all__ = ["ANSWERING", "Known", "LazyDocuments", "documents", "stream", "unpacked", "unparsed"]
 
 
 def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
@@ -28,12 +30,54 @@ def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterab
     return document
 
 
+class Known:
+    """The documents of one answer, kept for the next: those whose rows are the same are not parsed again."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[tuple[Any, ...], Document]] = {}
+        self._now: dict[str, tuple[tuple[Any, ...], Document]] = {}
+        self.parsed = 0
+        """How many documents were parsed since the answer began."""
+
+    def begin(self) -> None:
+        """What is asked for from now on belongs to one answer."""
+        self._now, self.parsed = {}, 0
+
+    def end(self) -> None:
+        """The answer is whole: it is what the next one is compared with."""
+        self._before, self._now = self._now, {}
+
+    def of(self, rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
+        """The documents of rows."""
+        found: list[Document] = []
+        for row in rows:
+            mark = tuple(map(hash, row))  # of 64 bits, by a key of this process: as good as the row, and much smaller
+            held = self._now.get(row[1]) or self._before.get(row[1])
+            if held is None or held[0] != mark:
+                (document,) = _documents((row,), vectors)
+                self.parsed += 1
+                held = mark, document
+            self._now[row[1]] = held
+            found.append(held[1])
+        return found
+
+
+class _Answering(threading.local):
+    """What the answer that this thread is about may take documents from."""
+
+    known: Known | None = None
+
+
+ANSWERING = _Answering()
+
+
 def documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str], table: str) -> list[Document]:
     """The documents of rows of (tick, id, body, packed arrays…), system fields included.
 
     Raises DeploymentError that names `table` for rows that are not what was written.
     """
-    return decoded(table, _documents, rows, vectors)
+    known = ANSWERING.known
+    return decoded(table, _documents if known is None else known.of, rows, vectors)
 
 
 def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> list[Document]:
@@ -50,6 +94,13 @@ def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> l
         document["_creationTime"] = tick / 1000
         found.append(document)
     return found
+
+
+def unparsed(rows: Sequence[Row], table: str) -> Sequence[Document]:
+    """The documents of rows without packed arrays, parsed when somebody looks at them, unless some are known."""
+    if ANSWERING.known is not None:
+        return documents(rows, {}, table)
+    return Rows(rows, lambda some: documents(some, {}, table))
 
 
 class LazyDocuments(Sequence[Document]):

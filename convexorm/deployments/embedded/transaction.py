@@ -24,6 +24,7 @@ from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable, number_of
 from convexorm.deployments.embedded.ties import Ids, Ties
+from convexorm.deployments.embedded.written import Written as Noted
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError
 from convexorm.requests import (
@@ -121,8 +122,13 @@ class _Batch:
 class Transaction:
     """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
 
-    def __init__(self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit) -> None:
-        """`tables` has the stored form of each table that the commit names, by the id of that object."""
+    def __init__(
+        self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit, written: Noted | None = None
+    ) -> None:
+        """`tables` has the stored form of each table that the commit names, by the id of that object. `written` is where it
+        notes what it writes, if somebody is to know.
+        """
+        self._noted = written
         self._ties = Ties(self, commit.rules, commit.checks)
         self._checked = commit.checks
         self._ids = Ids(lambda table: number_of(connection, table))
@@ -158,6 +164,8 @@ class Transaction:
         self._ties.hold()
         for (counter, of), change in self._counting.changes.items():
             self._count(counter, of, change)
+        if self._noted is not None:
+            self._noted.enter()
         return self._results
 
     def _tie(self, position: int, write: Write) -> None:
@@ -182,7 +190,7 @@ class Transaction:
         """Delete a document."""
         stored, id_ = self._stored(table), str(document["_id"])
         self._counting.remove(table, document)
-        self._connection.execute(stored.delete, (id_tick(id_),))
+        self._delete(stored, [(id_tick(id_) or 0,)])
         self._gone(stored, [id_])
 
     def take_out(self, position: int, rule: Rule, document: Document) -> None:
@@ -218,7 +226,7 @@ class Transaction:
         if row is None:
             self._add(COUNTERS, stored, document)
         elif total == Sum():
-            self._connection.execute(stored.delete, (row.tick,))
+            self._delete(stored, [(row.tick,)])
         else:
             self._store(COUNTERS, stored, row, document)
 
@@ -309,6 +317,8 @@ class Transaction:
                 updates.append((*values, row[0]))
                 ticks.append(row[0])
                 self._results.append(Written(row[1], time_of(row[0]), False))
+        if self._noted is not None:
+            self._noted.changing(stored, ticks)  # those there are
         self._connection.executemany(stored.insert, inserts)
         if updates:
             self._connection.executemany(stored.update(), updates)
@@ -427,6 +437,8 @@ class Transaction:
             keys = stored.keys(fields)
             keys = keys if places is None else [keys[place] for place in places]
         values = stored.row(fields, keys, self._change(stored), declared=declared)
+        if self._noted is not None:
+            self._noted.changing(stored, [row.tick])
         self._connection.execute(stored.update(places), (*values, row.tick))
         if stored.texts:
             self._put_texts(stored, [(row.tick, fields)], changed)
@@ -458,6 +470,8 @@ class Transaction:
         ((tick, id_),) = self._next(stored, 1)
         values = stored.row(document, stored.keys(document), self._change(stored))
         self._connection.execute(stored.insert, (tick, id_, *values))
+        if self._noted is not None:
+            self._noted.inserted(stored, [tick])
         if stored.texts:
             self._put_texts(stored, [(tick, document)])
         return Written(id_, time_of(tick))
@@ -509,9 +523,14 @@ class Transaction:
             self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
             return True
         self._counting.remove(write.table, row.fields)
-        self._connection.execute(stored.delete, (row.tick,))
+        self._delete(stored, [(row.tick,)])
         self._gone(stored, [row.id])
         return True
+
+    def _delete(self, stored: StoredTable, ticks: Sequence[tuple[int]]) -> None:
+        if self._noted is not None:
+            self._noted.changing(stored, [tick for (tick,) in ticks])
+        self._connection.executemany(stored.delete, ticks)
 
     def _gone(self, stored: StoredTable, ids: Sequence[str]) -> None:
         """Count the deletion of documents as a change, where changes are counted."""
@@ -548,7 +567,7 @@ class Transaction:
                 break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
-        self._connection.executemany(stored.delete, ticks)
+        self._delete(stored, ticks)
         self._gone(stored, ids)
         return DeletedRange(len(ticks), more)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from convexorm.deployments.documents import answered, derived, plain
 from convexorm.deployments.embedded import reads
 from convexorm.deployments.embedded.connections import Connection
+from convexorm.deployments.embedded.folding import fold_rows
 from convexorm.deployments.embedded.keys import span_of
 from convexorm.deployments.embedded.rows import stream
 from convexorm.deployments.embedded.tables import StoredTable
@@ -25,6 +26,10 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
     if read.search is not None:
         return find_texts(connection, stored, read)
+    if read.fold is not None:
+        folded = fold_rows(connection, stored, read)
+        if folded is not None:
+            return folded
     if read.merge is not None or read.distinct is not None or read.fold is not None:
         return derived(read, answered(plain(read), _Walk(connection, stored, read).documents()))
     if read.range.union is not None:

@@ -27,6 +27,8 @@ from convexorm.deployments.remote.files import RemoteFiles
 from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.deployments.remote.transfers import AsyncTransfers, BlockingTransfers
 from convexorm.errors import AuthError, InvalidRequestError
+from convexorm.exports import Export
+from convexorm.faces import finish
 from convexorm.files import AsyncFiles, Files
 from convexorm.values import is_finite, is_whole
 
@@ -37,13 +39,21 @@ class RemoteDeployment(Deployment):
     """A Convex deployment, reached with its admin key.
 
     `timeout` is the seconds one call may take, all attempts at it and the pauses between them included; `retry` is how
-    often it is sent at most, 1 being once. A child of a fork may use it as well, over connections of its own.
+    often it is sent at most, 1 being once. With `check_schema` tables are held to the deployed schema. A child of a fork
+    may use it as well, over connections of its own.
     Raises AuthError for a key that is missing or cannot be one, DeploymentError for what is no URL, and InvalidRequestError
     for a timeout or a number of attempts that is none.
     """
 
     def __init__(
-        self, url: str, admin_key: str | None, *, module: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
+        self,
+        url: str,
+        admin_key: str | None,
+        *,
+        module: str = "orm",
+        timeout: float = 30.0,
+        retry: int = ATTEMPTS,
+        check_schema: bool = False,
     ) -> None:
         if not admin_key:
             raise AuthError(
@@ -73,7 +83,7 @@ class RemoteDeployment(Deployment):
         ]
         self._connections = Connections(self._address)
         self._module, self._timeout = module, timeout
-        where, limits = str(self._address), Limits(timeout, retry)
+        where, limits = str(self._address), Limits(timeout, retry, check_schema)
         self.observers = Observers(where)
         self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep, self.observers)
         self.asynchronous: RemotePort = RemotePort(where, module, limits, self._post_async, asyncio.sleep, self.observers)
@@ -106,6 +116,12 @@ class RemoteDeployment(Deployment):
 
     async def _post_async(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
         return await self._connections.post_async(self._call(target, body), attempt)
+
+    def describe(self) -> Export:
+        return finish(self.blocking.describe())
+
+    async def adescribe(self) -> Export:
+        return await self.asynchronous.describe()
 
     def close(self) -> None:
         """End all connections, of both faces and every event loop, also under calls. Any thread may."""

@@ -44,6 +44,7 @@ describe("access", () => {
       "mastra/nativeVector:write",
       "mastra/storage:handle",
       "orm:commit",
+      "orm:describe",
       "orm:read",
       "orm:search",
       "orm:sweep",

@@ -1,0 +1,241 @@
+"""`Watches`: keeps what is watched answered, by one thread for all watches of a deployment, while there are any.
+
+A commit of this process wakes the thread; a commit of another one is noticed by the file, which is looked at some times a
+second. Then what the commits have written is compared with the intervals that each watch has read, and those that meet
+are answered again, each once its last state was taken. Where it is not known what was written, as in a file that can only
+be read, all are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Lock, Thread
+from typing import Any
+
+from convexorm.deployments.embedded.engine import Engine
+from convexorm.deployments.embedded.intervals import Interval, meet
+from convexorm.deployments.embedded.rows import Known
+from convexorm.deployments.embedded.written import Keys
+from convexorm.deployments.observers import Observers
+from convexorm.errors import ConvexORMError, DeploymentError
+from convexorm.live.mailboxes import Mailbox
+from convexorm.requests import Read
+
+__all__ = ["Watches"]
+
+_LOOK = 0.03
+"""Seconds from one look at the file to the next."""
+_AFTERWARDS = 4
+"""Looks into the file after it has changed: a commit writes before it is there to be seen, and clocks are coarse."""
+_SURELY = 1.0
+"""Seconds after which the file is looked into, whatever it looks like from outside."""
+
+
+class _Watch:
+    """One watch: what it asks, what the last answer depended on, and whether that has changed since."""
+
+    __slots__ = ("due", "intervals", "known", "mailbox", "number", "reads")
+
+    def __init__(self, reads: Sequence[Read], mailbox: Mailbox[Any]) -> None:
+        self.reads = reads
+        self.mailbox = mailbox
+        self.known = Known()
+        self.intervals: frozenset[Interval] = frozenset()
+        self.number: int | None = None
+        self.due = True
+
+
+class Watches:
+    """The watches of one deployment."""
+
+    def __init__(self, engine: Engine, observers: Observers, path: str | None) -> None:
+        self._engine = engine
+        self._observers = observers
+        self._files = () if path is None else (path, f"{path}-wal")
+        self._watches: dict[int, _Watch] = {}
+        self._closed = False
+        self._process = os.getpid()
+        self._runner: _Runner | None = None
+        self.decoded = 0
+        """How many documents were parsed for the last answer."""
+
+    def add(self, reads: Sequence[Read], mailbox: Mailbox[Any]) -> None:
+        """Keep some reads answered. Raises DeploymentError when the deployment is closed."""
+        if self._closed:
+            raise DeploymentError("the deployment is closed")
+        if self._process != os.getpid():  # those of the parent are its own
+            self._watches, self._runner, self._process = {}, None, os.getpid()
+        watch = _Watch(reads, mailbox)
+        mailbox.on_close = mailbox.on_taken = self.wake
+        self._watches[id(watch)] = watch
+        self._go_on()
+
+    def wake(self) -> None:
+        """There is something to do for the thread: a state was taken, or a watch closed."""
+        runner = self._runner
+        if runner is not None:
+            runner.wake()
+
+    def committed(self) -> None:
+        """A commit was applied."""
+        runner = self._runner
+        if runner is not None:
+            runner.told = True
+            runner.wake()
+
+    def close(self) -> None:
+        """End all watches."""
+        self._closed = True
+        for watch in list(self._watches.values()):
+            watch.mailbox.end()
+        self.wake()
+
+    def _go_on(self) -> None:
+        """Have a thread run. It may be that two begin at once: the first of them ends."""
+        runner = self._runner
+        if runner is None or not runner.alive:
+            runner = self._runner = _Runner(self)
+            self._engine.on_commit = self.committed
+            runner.start()
+        runner.wake()
+
+    # -- what the thread does --------------------------------------------------------------------------------------
+
+    def run(self, runner: _Runner) -> None:
+        """Answer until there is nobody left to answer."""
+        try:
+            self._run(runner)
+        except Exception as error:  # none that is known of; nobody is to wait for ever
+            self._fail(DeploymentError(f"watching failed: {type(error).__name__}"))
+            raise
+
+    def _run(self, runner: _Runner) -> None:
+        look = _Look(self._files)
+        position: int | None = None
+        begun = False
+        while self._runner is runner:
+            for key, watch in list(self._watches.items()):
+                if watch.mailbox.over:
+                    self._watches.pop(key, None)
+            if not self._watches:
+                self._runner = None
+                if not self._watches:
+                    return
+                self._go_on()  # one came at the last moment
+                return
+            try:
+                if not begun:
+                    self._engine.keep_written()
+                    begun = True
+                if look.differs() or runner.told:
+                    runner.told = False
+                    position = self._compare(position)
+            except ConvexORMError as error:
+                self._fail(error)
+                continue
+            for watch in list(self._watches.values()):
+                if watch.due and watch.mailbox.empty and not watch.mailbox.over:
+                    self._answer(watch)
+            runner.rest(look.pause)
+
+    def _compare(self, position: int | None) -> int | None:
+        """Find out which watches are to be answered again; up to which commit that is known now."""
+        number, commits = self._engine.written_since(position)
+        for watch in list(self._watches.values()):
+            if not watch.due:
+                watch.due = number is None or commits is None or _concerns(watch, commits)
+        return number
+
+    def _answer(self, watch: _Watch) -> None:
+        watch.due = False
+        try:
+            with self._observers.watch("read") as request:
+                if request is not None:
+                    request.of_reads(watch.reads)
+                observation = self._engine.observe(watch.reads, watch.known)
+                if request is not None:
+                    request.documents = watch.known.parsed
+        except ConvexORMError as error:
+            if self._closed:
+                watch.mailbox.end()
+            else:
+                watch.mailbox.fail(error)
+            return
+        self.decoded = watch.known.parsed
+        watch.intervals, watch.number = observation.intervals, observation.number
+        watch.mailbox.connected = True
+        watch.mailbox.deliver(observation.results)
+
+    def _fail(self, error: ConvexORMError) -> None:
+        for watch in list(self._watches.values()):
+            if self._closed:
+                watch.mailbox.end()
+            else:
+                watch.mailbox.fail(error)
+
+
+def _concerns(watch: _Watch, commits: Sequence[tuple[int, Keys]]) -> bool:
+    """Whether one of some commits, which the last answer does not show, has written what the answer depends on."""
+    since = watch.number
+    return since is None or any(number > since and meet(watch.intervals, keys) for number, keys in commits)
+
+
+class _Look:
+    """Whether a file has changed, as seen from outside."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._files = files
+        self.pause = _LOOK if files else None
+        self._state: object = None
+        self._afterwards = 0
+        self._surely = 0.0
+
+    def differs(self) -> bool:
+        """Whether it is to be looked into."""
+        if not self._files:
+            return False
+        now = time.monotonic()
+        state = [_state(file) for file in self._files]
+        if state != self._state:
+            self._state, self._afterwards = state, _AFTERWARDS
+        elif self._afterwards:
+            self._afterwards -= 1
+        elif now < self._surely:
+            return False
+        self._surely = now + _SURELY
+        return True
+
+
+def _state(file: str) -> tuple[int, ...] | None:
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+class _Runner:
+    """The thread, and how it is woken: by a lock that is free once somebody has called."""
+
+    def __init__(self, watches: Watches) -> None:
+        self._watches = watches
+        self._sleep = Lock()
+        self._sleep.acquire()
+        self.told = True
+        self._thread = Thread(target=watches.run, args=(self,), name="convexorm watches", daemon=True)
+        self.start: Callable[[], None] = self._thread.start
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it is awake
+            self._sleep.release()
+
+    def rest(self, seconds: float | None) -> None:
+        """Wait until somebody calls, for so long at most."""
+        self._sleep.acquire(timeout=-1 if seconds is None else seconds)

@@ -1,0 +1,1 @@
+"""What stays answered, on every deployment that tells of changes and on both faces."""
