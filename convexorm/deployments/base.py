@@ -235,9 +235,11 @@ class Deployment(ABC):
         return self.describe()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
-        """Write all documents to a new SQLite file, as they are at one moment, while others go on.
+        """Write all documents to a new SQLite file, as they are at one moment, while others go on, and their files to the
+        folder `path` with `-files` behind it.
 
-        Raises DeploymentError if `path` is there already, and InvalidRequestError on Convex, which exports by itself.
+        Raises DeploymentError if one of the two is there already, and InvalidRequestError on Convex, which exports by
+        itself.
         """
         raise InvalidRequestError("a deployment on Convex is backed up there: `npx convex export --path FOLDER`")
 

@@ -100,7 +100,7 @@ def _indexes(write: Write) -> Iterator[str]:
     if isinstance(write, DeleteRange):
         yield write.range.index
         return
-    if isinstance(write, Recount):
+    if isinstance(write, Recount | Schedule | Cancel):
         return
     if not isinstance(write, Insert) and isinstance(write.at, Key):
         yield write.at.index

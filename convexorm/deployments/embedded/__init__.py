@@ -121,14 +121,14 @@ class EmbeddedDeployment(Deployment):
         self._engine.close()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
-        self._engine.backup(path, Decision())
+        self._engine.backup(path, Decision(), self._place.copy)
 
     async def abackup(self, path: str | os.PathLike[str]) -> None:
         """`backup`, for callers that await. Cancelled, it leaves no file; once the file gets its name, it is answered."""
         import asyncio  # whoever awaits this has imported it
 
         decision = Decision()
-        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision)
+        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision, self._place.copy)
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:

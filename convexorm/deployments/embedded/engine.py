@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -349,9 +350,9 @@ class Engine:
 
     # the whole
 
-    def backup(self, path: str | os.PathLike[str], decision: Decision) -> None:
-        """Write all documents to a new file, as they are at one moment."""
-        back_up(self._pool, path, decision)
+    def backup(self, path: str | os.PathLike[str], decision: Decision, copy: Callable[[str, str], None]) -> None:
+        """Write all documents to a new file, as they are at one moment, and their files by `copy(id, folder)`."""
+        back_up(self._pool, path, decision, partial(_copy_files, copy))
 
     def vacuum(self) -> None:
         """Give back the space that deleted documents have left."""
@@ -407,6 +408,17 @@ def _is_one_statement(read: Read) -> bool:
     if read.skip or read.follow or any(one is not None for one in several):
         return False
     return read.filter is None or next(existences(read.filter), None) is None
+
+
+def _copy_files(copy: Callable[[str, str], None], path: str, folder: str) -> None:
+    """Copy the files that a database has ids of."""
+    database = Engine(File(Path(path), read_only=True, synchronous="normal"))
+    try:
+        (result,) = database.read([Read(Range(STORAGE, "by_creation_time"))])
+    finally:
+        database.close()
+    for document in result.docs:
+        copy(str(document["_id"]), folder)
 
 
 def _vacuum(connection: Connection) -> None:

@@ -82,7 +82,7 @@ class Jobs:
 
     async def _ran(self, caller: Caller, work: Work, job: Document) -> Ran:
         path = path_of_job(str(job["name"]))
-        (arguments,) = job["args"] or ({},)  # type: ignore[misc]
+        (arguments,) = job["args"] or ({},)
         error: Exception | None = None
         try:
             await caller.call(FunctionCall("mutation", path, arguments))
@@ -102,11 +102,11 @@ class Jobs:
             if job["state"] == _IN_PROGRESS:
                 self._settle(job)
         now = time.time() * 1_000
-        old = [one for one in documents if now - float(one.get("completedTime") or now) > _KEPT]  # type: ignore[arg-type]
+        old = [one for one in documents if now - float(one.get("completedTime") or now) > _KEPT]
         if old:
             self._amend([Delete(SCHEDULED, str(one["_id"]), missing="skip") for one in old[:_FORGOTTEN_AT_ONCE]])
-        due = [one for one in documents if one["state"] == PENDING and float(one["scheduledTime"]) <= at]  # type: ignore[arg-type]
-        return sorted(due, key=lambda one: (float(one["scheduledTime"]), one["_creationTime"]))  # type: ignore[arg-type]
+        due = [one for one in documents if one["state"] == PENDING and float(one["scheduledTime"]) <= at]
+        return sorted(due, key=lambda one: (float(one["scheduledTime"]), one["_creationTime"]))
 
     def _settle(self, job: Document) -> None:
         """Say of one that nobody runs any more that it has failed."""

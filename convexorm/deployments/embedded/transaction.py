@@ -596,7 +596,7 @@ class Transaction:
         now = time.time() * 1_000
         due = now + write.delay if write.delay is not None else write.at
         document = new_job(write.path, write.arguments, due)
-        return Written(self._add(write.table, self._stored(write.table), document).id, None)
+        return self._add(write.table, self._stored(write.table), document)
 
     def cancel(self, position: int, write: Cancel) -> Applied:
         stored = self._stored(write.table)
