@@ -194,7 +194,7 @@ def test_what_a_class_does_with_its_slots_and_pickles_goes_with_instances_of_tex
         session.add(Pickled(id="a", n=2))
         session.commit()
     with Session(file) as session:
-        (found,) = session.all(Pickled.query().full_scan())
+        found: Any = session.one(Pickled.query().full_scan())
         found.cache = 3
         taken = pickle.loads(pickle.dumps(found))
         assert (found.cache, taken.id, taken.n) == (3, "a", 2)
