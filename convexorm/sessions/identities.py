@@ -92,7 +92,7 @@ class IdentityMap:
             if refs.keys().isdisjoint(ids) and len(set(ids)) == len(ids):  # nearly always: all at once
                 states = map(InstanceState, map(decode, bodies), repeat(self._owner), ids, ticks)
                 loaded = list(map(model.__new__, repeat(model, len(ids))))
-                _exhaust(map(set_state, loaded, states))
+                _exhaust(map(_set, loaded, repeat("_state"), states))
                 refs.update(zip(ids, map(_ref, loaded), strict=True))
                 instances.loaded(loaded)
                 return loaded
@@ -203,6 +203,7 @@ class IdentityMap:
         state = instance._state
         state.document = document
         instance.__dict__.clear()
+        set_state(instance, state)
         restore(instance)
         state.looked_at = False
         self._forget(instance)
@@ -299,6 +300,7 @@ class IdentityMap:
 
 _UNREADABLE = (msgspec.MsgspecError, TypeError, RecursionError)
 """What text raises of which no record is made."""
+_set = object.__setattr__
 _ref: Callable[[Model], ref[Model]] = ref
 _exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 """Goes through all of them, and keeps none."""
