@@ -255,9 +255,10 @@ class RemotePort(ObservedPort):
 
         Raises FunctionNotFound, FunctionFailed, DeploymentError, AuthError, ValidationError and LimitExceeded.
         """
+        if not self.observers.listening:
+            return await self._asked(_Call(self._limits, None, resend=not once), call, refused)
         with self.observers.watch("call") as request:
-            if request is not None:
-                request.function, request.count = call.path, 1
+            request.function, request.count = call.path, 1
             return await self._asked(_Call(self._limits, request, resend=not once), call, refused)
 
     async def _asked(self, ours: _Call, call: FunctionCall, refused: Refused) -> Value:
