@@ -27,7 +27,7 @@ from convexorm.projects.layout import Project
 from convexorm.projects.node import exported_schema
 from convexorm.projects.packages import require_convex
 from convexorm.projects.reflection import module_of
-from convexorm.schema import Schema, Table, to_fragment, to_typescript
+from convexorm.schema import SYSTEM_TABLES, Schema, Table, to_fragment, to_typescript
 from convexorm.sessions import Session
 
 __all__ = ["main", "models_of"]
@@ -50,7 +50,9 @@ def models_of(module_name: str) -> Iterator[type[Model]]:
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise InvalidRequestError(f"{module_name!r} is no module's name; right is such as myapp.models")
     for value in vars(importlib.import_module(module_name)).values():
-        if isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value):
+        if not (isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value)):
+            continue
+        if value.__mapper__.name not in SYSTEM_TABLES:
             yield value
 
 

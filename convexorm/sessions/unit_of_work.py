@@ -13,6 +13,7 @@ import msgspec
 
 from convexorm.deployments.base import Port
 from convexorm.errors import (
+    FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -106,6 +107,8 @@ class UnitOfWork:
             self._identities.touched = {**touched, **self._identities.touched}
             if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
                 self._unsettled = None  # refused, and for good
+            if isinstance(error, FunctionNotFound) and not error.lost:
+                self._unsettled = None  # what was to be scheduled, or what applies commits
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
