@@ -284,6 +284,10 @@ class Mapper:
         """Whether a reference is to lead to a document whenever it is written."""
         return any(check for _, check, _ in self.referring.values())
 
+    def left_out(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The references that a constructor was not given, unset: relations may set them until they are committed."""
+        return {name: UNSET for name in self.references if name not in values and not self.columns[name].has_default}
+
     def taking_references(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a constructor is given, without relations, and with what those set left unset."""
         plain = {name: value for name, value in values.items() if name not in self.relationships}

@@ -179,7 +179,14 @@ class Model:
             given = {name: value for name, value in values.items() if name in mapper.relationships}
             values = mapper.taking_references(values)
         try:
-            self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            try:
+                self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            except TypeError:
+                left = mapper.left_out(values)
+                if not left:
+                    raise
+                values = {**values, **left}
+                self.__attrs_init__(**values)  # type: ignore[attr-defined]
             for name, value in given.items():
                 setattr(self, name, value)
         except (TypeError, ValueError) as error:
