@@ -727,12 +727,15 @@ class Commit(Data, frozen=True):
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
         tables = {id(table): table for table in [write.table for write in self.writes]}
-        for one in [one for rules in (self.rules, self.checks) for some in rules.values() for one in some]:
-            tables[id(one.table)] = one.table
-        for write in self.writes if _CONDITIONAL.intersection(map(type, self.writes)) else ():
-            for table in tables_across(getattr(write, "filter", getattr(write, "where", None))):
-                tables[id(table)] = table
+        ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
+        conditions = [_condition(write) for write in self.writes if type(write) in _CONDITIONAL]
+        across = [table for one in conditions if one is not None for table in tables_across(one)]
+        tables.update((id(table), table) for table in (*ruled, *across))
         return list(tables.values())
+
+
+def _condition(write: Write) -> Condition | None:
+    return getattr(write, "filter", getattr(write, "where", None))
 
 
 _CONDITIONAL: frozenset[type] = frozenset((Patch, DeleteRange))

@@ -21,6 +21,7 @@ from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_DOCUMENT_SIZE,
     MAX_OBJECT_FIELDS,
+    MAX_SAFE_INTEGER,
     Value,
     check_field_name,
     check_value,
@@ -629,10 +630,11 @@ def _searched(table: str, kind: str, indexes: Sequence[_Filtered], name: str) ->
 
 _STAGED = "it is staged: declare it without `staged` once Convex has built it"
 _TEXT = "type(value) is str and (value.isascii() or is_text(value))"
+_SAFE = MAX_SAFE_INTEGER
 _PLAIN: Mapping[type[Validator], str] = {
     Null: "value is None",
     Boolean: "type(value) is bool",
-    Number: "is_number(value)",
+    Number: f"type(value) is float and value == value or type(value) is int and -{_SAFE} <= value <= {_SAFE}",
     String: _TEXT,
     Id: _TEXT,
 }

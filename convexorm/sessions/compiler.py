@@ -189,8 +189,10 @@ class Compiler:
 
     def _checks(self, table: str) -> list[Check]:
         mapper = self._written.get(table)
+        if mapper is None or not (mapper.checked or mapper.children):
+            return []
         found: list[Check] = []
-        for one in () if mapper is None else mapper.family():
+        for one in mapper.family():
             if one.checked:
                 references = [reference for reference in one.references.values() if reference.check]
                 found += [Check(each.field, self.table(each.target), each.index) for each in references]

@@ -58,6 +58,10 @@ class IdentityMap:
         polymorphic, owner = mapper.polymorphic, self._owner
         instances = self._of(mapper.root.model)
         refs = instances.refs
+        if mapper.decode is not None:
+            ids: list[Any] = [document["_id"] for document in documents]
+            if instances.lacks(ids):
+                return self._enter(model, instances, ids, map(InstanceState, documents, repeat(owner)))
         known = refs.get
         create = model.__new__
         loaded: list[Any] = []
@@ -85,20 +89,23 @@ class IdentityMap:
     def _load_rows(self, model: type[M], rows: Rows, decode: Callable[[str], Record]) -> list[M]:
         """The same of rows, none of which anybody has looked at."""
         instances = self._of(model)
-        refs = instances.refs
         try:
             ticks, ids, bodies = zip(*rows.rows, strict=True) if rows.rows else ((), (), ())
             "".join(ids)  # raises for an id that is no text
-            if refs.keys().isdisjoint(ids) and len(set(ids)) == len(ids):  # nearly always: all at once
+            if instances.lacks(ids):
                 states = map(InstanceState, map(decode, bodies), repeat(self._owner), ids, ticks)
-                loaded = list(map(model.__new__, repeat(model, len(ids))))
-                _exhaust(map(_set, loaded, repeat("_state"), states))
-                refs.update(zip(ids, map(_ref, loaded), strict=True))
-                instances.loaded(loaded)
-                return loaded
+                return self._enter(model, instances, ids, states)
         except _UNREADABLE:
             pass  # some of it is not what the model declares: row by row
         return [self._load_row(model, instances, rows, row, decode) for row in rows.rows]
+
+    def _enter(self, model: type[M], instances: Instances, ids: Sequence[str], states: Iterable[InstanceState]) -> list[M]:
+        """New instances of a model, all at once, which is what nearly every read comes to."""
+        loaded = list(map(model.__new__, repeat(model, len(ids))))
+        _exhaust(map(_set, loaded, repeat("_state"), states))
+        instances.refs.update(zip(ids, map(_ref, loaded), strict=True))
+        instances.loaded(loaded)
+        return loaded
 
     def _load_row(self, model: type[M], instances: Instances, rows: Rows, row: Row, decode: Callable[[str], Record]) -> M:
         tick, id_, body = row

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from convexorm.deployments.base import Port
 from convexorm.errors import (
@@ -40,8 +40,7 @@ may be under way for a while.
 """
 
 
-@attrs.define(eq=False)
-class _Unsettled:
+class _Unsettled(msgspec.Struct, eq=False):
     """A commit that may have been applied or not: it was sent, and its answer is not there."""
 
     commit: Commit

@@ -77,7 +77,7 @@ async function replyByAction(path: string, request: IncomingMessage, response: S
   try {
     await host.routes.answer(path.startsWith("/") ? path : `/${path}`, request, await bodyOf(request), response);
   } catch (error) {
-    if (response.headersSent || request.destroyed) throw error;
+    if (response.headersSent || response.destroyed) throw error;
     console.error(error);
     const refused = error instanceof HttpError ? error : new HttpError(500, "InternalServerError", "The HTTP action failed.");
     send(request, response, json({ code: refused.code, message: refused.message }, refused.status));

@@ -663,10 +663,13 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
+_LACKING = canonical(MISSING)
+
+
 def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
     """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
     place = stored.places.get(index)
-    if place is None or keys[place] == canonical(MISSING) * len(stored.indexes[index]):
+    if place is None or keys[place] == _LACKING * len(stored.indexes[index]):
         return None
     return stored.columns[index], keys[place]
 
