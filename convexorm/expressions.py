@@ -556,7 +556,7 @@ def show(instance: Model, held: Any) -> dict[str, Any]:
     if type(held) is dict:
         instance.__mapper__.fill(attributes, held)
     else:
-        attributes.update(held.attributes())
+        held.show(attributes)
     return attributes
 
 
