@@ -31,6 +31,7 @@ from convexorm import (
     Session,
     StoredFile,
     ValidationError,
+    compare,
     connect,
 )
 from tests.conftest import Host
@@ -211,6 +212,12 @@ async def test_the_event_loop_waits_for_no_disk(deployment: Deployment, tmp_path
     assert threads
     assert threading.get_ident() not in threads
     assert await deployment.async_files.download(id) == DATA
+
+
+def test_a_checked_schema_has_the_tables_of_convex(shared_host: Host) -> None:
+    with connect(shared_host.url, shared_host.key, check_schema=True) as deployment:
+        assert deployment.files.upload(DATA) in stored(deployment)
+        assert compare([StoredFile], deployment) == []
 
 
 def test_an_upload_that_is_cut_off_is_no_file(shared_host: Host) -> None:

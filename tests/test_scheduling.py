@@ -18,6 +18,7 @@ import pytest
 from convexorm import (
     AsyncSession,
     Deployment,
+    DeploymentError,
     FunctionNotFound,
     InvalidRequestError,
     LimitExceeded,
@@ -205,6 +206,17 @@ async def test_fakes_run_what_is_due_once(url: str, tmp_path: Path) -> None:
         assert deployment.run_scheduled(until=datetime.now(UTC) + 9 * HOUR) == []
         assert of(deployment, first.id).kind == of(deployment, second.id).kind == "success"
         assert (of(deployment, failed.id).kind, of(deployment, failed.id).error) == ("failed", "KeyError: 'x'")
+
+
+def test_a_file_that_is_only_read_runs_nothing(tmp_path: Path) -> None:
+    with connect(f"sqlite:///{tmp_path / 'x.db'}") as deployment, Session(deployment) as session:
+        scheduled = session.schedule("a:b")
+        session.commit()
+    with connect(f"sqlite:///{tmp_path / 'x.db'}?mode=ro", functions={"a:b": print}) as deployment:
+        with pytest.raises(DeploymentError, match="only be read"):
+            deployment.run_scheduled()
+        assert of(deployment, scheduled.id).kind == "pending"
+    assert [one.name for one in tmp_path.iterdir()] == ["x.db"]
 
 
 def test_what_another_has_run_meanwhile_is_not_run_again(tmp_path: Path) -> None:

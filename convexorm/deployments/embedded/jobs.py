@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from convexorm.deployments.base import Caller, FunctionCall, Ran
-from convexorm.errors import InvalidRequestError, StaleDataError
+from convexorm.errors import DeploymentError, InvalidRequestError, StaleDataError
 from convexorm.requests import Delete, Document, Patch, Range, Read, Write
 from convexorm.schema import SCHEDULED
 from convexorm.values import Value
@@ -67,6 +67,7 @@ class Jobs:
     async def run(self, caller: Caller, work: Work, until: datetime | None) -> list[Ran]:
         """Run what is due at a time, and now without one; what that schedules in turn is for the next call."""
         at = _milliseconds(until)
+        self._engine.check_writable()
         jobs: Sequence[Document] = await work(self._due, at)
         ran = []
         for job in jobs:
@@ -152,8 +153,11 @@ class _Claim:
             return True
         import fcntl  # as SQLite itself, this needs the locks of POSIX
 
-        self.folder.mkdir(exist_ok=True)
-        descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            self.folder.mkdir(exist_ok=True)
+            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DeploymentError(f"the folder of claims cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
