@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from hashlib import sha256
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -19,6 +22,7 @@ import pytest
 from convexorm import (
     Deployment,
     DeploymentError,
+    Functions,
     Id,
     InvalidRequestError,
     Mapped,
@@ -29,6 +33,7 @@ from convexorm import (
     ValidationError,
     connect,
 )
+from tests.conftest import Host
 
 DATA = bytes(range(256)) * 3_000
 MISSING = "kg2abcdefghjkmnpqrstvwxyz0123456"
@@ -194,6 +199,32 @@ def test_a_column_holds_the_id_of_a_file() -> None:
         assert deployment.files.download(picture.file) == DATA
 
 
+async def test_the_event_loop_waits_for_no_disk(deployment: Deployment, tmp_path: Path) -> None:
+    threads: set[int] = set()
+
+    class Stream(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            threads.add(threading.get_ident())
+            return super().read(size)
+
+    id = await deployment.async_files.upload(Stream(DATA))
+    assert threads
+    assert threading.get_ident() not in threads
+    assert await deployment.async_files.download(id) == DATA
+
+
+def test_an_upload_that_is_cut_off_is_no_file(shared_host: Host) -> None:
+    with shared_host.connect() as deployment:
+        before = stored(deployment)
+        store = Functions(deployment)
+        url = urlsplit(store.mutation("orm:store", {"version": 4, "op": "upload"}, returns=dict[str, Any])["url"])
+        head = f"POST {url.path}?{url.query} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n"
+        with socket.create_connection((str(url.hostname), url.port or 0)) as connection:
+            connection.sendall(head.encode() + b"x" * 500)
+        assert deployment.files.upload(b"after") not in before
+        assert len(stored(deployment)) == len(before) + 1
+
+
 # -- beside a SQLite file ------------------------------------------------------------------------------------------
 
 
@@ -287,3 +318,44 @@ def test_a_child_of_a_fork_has_the_files(tmp_path: Path) -> None:
             os._exit(0 if ok else 1)
         assert os.waitpid(child, 0)[1] == 0
         assert len(stored(deployment)) == 2
+
+
+WRITER = """
+    import sys
+    from convexorm import connect
+
+    with connect(sys.argv[1]) as deployment:
+        sys.stdin.readline()
+        for number in range(30):
+            id = deployment.files.upload(f"{sys.argv[2]} {number}".encode() * 1_000)
+            if number % 2:
+                deployment.files.delete(id)
+            else:
+                print(id, flush=True)
+"""
+
+
+def test_processes_upload_and_delete_at_once_while_backups_are_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    with connect(url) as deployment:
+        deployment.files.upload(b"first")
+        command = [sys.executable, "-c", textwrap.dedent(WRITER), url]
+        writers = [
+            subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for number in range(2)
+        ]
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        for number in range(3):
+            deployment.backup(tmp_path / f"copy{number}.db")
+        kept = [line for writer in writers for line in writer.communicate(timeout=60)[0].split()]
+        assert [writer.returncode for writer in writers] == [0, 0]
+        assert set(kept) < stored(deployment)
+        assert set(folder(tmp_path / "x.db")) == stored(deployment)
+        assert all(len(deployment.files.download(id)) % 1_000 == 0 for id in kept)
+    for number in range(3):
+        with connect(f"sqlite:///{tmp_path / f'copy{number}.db'}") as copy:
+            assert set(folder(tmp_path / f"copy{number}.db")) == stored(copy)
+            assert all(copy.files.download(id) for id in stored(copy))

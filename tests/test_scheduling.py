@@ -207,6 +207,24 @@ async def test_fakes_run_what_is_due_once(url: str, tmp_path: Path) -> None:
         assert (of(deployment, failed.id).kind, of(deployment, failed.id).error) == ("failed", "KeyError: 'x'")
 
 
+def test_what_another_has_run_meanwhile_is_not_run_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    got: list[str] = []
+
+    def first() -> None:
+        got.append("first")
+        with connect(url, functions={"a:first": print, "a:second": lambda: got.append("second")}) as other:
+            assert [one.path for one in other.run_scheduled()] == ["a:second"]
+
+    with connect(url, functions={"a:first": first, "a:second": lambda: got.append("again")}) as deployment:
+        with Session(deployment) as session:
+            session.schedule("a:first")
+            session.schedule("a:second")
+            session.commit()
+        assert [one.path for one in deployment.run_scheduled()] == ["a:first"]
+    assert got == ["first", "second"]
+
+
 RUNNER = """
     import os, signal, sys
     from convexorm import connect

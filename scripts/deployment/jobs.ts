@@ -109,6 +109,8 @@ export class Jobs {
       if (kindOf(found) === "mutation") {
         await this.backend.callSettling(name, args, (transaction) => {
           const now = transaction.entered(TABLE, id);
+          // One that cancels itself is applied all the same.
+          if (transaction.changes.some(({ after }) => after?.value._id === id)) return;
           if (now === null || stateOf(now) !== "pending") throw new Canceled();
           transaction.alter(now, { state: { kind: "success" }, completedTime: this.now });
         });
