@@ -7,4 +7,4 @@
 import { ormFunctions } from "./orm/functions";
 import schema from "./schema";
 
-export const { read, commit, search, sweep, describe } = ormFunctions(schema);
+export const { read, commit, search, sweep, file, store, describe } = ormFunctions(schema);

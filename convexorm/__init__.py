@@ -27,6 +27,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column, Mapped
+from convexorm.files import AsyncFiles, FileMetadata, Files
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.live import AsyncLive, Change, Live, Watch
 from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
@@ -35,12 +36,14 @@ from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
+from convexorm.sessions import AsyncSession, Hit, Page, Progress, Scheduled, Session
+from convexorm.system import ScheduledFunction, StoredFile
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
     "UNSET",
     "Aggregate",
+    "AsyncFiles",
     "AsyncFunctions",
     "AsyncLive",
     "AsyncSession",
@@ -53,6 +56,8 @@ __all__ = [
     "Counter",
     "Deployment",
     "DeploymentError",
+    "FileMetadata",
+    "Files",
     "FullTableScanError",
     "FunctionFailed",
     "FunctionNotFound",
@@ -78,10 +83,13 @@ __all__ = [
     "Query",
     "Related",
     "RelatedList",
+    "Scheduled",
+    "ScheduledFunction",
     "Schema",
     "SearchIndex",
     "Session",
     "StaleDataError",
+    "StoredFile",
     "Sum",
     "ValidationError",
     "VectorIndex",

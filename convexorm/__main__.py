@@ -27,7 +27,8 @@ from convexorm.projects.layout import Project
 from convexorm.projects.node import exported_schema
 from convexorm.projects.packages import require_convex
 from convexorm.projects.reflection import module_of
-from convexorm.schema import Schema, Table, to_fragment, to_typescript
+from convexorm.projects.serving import serve
+from convexorm.schema import SYSTEM_TABLES, Schema, Table, to_fragment, to_typescript
 from convexorm.sessions import Session
 
 __all__ = ["main", "models_of"]
@@ -50,7 +51,9 @@ def models_of(module_name: str) -> Iterator[type[Model]]:
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise InvalidRequestError(f"{module_name!r} is no module's name; right is such as myapp.models")
     for value in vars(importlib.import_module(module_name)).values():
-        if isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value):
+        if not (isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value)):
+            continue
+        if value.__mapper__.name not in SYSTEM_TABLES:
             yield value
 
 
@@ -116,6 +119,11 @@ def _identifier(text: str) -> str:
 
 def _project(arguments: argparse.Namespace) -> Project:
     return Project.near(Path()) if arguments.convex is None else Project.at(arguments.convex)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    project = Project.at(arguments.dir)
+    return serve(project, port=arguments.port, admin_key=arguments.admin_key, persist=arguments.persist)
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -244,6 +252,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     doctor.add_argument("--url", help="the deployment; without it that of the environment, which has the key in any case")
     doctor.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of each look, 10 if not said")
     doctor.set_defaults(run=_doctor)
+    serving = commands.add_parser("serve", help="run a Convex project on this machine")
+    serving.add_argument("dir", type=Path, metavar="DIR", help="the project, or its folder of functions")
+    serving.add_argument("--port", type=int, default=3210, help="3210 if not said; 0 for any that is free")
+    serving.add_argument("--admin-key", metavar="KEY", help="for internal functions; local|admin if not said")
+    serving.add_argument("--persist", type=Path, metavar="FILE", help="keep documents, files and schedules in a file")
+    serving.set_defaults(run=_serve)
     init = commands.add_parser("init", help="put the Convex functions into a Convex project")
     init.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
     init.add_argument("--mastra", action="store_true", help="those of the Mastra stores, too")

@@ -555,15 +555,10 @@ def show(instance: Model, held: Any) -> dict[str, Any]:
     attributes = instance.__dict__
     if type(held) is dict:
         instance.__mapper__.fill(attributes, held)
-    elif attributes:  # something else was set on it
-        attributes.update(held.attributes())
     else:
-        attributes = held.attributes()
-        _set(instance, "__dict__", attributes)
+        held.show(attributes)
     return attributes
 
-
-_set = object.__setattr__
 
 _EITHER_NONE: dict[Operator, Operator] = {
     "eq": "lte",

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from convexorm.conditions import Comparison, Membership
-from convexorm.conversions import dump_function, fill_function
+from convexorm.conversions import differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
@@ -210,6 +210,11 @@ class Mapper:
         return fill_function(self.columns)
 
     @cached_property
+    def differing(self) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:
+        """From an instance's attributes and its document to the names of those that may differ."""
+        return differing_function(self.columns)
+
+    @cached_property
     def decode(self) -> Callable[[str], Record] | None:
         """Makes a record of a document's JSON. None where documents become instances one by one: of other classes, perhaps,
         or with a hook that is told. Raises msgspec's error for text that no record holds.
@@ -274,10 +279,14 @@ class Mapper:
         """The relations, by attribute. NameError while a class that they speak of is not there."""
         return resolved(self, self.relationships)
 
-    @property
+    @cached_property
     def checked(self) -> bool:
         """Whether a reference is to lead to a document whenever it is written."""
         return any(check for _, check, _ in self.referring.values())
+
+    def left_out(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The references that a constructor was not given, unset: relations may set them until they are committed."""
+        return {name: UNSET for name in self.references if name not in values and not self.columns[name].has_default}
 
     def taking_references(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a constructor is given, without relations, and with what those set left unset."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -146,8 +146,6 @@ class Model:
     fields. Attributes are checked against the table when a session commits.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_state")
-
     __mapper__: ClassVar[Mapper]
     _body: ClassVar[Body]
     _details: ClassVar[Mapping[str, Field]] = {}
@@ -181,7 +179,14 @@ class Model:
             given = {name: value for name, value in values.items() if name in mapper.relationships}
             values = mapper.taking_references(values)
         try:
-            self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            try:
+                self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            except TypeError:
+                left = mapper.left_out(values)
+                if not left:
+                    raise
+                values = {**values, **left}
+                self.__attrs_init__(**values)  # type: ignore[attr-defined]
             for name, value in given.items():
                 setattr(self, name, value)
         except (TypeError, ValueError) as error:
@@ -228,12 +233,10 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        state = {**self.__dict__, _STATE: self._state}
-        return {**state, _RELATED: packed(self)} if self._state.related else state
+        return {**self.__dict__, _RELATED: packed(self)} if self._state.related else self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         held = dict(state)
-        set_state(self, held.pop(_STATE))
         told = held.pop(_RELATED, None)
         self.__dict__.update(held)
         if told is not None:
@@ -241,7 +244,7 @@ class Model:
 
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
-        held = dict(self.__dict__)
+        held = {name: value for name, value in self.__dict__.items() if name != "_state"}
         if self._state.held is not None:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held
@@ -279,12 +282,13 @@ class Model:
         return f"<{type(self).__name__}{identity} ({self._state.name})>"
 
 
-set_state: Callable[[Model, InstanceState], None] = Model.__dict__["_state"].__set__
-"""Gives an instance its state; what a class does when attributes are set has no say in it."""
+def set_state(instance: Model, state: InstanceState) -> None:
+    """Give an instance its state; what its class does when attributes are set has no say in it."""
+    object.__setattr__(instance, "_state", state)
+
+
 _RELATED = "_related"
 """Under which name a pickled instance has its relations."""
-_STATE = "_state"
-"""Under which name it has what a session knows of it."""
 
 
 def _explain(mapper: Mapper, values: Mapping[str, Any]) -> None:

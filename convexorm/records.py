@@ -72,8 +72,8 @@ class Record(msgspec.Struct, gc=False):
 
     places: ClassVar[Mapping[str, str]]
     """The names of the slots, by field."""
-    attributes: ClassVar[Callable[[Any], dict[str, Any]]]
-    """What an instance shows of it at once: the attributes that need no conversion, or nearly none."""
+    show: ClassVar[Callable[[Any, dict[str, Any]], None]]
+    """Adds to an instance's attributes what needs no conversion, or nearly none."""
     document: ClassVar[Callable[[Any], dict[str, Value]]]
     """The document, without its system fields."""
 
@@ -89,8 +89,6 @@ def record_type(name: str, columns: Mapping[str, Column[Any]]) -> type[Record]:
     always: list[str] = []
     sometimes: list[str] = []
     shown: list[str] = []
-    plain: list[str] = []
-    later: list[str] = []
     known: dict[str, Any] = {"UNSET": UNSET, "loads": loads}
     for place, (attribute, column) in enumerate(columns.items()):
         slot, kind, optional = f"f{place}", _kind(column), column.property().optional
@@ -110,23 +108,14 @@ def record_type(name: str, columns: Mapping[str, Column[Any]]) -> type[Record]:
             loaded = value
         else:
             continue
-        if not optional and (as_is or not column.nullable):
-            pair = f"{attribute!r}: {loaded}"
-        elif column.nullable:
-            pair = f"{attribute!r}: None if {value} is UNSET or {value} is None else {loaded}"
-        else:
-            later += [f"if {value} is not UNSET:", f"    attributes[{attribute!r}] = {loaded}"]
-            continue
-        shown.append(pair)
-        plain += [pair] if as_is else []
-    attributes = [
-        "try:",
-        f"    attributes = {{{', '.join(shown)}}}",
-        *(f"    {line}" for line in later),
-        "except ValueError:  # it is told where that is looked at",
-        f"    attributes = {{{', '.join(plain)}}}",
-        "return attributes",
-    ]
+        if column.nullable and (optional or not as_is):
+            loaded = f"None if {value} is UNSET or {value} is None else {loaded}"
+        line = f"attributes[{attribute!r}] = {loaded}"
+        lines = [f"if {value} is not UNSET:", f"    {line}"] if optional and not column.nullable else [line]
+        if as_is:
+            shown += lines
+        else:  # each for itself: what cannot be loaded says so where it is looked at
+            shown += ["try:", *(f"    {one}" for one in lines), "except ValueError:", "    pass"]
     body = [f"document = {{{', '.join(always)}}}", *sometimes, "return document"]
     made: Any = msgspec.defstruct(
         f"Record of {name}",
@@ -134,7 +123,7 @@ def record_type(name: str, columns: Mapping[str, Column[Any]]) -> type[Record]:
         bases=(Record,),
         namespace={
             "places": {column.field: f"f{place}" for place, column in enumerate(columns.values())},
-            "attributes": function("attributes", "record", attributes, known),
+            "show": function("show", "record, attributes", shown or ["pass"], known),
             "document": function("document", "record", body, known),
         },
         rename={f"f{place}": column.field for place, column in enumerate(columns.values())},

@@ -21,6 +21,7 @@ from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_DOCUMENT_SIZE,
     MAX_OBJECT_FIELDS,
+    MAX_SAFE_INTEGER,
     Value,
     check_field_name,
     check_value,
@@ -32,6 +33,9 @@ __all__ = [
     "BUILT_IN_INDEXES",
     "COUNTERS",
     "LEDGER",
+    "SCHEDULED",
+    "STORAGE",
+    "SYSTEM_TABLES",
     "AnyOf",
     "AnyValue",
     "Array",
@@ -83,6 +87,8 @@ JAVASCRIPT_NAMES = frozenset(
 
 _UNIQUE = "// unique: kept by convexorm, and by functions that use uniqueIn of ./orm/unique"
 
+SYSTEM_TABLES = ("_storage", "_scheduled_functions")
+"""Tables that Convex has of itself, which functions and sessions only read."""
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -395,7 +401,7 @@ class Table:
     _vouches: Callable[[Mapping[str, Value]], bool] | None = attrs.field(init=False, default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if not _IDENTIFIER.match(self.name):
+        if not _IDENTIFIER.match(self.name) and self.name not in SYSTEM_TABLES:
             raise ValidationError("a table's name is a letter, then letters, digits and underscores, at most 64")
         for name in self.fields:
             if not _IDENTIFIER.match(name):
@@ -624,10 +630,11 @@ def _searched(table: str, kind: str, indexes: Sequence[_Filtered], name: str) ->
 
 _STAGED = "it is staged: declare it without `staged` once Convex has built it"
 _TEXT = "type(value) is str and (value.isascii() or is_text(value))"
+_SAFE = MAX_SAFE_INTEGER
 _PLAIN: Mapping[type[Validator], str] = {
     Null: "value is None",
     Boolean: "type(value) is bool",
-    Number: "is_number(value)",
+    Number: f"type(value) is float and value == value or type(value) is int and -{_SAFE} <= value <= {_SAFE}",
     String: _TEXT,
     Id: _TEXT,
 }
@@ -753,6 +760,28 @@ COUNTERS = Table(
     indexes=(IndexDef("by_counter", ("counter", "key", "shard")),),
 )
 """Where counts and sums are kept, for tables that declare some."""
+
+
+STORAGE = Table(
+    name="_storage",
+    fields={
+        "sha256": Property(String()),
+        "size": Property(Number()),
+        "contentType": Property(String(), optional=True),
+    },
+)
+"""Convex's own table of files."""
+SCHEDULED = Table(
+    name="_scheduled_functions",
+    fields={
+        "name": Property(String()),
+        "args": Property(Array(AnyValue())),
+        "scheduledTime": Property(Number()),
+        "completedTime": Property(Number(), optional=True),
+        "state": Property(AnyValue()),
+    },
+)
+"""Convex's own table of functions that are to run later, or have run."""
 
 
 # -- schemas -------------------------------------------------------------------------------------------------------

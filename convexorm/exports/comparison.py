@@ -13,6 +13,7 @@ import attrs
 
 from convexorm.exports.export import Export, ExportedTable
 from convexorm.schema import (
+    SYSTEM_TABLES,
     AnyOf,
     AnyValue,
     Array,
@@ -53,7 +54,9 @@ class Difference:
 
 
 def differences(table: Table, export: Export) -> Iterator[Difference]:
-    """What differs of one table."""
+    """What differs of one table. Tables of Convex's own are on every deployment, and in no schema."""
+    if table.name in SYSTEM_TABLES:
+        return
     deployed = export.table(table.name)
     if deployed is None:
         yield Difference(table.name, None, "", None)

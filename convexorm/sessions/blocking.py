@@ -65,6 +65,8 @@ class Session:
     delete_tree = blocking(AsyncSession.delete_tree)
     update_all = blocking(AsyncSession.update_all)
     recount = blocking(AsyncSession.recount)
+    schedule = blocking(AsyncSession.schedule)
+    cancel_scheduled = blocking(AsyncSession.cancel_scheduled)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
     expunge = blocking(AsyncSession.expunge)

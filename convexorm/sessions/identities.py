@@ -58,6 +58,10 @@ class IdentityMap:
         polymorphic, owner = mapper.polymorphic, self._owner
         instances = self._of(mapper.root.model)
         refs = instances.refs
+        if mapper.decode is not None:
+            ids: list[Any] = [document["_id"] for document in documents]
+            if instances.lacks(ids):
+                return self._enter(model, instances, ids, map(InstanceState, documents, repeat(owner)))
         known = refs.get
         create = model.__new__
         loaded: list[Any] = []
@@ -85,20 +89,23 @@ class IdentityMap:
     def _load_rows(self, model: type[M], rows: Rows, decode: Callable[[str], Record]) -> list[M]:
         """The same of rows, none of which anybody has looked at."""
         instances = self._of(model)
-        refs = instances.refs
         try:
             ticks, ids, bodies = zip(*rows.rows, strict=True) if rows.rows else ((), (), ())
             "".join(ids)  # raises for an id that is no text
-            if refs.keys().isdisjoint(ids) and len(set(ids)) == len(ids):  # nearly always: all at once
+            if instances.lacks(ids):
                 states = map(InstanceState, map(decode, bodies), repeat(self._owner), ids, ticks)
-                loaded = list(map(model.__new__, repeat(model, len(ids))))
-                _exhaust(map(set_state, loaded, states))
-                refs.update(zip(ids, map(_ref, loaded), strict=True))
-                instances.loaded(loaded)
-                return loaded
+                return self._enter(model, instances, ids, states)
         except _UNREADABLE:
             pass  # some of it is not what the model declares: row by row
         return [self._load_row(model, instances, rows, row, decode) for row in rows.rows]
+
+    def _enter(self, model: type[M], instances: Instances, ids: Sequence[str], states: Iterable[InstanceState]) -> list[M]:
+        """New instances of a model, all at once, which is what nearly every read comes to."""
+        loaded = list(map(model.__new__, repeat(model, len(ids))))
+        _exhaust(map(_set, loaded, repeat("_state"), states))
+        instances.refs.update(zip(ids, map(_ref, loaded), strict=True))
+        instances.loaded(loaded)
+        return loaded
 
     def _load_row(self, model: type[M], instances: Instances, rows: Rows, row: Row, decode: Callable[[str], Record]) -> M:
         tick, id_, body = row
@@ -166,13 +173,13 @@ class IdentityMap:
 
     def inserted(self, instance: Model, document: Document) -> None:
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
-        instance._state.document = document
-        id_ = document["_id"]
-        assert isinstance(id_, str)
+        instance._state.held = document
+        id_: Any = document["_id"]
         instances = self._of(root_of(type(instance)))
-        other = instances.get(id_)
-        if other is not None and other is not instance:
-            self.let_go(other)
+        if id_ in instances.refs:
+            other = instances.get(id_)
+            if other is not None and other is not instance:
+                self.let_go(other)
         instances.put(id_, instance)
 
     def document_of(self, instance: Model) -> Document:
@@ -203,6 +210,7 @@ class IdentityMap:
         state = instance._state
         state.document = document
         instance.__dict__.clear()
+        set_state(instance, state)
         restore(instance)
         state.looked_at = False
         self._forget(instance)
@@ -273,7 +281,7 @@ class IdentityMap:
 
     def watch(self, instances: Iterable[Model]) -> None:
         """These were written: look at those on whose mutable values were handed out, as long as somebody keeps them."""
-        for instance in instances:
+        for instance in [one for one in instances if one.__mapper__.mutable]:
             if holds_mutable(instance):
                 if self._watched is None:
                     self._watched = WeakValueDictionary()
@@ -299,6 +307,7 @@ class IdentityMap:
 
 _UNREADABLE = (msgspec.MsgspecError, TypeError, RecursionError)
 """What text raises of which no record is made."""
+_set = object.__setattr__
 _ref: Callable[[Model], ref[Model]] = ref
 _exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 """Goes through all of them, and keeps none."""

@@ -16,12 +16,14 @@ import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
+from convexorm.calling import Arguments
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port, check_deployment
@@ -46,7 +48,7 @@ from convexorm.querying.texts import TextQuery, check_index
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
 from convexorm.relatives import around, join_lists, leave
-from convexorm.requests import Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
+from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
@@ -66,6 +68,7 @@ from convexorm.sessions.operations import (
 from convexorm.sessions.pending import Pending
 from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.scheduling import Cancellation, Scheduled, Scheduling
 from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
@@ -434,7 +437,7 @@ class AsyncSession:
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
 
-    def detached(
+    def _detached(
         self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
     ) -> dict[str, Model]:
         """The instances of an answer that is whole, and of what it loads, by their `_id`, belonging to no session.
@@ -817,6 +820,36 @@ class AsyncSession:
         self._identities.removed(instance)
         self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
         return done
+
+    def schedule(
+        self, path: str, arguments: Arguments = None, *, delay: timedelta | None = None, at: datetime | None = None
+    ) -> Awaitable[Scheduled]:
+        """Have a mutation or an action of the project run after the next commit, if and only if that is applied.
+
+        It runs as soon as it can, or after a `delay`, or `at` a time, in UTC or with its offset. What is answered has an
+        `id` once the commit is applied, by which `_scheduled_functions` knows it. An embedded deployment keeps it, for
+        `deployment.run_scheduled()`. Nothing waits here; awaiting the result is allowed.
+
+        Raises InvalidRequestError for what is no path, no timedelta or no datetime, ValidationError for arguments that
+        Convex cannot hold, a negative delay, a time without an offset, or one further than 5 years. The commit raises
+        FunctionNotFound where there is no such function, and writes nothing.
+        """
+        self._turn.check()
+        operation = Scheduling.of(path, arguments, delay, at)
+        self._pending.ask(operation)
+        return operation.scheduled
+
+    def cancel_scheduled(self, scheduled: str | Scheduled) -> Awaitable[None]:
+        """Have the next commit cancel a scheduled function, by its id, unless it has begun by then.
+
+        Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for what is no id.
+        """
+        self._turn.check()
+        id_ = scheduled.id if isinstance(scheduled, Scheduled) else scheduled
+        if not isinstance(id_, str):
+            raise InvalidRequestError("a scheduled function is known by its id, which it has once it is committed")
+        self._pending.ask(Cancellation(Cancel(id_)))
+        return DONE
 
     @exclusive
     async def commit(self) -> None:

@@ -4,12 +4,14 @@
 import { randomBytes } from "node:crypto";
 import { convexToJson, type JSONValue, type Value } from "convex/values";
 import { NotPermitted, requireOperation, type Operation } from "./access";
-import { Backend, ConflictError, isConvexError } from "./backend";
+import { Backend, ConflictError, isConvexError, type Kept } from "./backend";
 import { QueryCache } from "./cache";
 import { writesOf, type ReadSet, type Write } from "./conflicts";
+import { Crons } from "./crons";
 import type { Files } from "./files";
 import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
 import { Tally } from "./metrics";
+import { Routes } from "./routes";
 import type { Snapshot } from "./store";
 import { CallError, exportValue, importArguments, type Format } from "./values";
 
@@ -53,6 +55,8 @@ export class Host {
   readonly #listeners: ((writes: readonly Write[]) => void)[] = [];
   readonly #began = BigInt(Date.now()) * 1_000_000n;
   readonly #backend: Backend;
+  readonly routes: Routes;
+  readonly crons: Crons;
   get files(): Files {
     return this.#backend.files;
   }
@@ -68,7 +72,14 @@ export class Host {
       userTime,
       redact = false,
       allowed,
-    }: { latency: number; userTime: number; redact?: boolean; allowed?: readonly Operation[] | undefined },
+      kept,
+    }: {
+      latency: number;
+      userTime: number;
+      redact?: boolean;
+      allowed?: readonly Operation[] | undefined;
+      kept?: Kept | undefined;
+    },
   ) {
     this.#redact = redact;
     this.allowed = allowed;
@@ -77,6 +88,7 @@ export class Host {
       latency,
       userTime,
       metrics: this.metrics,
+      kept,
       onWrite: (changes) => {
         this.#queries.invalidate();
         if (this.#listeners.length === 0) return;
@@ -84,6 +96,26 @@ export class Host {
         for (const listener of this.#listeners) listener(writes);
       },
     });
+    this.routes = new Routes(this.#backend, functions.modules.get("http"));
+    this.crons = new Crons(this.#backend, functions.modules.get("crons"));
+  }
+
+  /** What is due by time begins to run: scheduled functions and crons. */
+  start(): void {
+    this.#backend.jobs.resume();
+    this.crons.arm();
+  }
+
+  /** Moves the clock of what is due by time, and waits until all of it has run; how much that was. */
+  async advance(milliseconds: number): Promise<{ scheduled: number; crons: number }> {
+    const { jobs } = this.#backend;
+    const ran = { scheduled: await jobs.advance(milliseconds), crons: 0 };
+    for (let more = await this.crons.run(); more > 0; more = await this.crons.run()) {
+      ran.crons += more;
+      ran.scheduled += await jobs.advance(0);
+    }
+    this.crons.arm();
+    return ran;
   }
 
   /** Has a listener told of the keys that each commit has written. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -170,3 +171,30 @@ def test_a_document_that_is_read_again_is_the_instance_that_is_there(file: Deplo
         assert again[1] is first
         assert again[2] is looked
         assert [one.title for one in again] == ["changed", "changed", "untitled"]
+
+
+class Slotted:
+    __slots__ = ("cache",)
+
+
+class Pickled(Slotted, Model, table="pickled", primary_key="id"):
+    id: Mapped[str]
+    n: Mapped[int] = field(default=1)
+    by_pickled_id = Index("id")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def test_what_a_class_does_with_its_slots_and_pickles_goes_with_instances_of_text(file: Deployment) -> None:
+    with Session(file) as session:
+        session.add(Pickled(id="a", n=2))
+        session.commit()
+    with Session(file) as session:
+        found: Any = session.one(Pickled.query().full_scan())
+        found.cache = 3
+        taken = pickle.loads(pickle.dumps(found))
+        assert (found.cache, taken.id, taken.n) == (3, "a", 2)

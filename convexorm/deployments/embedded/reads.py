@@ -18,7 +18,7 @@ from convexorm.late import need
 from convexorm.requests import Document, Read, ReadResult, is_plain, version_digest, whole_digest
 from convexorm.values import canonical
 
-__all__ = ["answer", "is_prefix", "of_prefix", "select"]
+__all__ = ["answer", "is_prefix", "of_prefix", "of_span", "select"]
 
 
 def select(stored: StoredTable, read: Read, span: Span, columns: str | None = None) -> str:
@@ -43,8 +43,8 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
 
         return matrix_of(connection, stored, read, span, read.pack)
     if read.pack is not None:
-        return packed(_plain(connection, stored, replace(read, pack=None), span), read.pack)
-    return _plain(connection, stored, read, span)
+        return packed(of_span(connection, stored, replace(read, pack=None), span), read.pack)
+    return of_span(connection, stored, read, span)
 
 
 def is_prefix(read: Read) -> bool:
@@ -73,7 +73,8 @@ def of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadRe
     return ReadResult(found, len(found), 0, False)
 
 
-def _plain(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+def of_span(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+    """The documents of some rows, or their number."""
     if read.filter is not None:
         return _filtered(connection, stored, read, span, compile_filter(read.filter))
     if read.count:
@@ -172,7 +173,7 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
         ).fetchall()
         digests = {id_: str(seq) for id_, seq in rows}
     else:
-        found = _plain(connection, stored, replace(read, digest=None), span).docs
+        found = of_span(connection, stored, replace(read, digest=None), span).docs
         digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
         digests = {"": whole_digest(digests)}

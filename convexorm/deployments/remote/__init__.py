@@ -23,10 +23,13 @@ from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
 from convexorm.deployments.remote.calls import RemoteCaller
 from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
+from convexorm.deployments.remote.files import RemoteFiles
 from convexorm.deployments.remote.port import Limits, RemotePort, Target
+from convexorm.deployments.remote.transfers import AsyncTransfers, BlockingTransfers
 from convexorm.errors import AuthError, InvalidRequestError
 from convexorm.exports import Export
 from convexorm.faces import finish
+from convexorm.files import AsyncFiles, Files
 from convexorm.values import is_finite, is_whole
 
 __all__ = ["OPERATIONS", "RemoteDeployment", "RemotePort", "operation"]
@@ -79,6 +82,7 @@ class RemoteDeployment(Deployment):
             (b"User-Agent", b"convexorm"),
         ]
         self._connections = Connections(self._address)
+        self._module, self._timeout = module, timeout
         where, limits = str(self._address), Limits(timeout, retry, check_schema)
         self.observers = Observers(where)
         self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep, self.observers)
@@ -91,6 +95,14 @@ class RemoteDeployment(Deployment):
     @property
     def asynchronous_caller(self) -> Caller:
         return RemoteCaller(self.asynchronous)
+
+    @property
+    def files(self) -> Files:
+        return Files(RemoteFiles(self.blocking, BlockingTransfers(self._timeout), self._module))
+
+    @property
+    def async_files(self) -> AsyncFiles:
+        return AsyncFiles(RemoteFiles(self.asynchronous, AsyncTransfers(self._timeout), self._module))
 
     def _call(self, target: Target, body: bytes | None) -> Call:
         headers = self._headers

@@ -45,8 +45,10 @@ describe("access", () => {
       "mastra/storage:handle",
       "orm:commit",
       "orm:describe",
+      "orm:file",
       "orm:read",
       "orm:search",
+      "orm:store",
       "orm:sweep",
     ]);
     expect(found.filter(({ isInternal }) => !isInternal)).toEqual([]);
