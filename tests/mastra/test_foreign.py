@@ -355,6 +355,18 @@ def test_a_clone_that_is_cut_off_between_two_calls_leaves_nothing_or_is_whole(
     assert (there is not None, store.memory.list_messages(thread_id=f"{unique}copy").total) in ((True, 9), (False, 9))
 
 
+def test_a_thread_is_deleted_however_much_was_observed_in_it(store: ConvexStore, unique: str) -> None:
+    """Ten MB: the handler reads twice what it deletes."""
+    memory = store.memory
+    of: Any = {"thread_id": unique, "resource_id": unique}
+    memory.save_thread(thread=thread(unique, unique))
+    for number in range(12):
+        record = {"id": f"{unique}{number}", "scope": "thread", "generation_count": number, **of}
+        memory.insert_observational_memory_record(record={**record, "active_observations": "x" * 900_000})
+    memory.delete_thread(thread_id=unique)
+    assert memory.get_observational_memory_history(**of) == []
+
+
 def test_metadata_of_concurrent_writers_is_all_kept(store: ConvexStore, unique: str) -> None:
     store.memory.save_thread(thread=thread(unique, "r"))
     store.memory.update_resource(resource_id=unique, metadata={"first": 1})
