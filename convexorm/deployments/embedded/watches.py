@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock, Thread
 from typing import Any
+from weakref import ref
 
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.intervals import Interval, meet
@@ -35,11 +36,14 @@ _SURELY = 1.0
 
 
 class _Watch:
-    """One watch: what it asks, what the last answer depended on, and whether that has changed since."""
+    """One watch: what it asks, what the last answer depended on, and whether that has changed since.
+
+    Its mailbox is its user's: one that was dropped, as an interrupt may leave it, is closed.
+    """
 
     __slots__ = ("due", "intervals", "known", "mailbox", "number", "reads")
 
-    def __init__(self, reads: Sequence[Read], mailbox: Mailbox[Any]) -> None:
+    def __init__(self, reads: Sequence[Read], mailbox: ref[Mailbox[Any]]) -> None:
         self.reads = reads
         self.mailbox = mailbox
         self.known = Known()
@@ -59,8 +63,6 @@ class Watches:
         self._closed = False
         self._process = os.getpid()
         self._runner: _Runner | None = None
-        self.decoded = 0
-        """How many documents were parsed for the last answer."""
 
     def add(self, reads: Sequence[Read], mailbox: Mailbox[Any]) -> None:
         """Keep some reads answered. Raises DeploymentError when the deployment is closed."""
@@ -68,7 +70,7 @@ class Watches:
             raise DeploymentError("the deployment is closed")
         if self._process != os.getpid():  # those of the parent are its own
             self._watches, self._runner, self._process = {}, None, os.getpid()
-        watch = _Watch(reads, mailbox)
+        watch = _Watch(reads, ref(mailbox, lambda _: self.wake()))
         mailbox.on_close = mailbox.on_taken = self.wake
         self._watches[id(watch)] = watch
         self._go_on()
@@ -89,9 +91,12 @@ class Watches:
     def close(self) -> None:
         """End all watches."""
         self._closed = True
-        for watch in list(self._watches.values()):
-            watch.mailbox.end()
+        for mailbox in self._mailboxes():
+            mailbox.end()
         self.wake()
+
+    def _mailboxes(self) -> list[Mailbox[Any]]:
+        return [mailbox for watch in list(self._watches.values()) if (mailbox := watch.mailbox()) is not None]
 
     def _go_on(self) -> None:
         """Have a thread run. It may be that two begin at once: the first of them ends."""
@@ -118,8 +123,9 @@ class Watches:
         begun = False
         while self._runner is runner:
             for key, watch in list(self._watches.items()):
-                if watch.mailbox.over:
+                if (mailbox := watch.mailbox()) is None or mailbox.over:
                     self._watches.pop(key, None)
+                del mailbox
             if not self._watches:
                 self._runner = None
                 if not self._watches:
@@ -137,7 +143,7 @@ class Watches:
                 self._fail(error)
                 continue
             for watch in list(self._watches.values()):
-                if watch.due and watch.mailbox.empty and not watch.mailbox.over:
+                if watch.due:
                     self._answer(watch)
             runner.rest(look.pause)
 
@@ -150,31 +156,34 @@ class Watches:
         return number
 
     def _answer(self, watch: _Watch) -> None:
+        """Answer a watch again, if its last state was taken."""
+        mailbox = watch.mailbox()
+        if mailbox is None or mailbox.over or not mailbox.empty:
+            return
         watch.due = False
         try:
-            with self._observers.watch("read") as request:
+            with self._observers.watch("watch") as request:
                 if request is not None:
                     request.of_reads(watch.reads)
                 observation = self._engine.observe(watch.reads, watch.known)
                 if request is not None:
                     request.documents = watch.known.parsed
         except ConvexORMError as error:
-            if self._closed:
-                watch.mailbox.end()
-            else:
-                watch.mailbox.fail(error)
+            self._end(mailbox, error)
             return
-        self.decoded = watch.known.parsed
         watch.intervals, watch.number = observation.intervals, observation.number
-        watch.mailbox.connected = True
-        watch.mailbox.deliver(observation.results)
+        mailbox.connected = True
+        mailbox.deliver(observation.results)
 
     def _fail(self, error: ConvexORMError) -> None:
-        for watch in list(self._watches.values()):
-            if self._closed:
-                watch.mailbox.end()
-            else:
-                watch.mailbox.fail(error)
+        for mailbox in self._mailboxes():
+            self._end(mailbox, error)
+
+    def _end(self, mailbox: Mailbox[Any], error: ConvexORMError) -> None:
+        if self._closed:
+            mailbox.end()
+        else:
+            mailbox.fail(error)
 
 
 def _concerns(watch: _Watch, commits: Sequence[tuple[int, Keys]]) -> bool:
