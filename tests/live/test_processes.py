@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from convexorm import Deployment, DeploymentError, connect
+from convexorm.deployments.embedded.watches import Look
 from tests.embedded.support import in_child
 from tests.live.conftest import PATIENCE, Runs, save
 from tests.models import Note, Task
@@ -49,6 +50,17 @@ def test_a_file_that_can_only_be_read_is_followed(tmp_path: Path, deployment: De
         assert len(live.next(timeout=PATIENCE).items) == 1
         save(deployment, Task(text="second", owner_id="ada"))
         assert [task.text for task in live.next(timeout=PATIENCE).added] == ["second"]
+
+
+def test_a_file_is_looked_into_once_it_has_changed_and_some_times_more(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"")
+    look = Look([str(file)])
+    while look.differs():
+        pass
+    assert not look.differs()
+    file.write_bytes(b"x")
+    assert [look.differs(), look.differs()] == [True, True]  # it may be written before it is there to be seen
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -25,7 +25,7 @@ from convexorm.errors import ConvexORMError, DeploymentError
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Read
 
-__all__ = ["Watches"]
+__all__ = ["Look", "Watches"]
 
 _LOOK = 0.03
 """Seconds from one look at the file to the next."""
@@ -118,7 +118,7 @@ class Watches:
             raise
 
     def _run(self, runner: _Runner) -> None:
-        look = _Look(self._files)
+        look = Look(self._files)
         position: int | None = None
         begun = False
         while self._runner is runner:
@@ -192,7 +192,7 @@ def _concerns(watch: _Watch, commits: Sequence[tuple[int, Keys]]) -> bool:
     return since is None or any(number > since and meet(watch.intervals, keys) for number, keys in commits)
 
 
-class _Look:
+class Look:
     """Whether a file has changed, as seen from outside."""
 
     def __init__(self, files: Sequence[str]) -> None:
