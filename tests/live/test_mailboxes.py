@@ -61,8 +61,8 @@ def test_a_listener_is_told_when_the_connection_comes_and_goes(caplog: pytest.Lo
 def test_documents_that_are_as_before_are_the_same_objects() -> None:
     def answer(**values: object) -> list[ReadResult]:
         followed = Followed()
-        followed.add("k", [{"_id": "x", "n": [1.0]}, {"_id": "y", **values}])  # type: ignore[dict-item]
-        return [ReadResult([{"_id": "a", "at": 1.0}, {"_id": "b", **values}], 2, 0, False, followed=(followed,))]  # type: ignore[dict-item]
+        followed.add("k", [{"_id": "x", "n": [1.0]}, {"_id": "y", **values}])
+        return [ReadResult([{"_id": "a", "at": 1.0}, {"_id": "b", **values}], 2, 0, False, followed=(followed,))]
 
     before, now = answer(n=1.0), answer(n=True)
     (kept,) = keep(before, now)
