@@ -6,92 +6,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
-import attrs
-
+from bench import queries
+from bench.scenarios import Scenario, measure
 from bench.tables import print_table
 from convexorm import Model, Session
-from convexorm.model import dump
-from convexorm.values import dumps
 from mastra_convex import ConvexStore, ConvexVector, Message, Thread
-from tests.conftest import ADMIN_KEY, ROOT, Host, start_host, stop_host
+from tests.conftest import ADMIN_KEY, Host, start_host, stop_host
 
-__all__ = ["SCENARIOS", "Cost", "Scenario", "measure"]
+__all__ = ["SCENARIOS"]
 
 _START = datetime(2024, 5, 1, tzinfo=UTC)
 _TEXT = "What was said here is about as long as what people say to an agent, and it is the same every time. " * 3
 _BATCH = 500
-
-
-@attrs.frozen
-class Scenario:
-    """An operation and what it may cost.
-
-    `setup` stores what it works on, under ids that begin with the name it is given; `run` does it and answers the entities
-    it was answered. The limits: calls, documents read, bytes answered as a multiple of those entities' JSON, and in all.
-    """
-
-    name: str
-    setup: Callable[[ConvexStore, str], None]
-    run: Callable[[ConvexStore, str], Iterable[Model]]
-    calls: int
-    documents: int | None = None
-    times_the_page: float | None = None
-    answered: int | None = None
-
-
-@attrs.frozen
-class Cost:
-    """What a scenario took; `page` is the size of the JSON of what was answered.
-
-    `user_time` is that of the call that took most, in milliseconds, of which Convex gives a second; `conflicts` are the
-    attempts that others' commits made void.
-    """
-
-    calls: int
-    documents: int
-    answered: int
-    page: int
-    user_time: float = 0.0
-    conflicts: int = 0
-
-    def over(self, scenario: Scenario) -> list[str]:
-        """The limits it is over, in words."""
-        limits = [
-            ("calls", self.calls, scenario.calls),
-            ("documents read", self.documents, scenario.documents),
-            ("bytes answered", self.answered, scenario.answered),
-            ("conflicts", self.conflicts, 0),
-        ]
-        if scenario.times_the_page is not None:
-            limits.append(("bytes answered", self.answered, int(scenario.times_the_page * self.page)))
-        return [f"{actual} {what}, at most {most}" for what, actual, most in limits if most is not None and actual > most]
-
-
-def measure(scenario: Scenario, host: Host, name: str) -> Cost:
-    """Run a scenario on a host; `name` is one that nothing there begins with."""
-    with host.connect() as deployment:
-        store = ConvexStore(id="costs", deployment=deployment)
-        scenario.setup(store, name)
-        host.reset()
-        answered = list(scenario.run(store, name))
-        counts: dict[str, Any] = {**host.metrics()}
-    page = sum(len(_row(entity)) for entity in answered)
-    return Cost(
-        counts["calls"],
-        counts["documentsRead"],
-        counts["responseBytes"],
-        page,
-        counts["most"]["userTime"],
-        sum(counts["conflicts"].values()),
-    )
-
-
-def _row(entity: Model) -> bytes:
-    return dumps({**dump(entity), "_id": entity.convex_id, "_creationTime": entity.creation_time}).encode()
 
 
 # -- what there is -------------------------------------------------------------------------------------------------
@@ -280,6 +211,7 @@ SCENARIOS = (
     Scenario("delete_thread with 3,000 messages", _thread_of(3_000), _delete_thread, calls=4, answered=4_096),
     Scenario("query of 500 vectors after an upsert", _vectors(500), _query, calls=3, documents=10, answered=4_096),
     Scenario("session.read of 5", _thread_of(100), _read_five, calls=1),
+    *queries.SCENARIOS,
 )
 
 
@@ -288,12 +220,14 @@ def _limit(value: float | None, unit: str = "") -> str:
 
 
 def main() -> int:
-    process, url = start_host(ROOT / "convex")
+    hosts: dict[Path, tuple[Any, str]] = {}
     over: list[str] = []
     rows: list[list[str]] = []
     try:
         for number, scenario in enumerate(SCENARIOS):
-            cost = measure(scenario, Host(url, ADMIN_KEY), f"scenario-{number}")
+            if scenario.functions not in hosts:
+                hosts[scenario.functions] = start_host(scenario.functions)
+            cost = measure(scenario, Host(hosts[scenario.functions][1], ADMIN_KEY), f"scenario-{number}")
             over += [f"{scenario.name}: {problem}" for problem in cost.over(scenario)]
             times = f"{cost.answered / cost.page:.2f}" if cost.page else ""
             most = _limit(scenario.times_the_page, " x") or _limit(scenario.answered)
@@ -305,7 +239,8 @@ def main() -> int:
             cells = (cell for count, limit in counts for cell in (f"{count:,}", limit))
             rows.append([scenario.name, *cells, times, f"{cost.user_time:.0f}", str(cost.conflicts)])
     finally:
-        stop_host(process)
+        for process, _ in hosts.values():
+            stop_host(process)
     heads = [
         "operation",
         "calls",

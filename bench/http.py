@@ -23,6 +23,7 @@ import msgspec
 from bench.peers import CONTENT, Message, values
 from bench.tables import interleaved, print_table, seconds
 from convexorm import AsyncSession, Deployment, Session, connect
+from convexorm.wire import VERSION
 
 IN_FLIGHT = 64
 CALLS = 640
@@ -57,12 +58,12 @@ def _answer(body: bytes) -> bytes:
     call = json.loads(body)
     arguments = call["args"]
     if call["path"] == "orm:commit":
-        value: dict[str, Any] = {"version": 3, "results": [[["0" * 32, 1767225600000.5]]]}
+        value: dict[str, Any] = {"version": VERSION, "results": [[["0" * 32, 1767225600000.5]]]}
     else:
         limit = int(arguments["reads"][0]["limit"])
         docs = [_document(number) for number in range(limit)]
         result = {"docs": docs, "count": len(docs), "skipped": 0, "more": False, "next": None}
-        value = {"version": 3, "results": [result]}
+        value = {"version": VERSION, "results": [result]}
     text = json.dumps({"status": "success", "value": value, "logLines": []}, separators=(",", ":")).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
     return head.encode() + text

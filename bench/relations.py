@@ -1,14 +1,14 @@
-"""Orders with their customers and lines, loaded by convexorm, SQLAlchemy (selectinload) and peewee (prefetch).
+"""Relations and queries of convexorm, SQLAlchemy and peewee: orders with customers and lines, `in`, groups, increments.
 
-All read the same 1,000 orders of 100 customers, with three lines each, from a file in WAL mode, in a session of their own,
-and look at every line and customer. `python -m bench.relations ROUNDS` takes another number of rounds.
+Each side has the same orders, customers and lines in a file in WAL mode, does each job in a session of its own, and looks
+at what it has found. `python -m bench.relations ROUNDS` takes another number of rounds.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,10 +20,18 @@ from sqlalchemy import orm
 from bench.tables import interleaved, print_table, seconds
 from convexorm import Index, Mapped, Model, Related, RelatedList, Session, connect, field, relationship
 
-ORDERS, CUSTOMERS, LINES = 1_000, 100, 3
+ORDERS, CUSTOMERS, LINES, SALES, STATES, CHOSEN, INCREMENTS = 1_000, 100, 3, 10_000, 5, 100, 1_000
 ROUNDS = 15
-Load = Callable[[], int]
-"""Loads everything, and answers how many lines there were."""
+Job = Callable[[], object]
+"""Does one job, and answers what was found, the same on all sides."""
+JOBS = {
+    "load": f"{ORDERS:,} orders with customer and {LINES} lines each",
+    "in": f"in_ of {CHOSEN} values, {SALES // 10:,} found",
+    "group": f"group_by over {SALES:,}, sums",
+    "increment": f"{INCREMENTS:,} increments, a commit each",
+}
+SOLD = [(f"s{n}", f"buyer {n % (SALES // 10)}", f"state {n % STATES}", n % 97) for n in range(SALES)]
+BUYERS = [f"buyer {n * 7}" for n in range(CHOSEN)]
 
 
 class Customer(Model, table="customers", primary_key="id"):
@@ -48,12 +56,29 @@ class Line(Model, table="lines"):
     by_order = Index("order_id")
 
 
-def _ours(path: Path) -> Load:
+class Sale(Model, table="sales", primary_key="id"):
+    id: Mapped[str]
+    buyer: Mapped[str]
+    state: Mapped[str]
+    amount: Mapped[int]
+    by_sale_id = Index("id")
+    by_buyer = Index("buyer")
+
+
+class Count(Model, table="counts", primary_key="name"):
+    name: Mapped[str]
+    n: Mapped[int]
+    by_name = Index("name")
+
+
+def _ours(path: Path) -> Mapping[str, Job]:
     deployment = connect(f"sqlite:///{path}")
     with Session(deployment) as session:
         session.add_all([Customer(id=f"c{n}", name=f"customer {n}") for n in range(CUSTOMERS)])
         session.add_all([Order(id=f"o{n}", customer_id=f"c{n % CUSTOMERS}", total=n) for n in range(ORDERS)])
         session.add_all([Line(order_id=f"o{n % ORDERS}", text=f"line {n}") for n in range(ORDERS * LINES)])
+        session.add_all([Sale(id=id, buyer=buyer, state=state, amount=amount) for id, buyer, state, amount in SOLD])
+        session.add(Count(name="one", n=0))
         session.commit()
 
     def load() -> int:
@@ -61,7 +86,21 @@ def _ours(path: Path) -> Load:
             orders = session.all(Order.query().full_scan().load(Order.customer, Order.lines))
             return sum(len([line.text for line in order.lines]) for order in orders if order.customer.name)
 
-    return load
+    def chosen() -> int:
+        with Session(deployment) as session:
+            return sum(sale.amount for sale in session.all(Sale.query().where(Sale.buyer.in_(BUYERS))) if sale.state)
+
+    def grouped() -> object:
+        with Session(deployment) as session:
+            return session.all(Sale.query().full_scan().group_by(Sale.state).sum(Sale.amount))
+
+    def increment() -> None:
+        for _ in range(INCREMENTS):
+            with Session(deployment) as session:
+                session.update(Count, "one", {"n": Count.n + 1})
+                session.commit()
+
+    return {"load": load, "in": chosen, "group": grouped, "increment": increment}
 
 
 class Base(orm.DeclarativeBase):
@@ -90,14 +129,35 @@ class AlchemyLine(Base):
     text: orm.Mapped[str]
 
 
-def _alchemy(path: Path) -> Load:
+class AlchemySale(Base):
+    __tablename__ = "sales"
+    id: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    buyer: orm.Mapped[str] = orm.mapped_column(index=True)
+    state: orm.Mapped[str]
+    amount: orm.Mapped[int]
+
+
+class AlchemyCount(Base):
+    __tablename__ = "counts"
+    name: orm.Mapped[str] = orm.mapped_column(primary_key=True)
+    n: orm.Mapped[int]
+
+
+def _tuned(connection: sa.PoolProxiedConnection, _: object) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _alchemy(path: Path) -> Mapping[str, Job]:
     engine = sa.create_engine(f"sqlite:///{path}")
-    sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA journal_mode = WAL"))
+    sa.event.listen(engine, "connect", _tuned)
     Base.metadata.create_all(engine)
     with orm.Session(engine) as session:
         session.add_all([AlchemyCustomer(id=f"c{n}", name=f"customer {n}") for n in range(CUSTOMERS)])
         session.add_all([AlchemyOrder(id=f"o{n}", customer_id=f"c{n % CUSTOMERS}", total=n) for n in range(ORDERS)])
         session.add_all([AlchemyLine(order_id=f"o{n % ORDERS}", text=f"line {n}") for n in range(ORDERS * LINES)])
+        session.add_all([AlchemySale(id=id, buyer=buyer, state=state, amount=amount) for id, buyer, state, amount in SOLD])
+        session.add(AlchemyCount(name="one", n=0))
         session.commit()
     both = orm.selectinload(AlchemyOrder.customer), orm.selectinload(AlchemyOrder.lines)
 
@@ -106,7 +166,24 @@ def _alchemy(path: Path) -> Load:
             orders = session.scalars(sa.select(AlchemyOrder).options(*both)).all()
             return sum(len([line.text for line in order.lines]) for order in orders if order.customer.name)
 
-    return load
+    def chosen() -> int:
+        with orm.Session(engine) as session:
+            sales = session.scalars(sa.select(AlchemySale).where(AlchemySale.buyer.in_(BUYERS)))
+            return sum(sale.amount for sale in sales if sale.state)
+
+    def grouped() -> object:
+        summed = sa.select(AlchemySale.state, sa.func.sum(AlchemySale.amount)).group_by(AlchemySale.state)
+        with orm.Session(engine) as session:
+            return [tuple(row) for row in session.execute(summed.order_by(AlchemySale.state))]
+
+    def increment() -> None:
+        change = sa.update(AlchemyCount).where(AlchemyCount.name == "one").values(n=AlchemyCount.n + 1)
+        for _ in range(INCREMENTS):
+            with orm.Session(engine) as session:
+                session.execute(change)
+                session.commit()
+
+    return {"load": load, "in": chosen, "group": grouped, "increment": increment}
 
 
 _database = peewee.DatabaseProxy()
@@ -133,42 +210,67 @@ class PeeweeLine(PeeweeModel):
     text = peewee.CharField()
 
 
-def _peewee(path: Path) -> Load:
-    _database.initialize(peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "wal"}))
-    _database.create_tables([PeeweeCustomer, PeeweeOrder, PeeweeLine])
+class PeeweeSale(PeeweeModel):
+    id = peewee.CharField(primary_key=True)
+    buyer = peewee.CharField(index=True)
+    state = peewee.CharField()
+    amount = peewee.IntegerField()
+
+
+class PeeweeCount(PeeweeModel):
+    name = peewee.CharField(primary_key=True)
+    n = peewee.IntegerField()
+
+
+def _peewee(path: Path) -> Mapping[str, Job]:
+    _database.initialize(peewee.SqliteDatabase(str(path), pragmas={"journal_mode": "wal", "synchronous": "normal"}))
+    _database.create_tables([PeeweeCustomer, PeeweeOrder, PeeweeLine, PeeweeSale, PeeweeCount])
     with _database.atomic():
         customers = [PeeweeCustomer(id=f"c{n}", name=f"customer {n}") for n in range(CUSTOMERS)]
         orders = [PeeweeOrder(id=f"o{n}", customer=f"c{n % CUSTOMERS}", total=n) for n in range(ORDERS)]
         lines = [PeeweeLine(order=f"o{n % ORDERS}", text=f"line {n}") for n in range(ORDERS * LINES)]
-        for model, rows in ((PeeweeCustomer, customers), (PeeweeOrder, orders), (PeeweeLine, lines)):
+        sales = [PeeweeSale(id=id, buyer=buyer, state=state, amount=amount) for id, buyer, state, amount in SOLD]
+        for model, rows in ((PeeweeCustomer, customers), (PeeweeOrder, orders), (PeeweeLine, lines), (PeeweeSale, sales)):
             model.bulk_create(rows, batch_size=100)
+        PeeweeCount.create(name="one", n=0)
 
     def load() -> int:
         orders = peewee.prefetch(PeeweeOrder.select(), PeeweeCustomer.select(), PeeweeLine.select())
         return sum(len([line.text for line in order.lines]) for order in orders if order.customer.name)
 
-    return load
+    def chosen() -> int:
+        sales = PeeweeSale.select().where(PeeweeSale.buyer.in_(BUYERS))
+        return sum(sale.amount for sale in sales if sale.state)
+
+    def grouped() -> object:
+        summed = PeeweeSale.select(PeeweeSale.state, peewee.fn.SUM(PeeweeSale.amount)).group_by(PeeweeSale.state)
+        return list(summed.order_by(PeeweeSale.state).tuples())
+
+    def increment() -> None:
+        for _ in range(INCREMENTS):
+            PeeweeCount.update(n=PeeweeCount.n + 1).where(PeeweeCount.name == "one").execute()
+
+    return {"load": load, "in": chosen, "group": grouped, "increment": increment}
 
 
 def main(arguments: list[str]) -> None:
     rounds = int(arguments[0]) if arguments else ROUNDS
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         sides = {"ours": _ours, "alchemy": _alchemy, "peewee": _peewee}
-        loads = {name: make(Path(folder) / f"{name}.db") for name, make in sides.items()}
-        assert {load() for load in loads.values()} == {ORDERS * LINES}
-        times = interleaved({name: partial(seconds, load) for name, load in loads.items()}, rounds)
-    ours = times["ours"]
+        jobs = {name: make(Path(folder) / f"{name}.db") for name, make in sides.items()}
+        for job, described in JOBS.items():
+            first, *others = [jobs[name][job]() for name in sides]
+            assert all(other == first for other in others), job
+            taken = 3 if job == "increment" else rounds
+            times = interleaved({name: partial(seconds, jobs[name][job]) for name in sides}, taken)
+            ours = times["ours"]
+            beside = [cell for name in ("alchemy", "peewee") for cell in (f"{times[name] / ours:.2f}", "at least 1")]
+            rows.append((described, f"{ours * 1000:.1f}", *beside))
     print_table(
-        f"Relations beside SQLAlchemy {sa.__version__} and peewee {version('peewee')}; medians of {rounds} rounds",
+        f"Relations, queries beside SQLAlchemy {sa.__version__} and peewee {version('peewee')}; medians of {rounds} rounds",
         ("job", "ms", "x SQLAlchemy", "goal", "x peewee", "goal"),
-        [
-            (
-                f"{ORDERS:,} orders with customer and {LINES} lines each",
-                f"{ours * 1000:.1f}",
-                *(f"{times['alchemy'] / ours:.2f}", "at least 1"),
-                *(f"{times['peewee'] / ours:.2f}", "at least 1"),
-            )
-        ],
+        rows,
     )
 
 

@@ -5,6 +5,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 """
 
 from convexorm import func
+from convexorm.comparing import compare
 from convexorm.conditions import Condition, and_, not_, or_
 from convexorm.counters import Counter, Sum
 from convexorm.deployments import Deployment, connect
@@ -26,6 +27,7 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.expressions import Column, Mapped
+from convexorm.files import AsyncFiles, FileMetadata, Files
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.live import AsyncLive, Change, Live, Watch
 from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
@@ -33,13 +35,15 @@ from convexorm.query import Query
 from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
-from convexorm.schema import Schema, compare, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Progress, Session
+from convexorm.schema import Schema, to_typescript
+from convexorm.sessions import AsyncSession, Hit, Page, Progress, Scheduled, Session
+from convexorm.system import ScheduledFunction, StoredFile
 from convexorm.types import Int64, IsoDatetime, JsonText
 
 __all__ = [
     "UNSET",
     "Aggregate",
+    "AsyncFiles",
     "AsyncFunctions",
     "AsyncLive",
     "AsyncSession",
@@ -52,6 +56,8 @@ __all__ = [
     "Counter",
     "Deployment",
     "DeploymentError",
+    "FileMetadata",
+    "Files",
     "FullTableScanError",
     "FunctionFailed",
     "FunctionNotFound",
@@ -77,10 +83,13 @@ __all__ = [
     "Query",
     "Related",
     "RelatedList",
+    "Scheduled",
+    "ScheduledFunction",
     "Schema",
     "SearchIndex",
     "Session",
     "StaleDataError",
+    "StoredFile",
     "Sum",
     "ValidationError",
     "VectorIndex",

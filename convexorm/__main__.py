@@ -17,9 +17,9 @@ from pathlib import Path
 
 from convexorm.deployments import connect, environment_key
 from convexorm.errors import ConvexORMError, InvalidRequestError
+from convexorm.exports import Export
 from convexorm.model import Model
 from convexorm.projects.doctor import diagnose
-from convexorm.projects.exports import Export
 from convexorm.projects.files import read_file, stamped, write_files
 from convexorm.projects.functions import functions as functions_to_copy
 from convexorm.projects.installation import Installation
@@ -27,7 +27,8 @@ from convexorm.projects.layout import Project
 from convexorm.projects.node import exported_schema
 from convexorm.projects.packages import require_convex
 from convexorm.projects.reflection import module_of
-from convexorm.schema import Schema, Table, to_fragment, to_typescript
+from convexorm.projects.serving import serve
+from convexorm.schema import SYSTEM_TABLES, Schema, Table, to_fragment, to_typescript
 from convexorm.sessions import Session
 
 __all__ = ["main", "models_of"]
@@ -50,7 +51,9 @@ def models_of(module_name: str) -> Iterator[type[Model]]:
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise InvalidRequestError(f"{module_name!r} is no module's name; right is such as myapp.models")
     for value in vars(importlib.import_module(module_name)).values():
-        if isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value):
+        if not (isinstance(value, type) and issubclass(value, Model) and "__mapper__" in vars(value)):
+            continue
+        if value.__mapper__.name not in SYSTEM_TABLES:
             yield value
 
 
@@ -118,6 +121,11 @@ def _project(arguments: argparse.Namespace) -> Project:
     return Project.near(Path()) if arguments.convex is None else Project.at(arguments.convex)
 
 
+def _serve(arguments: argparse.Namespace) -> int:
+    project = Project.at(arguments.dir)
+    return serve(project, port=arguments.port, admin_key=arguments.admin_key, persist=arguments.persist)
+
+
 def _init(arguments: argparse.Namespace) -> int:
     installation = Installation.found(_project(arguments), mastra=arguments.mastra)
     if arguments.check:
@@ -143,16 +151,24 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _reflect(arguments: argparse.Namespace) -> int:
-    project = _project(arguments)
-    export = Export.told(exported_schema(project))
+    export, source = _exported(arguments)
     if arguments.tables is not None:
         export = export.named(frozenset(filter(None, arguments.tables.split(","))))
-    body = module_of(export, f"The tables of {project.root.resolve().name}, as models.")
+    body = module_of(export, f"The tables of {source}, as models.")
     text = stamped(_REFLECT_SAYS, body, comment="#")
     if not arguments.check:
         _write(arguments.out.parent, {arguments.out.name: text}, force=arguments.force)
         return 0
     return _compare(read_file(arguments.out) or "", text, arguments.out, "the schema")
+
+
+def _exported(arguments: argparse.Namespace) -> tuple[Export, str]:
+    """What the schema says of a project, or of a deployment, and what that is called."""
+    if arguments.url is None:
+        project = _project(arguments)
+        return Export.told(exported_schema(project)), project.root.resolve().name
+    with connect(arguments.url, environment_key(), module=arguments.module) as deployment:
+        return deployment.describe(), "the deployment"
 
 
 def _functions(arguments: argparse.Namespace) -> int:
@@ -236,6 +252,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     doctor.add_argument("--url", help="the deployment; without it that of the environment, which has the key in any case")
     doctor.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of each look, 10 if not said")
     doctor.set_defaults(run=_doctor)
+    serving = commands.add_parser("serve", help="run a Convex project on this machine")
+    serving.add_argument("dir", type=Path, metavar="DIR", help="the project, or its folder of functions")
+    serving.add_argument("--port", type=int, default=3210, help="3210 if not said; 0 for any that is free")
+    serving.add_argument("--admin-key", metavar="KEY", help="for internal functions; local|admin if not said")
+    serving.add_argument("--persist", type=Path, metavar="FILE", help="keep documents, files and schedules in a file")
+    serving.set_defaults(run=_serve)
     init = commands.add_parser("init", help="put the Convex functions into a Convex project")
     init.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
     init.add_argument("--mastra", action="store_true", help="those of the Mastra stores, too")
@@ -244,7 +266,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     init.add_argument("--force", action="store_true", help=_FORCE)
     init.set_defaults(run=_init)
     reflect = commands.add_parser("reflect", help="write the tables of a Convex project as models")
-    reflect.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
+    source = reflect.add_mutually_exclusive_group()
+    source.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
+    source.add_argument("--url", help="a deployment instead, which is asked; the environment has its key")
+    reflect.add_argument("--module", default="orm", help="the path of our functions there, orm if not said")
     reflect.add_argument("--out", type=Path, required=True, help="the module, such as myapp/models.py")
     reflect.add_argument("--tables", metavar="A,B", help="only these tables")
     reflect.add_argument("--check", action="store_true", help="write nothing, fail if the module differs")

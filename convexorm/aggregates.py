@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeAlias
 
@@ -21,6 +21,8 @@ __all__ = ["BEGINNINGS", "LEAST", "Extreme", "Group", "Groups", "Partial", "Sum"
 
 LEAST = -1074
 """The exponent of the least bit of a float64."""
+_EXACT = 2.0**53
+"""Up to which a sum of whole numbers is exact."""
 
 
 @attrs.define
@@ -49,6 +51,22 @@ class Sum:
         else:
             self.odds = _added(self.odds, odds_of(value))
         self.n += 1
+
+    def take_all(self, values: Sequence[Value | Missing]) -> None:
+        """Add several values, those that are numbers; whole ones at once."""
+        kinds = set(map(type, values))
+        if kinds == {float} and all(map(float.is_integer, values)):  # type: ignore[arg-type]
+            total = math.fsum(values)  # type: ignore[arg-type]
+            if abs(total) <= _EXACT:
+                self.bits += int(total) << -LEAST
+                self.n += len(values)
+                return
+        elif kinds == {int}:
+            self.bits += sum(values) << -LEAST  # type: ignore[arg-type]
+            self.n += len(values)
+            return
+        for value in values:
+            self.take(value)
 
     @property
     def odd(self) -> float:
@@ -140,6 +158,15 @@ class Extreme:
         if self.value is MISSING or self._is_further(value):
             self.value = value
 
+    def take_all(self, values: Sequence[Value | Missing]) -> None:
+        """Several values."""
+        kinds = set(map(type, values))
+        if kinds == {str} or kinds == {int}:
+            self.take(max(values) if self.side > 0 else min(values))  # type: ignore[type-var]
+            return
+        for value in values:
+            self.take(value)
+
     def _is_further(self, value: Value) -> bool:
         if type(value) is type(self.value) is float and value != self.value:
             return bool(value > self.value) == (self.side > 0)
@@ -161,6 +188,10 @@ class Tally:
     def take(self, value: Value) -> None:
         """One more."""
         self.n += 1
+
+    def take_all(self, values: Sequence[object]) -> None:
+        """So many more."""
+        self.n += len(values)
 
     def joined(self, later: Tally) -> Tally:
         return Tally(self.n + later.n)

@@ -13,7 +13,7 @@ from convexorm.expressions import Column
 from convexorm.types import quick_of
 from convexorm.values import MISSING, Value, owned
 
-__all__ = ["dump_function", "fill_function"]
+__all__ = ["differing_function", "dump_function", "fill_function"]
 
 Columns = Mapping[str, Column[Any]]
 
@@ -47,6 +47,30 @@ def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[
     else:
         yield f"if (value := dump_{place}(value)) is not MISSING:"
     yield f"    {kept}{'owned(value)' if column.type.mutable else 'value'}"
+
+
+def differing_function(columns: Columns) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:
+    """The function from an instance's attributes, and the document that it was loaded from, to the names of those that may
+    differ: for all others what the document holds is what they would be stored as.
+    """
+    known: dict[str, Any] = {"MISSING": MISSING}
+    body = ["found = []", "shown = attributes.get", "get = document.get"]
+    for name, column in columns.items():
+        if column.type.mutable:
+            body.append(f"if {name!r} in attributes:")
+            body.append(f"    found.append({name!r})")
+            continue
+        same = ["value is MISSING", f"value is (stored := get({column.field!r}, MISSING))"]
+        if column.nullable and column.none == "absent":
+            same.append("(value is None and stored is MISSING)")
+        quick = quick_of(column.type)
+        if quick is not None and column.type.as_is is None:
+            known.update(quick.names)
+            same.append(f"({quick.condition} and {quick.stored} == stored)".format("value"))
+        body.append(f"value = shown({name!r}, MISSING)")
+        body.append(f"if not ({' or '.join(same)}):")
+        body.append(f"    found.append({name!r})")
+    return function("differing", "attributes, document", [*body, "return found"], known)
 
 
 def fill_function(columns: Columns) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:

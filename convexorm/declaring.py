@@ -19,7 +19,7 @@ import attrs
 
 from convexorm.counters import Counter
 from convexorm.errors import ValidationError
-from convexorm.expressions import Column, Mapped
+from convexorm.expressions import Column, Mapped, show
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
@@ -339,9 +339,9 @@ def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
 
 def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
     state = instance._state
-    if not state.looked_at and state.document is not None:  # before anything that was set could be taken for what is stored
+    if not state.looked_at and state.held is not None:  # before anything that was set could be taken for what is stored
         state.looked_at = True
-        instance.__mapper__.fill(instance.__dict__, state.document)
+        show(instance, state.held)
     if state.session is not None:
         state.session.changing(instance)
     return value

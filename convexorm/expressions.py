@@ -409,17 +409,18 @@ class Column(_Operand[T], _Number[T]):
     def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
-        state = instance._state
-        document = state.document
-        if document is None:
-            raise AttributeError(f"{owner.__name__}.{self.name} is not set")
-        attributes, name = instance.__dict__, self.name
+        state, name = instance._state, self.name
+        held = state.held
+        if held is None:
+            raise AttributeError(f"{owner.__name__}.{name} is not set")
         if not state.looked_at:  # the first look takes along what needs no conversion
             state.looked_at = True
-            owner.__mapper__.fill(attributes, document)
+            attributes = show(instance, held)
             if name in attributes:
                 return attributes[name]  # type: ignore[no-any-return]
-        value = document.get(self.field, MISSING)
+        else:
+            attributes = instance.__dict__
+        value: Any = held.get(self.field, MISSING)
         if builtins.type(value) is not self._as_is:
             value = self.load(value)
             if self.type.mutable:
@@ -547,6 +548,16 @@ class Column(_Operand[T], _Number[T]):
         return f"<Column {self.table}.{self.field}>"
 
     __hash__ = object.__hash__
+
+
+def show(instance: Model, held: Any) -> dict[str, Any]:
+    """Give an instance the attributes that its document, or the record of it, holds as they are; all that it has now."""
+    attributes = instance.__dict__
+    if type(held) is dict:
+        instance.__mapper__.fill(attributes, held)
+    else:
+        held.show(attributes)
+    return attributes
 
 
 _EITHER_NONE: dict[Operator, Operator] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import wraps
+from types import CoroutineType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 __all__ = ["DONE", "blocking", "blocking_stream", "finish", "named"]
@@ -30,9 +31,9 @@ DONE: Awaitable[None] = _Done()
 
 def finish(awaitable: Awaitable[T]) -> T:
     """The result of an awaitable that never suspends."""
-    steps = awaitable.__await__()
+    steps = awaitable if type(awaitable) is CoroutineType else awaitable.__await__()
     try:
-        next(iter(steps))
+        steps.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     raise RuntimeError("a blocking deployment suspended; its port must not await anything")

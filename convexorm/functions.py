@@ -6,18 +6,19 @@ instances, detached or of the session that a call names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
+from convexorm.calling import Arguments, check_path, dumped_arguments
 from convexorm.deployments.base import Caller, Deployment, FunctionCall, FunctionKind, check_deployment
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.faces import blocking, named
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model
+from convexorm.model import InstanceState, Model, set_state
 from convexorm.schema import AnyValue
 from convexorm.sessions import AsyncSession, Session
-from convexorm.types import AnyType, ColumnType, result_type
+from convexorm.types import ColumnType, result_type
 from convexorm.values import MISSING, Value
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "AsyncFunctions", "Functions"]
 
 T = TypeVar("T")
-Arguments: TypeAlias = Mapping[str, Any] | None
 AnySession: TypeAlias = AsyncSession | Session | None
 
 
@@ -106,8 +106,8 @@ class AsyncFunctions:
         return meaning.load(await self._caller.call(call))
 
     def _call_of(self, kind: FunctionKind, path: str, arguments: Arguments) -> FunctionCall:
-        _check_path(path)
-        return FunctionCall(kind, path, _arguments(path, arguments), self._token, self._component)
+        check_path(path)
+        return FunctionCall(kind, path, dumped_arguments(path, arguments), self._token, self._component)
 
     @overload
     def watch(
@@ -226,26 +226,6 @@ def _check_printable(name: str, given: object) -> None:
         raise InvalidRequestError(f"{name} is a string of printable ASCII without white space")
 
 
-def _check_path(path: object) -> None:
-    if not isinstance(path, str):
-        raise InvalidRequestError(f'a function is named by its path, such as "messages:list", got {type(path).__name__}')
-    module, _, name = path.partition(":")
-    if not module or not path.isascii() or not path.isprintable() or (":" in path and not name):
-        raise InvalidRequestError('a function is named by its path, such as "messages:list" or "admin/users:list"')
-
-
-def _arguments(path: str, arguments: Arguments) -> Mapping[str, Value]:
-    if arguments is None:
-        return {}
-    if not isinstance(arguments, Mapping):
-        raise InvalidRequestError(f"arguments are values by name, got {type(arguments).__name__}")
-    try:
-        dumped: Mapping[str, Value] = AnyType().dump(arguments)
-    except ValidationError as error:
-        raise ValidationError(f"the arguments of {path}{error.path}: {error.problem}") from None
-    return {name: value for name, value in dumped.items() if value is not MISSING}
-
-
 def _codec(returns: Any, session: AnySession) -> ColumnType[Any]:
     try:
         return _codec_of(returns, session)
@@ -298,5 +278,5 @@ class _DocumentType(ColumnType[Model]):
         if not isinstance(value["_id"], str) or not isinstance(value.get("_creationTime"), int | float):
             raise ValidationError(f"expected a document of {self.name}, with _id and _creationTime")
         instance = model.__new__(model)
-        object.__setattr__(instance, "_state", InstanceState(value))
+        set_state(instance, InstanceState(value))
         return instance if self._session is None else self._session.attach(instance)

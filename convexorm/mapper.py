@@ -12,14 +12,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from convexorm.conditions import Comparison, Membership
-from convexorm.conversions import dump_function, fill_function
+from convexorm.conversions import differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
 from convexorm.fields import Index, SearchIndex, VectorIndex
 from convexorm.hooks import hooks_of
+from convexorm.records import Record, record_type
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
 from convexorm.requests import Expect, OneOf
@@ -208,6 +210,20 @@ class Mapper:
         return fill_function(self.columns)
 
     @cached_property
+    def differing(self) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:
+        """From an instance's attributes and its document to the names of those that may differ."""
+        return differing_function(self.columns)
+
+    @cached_property
+    def decode(self) -> Callable[[str], Record] | None:
+        """Makes a record of a document's JSON. None where documents become instances one by one: of other classes, perhaps,
+        or with a hook that is told. Raises msgspec's error for text that no record holds.
+        """
+        if self.polymorphic or self.watches_loads or self.model.__new__ is not object.__new__:
+            return None
+        return msgspec.json.Decoder(record_type(self.model.__name__, self.columns)).decode
+
+    @cached_property
     def _of_instance(self) -> Callable[[Model], dict[str, Value]]:
         return dump_function(self.columns, of_rows=False)
 
@@ -263,10 +279,14 @@ class Mapper:
         """The relations, by attribute. NameError while a class that they speak of is not there."""
         return resolved(self, self.relationships)
 
-    @property
+    @cached_property
     def checked(self) -> bool:
         """Whether a reference is to lead to a document whenever it is written."""
         return any(check for _, check, _ in self.referring.values())
+
+    def left_out(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The references that a constructor was not given, unset: relations may set them until they are committed."""
+        return {name: UNSET for name in self.references if name not in values and not self.columns[name].has_default}
 
     def taking_references(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a constructor is given, without relations, and with what those set left unset."""
@@ -384,6 +404,7 @@ class Mapper:
                 "polymorphic",
                 "only",
                 "watches_loads",
+                "decode",
                 "_classes",
                 "_discriminates",
             ):

@@ -22,6 +22,7 @@ from convexorm.expressions import Column, Mapped
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
+from convexorm.records import Record
 from convexorm.relatives import lead_alike, packed, unpack
 from convexorm.validation import validate
 from convexorm.values import MISSING, Value, dumps, loads
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from convexorm.query import Query
     from convexorm.references import Reference
 
-__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------
@@ -61,24 +62,39 @@ class Watcher(typing.Protocol):
 class InstanceState(msgspec.Struct, eq=False):
     """What a session knows of an instance.
 
-    `document` is what the database held when the instance was last loaded or written, system fields included; None before
-    the first commit. `session` is the one that holds the instance. `deleted` is set once a commit has deleted it.
-    `looked_at` says that attributes stand in the instance beside what its document holds, all of those at least that it
-    holds as they are. `doubtful` says that the document may have changed or gone since, by the session's own doing.
+    `held` is the `document`, or the record that it was read as, with its `id` and its `tick`; None before the first commit.
+    `session` is the one that holds the instance. `deleted` is set once a commit has deleted it. `looked_at` says that
+    attributes stand in the instance beside what its document holds, all of those at least that it holds as they are.
     `doubtful` says that the document may have changed or gone since, by the session's own doing. `related` is what of
     relations is known (see `relatives`), None where that is nothing.
     """
 
-    document: Mapping[str, Value] | None = None
+    held: Mapping[str, Value] | Record | None = None
     session: Watcher | None = None
+    id: str = ""
+    tick: int = 0
     looked_at: bool = False
     deleted: bool = False
     doubtful: bool = False
     related: dict[Any, Any] | None = None
 
+    @property
+    def document(self) -> Mapping[str, Value] | None:
+        """What the database held when the instance was last loaded or written, system fields included, if it did."""
+        held = self.held
+        if isinstance(held, Record):
+            document = held.document()
+            document["_id"], document["_creationTime"] = self.id, self.tick / 1000
+            self.held = held = document
+        return held
+
+    @document.setter
+    def document(self, document: Mapping[str, Value] | None) -> None:
+        self.held = document
+
     def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
-        return InstanceState, (self.document, None, self.looked_at, self.deleted)
+        return InstanceState, (self.document, None, "", 0, self.looked_at, self.deleted)
 
     def __repr__(self) -> str:
         return f"<InstanceState {self.name}>"
@@ -92,7 +108,7 @@ class InstanceState(msgspec.Struct, eq=False):
         """SQLAlchemy's word: transient, pending, persistent, detached or deleted."""
         if self.deleted:
             return "deleted"
-        if self.document is None:
+        if self.held is None:
             return "transient" if self.session is None else "pending"
         return "detached" if self.session is None else "persistent"
 
@@ -104,8 +120,10 @@ class _SystemField(Column[Any]):
         if instance is None:
             mapper = owner.__dict__.get("__mapper__")
             return self if mapper is None else self._of(mapper.name)
-        document = instance._state.document
-        return None if document is None else self.load(document[self.field])
+        state = instance._state
+        if isinstance(state.held, Record):
+            return self.load(state.id if self.field == "_id" else state.tick / 1000)
+        return None if state.held is None else self.load(state.held[self.field])
 
     def _of(self, table: str) -> _SystemField:
         return _SystemField(table=table, name=self.name, field=self.field, none="absent", compile=self._compile)
@@ -155,13 +173,20 @@ class Model:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
-        self.__dict__["_state"] = InstanceState(looked_at=True)
+        set_state(self, InstanceState(looked_at=True))
         given: Mapping[str, Any] = {}
         if mapper.relationships and not mapper.relationships.keys().isdisjoint(values):
             given = {name: value for name, value in values.items() if name in mapper.relationships}
             values = mapper.taking_references(values)
         try:
-            self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            try:
+                self.__attrs_init__(**values)  # type: ignore[attr-defined]
+            except TypeError:
+                left = mapper.left_out(values)
+                if not left:
+                    raise
+                values = {**values, **left}
+                self.__attrs_init__(**values)  # type: ignore[attr-defined]
             for name, value in given.items():
                 setattr(self, name, value)
         except (TypeError, ValueError) as error:
@@ -192,7 +217,8 @@ class Model:
         Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
         """
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self._values(), _state=InstanceState(looked_at=True))
+        twin.__dict__.update(self._values())
+        set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
 
@@ -200,26 +226,26 @@ class Model:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self._values(), memo), _state=InstanceState(looked_at=True))
+        twin.__dict__.update(copy.deepcopy(self._values(), memo))
+        set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        if not self._state.related:
-            return self.__dict__
-        return {**self.__dict__, _RELATED: packed(self)}
+        return {**self.__dict__, _RELATED: packed(self)} if self._state.related else self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        told = state.pop(_RELATED, None)
-        self.__dict__.update(state)
+        held = dict(state)
+        told = held.pop(_RELATED, None)
+        self.__dict__.update(held)
         if told is not None:
             unpack(self, told)
 
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
         held = {name: value for name, value in self.__dict__.items() if name != "_state"}
-        if self._state.document is not None:
+        if self._state.held is not None:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held
 
@@ -254,6 +280,11 @@ class Model:
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
         return f"<{type(self).__name__}{identity} ({self._state.name})>"
+
+
+def set_state(instance: Model, state: InstanceState) -> None:
+    """Give an instance its state; what its class does when attributes are set has no say in it."""
+    object.__setattr__(instance, "_state", state)
 
 
 _RELATED = "_related"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Self
 
-import attrs
+from convexorm.data import Data
 
 __all__ = ["Moment"]
 
 
-@attrs.frozen
-class Moment:
+class Moment(Data, frozen=True):
     """A moment by the clock on the wall and by the one that is never set; one of them may stand still or jump back."""
 
     wall: float

@@ -18,7 +18,7 @@ from convexorm.errors import FullTableScanError, IndexRangeError, ValidationErro
 from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
-from convexorm.querying.planning import Access, accesses, conjuncts
+from convexorm.querying.planning import Access, accesses, conjuncts, equal
 from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, Rows, Select
 from convexorm.relations import Path, check_paths
 from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
@@ -83,7 +83,7 @@ class Query(Rows[M], frozen=True):
         for condition in conditions:
             self._check(condition, "by_index")
             comparisons += _comparisons(condition, table, name, fields)
-        if _surplus(fields, self._led(fields, comparisons)):
+        if equal(table, name, comparisons) is None and _surplus(fields, self._led(fields, comparisons)):
             given = ", ".join(f"{one.field} {SYMBOLS[one.op]}" for one in comparisons)
             raise IndexRangeError(
                 f"not a range: {given}. Give equalities on the first fields, in index order, then at most one lower and "
@@ -308,6 +308,17 @@ class Query(Rows[M], frozen=True):
 
     def plan(self) -> Read:
         """The request for all of the query's documents. Raises FullTableScanError if no index covers it."""
+        mapper = self.model.__mapper__
+        if (
+            self._index is not None
+            and not self._where
+            and not self._ordering
+            and self._after is None
+            and mapper.only is None
+        ):
+            range_ = equal(mapper.table, self._index, self._range)
+            if range_ is not None:
+                return Read(range_, self._order, None, None, self._offset, self._limit)
         choice = self._ordered() if self._ordering else None
         access = choice.access if choice is not None else next(iter(self.accesses()))
         unconditional = not self.conditions() and (self._bounded or self._limit is not None)

@@ -67,10 +67,6 @@ def model_named(target: Any, names: Names | None) -> type[Model]:
     raise ValidationError(f"a reference leads to a model, a class with a table, or says its name; got {shown}")
 
 
-_SYSTEM_TABLES = ("_storage", "_scheduled_functions")
-"""Tables that Convex has of itself."""
-
-
 # -- ids -----------------------------------------------------------------------------------------------------------
 
 
@@ -100,7 +96,7 @@ class IdType(ColumnType[str]):
     @property
     def system(self) -> str | None:
         """The system table whose documents it names; None where it is a model's."""
-        return self.named if self.named in _SYSTEM_TABLES else None
+        return self.named if self.named in schema.SYSTEM_TABLES else None
 
     @property
     def validator(self) -> schema.Validator:  # type: ignore[override]

@@ -105,7 +105,7 @@ def _list(instance: Model, relation: ToMany | Through) -> RelatedItems:
 def loaded_list(instance: Model, relation: Relation) -> RelatedItems | None:
     """The list of a relation, that of a new instance being empty at first; None where it was not loaded."""
     items: RelatedItems | None = _peek(instance).get(relation.name)
-    if items is None and instance._state.document is None and not instance._state.deleted:
+    if items is None and instance._state.held is None and not instance._state.deleted:
         items = _held(instance)[relation.name] = RelatedItems(instance, relation)
     return items
 
@@ -264,7 +264,7 @@ def refer(instance: Model, reference: Reference, one: Model | None) -> None:
 def _together(instance: Model, other: Model) -> None:
     """What an instance of a session leads to comes into the session as well."""
     session = instance._state.session
-    if session is not None and other._state.session is None and other._state.document is None:
+    if session is not None and other._state.session is None and other._state.held is None:
         session.bring(other)
 
 

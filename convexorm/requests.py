@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +21,7 @@ from convexorm.computed import Operand
 from convexorm.conditions import Condition, existences
 from convexorm.data import Data, Draft
 from convexorm.errors import IndexRangeError, LimitExceeded, StaleDataError, ValidationError
-from convexorm.schema import SearchIndexDef, Table, VectorIndexDef
+from convexorm.schema import SCHEDULED, SYSTEM_TABLES, SearchIndexDef, Table, VectorIndexDef
 from convexorm.values import (
     MAX_SAFE_INTEGER,
     MISSING,
@@ -33,6 +33,7 @@ from convexorm.values import (
     is_finite,
     reach,
     same,
+    size_of,
 )
 from convexorm.words import words_of
 
@@ -45,10 +46,12 @@ __all__ = [
     "MAX_MERGED",
     "MAX_RANGES",
     "MAX_READS",
+    "MAX_SCHEDULED",
     "MAX_TIED_BYTES",
     "MAX_WRITES",
     "Applied",
     "Bound",
+    "Cancel",
     "Check",
     "Commit",
     "Delete",
@@ -74,6 +77,7 @@ __all__ = [
     "Recount",
     "Replace",
     "Rule",
+    "Schedule",
     "Search",
     "Target",
     "Term",
@@ -91,6 +95,7 @@ __all__ = [
     "greater_stored",
     "in_order",
     "index_key",
+    "is_plain",
     "joined_edges",
     "key_length",
     "meets",
@@ -110,6 +115,14 @@ MAX_MERGED = 200
 """Ranges of one union that are merged into another order than the index's: all of them are open at once."""
 MAX_WRITES = 15_999
 """Writes of one commit: Convex's 16,000 documents of one mutation, one of which is the commit's entry in the ledger."""
+MAX_SCHEDULED = 1_000
+"""Functions that one commit may schedule (Convex limit)."""
+MAX_SCHEDULED_BYTES = 16 << 20
+"""Bytes of the arguments of all of them (Convex limit)."""
+MAX_SCHEDULED_AHEAD = 5 * 365 * 86_400_000
+"""Milliseconds to the latest time that a function may be scheduled at (Convex limit)."""
+_MAX_ARGUMENTS_NESTING = 64
+"""Levels of objects and arrays in the arguments of a function (Convex limit)."""
 MAX_DELETED_BY_RANGE = 4_000
 """Documents one commit deletes by ranges: each is read twice, and a function may read 32,000."""
 MAX_TIED_BYTES = 6 << 20
@@ -607,7 +620,27 @@ class Recount(Draft):
     limit: int
 
 
-Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange | Recount
+class Schedule(Draft):
+    """A mutation or an action is to run once the commit is applied: `delay` milliseconds later, or `at` a time in
+    milliseconds since 1970. Answered with its id in Convex's own table of scheduled functions.
+    """
+
+    hidden = ("arguments",)
+    table: ClassVar[Table] = SCHEDULED
+    path: str
+    arguments: Mapping[str, Value]
+    delay: float | None = None
+    at: float | None = None
+
+
+class Cancel(Draft):
+    """A scheduled function is not to run, unless it has begun; answered with whether it had not."""
+
+    table: ClassVar[Table] = SCHEDULED
+    id: str
+
+
+Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange | Recount | Schedule | Cancel
 
 
 _NO_IDENTITY: Mapping[str, Value] = MappingProxyType({})
@@ -693,13 +726,20 @@ class Commit(Data, frozen=True):
 
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
+        tables = {id(table): table for table in [write.table for write in self.writes]}
         ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        across = [
-            table
-            for write in self.writes
-            for table in tables_across(getattr(write, "filter", getattr(write, "where", None)))
-        ]
-        return list({id(table): table for table in (*(write.table for write in self.writes), *ruled, *across)}.values())
+        conditions = [_condition(write) for write in self.writes if type(write) in _CONDITIONAL]
+        across = [table for one in conditions if one is not None for table in tables_across(one)]
+        tables.update((id(table), table) for table in (*ruled, *across))
+        return list(tables.values())
+
+
+def _condition(write: Write) -> Condition | None:
+    return getattr(write, "filter", getattr(write, "where", None))
+
+
+_CONDITIONAL: frozenset[type] = frozenset((Patch, DeleteRange))
+"""Writes that may have conditions, which may speak of other tables."""
 
 
 def tables_across(condition: Condition | None) -> list[Table]:
@@ -762,6 +802,8 @@ def check_reads(reads: Sequence[Read]) -> None:
     if len(reads) > MAX_READS:
         raise LimitExceeded("reads of one call", maximum=MAX_READS, actual=len(reads))
     for read in reads:
+        if is_plain(read):
+            continue
         read.range.check()
         check_follow(read.follow)
         _check_kind(read)
@@ -777,6 +819,17 @@ def check_reads(reads: Sequence[Read]) -> None:
             _check_merge(read)
         if read.search is not None:
             check_text(read)
+
+
+def is_plain(read: Read) -> bool:
+    """Whether a read says no more than equalities, an order, a filter and a limit, and nothing is wrong with these."""
+    range_, limit = read.range, read.limit
+    return (
+        read == Read(range_, read.order, filter=read.filter, limit=limit)
+        and range_ == Range(range_.table, range_.index, range_.eq)
+        and (limit is None or 0 <= limit < MAX_SAFE_INTEGER)
+        and len(range_.eq) <= len(range_.table.declared_fields(range_.index))
+    )
 
 
 def _check_kind(read: Read) -> None:
@@ -824,18 +877,22 @@ def key_length(range: Range) -> int:
     return len(fields) + (fields[-1] != "_id")
 
 
-_NO_REFS: Mapping[str, int] = {}
-
-
 def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
     if len(commit.writes) > 1 and any(isinstance(write, Recount) for write in commit.writes):
         raise ValidationError("a recount is a commit of its own", table=commit.writes[0].table.name)
+    if any(type(write) is Schedule for write in commit.writes):
+        _check_scheduled([write for write in commit.writes if isinstance(write, Schedule)])
     for position, write in enumerate(commit.writes):
+        if write.table.name in SYSTEM_TABLES and not isinstance(write, Schedule | Cancel):
+            raise ValidationError(
+                "a table of Convex's own, which it writes itself; it can only be read", table=write.table.name
+            )
         _CHECKS[type(write)](write)
-        for field, place in (getattr(write, "refs", None) or _NO_REFS).items():
+        refs: Mapping[str, int] | None = getattr(write, "refs", None)
+        for field, place in refs.items() if refs else ():
             if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
                 problem = "refers to a write that inserts nothing before it"
                 raise ValidationError(problem, table=write.table.name, field=field)
@@ -964,7 +1021,34 @@ def _check_recount(write: Recount) -> None:
         raise ValidationError("counts at least one document", table=write.table.name)
 
 
+def _check_scheduled(writes: Sequence[Schedule]) -> None:
+    """The functions that one commit schedules, all together."""
+    if len(writes) > MAX_SCHEDULED:
+        raise LimitExceeded("functions that one commit schedules", maximum=MAX_SCHEDULED, actual=len(writes))
+    size = sum(size_of(write.arguments) for write in writes)
+    if size > MAX_SCHEDULED_BYTES:
+        raise LimitExceeded("bytes of the arguments of what one commit schedules", maximum=MAX_SCHEDULED_BYTES, actual=size)
+
+
+def _check_schedule(write: Schedule) -> None:
+    if (write.delay is None) == (write.at is None):
+        raise ValidationError("scheduled after a delay or at a time, one of the two", table=write.table.name)
+    if write.delay is not None and not (is_finite(write.delay) and 0 <= write.delay <= MAX_SCHEDULED_AHEAD):
+        raise ValidationError("a delay is 0 or more, and at most 5 years", table=write.table.name)
+    if write.at is not None:
+        ahead = write.at - time.time() * 1_000 if is_finite(write.at) else MAX_SCHEDULED_AHEAD + 1
+        if abs(ahead) > MAX_SCHEDULED_AHEAD:
+            raise ValidationError("scheduled at a time within 5 years from now", table=write.table.name)
+    check_value(dict(write.arguments), nesting=_MAX_ARGUMENTS_NESTING)
+
+
+def _check_cancel(write: Cancel) -> None:
+    check_value(write.id)
+
+
 _CHECKS: dict[type, Callable[[Any], None]] = {
+    Schedule: _check_schedule,
+    Cancel: _check_cancel,
     Insert: _check_insert,
     Upsert: _check_upsert,
     Patch: _check_patch,

@@ -21,6 +21,7 @@ from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_DOCUMENT_SIZE,
     MAX_OBJECT_FIELDS,
+    MAX_SAFE_INTEGER,
     Value,
     check_field_name,
     check_value,
@@ -32,6 +33,9 @@ __all__ = [
     "BUILT_IN_INDEXES",
     "COUNTERS",
     "LEDGER",
+    "SCHEDULED",
+    "STORAGE",
+    "SYSTEM_TABLES",
     "AnyOf",
     "AnyValue",
     "Array",
@@ -53,7 +57,6 @@ __all__ = [
     "Table",
     "Validator",
     "VectorIndexDef",
-    "compare",
     "holds_text",
     "ids_in",
     "to_fragment",
@@ -84,6 +87,8 @@ JAVASCRIPT_NAMES = frozenset(
 
 _UNIQUE = "// unique: kept by convexorm, and by functions that use uniqueIn of ./orm/unique"
 
+SYSTEM_TABLES = ("_storage", "_scheduled_functions")
+"""Tables that Convex has of itself, which functions and sessions only read."""
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
 
@@ -396,7 +401,7 @@ class Table:
     _vouches: Callable[[Mapping[str, Value]], bool] | None = attrs.field(init=False, default=None, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if not _IDENTIFIER.match(self.name):
+        if not _IDENTIFIER.match(self.name) and self.name not in SYSTEM_TABLES:
             raise ValidationError("a table's name is a letter, then letters, digits and underscores, at most 64")
         for name in self.fields:
             if not _IDENTIFIER.match(name):
@@ -625,10 +630,11 @@ def _searched(table: str, kind: str, indexes: Sequence[_Filtered], name: str) ->
 
 _STAGED = "it is staged: declare it without `staged` once Convex has built it"
 _TEXT = "type(value) is str and (value.isascii() or is_text(value))"
+_SAFE = MAX_SAFE_INTEGER
 _PLAIN: Mapping[type[Validator], str] = {
     Null: "value is None",
     Boolean: "type(value) is bool",
-    Number: "is_number(value)",
+    Number: f"type(value) is float and value == value or type(value) is int and -{_SAFE} <= value <= {_SAFE}",
     String: _TEXT,
     Id: _TEXT,
 }
@@ -756,6 +762,28 @@ COUNTERS = Table(
 """Where counts and sums are kept, for tables that declare some."""
 
 
+STORAGE = Table(
+    name="_storage",
+    fields={
+        "sha256": Property(String()),
+        "size": Property(Number()),
+        "contentType": Property(String(), optional=True),
+    },
+)
+"""Convex's own table of files."""
+SCHEDULED = Table(
+    name="_scheduled_functions",
+    fields={
+        "name": Property(String()),
+        "args": Property(Array(AnyValue())),
+        "scheduledTime": Property(Number()),
+        "completedTime": Property(Number(), optional=True),
+        "state": Property(AnyValue()),
+    },
+)
+"""Convex's own table of functions that are to run later, or have run."""
+
+
 # -- schemas -------------------------------------------------------------------------------------------------------
 
 
@@ -799,39 +827,3 @@ import {{ v }} from "convex/values";
 
 def _members(tables: Iterable[Table]) -> str:
     return "".join(f"  {table.name}: {table.typescript()},\n" for table in tables)
-
-
-def compare(old: Schema, new: Schema) -> list[str]:
-    """What changed from `old` to `new`, a line each; empty when they are the same.
-
-    Lines start with `+`, `-` or `~` and name the table and the field or index.
-    """
-    lines: list[str] = []
-
-    def parts(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], show: Callable[[Any], str]) -> None:
-        for name in (*before, *(name for name in after if name not in before)):
-            if name not in after:
-                lines.append(f"- {kind}{name}")
-            elif name not in before:
-                lines.append(f"+ {kind}{name}: {show(after[name])}")
-            elif before[name] != after[name]:
-                lines.append(f"~ {kind}{name}: {show(before[name])} -> {show(after[name])}")
-
-    for name in (*old.tables, *(name for name in new.tables if name not in old.tables)):
-        before, after = old.tables.get(name), new.tables.get(name)
-        if before is None or after is None:
-            lines.append(f"{'+' if before is None else '-'} table {name}")
-            continue
-        parts(f"{name}.", before.fields, after.fields, lambda prop: prop.typescript())
-        for mine, theirs in (
-            ((*before.indexes, *before.staged_indexes), (*after.indexes, *after.staged_indexes)),
-            (before.search_indexes, after.search_indexes),
-            (before.vector_indexes, after.vector_indexes),
-        ):
-            parts(
-                f"{name} index ",
-                {index.name: index for index in mine},
-                {index.name: index for index in theirs},
-                lambda index: str(index) if isinstance(index, IndexDef) else index.typescript(),
-            )
-    return lines

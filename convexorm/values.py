@@ -410,7 +410,8 @@ def loads_printed(text: str | bytes) -> Value:
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
     if b'"$' in data:
         return _from_json(data)
-    return json.loads(data, parse_int=_printed_int) if _LONG in data.translate(_DIGITS) else loads(data)
+    long = _LONG in data.translate(_SHAPE, b"-") or data.lstrip(b" \t\r\n-")[:16].isdigit()
+    return json.loads(data, parse_int=_printed_int) if long else loads(data)
 
 
 def _from_json(text: str | bytes) -> Value:
@@ -421,9 +422,11 @@ def _from_json(text: str | bytes) -> Value:
 
 
 _parse = msgspec.json.Decoder().decode
-_DIGITS = bytes(ord("0") if 48 <= byte <= 57 else 32 for byte in range(256))
-_LONG = b"0" * 16
-"""Digits of a number past 2**53, in text whose digits are all zeros and whose rest is blank."""
+_SHAPE = bytes(ord("0" if chr(byte) in "0123456789" else ":" if chr(byte) in ":,[ \t\r\n" else " ") for byte in range(256))
+_LONG = b":" + b"0" * 16
+"""A number past 2**53, in text whose digits are all zeros, and whatever comes before a number a colon. Ids and other words
+of many digits are none, since a quote comes before them.
+"""
 
 
 def _printed_int(digits: str) -> int | float:

@@ -20,6 +20,7 @@ from convexorm.late import need
 from convexorm.requests import (
     Applied,
     Bound,
+    Cancel,
     Check,
     Commit,
     Delete,
@@ -43,6 +44,7 @@ from convexorm.requests import (
     Recount,
     Replace,
     Rule,
+    Schedule,
     Search,
     Target,
     TextSearch,
@@ -483,6 +485,11 @@ def _encode_delete_range(write: DeleteRange) -> Json:
     return encoded
 
 
+def _encode_schedule(write: Schedule) -> Json:
+    when = {"delay": float(write.delay)} if write.delay is not None else {"at": float(write.at or 0)}
+    return {"op": "schedule", "path": write.path, "args": write.arguments, **when}
+
+
 _WRITES: dict[type, Callable[[Any], Json]] = {
     Insert: _encode_insert,
     Upsert: _encode_upsert,
@@ -491,6 +498,8 @@ _WRITES: dict[type, Callable[[Any], Json]] = {
     Delete: lambda write: _encode_guarded("delete", write),
     DeleteRange: _encode_delete_range,
     Recount: lambda write: {"op": "recount", "table": write.table.name, "limit": write.limit},
+    Schedule: _encode_schedule,
+    Cancel: lambda write: {"op": "cancel", "id": write.id},
 }
 
 
@@ -567,6 +576,8 @@ _ANSWERS: dict[type, type] = {
     Delete: bool,
     DeleteRange: DeletedRange,
     Recount: DeletedRange,
+    Schedule: Written,
+    Cancel: bool,
 }
 
 

@@ -105,7 +105,7 @@ def test_functions_that_are_missing_and_tables_that_are_others(doctor: Any, shar
     """The host of the contract's tables has the functions, and not the tables of the tests."""
     told = doctor("--url", shared_host.url, "tests.models")
     assert told.status == 1
-    assert all("has no table" in line and "python -m convexorm schema" in line for line in told.wrong)
+    assert all("is not deployed" in line and "python -m convexorm schema" in line for line in told.wrong)
     assert not told.about("documents")
 
 

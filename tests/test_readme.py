@@ -75,6 +75,8 @@ PAGES = {
     "queries.md": page("queries.md", whole=True),
     "unique.md": page("unique.md", whole=True),
     "existing-app.md": page("existing-app.md", whole=True),
+    "files.md": page("files.md", whole=True),
+    "scheduling.md": page("scheduling.md", whole=True),
 }
 ON_A_HOST = {("deployments.md", "On Convex"), ("testing.md", "The local host")}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convexorm import IndexRangeError, LimitExceeded, Schema, ValidationError, compare, to_typescript
+from convexorm import IndexRangeError, LimitExceeded, Schema, ValidationError, to_typescript
 from convexorm.schema import (
     LEDGER,
     AnyOf,
@@ -201,30 +201,3 @@ def test_a_table_can_be_renamed() -> None:
     with pytest.raises(ValidationError) as refused:
         renamed.check({})
     assert refused.value.table == "stuff"
-
-
-def test_comparing_schemas_tells_what_changed() -> None:
-    old = Schema.of([TABLE, Table("gone", {})])
-    new = Schema.of(
-        [
-            Table(
-                "things",
-                {"name": Property(Number()), "any": Property(AnyValue(), optional=True), "new": Property(String())},
-                (IndexDef("by_name", ("name", "new")),),
-                (VectorIndexDef("by_vector", "any", 3),),
-            ),
-            Table("added", {}),
-        ]
-    )
-    assert compare(old, old) == []
-    assert compare(old, new) == [
-        "~ things.name: v.string() -> v.number()",
-        "- things.number",
-        "- things.raw",
-        "+ things.new: v.string()",
-        '~ things index by_name: .index("by_name", ["name"]) -> .index("by_name", ["name", "new"])',
-        "- things index by_inner",
-        '+ things index by_vector: .vectorIndex("by_vector", { vectorField: "any", dimensions: 3 })',
-        "- table gone",
-        "+ table added",
-    ]

@@ -7,7 +7,8 @@
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 import type { GenericValidator } from "convex/values";
 import type { Log } from "./changes";
-import { otherIndex, unknownIndex, unknownTable } from "./errors";
+import { SYSTEM_TABLES } from "./database";
+import { badDocument, otherIndex, unknownIndex, unknownTable } from "./errors";
 
 const BUILT_IN: [string, string[]][] = [
   ["by_creation_time", ["_creationTime", "_id"]],
@@ -39,15 +40,15 @@ export class Catalog {
   readonly #changeLogs: ReadonlyMap<string, Log>;
 
   constructor(schema: SchemaDefinition<GenericSchema, boolean>) {
-    this.#tables = new Map(
-      Object.entries(schema.tables).map(([table, definition]) => {
-        const declared = definition[" indexes"]().map((index): [string, string[]] => [
-          index.indexDescriptor,
-          [...index.fields, "_creationTime", "_id"],
-        ]);
-        return [table, new Map([...declared, ...BUILT_IN])];
-      }),
-    );
+    const declaring = Object.entries(schema.tables).map(([table, definition]): [string, Map<string, string[]>] => {
+      const declared = definition[" indexes"]().map((index): [string, string[]] => [
+        index.indexDescriptor,
+        [...index.fields, "_creationTime", "_id"],
+      ]);
+      return [table, new Map([...declared, ...BUILT_IN])];
+    });
+    const system = SYSTEM_TABLES.map((table): [string, Map<string, string[]>] => [table, new Map(BUILT_IN)]);
+    this.#tables = new Map([...declaring, ...system]);
     this.#validators = new Map(
       Object.entries(schema.tables).map(([table, definition]): [string, GenericValidator] => [
         table,
@@ -62,6 +63,12 @@ export class Catalog {
 
   requireTable(table: string): void {
     if (!this.#tables.has(table)) throw unknownTable(table);
+  }
+
+  /** Throws for a table that no commit writes. */
+  requireWritable(write: number, table: string): void {
+    this.requireTable(table);
+    if (SYSTEM_TABLES.includes(table)) throw badDocument(write, table, "Convex writes it itself, it can only be read");
   }
 
   /** All fields of an index in order, with `_creationTime` and `_id` at the end. */

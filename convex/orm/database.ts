@@ -41,5 +41,20 @@ export interface Writer extends Reader {
   delete(table: string, id: string): Promise<void>;
 }
 
-export const readerOf = (db: GenericDatabaseReader<AnyDataModel>): Reader => db as unknown as Reader;
+/** The tables that Convex has of itself, which functions only read. */
+export const SYSTEM_TABLES: readonly string[] = ["_storage", "_scheduled_functions"];
+
+/** Reads tables of the schema, and those of Convex's own. */
+export function readerOf(db: GenericDatabaseReader<AnyDataModel>): Reader {
+  const [own, system] = [db as unknown as Reader, systemOf(db)];
+  const of = (table: string): Reader => (SYSTEM_TABLES.includes(table) ? system : own);
+  return {
+    get: (table, id) => of(table).get(table, id),
+    normalizeId: (table, id) => of(table).normalizeId(table, id),
+    query: (table) => of(table).query(table),
+  };
+}
+
+/** Reads the tables of Convex's own. */
+export const systemOf = (db: GenericDatabaseReader<AnyDataModel>): Reader => db.system as unknown as Reader;
 export const writerOf = (db: GenericDatabaseWriter<AnyDataModel>): Writer => db as unknown as Writer;

@@ -17,7 +17,8 @@ export type Code =
   | "Withdrawn"
   | "RangeTooLarge"
   | "Limit"
-  | "BadDocument";
+  | "BadDocument"
+  | "NoFunction";
 
 export type Refusal = ConvexError<{ code: Code; message: string; [key: string]: Value }>;
 
@@ -87,3 +88,9 @@ export const overLimit = (limit: string, maximum: number, actual: number, where:
 
 export const badDocument = (write: number, table: string, why: string): Refusal =>
   refusal("BadDocument", `Write ${write} on table "${table}": ${why}.`, { write, table });
+
+export const noFunction = (write: number, path: string): Refusal =>
+  refusal("NoFunction", `Write ${write}: the deployment has no mutation or action "${path}" that could be scheduled.`, {
+    write,
+    path,
+  });

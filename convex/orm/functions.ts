@@ -1,7 +1,7 @@
 // Projects made by an older template have the types of ES2021; what Convex runs has more.
 /// <reference lib="es2022" />
 /**
- * The three functions of the wire, over the schema they are deployed with, and the one that sweeps what is kept for a time.
+ * The functions of the wire, over the schema they are deployed with, and the one that sweeps what is kept for a time.
  *
  * All are internal: only a caller with the deployment's admin key reaches them.
  */
@@ -15,19 +15,30 @@ import {
 } from "convex/server";
 import { Catalog } from "./catalog";
 import { Counters } from "./counters";
-import { readerOf, writerOf } from "./database";
+import { readerOf, systemOf, writerOf, type Reader } from "./database";
 import { Ledger } from "./ledger";
 import { withdrawn } from "./errors";
 import { VERSION } from "./limits";
 import { CommitMeter, ReadMeter } from "./meter";
-import { parseCommit, parseReads, parseSearch, type Applied, type Result } from "./protocol";
+import {
+  parseCommit,
+  parseDescribe,
+  parseFile,
+  parseReads,
+  parseSearch,
+  parseStorage,
+  type Applied,
+  type Document,
+  type Result,
+} from "./protocol";
 import { answer } from "./reads";
+import { Schedule } from "./schedule";
 import { hits, readAt } from "./search";
 import { isSweeper, sweep as sweepOld } from "./sweeping";
 import { Transaction } from "./transaction";
 import { apply, Commit } from "./writes";
 
-/** `module` is the path of the file that exports the four: `search` calls `read` there, and `commit` schedules `sweep`. */
+/** `module` is the path of the file that exports all of them: `search` calls `read` there, and `commit` schedules `sweep`. */
 export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, module = "orm") {
   const catalog = new Catalog(schema);
   const readFunction = readAt(module);
@@ -58,7 +69,7 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
       if (before !== undefined) return { version: VERSION, results: before };
 
       const transaction = new Transaction(writerOf(db), catalog, meter, new Counters(counters ?? []));
-      const under = new Commit(transaction, ties);
+      const under = new Commit(transaction, ties, new Schedule(scheduler, systemOf(db)));
       const results: Applied[][] = [];
       let position = 0;
       for (const chunk of writes) {
@@ -94,5 +105,36 @@ export function ormFunctions(schema: SchemaDefinition<GenericSchema, boolean>, m
     }),
   });
 
-  return { read, commit, search, sweep };
+  const file = internalQueryGeneric({
+    handler: async ({ db, storage }, request: Record<string, unknown>) => {
+      const found = await storedAt(systemOf(db), parseFile(request));
+      const url = found && (await storage.getUrl(found._id));
+      return { version: VERSION, file: found && url !== null ? { ...found, url } : null };
+    },
+  });
+
+  const store = internalMutationGeneric({
+    handler: async ({ db, storage }, request: Record<string, unknown>) => {
+      const asked = parseStorage(request);
+      if (asked.op === "upload") return { version: VERSION, url: await storage.generateUploadUrl() };
+      const found = await storedAt(systemOf(db), asked.id);
+      if (found !== null) await storage.delete(found._id);
+      return { version: VERSION, deleted: found !== null };
+    },
+  });
+
+  const describe = internalQueryGeneric({
+    handler: (_, request: Record<string, unknown>) => {
+      parseDescribe(request);
+      // The types keep it to themselves; it is what the CLI deploys.
+      return { version: VERSION, schema: (schema as unknown as { export(): string }).export() };
+    },
+  });
+
+  return { read, commit, search, sweep, file, store, describe };
+}
+
+/** What Convex keeps of a file; null if there is none of this id. */
+async function storedAt(system: Reader, id: string): Promise<Document | null> {
+  return system.normalizeId("_storage", id) === null ? null : await system.get("_storage", id);
 }

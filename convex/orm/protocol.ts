@@ -44,6 +44,11 @@ const whole: Parser<number> = (value, at) => {
   return value;
 };
 
+const number: Parser<number> = (value, at) => {
+  if (typeof value !== "number" || !Number.isFinite(value)) throw invalid(at, "a number");
+  return value;
+};
+
 // Convex has checked that arguments are Convex values before a function sees them.
 const fields: Parser<Fields> = (value, at) => {
   if (!isObject(value)) throw invalid(at, "an object");
@@ -441,6 +446,8 @@ const writes = {
     limit: optional(whole),
   }),
   recount: shape({ op: oneOf("recount"), table: text, limit: whole }),
+  schedule: shape({ op: oneOf("schedule"), path: text, args: fields, delay: optional(number), at: optional(number) }),
+  cancel: shape({ op: oneOf("cancel"), id: text }),
 };
 
 export type Op = keyof typeof writes;
@@ -569,7 +576,30 @@ export function parseCommit(request: unknown): {
   return { commitId: id, writes, counters, ties: { rules: told.rules ?? {}, checks: told.checks ?? {} } };
 }
 
+/** What is asked about a stored file: an id, or nothing about any. */
+export function parseFile(request: unknown): string {
+  requireVersion(request);
+  return shape({ version: whole, id: text })(request, "request").id;
+}
+
+/** What is to be done in storage: make room for a file, or delete one. */
+export function parseStorage(request: unknown): { op: "upload" } | { op: "delete"; id: string } {
+  requireVersion(request);
+  const { version: _, ...rest } = isObject(request) ? request : {};
+  return tagged({
+    upload: shape({ op: oneOf("upload") }),
+    delete: shape({ op: oneOf("delete"), id: text }),
+  })(rest, "request");
+}
+
 /** A `search` request, with its vector as numbers. */
+const describe = shape({ version: whole });
+
+export function parseDescribe(request: unknown): void {
+  requireVersion(request);
+  describe(request, "request");
+}
+
 export function parseSearch(request: unknown): Search {
   requireVersion(request);
   const parsed = search(request, "request");

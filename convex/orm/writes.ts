@@ -24,6 +24,7 @@ import type {
   Write,
 } from "./protocol";
 import { compareBounds, keyOf } from "./range";
+import type { Schedule } from "./schedule";
 import { step } from "./recount";
 import { Ties } from "./ties";
 import type { Transaction } from "./transaction";
@@ -46,6 +47,7 @@ export class Commit {
   constructor(
     readonly transaction: Transaction,
     told: Told,
+    readonly schedule: Schedule,
   ) {
     this.ties = new Ties(transaction, told, (...claim) => this.claim(...claim));
   }
@@ -131,7 +133,10 @@ export class Commit {
 type Handler<O extends Op> = (commit: Commit, write: Write<O>, position: number) => Promise<Applied>;
 
 export async function apply<O extends Op>(commit: Commit, write: Write<O>, position: number): Promise<Applied> {
-  requireAssumed(commit.transaction.catalog, write);
+  if ("table" in write) {
+    commit.transaction.catalog.requireWritable(position, write.table);
+    requireAssumed(commit.transaction.catalog, write);
+  }
   const handler: Handler<O> = handlers[write.op as O];
   const applied = await handler(commit, withRefs(commit, withArrays(write, position), position), position);
   commit.wrote(position, applied);
@@ -147,7 +152,7 @@ function withRefs<O extends Op>(commit: Commit, write: Write<O>, position: numbe
 }
 
 /** Throws unless the indexes that a write names are those that it takes them for. */
-function requireAssumed(catalog: Catalog, write: Write): void {
+function requireAssumed(catalog: Catalog, write: Extract<Write, { table: string }>): void {
   const { table } = write;
   if (write.op === "deleteRange") catalog.requireAssumed(table, write.index, write.fields);
   if ("at" in write && "index" in write.at) catalog.requireAssumed(table, write.at.index, write.at.fields);
@@ -263,6 +268,14 @@ const handlers: { [O in Op]: Handler<O> } = {
   async recount({ transaction }, { table, limit }) {
     transaction.catalog.requireTable(table);
     return await step(transaction, table, Math.min(Math.max(limit, 1), limits.RANGE_DELETES));
+  },
+
+  async schedule({ schedule }, write, position) {
+    return [await schedule.add(write, position), null];
+  },
+
+  async cancel({ schedule }, { id }) {
+    return await schedule.cancel(id);
   },
 };
 

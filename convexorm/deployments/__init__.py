@@ -28,6 +28,7 @@ def connect(
     timeout: float = 30.0,
     retry: int = ATTEMPTS,
     echo: bool = False,
+    check_schema: bool = False,
 ) -> Deployment:
     """A deployment by its URL.
 
@@ -40,14 +41,16 @@ def connect(
     `module` is that of `read`, `commit` and `search` in the Convex project. `functions` are Python functions, by path, that
     stand for the project's own on an embedded deployment, for `convexorm.Functions`. `timeout` is the seconds one call may
     take, all attempts at it included, and `retry` how often it is sent at most, 1 being once; one that the deployment was
-    only too busy for is not counted. With `echo` each request is a line on standard error. Nothing is contacted or created
-    before the first request, but a SQLite file.
+    only too busy for is not counted. With `echo` each request is a line on standard error. With `check_schema` the first
+    request about a table on Convex asks for the deployed schema, and raises DeploymentError where that is not as the model
+    says (`convexorm.compare`). Nothing is contacted or created before the first request, but a SQLite file.
 
     Raises DeploymentError for a URL of another kind, and AuthError for a Convex URL without a key.
     """
-    if not isinstance(echo, bool):
-        raise InvalidRequestError(f"echo is True or False, got {type(echo).__name__}")
-    deployment = _opened(url, admin_key, module, functions, timeout, retry)
+    for name, flag in (("echo", echo), ("check_schema", check_schema)):
+        if not isinstance(flag, bool):
+            raise InvalidRequestError(f"{name} is True or False, got {type(flag).__name__}")
+    deployment = _opened(url, admin_key, module, functions, timeout, retry, check_schema)
     if echo:
         deployment.on_request(lambda request: sys.stderr.write(f"{request}\n"))
     return deployment
@@ -60,6 +63,7 @@ def _opened(
     functions: Mapping[str, Callable[..., Any]] | None,
     timeout: float,
     retry: int,
+    check_schema: bool,
 ) -> Deployment:
     if url is None:
         for name, keys in _ENVIRONMENT.items():
@@ -81,7 +85,7 @@ def _opened(
             )
         from convexorm.deployments.remote import RemoteDeployment  # what speaks HTTP and TLS takes long to import
 
-        return RemoteDeployment(url, admin_key, module=module, timeout=timeout, retry=retry)
+        return RemoteDeployment(url, admin_key, module=module, timeout=timeout, retry=retry, check_schema=check_schema)
     parts = _parts(url)
     if parts.scheme == "sqlite" and url[6:].startswith(":///") and len(parts.path) > 1:
         return EmbeddedDeployment.at(url, functions=functions)

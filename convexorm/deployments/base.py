@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
 
@@ -16,14 +17,16 @@ import attrs
 
 from convexorm.deployments.observers import Observers, Request
 from convexorm.errors import InvalidRequestError
+from convexorm.exports import Export
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 from convexorm.values import Value
 
 if TYPE_CHECKING:
+    from convexorm.files import AsyncFiles, Files
     from convexorm.live.mailboxes import Mailbox
     from convexorm.live.watch import Watch
 
-__all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "check_deployment"]
+__all__ = ["ATTEMPTS", "Caller", "Deployment", "FunctionCall", "FunctionKind", "Port", "Ran", "check_deployment"]
 
 ATTEMPTS = 4
 """How often a call to a deployment over HTTP is sent at most, unless it is told otherwise."""
@@ -96,6 +99,15 @@ class Caller(Protocol):
         ...
 
 
+@attrs.frozen
+class Ran:
+    """A scheduled function that was run, and what it raised, if it did."""
+
+    id: str
+    path: str
+    error: Exception | None = None
+
+
 class Deployment(ABC):
     """Where documents live. Safe to share between threads and tasks; close it when done."""
 
@@ -122,6 +134,28 @@ class Deployment(ABC):
     def asynchronous_caller(self) -> Caller:
         """The deployment's functions, called without blocking the event loop. InvalidRequestError where there are none."""
         raise InvalidRequestError("this deployment has no functions to call")
+
+    @property
+    def files(self) -> Files:
+        """The deployment's files, stored and got without awaiting."""
+        raise InvalidRequestError("this deployment has no files")
+
+    @property
+    def async_files(self) -> AsyncFiles:
+        """The deployment's files, awaited."""
+        raise InvalidRequestError("this deployment has no files")
+
+    def run_scheduled(self, *, until: datetime | None = None) -> list[Ran]:
+        """Run the scheduled functions that are due at a time, now without one, through the fakes of `connect`.
+
+        Each is run once, by whichever process comes first; what it raises is kept with it, and answered. What they schedule
+        in turn is for the next call. Raises InvalidRequestError on Convex, which runs them itself.
+        """
+        raise InvalidRequestError("a deployment on Convex runs scheduled functions itself")
+
+    async def arun_scheduled(self, *, until: datetime | None = None) -> list[Ran]:
+        """`run_scheduled`, for callers that await."""
+        return self.run_scheduled(until=until)
 
     @overload
     def watch(self, one: Watchable[T1], /, *, on_state: OnState | None = None) -> Watch[T1]: ...
@@ -192,10 +226,20 @@ class Deployment(ABC):
         """`close`, for callers that await."""
         self.close()
 
-    def backup(self, path: str | os.PathLike[str]) -> None:
-        """Write all documents to a new SQLite file, as they are at one moment, while others go on.
+    def describe(self) -> Export:
+        """The schema that is deployed. InvalidRequestError on an embedded deployment, which has that of the models."""
+        raise InvalidRequestError("an embedded deployment has no schema but that of the models; only one on Convex has")
 
-        Raises DeploymentError if `path` is there already, and InvalidRequestError on Convex, which exports by itself.
+    async def adescribe(self) -> Export:
+        """`describe`, for callers that await."""
+        return self.describe()
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write all documents to a new SQLite file, as they are at one moment, while others go on, and their files to the
+        folder `path` with `-files` behind it.
+
+        Raises DeploymentError if one of the two is there already, and InvalidRequestError on Convex, which exports by
+        itself.
         """
         raise InvalidRequestError("a deployment on Convex is backed up there: `npx convex export --path FOLDER`")
 

@@ -11,7 +11,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -142,13 +143,15 @@ class Observers:
 
         return remove
 
+    @property
+    def listening(self) -> bool:
+        """Whether anybody is to be told."""
+        return bool(self._listeners) or _debug() is not None
+
     @contextmanager
-    def watch(self, operation: Operation) -> Iterator[Request | None]:
-        """The request that is made meanwhile, to be filled in; None where nobody is to be told."""
+    def watch(self, operation: Operation) -> Iterator[Request]:
+        """The request that is made meanwhile, to be filled in."""
         listeners, log = self._listeners, _debug()
-        if not listeners and log is None:
-            yield None
-            return
         request = Request(operation=operation, deployment=self._deployment)
         start = time.perf_counter()
         try:
@@ -169,17 +172,25 @@ class Observers:
 
 def _debug() -> Callable[..., None] | None:
     """What writes a line, if the logger takes lines. Nobody can want them who has not imported `logging`."""
-    logging = sys.modules.get("logging")
-    if logging is None:
+    if "logging" not in sys.modules:
         return None
-    logger = logging.getLogger("convexorm")
-    return logger.debug if logger.isEnabledFor(logging.DEBUG) else None
+    logger = _logger()
+    return logger.debug if logger.isEnabledFor(_DEBUG) else None
+
+
+@cache
+def _logger() -> Any:
+    import logging
+
+    return logging.getLogger("convexorm")
+
+
+_DEBUG = 10
+"""`logging.DEBUG`."""
 
 
 def _failed() -> None:
-    import logging
-
-    logging.getLogger("convexorm").exception("a listener of requests failed")
+    _logger().exception("a listener of requests failed")
 
 
 class ObservedPort(ABC):
@@ -188,18 +199,18 @@ class ObservedPort(ABC):
     observers: Observers
 
     async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
+        if not self.observers.listening:
+            return await self._read(reads, None)
         with self.observers.watch("read") as request:
-            if request is None:
-                return await self._read(reads, None)
             request.of_reads(reads)
             results = await self._read(reads, request)
             request.documents = sum(map(_found, results))
             return results
 
     async def commit(self, commit: Commit) -> list[Applied]:
+        if not self.observers.listening:
+            return await self._commit(commit, None)
         with self.observers.watch("commit") as request:
-            if request is None:
-                return await self._commit(commit, None)
             request.of_writes(commit)
             results = await self._commit(commit, request)
             request.documents = sum(map(_written, results))
@@ -207,15 +218,16 @@ class ObservedPort(ABC):
 
     async def withdraw(self, commit: Commit) -> list[Applied] | None:
         """What the commit was answered with, if it has been applied. If not, None, and it never will be."""
+        if not self.observers.listening:
+            return await self._withdrawn(commit, None)
         with self.observers.watch("withdraw") as request:
-            if request is not None:
-                request.of_writes(commit)
+            request.of_writes(commit)
             return await self._withdrawn(commit, request)
 
     async def search(self, search: Search) -> list[tuple[float, Document]]:
+        if not self.observers.listening:
+            return await self._search(search, None)
         with self.observers.watch("search") as request:
-            if request is None:
-                return await self._search(search, None)
             request.of_search(search)
             hits = await self._search(search, request)
             request.documents = len(hits)

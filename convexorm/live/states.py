@@ -167,7 +167,7 @@ class _Instances(States):
         """Instances of these documents and of what they load, new ones but for those that are kept."""
         session = AsyncSession(self._deployment)
         part = replace(answer, docs=new, followed=_of(new, self._follow, answer.followed))
-        return session.detached(self._statement, part, kept.values() if self._follow else ())
+        return session._detached(self._statement, part, kept.values() if self._follow else ())
 
 
 def _show(

@@ -14,6 +14,7 @@ import attrs
 
 from convexorm.deployments.base import Deployment, Port
 from convexorm.errors import AuthError, ConvexORMError, DeploymentError, LimitExceeded, ValidationError
+from convexorm.exports import differences
 from convexorm.faces import finish
 from convexorm.requests import Document, Range, Read
 from convexorm.schema import Table
@@ -53,7 +54,7 @@ def diagnose(deployment: Deployment, tables: Sequence[Table] = ()) -> Iterator[F
     port = deployment.blocking
     looks: list[Iterator[Finding]]
     if isinstance(deployment, RemoteDeployment):
-        looks = [_reached(deployment.blocking), _functions(deployment.blocking)]
+        looks = [_reached(deployment.blocking), _functions(deployment.blocking), _schema(deployment.blocking, tables)]
     else:
         looks = [_opened(port)]
     for look in [*looks, _indexes(port, tables), _documents(port, tables)]:
@@ -129,6 +130,24 @@ def _functions(port: RemotePort) -> Iterator[Finding]:
         else:
             mend = "update this library: `pip install --upgrade convexorm`" if version > VERSION else DEPLOY
             yield Finding(function, False, f"is of wire version {version}, this library of {VERSION}: {mend}")
+
+
+def _schema(port: RemotePort, tables: Sequence[Table]) -> Iterator[Finding]:
+    """What the schema says. Functions that do not tell it are found to lack indexes all the same, by what follows."""
+    if not tables:
+        return
+    try:
+        deployed = finish(port.describe())
+    except ConvexORMError as error:
+        yield Finding("describe", False, str(error))
+        return
+    found = [one for table in tables for one in differences(table, deployed)]
+    for one in found:
+        yield Finding(
+            "schema", False, f"{one}: {_WRITE_SCHEMA}, or write the models again with `python -m convexorm reflect`"
+        )
+    if not found:
+        yield Finding("schema", True, f"has {len(tables)} table{'s' if len(tables) != 1 else ''} as the models say")
 
 
 def _indexes(port: Port, tables: Sequence[Table]) -> Iterator[Finding]:

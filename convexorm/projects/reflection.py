@@ -8,9 +8,9 @@ from typing import Any
 
 from convexorm import schema
 from convexorm.errors import ConvexORMError
+from convexorm.exports import Export, ExportedTable
 from convexorm.model import Model
 from convexorm.projects.annotations import Annotations, without_null
-from convexorm.projects.exports import Export, ExportedTable
 from convexorm.projects.names import attribute_name, class_name, singular, unused
 from convexorm.schema import AnyOf, AnyValue, Array, Id, Literal, Null, Object, Property, Record, String, Table, Validator
 from convexorm.types import column_type

@@ -20,7 +20,7 @@ from convexorm.requests import MAX_RANGES, Bound, KeyValue, Range
 from convexorm.schema import Table
 from convexorm.values import Missing, Value, same
 
-__all__ = ["Access", "accesses", "conjuncts", "joined"]
+__all__ = ["Access", "accesses", "conjuncts", "equal", "joined"]
 
 _Box: TypeAlias = Mapping[str, Values]
 
@@ -68,6 +68,19 @@ def accesses(table: Table, conditions: Sequence[Condition], index: str | None = 
         boxed = _Boxes(table, conditions)
         found = [boxed.through(name) for name in names]
     return sorted(found, key=lambda one: one.score if one.covers else (*one.score[:2], 0), reverse=True)
+
+
+def equal(table: Table, index: str, comparisons: Sequence[Condition]) -> Range | None:
+    """The range of nothing but equalities on the first fields of an index, the commonest; None for any other."""
+    given: dict[str, Value | Missing] = {}
+    for one in comparisons:
+        if type(one) is not Comparison or one.op != "eq" or one.path:
+            return None
+        given[one.field] = one.value
+    fields = table.declared_fields(index)[: len(given)]
+    if len(fields) < len(comparisons) or not all(map(given.__contains__, fields)):
+        return None
+    return Range(table, index, tuple([given[field] for field in fields]))
 
 
 def _plain(table: Table, index: str, conditions: Sequence[Condition]) -> Access | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from convexorm.sessions.blocking import Session
 from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.scheduling import Scheduled
 from convexorm.sessions.session import AsyncSession
 
-__all__ = ["AsyncSession", "Hit", "Page", "Progress", "Session"]
+__all__ = ["AsyncSession", "Hit", "Page", "Progress", "Scheduled", "Session"]

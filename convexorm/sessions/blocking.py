@@ -65,6 +65,8 @@ class Session:
     delete_tree = blocking(AsyncSession.delete_tree)
     update_all = blocking(AsyncSession.update_all)
     recount = blocking(AsyncSession.recount)
+    schedule = blocking(AsyncSession.schedule)
+    cancel_scheduled = blocking(AsyncSession.cancel_scheduled)
     commit = blocking(AsyncSession.commit)
     rollback = blocking(AsyncSession.rollback)
     expunge = blocking(AsyncSession.expunge)
@@ -111,4 +113,4 @@ class Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
+        self._core._leave()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
+from convexorm.data import Data
 from convexorm.deployments.base import Port
 from convexorm.errors import (
     FunctionFailed,
@@ -22,6 +23,7 @@ from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
+    Commit,
     DeletedRange,
     DeleteRange,
     Key,
@@ -117,7 +119,8 @@ class Bulk:
 
         Which they are is read first, so that none is changed twice because the change moves it in the index; a document
         that has changed since, so that the query has it no more, is passed over. They are changed in the order in which
-        they came to be, which no change touches: so a cursor is a creation time and an `_id`.
+        they came to be, which no change touches: so a cursor is a creation time and an `_id`. It says as well what the next
+        commit will be, so that whoever goes on with it finds out whether that was applied before its answer got lost.
         """
         read = self._compiler.read(query)
         model, table = query.model, read.range.table
@@ -130,22 +133,30 @@ class Bulk:
         selected = replace(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
         places = sorted((float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs))
-        behind = _decode(resume, table.name)
-        left = [place for place in places if behind is None or place > behind]
+        behind, planned = _decode(resume, table.name)
         done, size = 0, _UPDATED
+        if planned is not None:
+            applied = await self._writer.settle(Commit(planned.id, [patch] * planned.count))
+            if applied is not None:
+                behind, done = planned.last, sum(map(bool, applied))
+        left = [place for place in places if behind is None or place > behind]
+        planned = None
         while left:
             batch = left[:size]
             commit = self._compiler.commit([replace(patch, at=id_) for _, id_ in batch])
+            if planned is not None:
+                commit = replace(commit, id=planned.id)
             try:
                 applied = await self._writer.commit(commit)
             except (LimitExceeded, FunctionFailed) as error:
                 size = less(len(batch), error, 4)  # the documents may be large
-                continue
-            done += sum(map(bool, applied))
-            left = left[len(batch) :]
-            self._doubt({table.name})
-            if on_progress is not None:
-                on_progress(Progress(done, len(places), _encode(batch[-1])))
+            else:
+                done += sum(map(bool, applied))
+                behind, left = batch[-1], left[len(batch) :]
+                self._doubt({table.name})
+            planned = _planned(left[:size])
+            if on_progress is not None and behind is not None:
+                on_progress(Progress(done, len(places), _encode(behind, planned)))
         return done
 
     async def recount(self, model: type[Model], on_progress: OnProgress | None) -> int:
@@ -169,15 +180,31 @@ class Bulk:
         self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
 
 
-def _encode(place: tuple[float, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+class _Planned(Data, frozen=True):
+    """The commit that comes next: its id, how many documents it changes, and the last of them."""
+
+    id: str
+    count: int
+    last: tuple[float, str]
 
 
-def _decode(cursor: str | None, table: str) -> tuple[float, str] | None:
+def _planned(places: Sequence[tuple[float, str]]) -> _Planned | None:
+    return _Planned(Commit.new(()).id, len(places), places[-1]) if places else None
+
+
+def _encode(place: tuple[float, str], planned: _Planned | None) -> str:
+    told = [*place] if planned is None else [*place, planned.id, planned.count, *planned.last]
+    return base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
+
+
+def _decode(cursor: str | None, table: str) -> tuple[tuple[float, str] | None, _Planned | None]:
     if cursor is None:
-        return None
+        return None, None
     try:
-        time, id_ = json.loads(base64.urlsafe_b64decode(cursor))
-        return float(time), str(id_)
+        time, id_, *planned = json.loads(base64.urlsafe_b64decode(cursor))
+        if not planned:
+            return (float(time), str(id_)), None
+        commit, count, last, last_id = planned
+        return (float(time), str(id_)), _Planned(str(commit), int(count), (float(last), str(last_id)))
     except (TypeError, ValueError, AttributeError):
         raise InvalidCursorError("not a cursor; pass that of the progress, unchanged", table=table) from None

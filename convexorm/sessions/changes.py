@@ -23,7 +23,7 @@ Changes = Mapping[str, tuple[Value | Missing, Value | Missing]]
 
 def is_new(instance: Model) -> bool:
     """Whether an instance has no document yet."""
-    return instance._state.document is None
+    return instance._state.held is None
 
 
 def holds_mutable(instance: Model) -> bool:
@@ -38,17 +38,15 @@ def changes_of(instance: Model) -> Changes:
     changes: dict[str, tuple[Value | Missing, Value | Missing]] = {}
     if document is None:
         return changes
-    held = instance.__dict__
-    for name, column in instance.__mapper__.columns.items():
-        if name in held:
-            old = document.get(column.field, MISSING)
-            if held[name] is old and not column.type.mutable:
-                continue  # it was stored as it is, and nobody has set it
-            if held[name] is UNSET and name in unresolved(instance):
-                continue  # it is to hold the id of a document that is not there yet
-            new = column.dump(held[name])
-            if not column.type.equal(old, new) and not _loads_as(column, old, new):
-                changes[column.field] = (old, owned(new))
+    held, mapper = instance.__dict__, instance.__mapper__
+    for name in mapper.differing(held, document):
+        column = mapper.columns[name]
+        old = document.get(column.field, MISSING)
+        if held[name] is UNSET and name in unresolved(instance):
+            continue  # it is to hold the id of a document that is not there yet
+        new = column.dump(held[name])
+        if not column.type.equal(old, new) and not _loads_as(column, old, new):
+            changes[column.field] = (old, owned(new))
     return changes
 
 
@@ -92,6 +90,8 @@ def _may_be_large(value: Value) -> bool:
 
 def _loads_as(column: Column[Any], old: Value | Missing, new: Value | Missing) -> bool:
     """Whether `new` is only another form of what `old` is loaded as: a default, another form of None, a set reordered."""
+    if type(old) is type(new) is column.type.as_is:
+        return False  # each is loaded as itself
     try:
         return same(column.dump(column.load(old)), new)
     except ValidationError:

@@ -22,6 +22,7 @@ from convexorm.requests import (
     Commit,
     Delete,
     DeleteRange,
+    Document,
     Expect,
     Follow,
     Key,
@@ -44,7 +45,7 @@ PRIMARY = ""
 M = TypeVar("M", bound=Model)
 R = TypeVar("R")
 
-_DELETING = (Delete, DeleteRange)
+_DELETING: frozenset[type] = frozenset((Delete, DeleteRange))
 
 
 class Compiler:
@@ -57,11 +58,14 @@ class Compiler:
         self._written: dict[str, Mapper] = {}
         """The mapper of each table by its name for this session."""
         self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
+        self._inserted: dict[type[Model], tuple[Table, Table, tuple[Unique, ...]]] = {}
+        """For each model its table, that by the name for this session, and what of a new document is to be its own."""
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
         self._mappers = {}
         self._written = {}
+        self._inserted = {}
 
     def mapper(self, model: type[Model]) -> Mapper:
         """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
@@ -170,7 +174,7 @@ class Compiler:
         written = {write.table.name for write in writes}
         checks = {name: found for name in written if (found := self._checks(name))}
         rules: dict[str, Sequence[Rule]] = {}
-        deleted = {write.table.name for write in writes if isinstance(write, _DELETING)}
+        deleted = {write.table.name for write in writes if type(write) in _DELETING}
         while deleted:
             name = deleted.pop()
             ruled = self._rules_of(name)
@@ -185,8 +189,10 @@ class Compiler:
 
     def _checks(self, table: str) -> list[Check]:
         mapper = self._written.get(table)
+        if mapper is None or not (mapper.checked or mapper.children):
+            return []
         found: list[Check] = []
-        for one in () if mapper is None else mapper.family():
+        for one in mapper.family():
             if one.checked:
                 references = [reference for reference in one.references.values() if reference.check]
                 found += [Check(each.field, self.table(each.target), each.index) for each in references]
@@ -273,6 +279,14 @@ class Compiler:
             identity = self.new_identity(instance, index)
             if identity is not None:
                 yield index, identity
+
+    def inserted(self, model: type[Model], document: Document) -> tuple[Table, Document, tuple[Unique, ...]]:
+        """What an insert of a document says, whose keys are to be its own."""
+        known = self._inserted.get(model)
+        if known is None or known[0] is not model.__mapper__.table:
+            table = self.table(model)
+            known = self._inserted[model] = model.__mapper__.table, table, self.unique(model)
+        return known[1], document, known[2]
 
     # -- unique keys -----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
     """
     related = [one for one in operations if one.instance is not None and one.instance._state.related]
     waiting = {id(one): unresolved(one.instance) for one in related if one.instance is not None}
-    if not any(waiting.values()):
+    if not waiting or not any(waiting.values()):
         return list(operations)
     inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
     ordered: list[Operation] = []

@@ -5,13 +5,18 @@ Documents become instances here: the one the session holds already, as it is, or
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary, ref
 
+import msgspec
+
 from convexorm.errors import InvalidRequestError
 from convexorm.hooks import call_hook
-from convexorm.model import InstanceState, Model, Watcher
+from convexorm.model import InstanceState, Model, Watcher, set_state
+from convexorm.records import Record, Row, Rows
 from convexorm.relatives import restore
 from convexorm.requests import Document
 from convexorm.sessions.changes import changed_fields, holds_mutable
@@ -48,11 +53,17 @@ class IdentityMap:
     def load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
         mapper = model.__mapper__
+        if type(documents) is Rows and mapper.decode is not None and not documents.parsed:
+            return self._load_rows(model, documents, mapper.decode)
         polymorphic, owner = mapper.polymorphic, self._owner
         instances = self._of(mapper.root.model)
         refs = instances.refs
+        if mapper.decode is not None:
+            ids: list[Any] = [document["_id"] for document in documents]
+            if instances.lacks(ids):
+                return self._enter(model, instances, ids, map(InstanceState, documents, repeat(owner)))
         known = refs.get
-        create, install = model.__new__, object.__setattr__  # __dict__ would come to be if it were looked at
+        create = model.__new__
         loaded: list[Any] = []
         told: list[Model] | None = [] if mapper.watches_loads else None
         for document in documents:
@@ -60,7 +71,7 @@ class IdentityMap:
             held = known(id_)
             if held is None or (instance := held()) is None:
                 instance = create(mapper.class_of(document) if polymorphic else model)
-                install(instance, "_state", InstanceState(document, owner))
+                set_state(instance, InstanceState(document, owner))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in
                 instance._state.document = document
@@ -74,6 +85,49 @@ class IdentityMap:
         for instance in told or ():
             call_hook("after_load", instance)
         return loaded
+
+    def _load_rows(self, model: type[M], rows: Rows, decode: Callable[[str], Record]) -> list[M]:
+        """The same of rows, none of which anybody has looked at."""
+        instances = self._of(model)
+        try:
+            ticks, ids, bodies = zip(*rows.rows, strict=True) if rows.rows else ((), (), ())
+            "".join(ids)  # raises for an id that is no text
+            if instances.lacks(ids):
+                states = map(InstanceState, map(decode, bodies), repeat(self._owner), ids, ticks)
+                return self._enter(model, instances, ids, states)
+        except _UNREADABLE:
+            pass  # some of it is not what the model declares: row by row
+        return [self._load_row(model, instances, rows, row, decode) for row in rows.rows]
+
+    def _enter(self, model: type[M], instances: Instances, ids: Sequence[str], states: Iterable[InstanceState]) -> list[M]:
+        """New instances of a model, all at once, which is what nearly every read comes to."""
+        loaded = list(map(model.__new__, repeat(model, len(ids))))
+        _exhaust(map(_set, loaded, repeat("_state"), states))
+        instances.refs.update(zip(ids, map(_ref, loaded), strict=True))
+        instances.loaded(loaded)
+        return loaded
+
+    def _load_row(self, model: type[M], instances: Instances, rows: Rows, row: Row, decode: Callable[[str], Record]) -> M:
+        tick, id_, body = row
+        instance: Any = instances.get(id_)
+        if instance is not None and instance._state.looked_at:
+            if instance._state.doubtful:
+                self.renew(instance, rows.document(row))
+            return instance  # type: ignore[no-any-return]
+        held: Record | Document
+        try:
+            held = decode(body)
+        except _UNREADABLE:
+            held = rows.document(row)
+        if instance is None:
+            instance = model.__new__(model)
+            set_state(instance, InstanceState(held, self._owner, id_, tick))
+            instances.put(id_, instance)
+        else:  # nobody has looked at it, so the newer document may stand in
+            state = instance._state
+            state.held, state.id, state.tick, state.doubtful = held, id_, tick, False
+            instances.loaded((instance,))
+        return instance  # type: ignore[no-any-return]
 
     def held(self, model: type[Model], identity: Identity) -> Model | None:
         """The instance whose document has this primary key, or this `_id` for a model without one."""
@@ -97,7 +151,7 @@ class IdentityMap:
             raise InvalidRequestError(f"{instance!r} is deleted")
         if state.session is not None:
             raise InvalidRequestError(f"{instance!r} is in a session already")
-        if state.document is not None:
+        if state.held is not None:
             raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
         state.session = self._owner
 
@@ -119,13 +173,13 @@ class IdentityMap:
 
     def inserted(self, instance: Model, document: Document) -> None:
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
-        instance._state.document = document
-        id_ = document["_id"]
-        assert isinstance(id_, str)
+        instance._state.held = document
+        id_: Any = document["_id"]
         instances = self._of(root_of(type(instance)))
-        other = instances.get(id_)
-        if other is not None and other is not instance:
-            self.let_go(other)
+        if id_ in instances.refs:
+            other = instances.get(id_)
+            if other is not None and other is not instance:
+                self.let_go(other)
         instances.put(id_, instance)
 
     def document_of(self, instance: Model) -> Document:
@@ -156,7 +210,7 @@ class IdentityMap:
         state = instance._state
         state.document = document
         instance.__dict__.clear()
-        instance.__dict__["_state"] = state
+        set_state(instance, state)
         restore(instance)
         state.looked_at = False
         self._forget(instance)
@@ -227,7 +281,7 @@ class IdentityMap:
 
     def watch(self, instances: Iterable[Model]) -> None:
         """These were written: look at those on whose mutable values were handed out, as long as somebody keeps them."""
-        for instance in instances:
+        for instance in [one for one in instances if one.__mapper__.mutable]:
             if holds_mutable(instance):
                 if self._watched is None:
                     self._watched = WeakValueDictionary()
@@ -249,6 +303,14 @@ class IdentityMap:
         self.touched.pop(id(instance), None)
         if self._watched is not None:
             self._watched.pop(id(instance), None)
+
+
+_UNREADABLE = (msgspec.MsgspecError, TypeError, RecursionError)
+"""What text raises of which no record is made."""
+_set = object.__setattr__
+_ref: Callable[[Model], ref[Model]] = ref
+_exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
+"""Goes through all of them, and keeps none."""
 
 
 def state_of(instance: Model) -> InstanceState:

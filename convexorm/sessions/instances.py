@@ -54,6 +54,10 @@ class Instances:
         held = self.refs.get(id)
         return None if held is None else held()
 
+    def lacks(self, ids: Sequence[str]) -> bool:
+        """Whether none of these is known, and none is there twice."""
+        return self.refs.keys().isdisjoint(ids) and len(set(ids)) == len(ids)
+
     def by_key(self, identity: Identity) -> Model | None:
         """The instance whose document has this primary key, if somebody still keeps it."""
         if self._ids is None:

@@ -74,7 +74,7 @@ class Loader:
         parents: list[Parent] = []
         for instance in instances:
             relation = path.relation
-            if relation.many and instance._state.document is None:
+            if relation.many and instance._state.held is None:
                 loaded_list(instance, relation)
                 continue
             value = self._value(instance, relation)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
-import attrs
+import msgspec
 
 from convexorm.computed import Operand
 from convexorm.errors import InvalidRequestError, ValidationError
@@ -16,7 +17,7 @@ from convexorm.expressions import Column, Computed, operand_of
 from convexorm.func import Greatest, Now
 from convexorm.given import a_mapping
 from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model
+from convexorm.model import InstanceState, Model, set_state
 from convexorm.query import Query
 from convexorm.relatives import found, leave, unresolved
 from convexorm.requests import (
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 
-_NOTHING: Mapping[str, Model] = {}
+_NOTHING: Mapping[str, Model] = MappingProxyType({})
 
 
 class Operation(Protocol):
@@ -78,8 +79,7 @@ class Operation(Protocol):
         """It was written: show the instances."""
 
 
-@attrs.define(eq=False)
-class Insertion:
+class Insertion(msgspec.Struct, eq=False):
     """An added instance is to be inserted."""
 
     compiler: Compiler
@@ -88,11 +88,14 @@ class Insertion:
     unique: bool | Key
     returning: bool
     gone: None = None
-    waiting: Mapping[str, Model] = attrs.field(default=_NOTHING, init=False)
+    waiting: Mapping[str, Model] = _NOTHING
     """What references lead to that is inserted by the same commit, by attribute."""
 
     def write(self) -> Write:
         model = type(self.instance)
+        if self.unique is True and not self.instance._state.related:  # nearly always
+            self.waiting = _NOTHING
+            return Insert(*self.compiler.inserted(model, dump_valid(self.instance)), self.returning)
         self.waiting = unresolved(self.instance) if self.instance._state.related else _NOTHING
         document = dump_valid(self.instance, self.waiting)
         primary = self.unique is True
@@ -107,8 +110,7 @@ class Insertion:
         _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
 
 
-@attrs.define(eq=False)
-class Upsertion:
+class Upsertion(msgspec.Struct, eq=False):
     """An instance is to be inserted, or to replace the document with its key in an index; `by` is None for its primary key.
 
     The document keeps its primary key, which the instance takes over, where it is found by another one.
@@ -122,7 +124,7 @@ class Upsertion:
     returning: bool
     by: IndexDef | None = None
     gone: None = None
-    waiting: Mapping[str, Model] = attrs.field(default=_NOTHING, init=False)
+    waiting: Mapping[str, Model] = _NOTHING
 
     def write(self) -> Write:
         instance, model = self.instance, type(self.instance)
@@ -144,8 +146,7 @@ class Upsertion:
         _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
 
 
-@attrs.define(eq=False)
-class Change:
+class Change(msgspec.Struct, eq=False):
     """A persistent instance has changed."""
 
     identities: IdentityMap
@@ -165,8 +166,7 @@ class Change:
         self.instance._state.document = document
 
 
-@attrs.define(eq=False)
-class ChangeByKey:
+class ChangeByKey(msgspec.Struct, eq=False):
     """Attributes are to be set on a document that was not read."""
 
     identities: IdentityMap
@@ -196,8 +196,7 @@ class ChangeByKey:
         instance._state.doubtful = bool(patch.greatest or patch.compute)  # more may have been stored than was read
 
 
-@attrs.define(eq=False)
-class Deletion:
+class Deletion(msgspec.Struct, eq=False):
     """A persistent instance is to be deleted."""
 
     identities: IdentityMap
@@ -213,8 +212,7 @@ class Deletion:
         self.identities.removed(self.instance)
 
 
-@attrs.define(eq=False)
-class DeletionByKey:
+class DeletionByKey(msgspec.Struct, eq=False):
     """A document that was not read is to be deleted."""
 
     identities: IdentityMap
@@ -231,8 +229,7 @@ class DeletionByKey:
             self.identities.removed(instance)
 
 
-@attrs.define(eq=False)
-class DeletionOfRange:
+class DeletionOfRange(msgspec.Struct, eq=False):
     """The documents of a range are to be deleted."""
 
     compiler: Compiler
@@ -248,8 +245,7 @@ class DeletionOfRange:
         self.identities.doubt(lambda model: self.compiler.table(model).name == self.delete.table.name)
 
 
-@attrs.define(eq=False)
-class Retraction:
+class Retraction(msgspec.Struct, eq=False):
     """A document that a commit inserted whose answer was lost, and whose instance was withdrawn before it was known."""
 
     delete: Delete
@@ -337,15 +333,17 @@ def check_keyed(model: type[Model]) -> None:
 
 def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
     """The document of an instance, without the attributes in `leaving`. Raises ValidationError if it is not valid."""
-    validate(instance)
-    return instance.__mapper__.dump(instance, leaving)
+    mapper = instance.__mapper__
+    if mapper.validated:
+        validate(instance)
+    return mapper.dump(instance, leaving)
 
 
-def _led(instance: Model, waiting: Mapping[str, Model]) -> dict[str, Value]:
+def _led(instance: Model, waiting: Mapping[str, Model]) -> Mapping[str, Value]:
     """What references hold, by field, now that what they lead to was inserted."""
-    led: dict[str, Value] = {}
     if not waiting:
-        return led
+        return _NOTHING
+    led: dict[str, Value] = {}
     for name, target in waiting.items():
         value = target.convex_id
         instance.__dict__[name] = value
@@ -362,8 +360,9 @@ def _key_of_new(model: type[Model], document: Document) -> Key:
 def _inserted(identities: IdentityMap, instance: Model, written: Applied, write: Write, led: Mapping[str, Value]) -> None:
     assert isinstance(written, Written)
     assert isinstance(write, Insert | Upsert)
-    system: Document = {"_id": written.id, "_creationTime": written.creation_time}
-    identities.inserted(instance, {**write.doc, **led, **written.identity, **system})
+    document = {**write.doc, **led, **written.identity} if led or written.identity else dict(write.doc)
+    document["_id"], document["_creationTime"] = written.id, written.creation_time
+    identities.inserted(instance, document)
     if written.identity:
         for name, column in instance.__mapper__.columns.items():
             if column.field in written.identity:
@@ -382,5 +381,6 @@ def _given(column: Column[Any], value: Any) -> Any:
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
     """An instance with these attributes and no others."""
     instance = model.__new__(model)
-    instance.__dict__.update(values, _state=InstanceState(looked_at=True))
+    instance.__dict__.update(values)
+    set_state(instance, InstanceState(looked_at=True))
     return instance

@@ -31,13 +31,16 @@ class Reader:
 
     async def one(self, read: Read) -> ReadResult:
         """The whole answer to one read, with all that it leads to."""
-        whole = await self._whole(read)
+        (result,) = await self._port.read((read,))
+        if result.next is None and not read.follow:
+            return result
+        whole = await self._whole(read, result)
         if read.follow:
             await self._complete(list(_edges(read.follow, whole.followed)))
         return whole
 
-    async def _whole(self, read: Read) -> ReadResult:
-        (result,) = await self._port.read((read,))
+    async def _whole(self, read: Read, result: ReadResult) -> ReadResult:
+        """The whole answer to a read of which this is the first part."""
         if result.next is None:
             return result
         whole, rest = result, read
@@ -68,7 +71,8 @@ class Reader:
 
     async def _run(self, reads: Sequence[Read]) -> list[ReadResult]:
         if len(reads) == 1:
-            return [await self._whole(reads[0])]
+            (result,) = await self._port.read(reads)
+            return [await self._whole(reads[0], result)]
         answers: dict[int, ReadResult] = {}
         pending = list(enumerate(reads))
         while pending:

@@ -16,12 +16,14 @@ import copy
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
+from convexorm.calling import Arguments
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port, check_deployment
@@ -46,7 +48,7 @@ from convexorm.querying.texts import TextQuery, check_index
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
 from convexorm.relatives import around, join_lists, leave
-from convexorm.requests import Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
+from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
@@ -66,6 +68,7 @@ from convexorm.sessions.operations import (
 from convexorm.sessions.pending import Pending
 from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.scheduling import Cancellation, Scheduled, Scheduling
 from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
@@ -112,9 +115,12 @@ class AsyncSession:
         self._compiler = compiler = Compiler(tables)
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
-        self._identities = identities = IdentityMap(self, pending.about)
-        self._loader = Loader(compiler, self._reader, identities)
-        self._unit_of_work = UnitOfWork(port, compiler, identities, pending)
+        self._identities = IdentityMap(self, pending.about)
+        self._unit_of_work = UnitOfWork(port, compiler, self._identities, pending)
+
+    @cached_property
+    def _loader(self) -> Loader:
+        return Loader(self._compiler, self._reader, self._identities)
 
     @cached_property
     def _trees(self) -> Trees:
@@ -153,11 +159,17 @@ class AsyncSession:
             return cast("M | None", known)
         return await self._got(model, at, paths, await self._reader.one(self._compiler.read_of_key(model, at, paths)))
 
+    async def _loaded(self, model: type[Any], paths: Sequence[Path], result: ReadResult) -> list[Any]:
+        """The instances of an answer's documents, with what these paths lead to."""
+        if not paths:
+            return self._identities.load(model, result.docs)
+        return await self._loader.instances(model, paths, result)
+
     async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
         """The instance that was read by its key; None if there is none."""
         if result.docs:
-            (found,) = await self._loader.instances(model, paths, result)
-            return cast("M", found)
+            found: list[M] = await self._loaded(model, paths, result)
+            return found[0]
         gone = self._identities.held(model, identity_of(at.key))
         if gone is not None:
             self._identities.found_gone(gone)
@@ -425,7 +437,7 @@ class AsyncSession:
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
         return statement.answer(result, self._identities.load)
 
-    def detached(
+    def _detached(
         self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
     ) -> dict[str, Model]:
         """The instances of an answer that is whole, and of what it loads, by their `_id`, belonging to no session.
@@ -473,7 +485,7 @@ class AsyncSession:
             return pending
         read = Read(Range(self._compiler.table(model), at.index, at.key), filter=mapper.only, limit=2)
         result = await self._reader.one(replace(read, follow=self._compiler.follow(paths)))
-        found = await self._loader.instances(model, paths, result)
+        found: list[M] = await self._loaded(model, paths, result)
         kept = [one for one in found if self._stays(one)]
         if len(kept) > 1:
             raise MultipleResultsFound(
@@ -566,7 +578,7 @@ class AsyncSession:
         for one in joined:
             join_lists(one)
             for other in list(around(one)):
-                if other._state.session is None and other._state.document is None and not other._state.deleted:
+                if other._state.session is None and other._state.held is None and not other._state.deleted:
                     self._identities.adopt(other)
                     self._pending.ask(Insertion(self._compiler, self._identities, other, unique=True, returning=True))
                     joined.append(other)
@@ -805,6 +817,36 @@ class AsyncSession:
         self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
         return done
 
+    def schedule(
+        self, path: str, arguments: Arguments = None, *, delay: timedelta | None = None, at: datetime | None = None
+    ) -> Awaitable[Scheduled]:
+        """Have a mutation or an action of the project run after the next commit, if and only if that is applied.
+
+        It runs as soon as it can, or after a `delay`, or `at` a time, in UTC or with its offset. What is answered has an
+        `id` once the commit is applied, by which `_scheduled_functions` knows it. An embedded deployment keeps it, for
+        `deployment.run_scheduled()`. Nothing waits here; awaiting the result is allowed.
+
+        Raises InvalidRequestError for what is no path, no timedelta or no datetime, ValidationError for arguments that
+        Convex cannot hold, a negative delay, a time without an offset, or one further than 5 years. The commit raises
+        FunctionNotFound where there is no such function, and writes nothing.
+        """
+        self._turn.check()
+        operation = Scheduling.of(path, arguments, delay, at)
+        self._pending.ask(operation)
+        return operation.scheduled
+
+    def cancel_scheduled(self, scheduled: str | Scheduled) -> Awaitable[None]:
+        """Have the next commit cancel a scheduled function, by its id, unless it has begun by then.
+
+        Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for what is no id.
+        """
+        self._turn.check()
+        id_ = scheduled.id if isinstance(scheduled, Scheduled) else scheduled
+        if not isinstance(id_, str):
+            raise InvalidRequestError("a scheduled function is known by its id, which it has once it is committed")
+        self._pending.ask(Cancellation(Cancel(id_)))
+        return DONE
+
     @exclusive
     async def commit(self) -> None:
         """Write everything pending as one atomic commit.
@@ -866,7 +908,7 @@ class AsyncSession:
         state, model = state_of(instance), type(instance)
         if state.session is self:
             return instance
-        known = model.__mapper__.key or state.document is not None
+        known = model.__mapper__.key or state.held is not None
         mine = await self.get(model, instance.primary_key) if known else None
         given = copy.deepcopy(instance)
         given._state.related = None  # those of another session stay there
@@ -946,7 +988,12 @@ class AsyncSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """`close`, which has nothing to wait for. Raises InvalidRequestError while the session is in use."""
+        self._turn.check()
+        self._let_all_go()
 
 
 def _last(read: Read, result: ReadResult) -> KeyValue:

@@ -33,10 +33,10 @@ class _Use(Holder):
 
     __slots__ = ("coroutine", "who")
 
-    def __init__(self) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self.heirs = {}
         self.who = _me()
-        self.coroutine: Callable[[], Any] = _not_yet
+        self.coroutine: Callable[[], Any] = ref(coroutine)
 
     @property
     def over(self) -> bool:
@@ -48,39 +48,35 @@ class _Use(Holder):
         return task is not None and (task.done() or task.get_loop().is_closed())
 
 
-class Turn:
+class Turn(Lock[_Use]):
     """Held by one task or thread for as long as a method of the session, or of a watch, runs; it may take it several times
     over.
     """
 
-    __slots__ = ("_lock", "_noun")
+    __slots__ = ("_noun",)
 
     def __init__(self, noun: str = "session") -> None:
-        self._lock: Lock[_Use] = Lock()
+        super().__init__()
         self._noun = noun
 
     def check(self) -> None:
         """Raise InvalidRequestError if the session is in the midst of something for another task or thread."""
-        if not self._lock.free:
+        if not self.free:
             self._refuse(_me())
 
-    def take(self, use: _Use) -> None:
-        """Begin, unless it is the same task's or thread's turn already. Raises InvalidRequestError, as `check` does."""
-        if self._lock.take_free(use):
+    def begin(self, use: _Use) -> None:
+        """Take it, unless it is the same task's or thread's turn already. Raises InvalidRequestError, as `check` does."""
+        if self._held.setdefault(None, use) is use:  # nearly always
             return
-        while not self._lock.take(use):
-            holder = self._lock.holder
+        while not self.take(use):
+            holder = self.holder
             if holder is not None and holder.who == use.who and not holder.over:
                 return
             self._refuse(use.who)
 
-    def give_back(self, use: _Use) -> None:
-        """End what began with `take`."""
-        self._lock.give(use)
-
     def _refuse(self, me: Who) -> None:
         """Raise if it is the turn of another task or thread."""
-        holder = self._lock.holder
+        holder = self.holder
         if holder is None or holder.who == me or holder.over:
             return
         other = "task" if holder.who[0] == me[0] else "thread"
@@ -99,10 +95,6 @@ def _me() -> Who:
     return get_ident(), current_task(loop)
 
 
-def _not_yet() -> None:
-    """No coroutine."""
-
-
 class _TakesTurns(Protocol):
     _turn: Turn
 
@@ -116,18 +108,15 @@ def exclusive(
     interrupt may keep it from giving the turn back.
     """
 
-    async def run(use: _Use, self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        self._turn.take(use)
-        try:
-            return await method(self, *args, **kwargs)
-        finally:
-            self._turn.give_back(use)
-
     @wraps(method)
     async def alone(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        use = _Use()
-        running = run(use, self, *args, **kwargs)
-        use.coroutine = ref(running)
-        return await running
+        running = method(self, *args, **kwargs)
+        use = _Use(running)
+        try:
+            self._turn.begin(use)
+            return await running
+        finally:
+            self._turn.give(use)
+            running.close()  # it has never begun if it is another's turn
 
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, T]]", alone)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from convexorm.deployments.base import Port
 from convexorm.errors import (
+    FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
     LimitExceeded,
@@ -39,8 +40,7 @@ may be under way for a while.
 """
 
 
-@attrs.define(eq=False)
-class _Unsettled:
+class _Unsettled(msgspec.Struct, eq=False):
     """A commit that may have been applied or not: it was sent, and its answer is not there."""
 
     commit: Commit
@@ -81,7 +81,8 @@ class UnitOfWork:
 
     async def commit(self) -> None:
         """Write everything; `AsyncSession.commit` says what holds."""
-        await self.settle()
+        if self._unsettled is not None:
+            await self.settle()
         operations, writes = self._gathered()
         if not operations:
             return
@@ -97,15 +98,17 @@ class UnitOfWork:
             self._doubt_tied(commit)
             self._pending.done(operations)
             instances = [one.instance for one in operations if one.instance is not None]
-            self._identities.watch(touched.values())
-            self._identities.watch(instances)
-            for instance in (*touched.values(), *instances):
+            written = [*touched.values(), *instances]
+            self._identities.watch(written)
+            for instance in [one for one in written if one._state.related]:
                 settle(instance)
             self._unsettled = None
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
             if isinstance(error, StaleDataError | ValidationError | LimitExceeded | IndexRangeError):
                 self._unsettled = None  # refused, and for good
+            if isinstance(error, FunctionNotFound) and not error.lost:
+                self._unsettled = None  # what was to be scheduled, or what applies commits
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
@@ -152,19 +155,21 @@ class UnitOfWork:
 
     def _call_hooks(self) -> None:
         """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
-        for operation in list(self._pending):
-            if operation.instance is not None:
-                call_hook("before_insert" if is_new(operation.instance) else "before_delete", operation.instance)
-        doomed = {id(one.instance) for one in self._pending}
-        for instance in self._identities.changeable():
-            if "before_update" in instance.__mapper__.hooks and id(instance) not in doomed and changes_of(instance):
+        for instance in [one.instance for one in self._pending if one.instance is not None]:
+            if instance.__mapper__.hooks:
+                call_hook("before_insert" if is_new(instance) else "before_delete", instance)
+        watching = [one for one in self._identities.changeable() if "before_update" in one.__mapper__.hooks]
+        doomed = {id(one.instance) for one in self._pending} if watching else ()
+        for instance in watching:
+            if id(instance) not in doomed and changes_of(instance):
                 call_hook("before_update", instance)
 
     def _changes(self) -> list[Operation]:
         """The changes of persistent instances that are not to be deleted."""
-        doomed = {id(one.instance) for one in self._pending}
         found: list[Operation] = []
-        for instance in self._identities.changeable():
+        changeable = self._identities.changeable()
+        doomed = {id(one.instance) for one in self._pending} if changeable else ()
+        for instance in changeable:
             if id(instance) in doomed:
                 continue
             waiting = unresolved(instance)
@@ -218,6 +223,6 @@ class UnitOfWork:
 
 def _tell(written: Sequence[Model]) -> None:
     """Tell instances that the commit that wrote them is applied."""
-    for instance in written:
+    for instance in [one for one in written if one.__mapper__.hooks]:
         if not instance._state.deleted:
             call_hook("after_commit", instance)

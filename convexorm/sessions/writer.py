@@ -33,6 +33,10 @@ class Writer:
                 error.lost = False
             raise
 
+    async def settle(self, commit: Commit) -> list[Applied] | None:
+        """The answer to a commit of long ago, if it was applied; else None, and it never will be."""
+        return await self._port.withdraw(commit)
+
 
 def less(size: int, error: LimitExceeded | FunctionFailed, part: int = 2) -> int:
     """How many of `size` to go on with, after a commit of so many was refused whole; raises the error where it says nothing

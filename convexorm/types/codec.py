@@ -21,7 +21,7 @@ from convexorm.schema import AnyValue, Validator
 from convexorm.types.names import Names
 from convexorm.values import MAX_DOCUMENT_NESTING, Missing, Value, check_value, same
 
-__all__ = ["ColumnType", "Quick", "dumper", "key_step", "loader", "quick_of", "refuse", "total", "within"]
+__all__ = ["ColumnType", "Quick", "dumper", "key_step", "loader", "quick_load_of", "quick_of", "refuse", "total", "within"]
 
 T = TypeVar("T")
 C = TypeVar("C", bound="type[ColumnType[Any]]")
@@ -54,6 +54,7 @@ class ColumnType(Generic[T]):
     ordered: bool = True
     as_is: type | None = None
     quick: ClassVar[Quick | None] = None
+    quick_load: ClassVar[Quick | None] = None
 
     @property
     def name(self) -> str:
@@ -124,6 +125,11 @@ def total(cls: C) -> C:
 
 def _is_total(codec: ColumnType[Any], method: str) -> bool:
     return next(base for base in type(codec).__mro__ if method in vars(base)) in _TOTAL
+
+
+def quick_load_of(codec: ColumnType[Any]) -> Quick | None:
+    """The same for a call of `load`; it may raise ValueError, as `load` would."""
+    return codec.quick_load if type(codec) in _TOTAL else None
 
 
 def quick_of(codec: ColumnType[Any]) -> Quick | None:

@@ -97,6 +97,7 @@ class IsoDatetimeType(ColumnType[datetime]):
         "{0}.isoformat(timespec='milliseconds')[:-6] + 'Z'",
         {"datetime": datetime, "UTC": UTC},
     )
+    quick_load = Quick("(time := from_iso({0})).tzinfo is UTC", "time", {"from_iso": datetime.fromisoformat, "UTC": UTC})
 
     def dump(self, value: datetime) -> Value:
         return iso_timestamp(value)

@@ -10,6 +10,7 @@ from convexorm.deployments.remote import RemotePort
 from convexorm.errors import AuthError, DeploymentError, FunctionFailed, FunctionNotFound
 from convexorm.requests import (
     Applied,
+    Cancel,
     Commit,
     Delete,
     DeleteRange,
@@ -19,6 +20,7 @@ from convexorm.requests import (
     Read,
     ReadResult,
     Recount,
+    Schedule,
     Search,
     Write,
     check_commit,
@@ -64,6 +66,8 @@ class ForeignPort:
         for write in commit.writes:
             if isinstance(write, Recount):
                 raise _lacking("counters")
+            if isinstance(write, Schedule | Cancel):
+                raise _lacking("scheduled functions")
             for index in _indexes(write):
                 check_index(write.table, index)
         return await Writer(self._handler).commit(commit)
@@ -96,7 +100,7 @@ def _indexes(write: Write) -> Iterator[str]:
     if isinstance(write, DeleteRange):
         yield write.range.index
         return
-    if isinstance(write, Recount):
+    if isinstance(write, Recount | Schedule | Cancel):
         return
     if not isinstance(write, Insert) and isinstance(write.at, Key):
         yield write.at.index

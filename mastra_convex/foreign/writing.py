@@ -22,6 +22,7 @@ from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
     Applied,
+    Cancel,
     Commit,
     Delete,
     DeletedRange,
@@ -34,6 +35,7 @@ from convexorm.requests import (
     Read,
     Recount,
     Replace,
+    Schedule,
     Target,
     Upsert,
     Write,
@@ -356,7 +358,7 @@ def _is_blind(write: Write) -> bool:
 
 def _known(write: Write) -> tuple[Table, Address | None]:
     """The table of a write, and the address it is about where that is known without looking."""
-    if isinstance(write, DeleteRange | Recount) or _is_blind(write):
+    if isinstance(write, DeleteRange | Recount | Schedule | Cancel) or _is_blind(write):
         return write.table, None
     target: Target | None
     if isinstance(write, Insert):

@@ -6,14 +6,15 @@
  */
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
 import { UserClock } from "./clock";
-import { Files } from "./files";
-import { WriteLog } from "./conflicts";
+import { Files, type Bytes } from "./files";
+import { WriteLog, type ReadSet } from "./conflicts";
 import { flawOf, type ValidatorJSON } from "./documents";
 import { canonicalPath, kindOf, type FunctionKind, type Functions, type RegisteredFunction } from "./functions";
 import type { Tally } from "./metrics";
-import { Tables, Trees, type Snapshot, type Stored } from "./store";
+import { Jobs } from "./jobs";
+import { Stored, Tables, Trees, type Change, type Snapshot } from "./store";
 import { Convex, executions, type Execution } from "./syscalls";
-import { Transaction, type Scheduled } from "./transaction";
+import { Transaction } from "./transaction";
 import type { Tree } from "./tree";
 import { requireResult } from "./values";
 
@@ -25,7 +26,18 @@ export interface BackendOptions {
   userTime: number;
   metrics: Tally;
   /** Something was written. */
-  onWrite: () => void;
+  onWrite: (changes: readonly Change[]) => void;
+  /** Where all of it is kept; without one, in memory alone. */
+  kept?: Kept | undefined;
+}
+
+/** Where documents outlive the host. */
+export interface Kept extends Bytes {
+  /** What was kept before, for tables of these numbers. */
+  readonly numbers: Map<string, number>;
+  documents(): Iterable<{ table: string; json: string }>;
+  /** Keeps what a commit has changed, all or nothing. */
+  keep(changes: readonly Change[]): void;
 }
 
 /** How the npm package names a function. */
@@ -57,17 +69,35 @@ interface Invocable extends RegisteredFunction {
 export class Backend {
   readonly tables: Tables;
   readonly log = new WriteLog();
-  readonly files = new Files();
+  readonly files: Files;
+  readonly jobs: Jobs;
   #snapshot: Snapshot = new Map<string, Tree<Stored>>();
   #lastTick = 0;
   /** The function under way, after which the next one runs. */
   #turn: Promise<unknown> = Promise.resolve();
-  readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #validators = new Map<string, ValidatorJSON>();
 
   constructor(readonly options: BackendOptions) {
-    this.tables = new Tables(options.functions.schema);
+    this.tables = new Tables(options.functions.schema, options.kept?.numbers);
+    this.files = new Files(this, options.kept);
+    this.jobs = new Jobs(this);
+    if (options.kept) this.#load(options.kept);
     (globalThis as unknown as { Convex: typeof Convex }).Convex = Convex;
+  }
+
+  #load(kept: Kept): void {
+    const trees = new Trees(this.#snapshot);
+    for (const { table: name, json } of kept.documents()) {
+      const table = this.tables.get(name);
+      const stored = new Stored(table, json);
+      const { _id, _creationTime, ...fields } = stored.value;
+      const flaw = table.documentType && this.tables.validated ? flawOf(this.tables, table.documentType, fields) : null;
+      if (flaw !== null) throw new Error(`A document in table "${name}" does not match the schema: ${flaw}`);
+      trees.apply({ before: null, after: stored });
+      this.#lastTick = Math.max(this.#lastTick, _creationTime);
+      stored.rest();
+    }
+    this.#snapshot = trees.snapshot();
   }
 
   /** The tree of an index as it is now. */
@@ -118,9 +148,25 @@ export class Backend {
     return ran.outcome();
   }
 
-  async #runMutation(path: string, found: Invocable, args: JSONValue): Promise<Value> {
+  /** What is there now, to run queries over. */
+  get snapshot(): Snapshot {
+    return this.#snapshot;
+  }
+
+  /** Runs a query over what was there at some moment; what it has read is there as well where it throws. */
+  async observe(path: string, args: JSONValue, snapshot: Snapshot, journal: string | null): Promise<Observation> {
+    const found = this.#function("query", path);
+    this.#requireArguments(path, found, args);
+    const ran = await this.#inTurn(() => this.#run(path, found, args, false, { snapshot, journal }));
+    this.#count(ran, { committed: false });
+    const { reads } = ran.transaction;
+    return { outcome: ran.outcome, reads, journal: ran.transaction.journal };
+  }
+
+  /** `settle` is done in the same transaction, when the function has answered. */
+  async #runMutation(path: string, found: Invocable, args: JSONValue, settle?: (transaction: Transaction) => void): Promise<Value> {
     for (let attempt = 0; ; attempt++) {
-      const ran = await this.#inTurn(() => this.#run(path, found, args, true));
+      const ran = await this.#inTurn(() => this.#run(path, found, args, true, { settle }));
       try {
         // What a mutation throws is about its snapshot: nothing is to be committed.
         if (ran.isRefused) return this.#commit(ran);
@@ -141,8 +187,15 @@ export class Backend {
     const { transaction, outcome, isRefused } = ran;
     this.#count(ran, { committed: !isRefused });
     if (isRefused) return outcome();
+    this.#land(transaction);
+    return outcome();
+  }
+
+  /** What has been written is so for everybody from now on. */
+  #land(transaction: Transaction): void {
     const { changes } = transaction;
     if (changes.length > 0) {
+      this.options.kept?.keep(changes);
       if (transaction.options.snapshot === this.#snapshot) this.#snapshot = transaction.trees.snapshot();
       else {
         // Others have committed since; what they wrote, this one has not read.
@@ -151,11 +204,39 @@ export class Backend {
         this.#snapshot = trees.snapshot();
       }
       this.log.record(changes);
-      this.options.onWrite();
+      this.options.onWrite(changes);
+      this.files.changed(changes);
+      this.jobs.changed(changes);
     }
-    for (const id of transaction.cancelled) this.cancel(id);
-    for (const job of transaction.scheduled) this.schedule(job);
-    return outcome();
+  }
+
+  /** Does something of Convex's own at once, in a transaction. */
+  transact<T>(run: (transaction: Transaction) => T): T {
+    const transaction = this.#transaction(new UserClock(Infinity), true);
+    const done = run(transaction);
+    this.#land(transaction);
+    return done;
+  }
+
+  /** Runs a mutation, and does `settle` in its transaction. */
+  async callSettling(path: string, args: JSONValue, settle: (transaction: Transaction) => void): Promise<Value> {
+    const found = this.#function("mutation", path);
+    this.#requireArguments(path, found, args);
+    return await this.#runMutation(path, found, args, settle);
+  }
+
+  /** Runs something as an action does, outside of transactions. */
+  async inAction<T>(name: string, run: () => Promise<T>): Promise<T> {
+    const execution: Execution = { name, backend: this, transaction: undefined, clock: undefined, isOver: false };
+    try {
+      return await executions.run(execution, run);
+    } finally {
+      execution.isOver = true;
+    }
+  }
+
+  #transaction(clock: UserClock, canWrite: boolean, snapshot = this.#snapshot): Transaction {
+    return new Transaction({ tables: this.tables, snapshot, clock, tick: () => this.#tick(), canWrite });
   }
 
   #count({ transaction }: Ran, { committed }: { committed: boolean }): void {
@@ -163,16 +244,17 @@ export class Backend {
   }
 
   /** Runs a query or a mutation once, to its end. */
-  async #run(path: string, found: Invocable, args: JSONValue, canWrite: boolean): Promise<Ran> {
+  async #run(
+    path: string,
+    found: Invocable,
+    args: JSONValue,
+    canWrite: boolean,
+    { snapshot, journal = null, settle }: Running = {},
+  ): Promise<Ran> {
     const clock = new UserClock(this.options.userTime);
     const began = canWrite ? this.log.begin() : this.log.time;
-    const transaction = new Transaction({
-      tables: this.tables,
-      snapshot: this.#snapshot,
-      clock,
-      tick: () => this.#tick(),
-      canWrite,
-    });
+    const transaction = this.#transaction(clock, canWrite, snapshot);
+    transaction.journal = journal;
     const execution: Execution = { name: path, backend: this, transaction, clock, isOver: false };
     const text = JSON.stringify([args]);
     const run = () => (canWrite ? found.invokeMutation!(text) : found.invokeQuery!(text));
@@ -184,6 +266,7 @@ export class Backend {
       clock.pause();
       clock.require();
       requireResult(path, value);
+      settle?.(transaction);
       outcome = () => value;
     } catch (error) {
       clock.pause();
@@ -221,23 +304,6 @@ export class Backend {
     }
   }
 
-  // --- scheduled functions
-
-  schedule(job: Scheduled): void {
-    const run = () => {
-      this.#timers.delete(job.id);
-      const found = this.options.functions.find(job.name);
-      if (found === undefined) return;
-      this.call(kindOf(found), job.name, job.args).catch((error: unknown) => console.error(error));
-    };
-    this.#timers.set(job.id, setTimeout(run, Math.max(0, job.at - Date.now())).unref());
-  }
-
-  cancel(id: string): void {
-    clearTimeout(this.#timers.get(id));
-    this.#timers.delete(id);
-  }
-
   // --- turns and time
 
   async #inTurn<T>(run: () => Promise<T>): Promise<T> {
@@ -256,6 +322,20 @@ export class Backend {
   #tick(): number {
     return (this.#lastTick = Math.max(Date.now(), this.#lastTick + 2 ** -10));
   }
+}
+
+/** What a query answers or throws, what it has read, and where its page ends. */
+export interface Observation {
+  outcome: () => Value;
+  reads: ReadSet;
+  journal: string | null;
+}
+
+/** How a function is run: over which snapshot, from which place of its pages on, and what is done once it has answered. */
+interface Running {
+  snapshot?: Snapshot;
+  journal?: string | null;
+  settle?: ((transaction: Transaction) => void) | undefined;
 }
 
 /** A run, and what became of it. */

@@ -31,7 +31,7 @@ export class ReadSet {
   }
 }
 
-interface Write {
+export interface Write {
   table: string;
   index: string;
   key: string;
@@ -81,7 +81,7 @@ export class WriteLog {
 }
 
 /** Both keys, the old and the new, in every index of each document. */
-function writesOf(changes: readonly Change[]): Write[] {
+export function writesOf(changes: readonly Change[]): Write[] {
   return changes.flatMap(({ before, after }) => {
     const table = (before ?? after)!.table;
     return table.indexes.flatMap(({ name }, place) => {

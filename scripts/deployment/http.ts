@@ -1,15 +1,18 @@
 /**
  * Convex's HTTP API over a host: `POST /api/query`, `/api/mutation` and `/api/action`, `GET /api/check_admin_key`, `GET /version`, the upload URLs
- * and URLs of files, and two routes of its own, `GET /metrics` and `POST /metrics/reset`, that need no key.
+ * and URLs of files, HTTP actions below `/http`, the sync protocol over WebSockets, and routes of its own: `GET /metrics` and
+ * `POST /metrics/reset`, that need no key, `POST /disconnect`, which cuts all WebSockets, `GET /crons`, and `POST /clock
+ * {"advance": milliseconds}`, which moves the clock of what is due by time and answers once it has run.
  *
  * Whatever a client sends, it gets an answer or its connection is closed, and the host goes on.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { NotPermitted } from "./access";
+import { isAdminKey, NotPermitted } from "./access";
 import { ConflictError } from "./backend";
+import { DigestMismatch } from "./files";
 import type { Host } from "./calls";
 import type { FunctionKind } from "./functions";
+import { SYNC, SyncServer } from "./sync/server";
 import { formatNamed, printed } from "./values";
 
 // Arguments of 16 MiB as JSON, with room for the encoding.
@@ -21,10 +24,12 @@ const KINDS: Record<string, FunctionKind> = {
   "/api/action": "action",
 };
 
-/** Where the WebSocket clients connect. */
-const SYNC = /^\/api\/([^/]+\/)?sync$/;
-
 const FILES = "/api/storage/";
+
+const ROUTED = "/http";
+
+/** What one file may have here, where it is held in memory while it is stored; Convex has no limit but the time it takes. */
+const MAXIMUM_FILE = 1 << 30;
 
 /** A request that is refused before a function is looked for. */
 class HttpError extends Error {
@@ -44,17 +49,39 @@ interface Reply {
 }
 
 export function serve(host: Host, adminKey: string): Server {
+  const sync = new SyncServer(host, adminKey);
   const server = createServer((request, response) => {
-    replyTo(request, host, adminKey)
+    const { url = "/" } = request;
+    if (url === ROUTED || url.startsWith(`${ROUTED}/`) || url.startsWith(`${ROUTED}?`)) {
+      replyByAction(url.slice(ROUTED.length), request, response, host).catch((error: unknown) => {
+        console.error(error);
+        response.destroy();
+      });
+      return;
+    }
+    replyTo(request, host, adminKey, sync)
       .then((reply) => send(request, response, reply))
       .catch((error: unknown) => {
         console.error(error);
         response.destroy();
       });
   });
+  sync.attach(server);
   // Clients keep their connections; none is closed under a call that is just being sent.
   server.keepAliveTimeout = 60_000;
   return server;
+}
+
+/** What an HTTP action answers; where it throws, that it did. */
+async function replyByAction(path: string, request: IncomingMessage, response: ServerResponse, host: Host): Promise<void> {
+  try {
+    await host.routes.answer(path.startsWith("/") ? path : `/${path}`, request, await bodyOf(request), response);
+  } catch (error) {
+    if (response.headersSent || response.destroyed) throw error;
+    console.error(error);
+    const refused = error instanceof HttpError ? error : new HttpError(500, "InternalServerError", "The HTTP action failed.");
+    send(request, response, json({ code: refused.code, message: refused.message }, refused.status));
+  }
 }
 
 function send(request: IncomingMessage, response: ServerResponse, { status, type, body }: Reply): void {
@@ -77,7 +104,7 @@ const json = (value: unknown, status = 200): Reply => ({
   body: JSON.stringify(value),
 });
 
-async function replyTo(request: IncomingMessage, host: Host, adminKey: string): Promise<Reply> {
+async function replyTo(request: IncomingMessage, host: Host, adminKey: string, sync: SyncServer): Promise<Reply> {
   try {
     const pathname = pathOf(request.url ?? "/");
     switch (`${request.method} ${pathname}`) {
@@ -88,12 +115,21 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
       case "POST /metrics/reset":
         host.metrics.reset();
         return json(host.metrics.counts);
+      case "GET /crons":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
+        return json(host.crons.list());
+      case "POST /clock":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
+        return json(await host.advance(millisecondsIn(await bodyOf(request))));
+      case "POST /disconnect":
+        if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
+        return json({ disconnected: sync.disconnect() });
       case "GET /api/check_admin_key":
         if (!authenticate(request.headers.authorization, adminKey)) throw badKey();
         return json({ success: true, allowedOps: host.allowed ?? [], isReadOnly: false });
     }
     if (SYNC.test(pathname)) {
-      throw new HttpError(501, "WebSocketNotServed", "This host serves HTTP alone, no WebSocket: subscriptions need a deployment.");
+      throw new HttpError(426, "UpgradeRequired", "The sync protocol is spoken over a WebSocket.");
     }
     if (pathname.startsWith(FILES)) return await replyAboutFile(pathname.slice(FILES.length), request, host);
     const kind = Object.hasOwn(KINDS, pathname) ? KINDS[pathname] : undefined;
@@ -105,6 +141,7 @@ async function replyTo(request: IncomingMessage, host: Host, adminKey: string): 
     if (error instanceof ConflictError) {
       return json({ code: "OptimisticConcurrencyControlFailure", message: error.message }, 503);
     }
+    if (error instanceof DigestMismatch) return json({ code: "BadDigest", message: error.message }, 400);
     if (error instanceof NotPermitted) return json({ code: "OperationNotPermitted", message: error.message }, 403);
     // Nobody waits for the answer to a request that was broken off.
     if (request.destroyed) return json({ code: "Aborted", message: "The body has no end." }, 400);
@@ -125,9 +162,9 @@ async function replyToCall(kind: FunctionKind, request: IncomingMessage, host: H
 async function replyAboutFile(name: string, request: IncomingMessage, host: Host): Promise<Reply> {
   if (request.method === "POST" && name === "upload") {
     const token = new URL(request.url ?? "", "http://host").searchParams.get("token") ?? "";
-    const storageId = host.files.upload(token, await bodyOf(request), request.headers["content-type"]);
-    if (storageId === undefined) throw new HttpError(401, "BadUploadUrl", "The upload URL is none, or none any more.");
-    return json({ storageId });
+    if (!host.files.take(token)) throw new HttpError(401, "BadUploadUrl", "The upload URL is none, or none any more.");
+    const bytes = await bodyOf(request, MAXIMUM_FILE);
+    return json({ storageId: host.files.store(bytes, request.headers["content-type"], digestIn(request.headers["digest"])) });
   }
   const file = request.method === "GET" ? host.files.at(name) : undefined;
   if (file === undefined) throw new HttpError(404, "StorageFileNotFound", "There is no such file.");
@@ -141,7 +178,7 @@ function authenticate(authorization: string | undefined, adminKey: string): bool
   if (scheme !== "Convex") {
     throw new HttpError(401, "Unauthenticated", "This deployment knows no identity providers, only the admin key.");
   }
-  if (!timingSafeEqual(digest(key), digest(adminKey))) throw badKey();
+  if (!isAdminKey(key, adminKey)) throw badKey();
   return true;
 }
 
@@ -152,8 +189,6 @@ const badKey = (): HttpError =>
     "The provided deploy key was invalid for this deployment. Double check that the environment this key was " +
       "generated for matches the desired deployment.",
   );
-
-const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
 function parseCall(body: Buffer) {
   const call = parseJson(body);
@@ -176,13 +211,26 @@ function parseJson(body: Buffer): unknown {
   }
 }
 
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+/** The SHA-256 that a header `Digest: sha-256=…` has, in base64. */
+function digestIn(header: string | string[] | undefined): string | undefined {
+  return /sha-256=([^,\s]+)/i.exec(String(header ?? ""))?.[1];
+}
+
+function millisecondsIn(body: Buffer): number {
+  const { advance } = (parseJson(body) ?? {}) as { advance?: unknown };
+  if (typeof advance !== "number" || !Number.isFinite(advance) || advance < 0) {
+    throw new HttpError(400, "BadJsonBody", "The body is {advance: milliseconds}.");
+  }
+  return advance;
+}
+
+async function bodyOf(request: IncomingMessage, maximum = MAXIMUM_BODY): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
   // A body that is too large is answered, so its connection is not to be destroyed.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.byteLength;
-    if (size > MAXIMUM_BODY) throw new HttpError(413, "RequestTooLarge", `A body has at most ${MAXIMUM_BODY} bytes.`);
+    if (size > maximum) throw new HttpError(413, "RequestTooLarge", `A body has at most ${maximum} bytes.`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

@@ -160,7 +160,8 @@ export function pageOf(transaction: Transaction, request: PageRequest): JSONValu
   }
   transaction.paginated = true;
   transaction.meter.add("databaseQueries", 1);
-  const { query, cursor, endCursor, pageSize } = request;
+  const { query, cursor, pageSize } = request;
+  const endCursor = request.endCursor ?? transaction.journal;
   if (cursor === END_CURSOR) return { page: [], isDone: true, continueCursor: END_CURSOR, splitCursor: null, pageStatus: null };
   const until = endCursor === null || endCursor === END_CURSOR ? undefined : decode(endCursor);
   const scan = new Scan(transaction, query, cursor === null ? undefined : decode(cursor), until);
@@ -181,6 +182,7 @@ export function pageOf(transaction: Transaction, request: PageRequest): JSONValu
   scan.close();
   const here = scan.position === undefined ? cursor : encode(scan.position);
   const continueCursor = isDone ? (until === undefined ? END_CURSOR : endCursor) : here;
+  transaction.journal = continueCursor;
   return { page, isDone: isDone && until === undefined, continueCursor, splitCursor: null, pageStatus: null };
 }
 

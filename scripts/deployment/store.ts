@@ -102,6 +102,12 @@ export interface Change {
 export const indexName = (table: string, index: string): string => `${table}.${index}`;
 
 const FIRST_TABLE = 10_001;
+/** The tables of Convex's own, and their numbers. */
+export const SYSTEM_TABLES = { _storage: 9_999, _scheduled_functions: 10_000 };
+export type SystemTable = keyof typeof SYSTEM_TABLES;
+
+export const isSystemTable = (name: string): name is SystemTable => Object.hasOwn(SYSTEM_TABLES, name);
+
 const BUILT_IN: IndexDefinition[] = [
   { name: "by_id", fields: ["_id"] },
   { name: "by_creation_time", fields: ["_creationTime", "_id"] },
@@ -113,7 +119,12 @@ export class Tables {
   readonly #byName = new Map<string, TableDefinition>();
   readonly #byNumber = new Map<number, TableDefinition>();
 
-  constructor(schema: Schema | undefined) {
+  /** `numbers` are those that tables had before. */
+  constructor(
+    schema: Schema | undefined,
+    readonly numbers: Map<string, number> = new Map(),
+  ) {
+    for (const name of Object.keys(SYSTEM_TABLES)) this.#add(name, [], [], [], undefined);
     this.validated = schema?.schemaValidation ?? true;
     for (const [name, definition] of Object.entries(schema?.tables ?? {})) {
       const { indexes, vectorIndexes, searchIndexes, documentType } = (definition as unknown as Exporting).export();
@@ -142,11 +153,18 @@ export class Tables {
     searchIndexes: SearchIndexDefinition[],
     documentType: ValidatorJSON | undefined,
   ): TableDefinition {
-    const number = FIRST_TABLE + this.#byName.size;
+    const number = this.#numberOf(name);
     const table = { name, number, indexes: [...BUILT_IN, ...declared], vectorIndexes, searchIndexes, documentType };
     this.#byName.set(name, table);
     this.#byNumber.set(number, table);
     return table;
+  }
+
+  #numberOf(name: string): number {
+    if (isSystemTable(name)) return SYSTEM_TABLES[name];
+    const known = this.numbers.get(name) ?? Math.max(FIRST_TABLE - 1, ...this.numbers.values()) + 1;
+    this.numbers.set(name, known);
+    return known;
   }
 }
 

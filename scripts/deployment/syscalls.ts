@@ -9,7 +9,7 @@ import { convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/v
 import { getConvexSize } from "convex/values";
 import type { Backend, FunctionAddress } from "./backend";
 import type { UserClock } from "./clock";
-import { newId, tableOf } from "./ids";
+import { tableOf } from "./ids";
 import { pageOf, type FilterJSON, type PageRequest, type QueryJSON } from "./queries";
 import type { Transaction } from "./transaction";
 import { nearest } from "./vectors";
@@ -71,39 +71,35 @@ const IMMEDIATE: Record<string, (execution: Execution, args: Arguments) => strin
     return "{}";
   },
   "1.0/schedule": (execution, args) => {
-    const { meter, scheduled } = transactionOf(execution);
+    const transaction = transactionOf(execution);
+    const { meter } = transaction;
     const name = execution.backend.requireFunction(addressIn(args));
     meter.add("functionsScheduled", 1);
     meter.add("scheduledFunctionArgsBytes", getConvexSize(jsonToConvex(args["args"]!)));
-    const job = { id: newId(SCHEDULED), name, args: args["args"]!, at: (args["ts"] as number) * 1_000 };
-    scheduled.push(job);
-    return json(job.id);
+    return json(execution.backend.jobs.add(transaction, name, args["args"]!, (args["ts"] as number) * 1_000));
   },
   "1.0/cancel_job": (execution, { id }) => {
-    transactionOf(execution).cancelled.push(id as string);
+    execution.backend.jobs.cancel(transactionOf(execution), id as string);
     return "{}";
   },
   "1.0/actions/schedule": ({ backend }, args) => {
-    const job = {
-      id: newId(SCHEDULED),
-      name: backend.requireFunction(addressIn(args)),
-      args: args["args"]!,
-      at: (args["ts"] as number) * 1_000,
-    };
-    backend.schedule(job);
-    return json(job.id);
+    const name = backend.requireFunction(addressIn(args));
+    const at = (args["ts"] as number) * 1_000;
+    return json(backend.transact((transaction) => backend.jobs.add(transaction, name, args["args"]!, at)));
   },
   "1.0/actions/cancel_job": ({ backend }, { id }) => {
-    backend.cancel(id as string);
+    backend.transact((transaction) => backend.jobs.cancel(transaction, id as string));
     return "{}";
   },
   "1.0/actions/vectorSearch": ({ backend }, { query }) =>
     json({ results: nearest(backend, query as unknown as { indexName: string; vector: number[]; limit: number; expressions: FilterJSON | null }) }),
   "1.0/storageGenerateUploadUrl": ({ backend }) => json(backend.files.uploadUrl()),
-  "1.0/storageGetUrl": ({ backend }, { storageId }) => json(backend.files.url(storageId as string)),
-  "1.0/storageGetMetadata": ({ backend }, { storageId }) => json(backend.files.metadata(storageId as string)),
-  "1.0/storageDelete": ({ backend }, { storageId }) => {
-    backend.files.delete(storageId as string);
+  "1.0/storageGetUrl": (execution, { storageId }) =>
+    json(within(execution, (transaction) => execution.backend.files.url(transaction, storageId as string))),
+  "1.0/storageGetMetadata": (execution, { storageId }) =>
+    json(within(execution, (transaction) => execution.backend.files.metadata(transaction, storageId as string))),
+  "1.0/storageDelete": (execution, { storageId }) => {
+    within(execution, (transaction) => execution.backend.files.delete(transaction, storageId as string));
     return "{}";
   },
   "1.0/getTransactionMetrics": (execution) => json(transactionOf(execution).meter.report()),
@@ -125,7 +121,9 @@ const NESTED: Record<string, (execution: Execution, args: Arguments) => Promise<
     backend.call("action", backend.requireFunction(addressIn(args)), args["args"]!),
 };
 
-const SCHEDULED = 10_000;
+/** Does something in the transaction of a function, or of an action in one of its own. */
+const within = <T>({ backend, transaction }: Execution, run: (transaction: Transaction) => T): T =>
+  transaction === undefined ? backend.transact(run) : run(transaction);
 
 const named = (table: JSONValue | undefined): string | undefined => (typeof table === "string" ? table : undefined);
 
@@ -165,7 +163,19 @@ export const Convex = {
     return json(convexToJson(await nested(execution, JSON.parse(args) as Arguments)));
   },
 
-  jsSyscall(operation: string): never {
+  async jsSyscall(operation: string, args: Record<string, unknown>): Promise<unknown> {
+    const { backend } = current();
+    const { storageId, blob, options } = args as { storageId: string; blob: Blob; options?: { sha256?: string } };
+    switch (operation) {
+      case "storage/storeBlob": {
+        const bytes = Buffer.from(await blob.arrayBuffer());
+        return backend.files.store(bytes, blob.type || undefined, options?.sha256);
+      }
+      case "storage/getBlob": {
+        const found = backend.files.get(storageId);
+        return found === undefined ? null : new Blob([new Uint8Array(found.bytes)], { type: found.type ?? "" });
+      }
+    }
     throw new Error(`Unknown operation ${operation}`);
   },
 };

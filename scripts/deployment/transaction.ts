@@ -10,16 +10,7 @@ import { END, keyOf } from "./keys";
 import { Meter } from "./meter";
 import { Scan, type QueryJSON } from "./queries";
 import { TextScan, type SearchJSON } from "./texts";
-import { Stored, Trees, type Change, type DocumentValue, type Snapshot, type TableDefinition, type Tables } from "./store";
-
-/** A function that a mutation has asked for, to be run once it is committed. */
-export interface Scheduled {
-  id: string;
-  name: string;
-  args: JSONValue;
-  /** In milliseconds. */
-  at: number;
-}
+import { isSystemTable, Stored, Trees, type Change, type DocumentValue, type Snapshot, type SystemTable, type TableDefinition, type Tables } from "./store";
 
 export interface TransactionOptions {
   tables: Tables;
@@ -36,11 +27,11 @@ export class Transaction {
   readonly trees: Trees;
   /** Documents that are changed, by their ids, as they were and are. */
   #changes = new Map<string, Change>();
-  scheduled: Scheduled[] = [];
-  cancelled: string[] = [];
   readonly #scans = new Map<number, Scan | TextScan>();
   #nextScan = 0;
   paginated = false;
+  /** Where the page of a query ended before, and where it ends now. */
+  journal: string | null = null;
 
   constructor(readonly options: TransactionOptions) {
     this.trees = new Trees(options.snapshot);
@@ -103,6 +94,7 @@ export class Transaction {
 
   insert(tableName: string, fields: Record<string, JSONValue>): string {
     this.#requireWriting();
+    requireOwn(tableName);
     const table = this.options.tables.get(tableName);
     const id = newId(table.number);
     this.#write(table, null, { ...fields, _creationTime: this.options.tick(), _id: id });
@@ -133,7 +125,9 @@ export class Transaction {
 
   #old(id: string, operation: string, tableName?: string): Stored {
     this.#requireWriting();
-    const old = this.#look(this.#tableOf(id, tableName), id);
+    const table = this.#tableOf(id, tableName);
+    requireOwn(table.name);
+    const old = this.#look(table, id);
     if (old === null) throw new Error(`${operation} on nonexistent document ID`);
     return old;
   }
@@ -166,20 +160,50 @@ export class Transaction {
     this.#changes.set(id, { before: first ? first.before : before, after });
   }
 
+  // --- Convex's own tables, which functions write only by what they ask of Convex
+
+  /** Enters a document, which counts as no write. */
+  enter(tableName: SystemTable, fields: Record<string, JSONValue>): string {
+    this.#requireWriting();
+    const table = this.options.tables.get(tableName);
+    const id = newId(table.number);
+    this.#put(table, null, { ...fields, _creationTime: this.options.tick(), _id: id });
+    return id;
+  }
+
+  /** The document with an id; null if there is none. */
+  entered(tableName: SystemTable, id: string): Stored | null {
+    const table = this.options.tables.get(tableName);
+    return tableOf(id) === table.number ? this.#look(table, id) : null;
+  }
+
+  /** Gives a document other fields, or removes it. */
+  alter(old: Stored, fields: Record<string, JSONValue> | null): void {
+    this.#requireWriting();
+    if (fields === null) this.#change(old, null);
+    else this.#put(old.table, old, { ...(JSON.parse(old.json) as Record<string, JSONValue>), ...fields });
+  }
+
+  #put(table: TableDefinition, old: Stored | null, document: Record<string, JSONValue>): void {
+    this.#change(old, new Stored(table, JSON.stringify(document), jsonToConvex(document) as DocumentValue));
+  }
+
   /** What undoes all that is written from here on; what is read stays read. */
   savepoint(): () => void {
     const undo = [this.trees.savepoint(), this.meter.savepoint()];
-    const [changes, scheduled, cancelled] = [new Map(this.#changes), [...this.scheduled], [...this.cancelled]];
+    const changes = new Map(this.#changes);
     return () => {
       for (const each of undo) each();
       this.#changes = changes;
-      this.scheduled = scheduled;
-      this.cancelled = cancelled;
     };
   }
 }
 
 const isSearch = (query: QueryJSON | SearchJSON): query is SearchJSON => query.source.type === "Search";
+
+function requireOwn(tableName: string): void {
+  if (isSystemTable(tableName)) throw new Error(`System table ${tableName} can only be read`);
+}
 
 const isUndefined = (value: JSONValue): boolean =>
   typeof value === "object" && value !== null && !Array.isArray(value) && "$undefined" in value;

@@ -2,7 +2,7 @@
 import type { GenericSchema, SchemaDefinition } from "convex/server";
 
 type Assuming = { index: string; fields?: string[] | undefined };
-type Named = { table: string; index?: string; at?: object; unique?: object[] | undefined };
+type Named = { op?: string; table?: string; index?: string; at?: object | number | undefined; unique?: object[] | undefined };
 
 export function assumptionsOf(schema: SchemaDefinition<GenericSchema, boolean>) {
   const declared = (table: string, index: string): string[] | undefined =>
@@ -14,9 +14,13 @@ export function assumptionsOf(schema: SchemaDefinition<GenericSchema, boolean>) 
   };
 
   /** A read or a write, with the fields of every index it names unless it gives its own. */
-  return <T extends Named>(request: T): T => ({
-    ...filled(request.table, request),
-    ...(request.at === undefined ? {} : { at: filled(request.table, request.at) }),
-    ...(request.unique === undefined ? {} : { unique: request.unique.map((one) => filled(request.table, one)) }),
-  });
+  return <T extends Named>(request: T): T => {
+    const { table, at, unique } = request;
+    if (table === undefined) return request;
+    return {
+      ...filled(table, request),
+      ...(typeof at === "object" ? { at: filled(table, at) } : {}),
+      ...(unique === undefined ? {} : { unique: unique.map((one) => filled(table, one)) }),
+    };
+  };
 }

@@ -660,3 +660,13 @@ describe("search", () => {
     expect(await refusal(deployment().search({ ...request, ...more }))).toMatchObject({ code });
   });
 });
+
+describe("the tables of Convex's own", () => {
+  it.each<Write>([
+    { op: "insert", table: "_storage", doc: { size: 1 } },
+    { op: "delete", table: "_scheduled_functions", at: { id: "x" }, missing: "skip" },
+    { op: "deleteRange", table: "_storage", index: "by_creation_time" },
+  ])("are not written: %j", async (write) => {
+    expect(await refusal(deployment().commit(write))).toMatchObject({ code: "BadDocument", write: 0 });
+  });
+});

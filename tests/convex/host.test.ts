@@ -385,14 +385,6 @@ describe("the process", () => {
     expect((await fetch(`${url}/api/storage/${storageId}`)).status).toBe(404);
   });
 
-  it("refuses a WebSocket at once", async () => {
-    for (const path of ["/api/sync", "/api/1.48.0/sync"]) {
-      const response = await fetch(url + path);
-      expect(response.status).toBe(501);
-      expect(await response.json()).toMatchObject({ code: "WebSocketNotServed" });
-    }
-  });
-
   it("says its version", async () => {
     expect((await fetch(`${url}/version`)).status).toBe(200);
   });

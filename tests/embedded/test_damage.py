@@ -19,8 +19,8 @@ from convexorm.conditions import Comparison
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.tables import _documents
 from convexorm.faces import finish
-from convexorm.requests import Commit, DeleteRange, Insert, Key, Pack, Patch, Range, Read, Search, Upsert
-from convexorm.schema import Array, IndexDef, Number, Property, String, Table, VectorIndexDef
+from convexorm.requests import Commit, DeleteRange, Insert, Key, Pack, Patch, Range, Read, Search, TextSearch, Upsert
+from convexorm.schema import Array, IndexDef, Number, Property, SearchIndexDef, String, Table, VectorIndexDef
 from convexorm.values import MISSING
 from tests.embedded.support import add
 
@@ -30,6 +30,7 @@ PLACES = Table(
     {"name": Property(String()), "at": Property(Array(Number()))},
     (IndexDef("by_name", ("name",)),),
     (VectorIndexDef("by_at", "at", 2),),
+    search_indexes=(SearchIndexDef("by_words", "name"),),
 )
 WIDER = Table("places", PLACES.fields, (*PLACES.indexes, IndexDef("by_both", ("name", "at"))))
 FIRST = Commit("first", [Insert(PLACES, {"name": f"{SECRET}-{n}", "at": [float(n), 1.0]}) for n in range(60)])
@@ -55,6 +56,10 @@ def everything(deployment: Deployment) -> None:
     list(result.docs)
 
 
+def search_for(words: str) -> Read:
+    return Read(Range(PLACES, "by_creation_time"), limit=60, search=TextSearch("by_words", words))
+
+
 REQUESTS: dict[str, Callable[[Deployment], Any]] = {
     "read": read(),
     "filtered": read(filter=Comparison("name", "ne", MISSING)),
@@ -63,6 +68,7 @@ REQUESTS: dict[str, Callable[[Deployment], Any]] = {
     "digest": read(digest="all"),
     "digests": read(digest="each"),
     "search": lambda deployment: finish(deployment.blocking.search(Search(PLACES, "by_at", (1.0, 0.0), 60))),
+    "search texts": lambda deployment: finish(deployment.blocking.read([search_for("contents 7")])),
     "insert": commit(Insert(PLACES, {"name": "new", "at": [0.0, 0.0]})),
     "patch": commit(Patch(PLACES, Key("by_name", (f"{SECRET}-7",)), {"at": [5.0, 5.0]})),
     "upsert": commit(Upsert(PLACES, Key("by_name", (f"{SECRET}-7",)), {"name": f"{SECRET}-7", "at": [5.0, 5.0]}, ("at",))),
@@ -233,3 +239,27 @@ def test_a_file_that_was_cut_is_left_as_it_is_with_nothing_beside_it(path: Path,
             connect(f"sqlite:///{path}").close()
     assert list(path.parent.iterdir()) == [path]
     assert path.read_bytes() == cut
+
+
+def test_two_pages_in_each_others_place_are_one_typed_error(path: Path) -> None:
+    """Whichever they are: SQLite finds out, or what it reads then is not what was written."""
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA journal_mode = DELETE")
+    file.close()
+    data = path.read_bytes()
+    pages = [data[start : start + 4_096] for start in range(0, len(data), 4_096)]
+    raw = []
+    for one in range(len(pages)):
+        for other in range(one):
+            swapped = list(pages)
+            swapped[one], swapped[other] = pages[other], pages[one]
+            path.write_bytes(b"".join(swapped))
+            for call in (read(), read(count=True), everything):
+                try:
+                    with connect(f"sqlite:///{path}?mode=ro") as deployment:
+                        call(deployment)
+                except ConvexORMError:
+                    pass
+                except Exception as error:
+                    raw.append((one, other, repr(error)))
+    assert raw == []

@@ -18,8 +18,8 @@ import pytest
 from convexorm import Deployment, DeploymentError, InvalidRequestError, connect
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.faces import finish
-from convexorm.requests import Commit, Insert, Pack, Range, Read, Search
-from convexorm.schema import Array, IndexDef, Number, Property, String, Table, VectorIndexDef
+from convexorm.requests import Commit, Insert, Key, Pack, Range, Read, Search, TextSearch, Upsert
+from convexorm.schema import Array, IndexDef, Number, Property, SearchIndexDef, String, Table, VectorIndexDef
 from tests.embedded.support import ROWS, add, intact, names
 from tests.interrupting import PACKAGE, interrupted, walk
 
@@ -29,6 +29,7 @@ PLACES = Table(
     {"name": Property(String()), "at": Property(Array(Number()))},
     (IndexDef("by_name", ("name",)),),
     (VectorIndexDef("by_at", "at", 2),),
+    search_indexes=(SearchIndexDef("by_words", "name"),),
 )
 
 
@@ -48,6 +49,8 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]
         yield deployment
 
 
+MILLS = Read(Range(PLACES, "by_creation_time"), limit=9, search=TextSearch("by_words", "mil"))
+OAK = {"name": "oak", "at": [1.0, -5.0]}
 READ = Read(Range(ROWS, "by_name"))
 CALLS: dict[str, Callable[[Deployment, Path], Any]] = {
     "commit": lambda deployment, path: add(deployment, "x"),
@@ -58,6 +61,10 @@ CALLS: dict[str, Callable[[Deployment, Path], Any]] = {
         deployment.blocking.read([Read(Range(PLACES, "by_name"), pack=Pack("at", 2))])
     ),
     "search": lambda deployment, path: finish(deployment.blocking.search(Search(PLACES, "by_at", (1.0, 0.0), 1))),
+    "search texts": lambda deployment, path: finish(deployment.blocking.read([MILLS])),
+    "write a text": lambda deployment, path: finish(
+        deployment.blocking.commit(Commit(uuid4().hex, [Upsert(PLACES, Key("by_name", ("oak",)), OAK)]))
+    ),
     "withdraw": lambda deployment, path: finish(deployment.blocking.withdraw(Commit(uuid4().hex, []))),
     "vacuum": lambda deployment, path: deployment.vacuum(),
     "backup": lambda deployment, path: deployment.backup(path / f"{uuid4().hex}.copy"),
@@ -80,6 +87,7 @@ def test_an_interrupt_at_any_line_leaves_a_deployment_whole(
         assert sum(one["name"] != "x" for one in there) == 2 * number + 3
         found = finish(kept.blocking.search(Search(PLACES, "by_at", (1.0, 0.0), 1)))
         assert [document["name"] for _, document in found] == ["mill"]
+        assert [document["name"] for document in finish(kept.blocking.read([MILLS]))[0].docs] == ["mill"]
         assert not list(tmp_path.glob("*.partial*"))
         del error  # kept until here: it holds the frames of what it interrupted
     for copy in tmp_path.glob("*.copy"):  # only complete ones have a name

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.costs import SCENARIOS, Cost, Scenario, measure
-from tests.conftest import ADMIN_KEY, ROOT, Host, start_host, stop_host
+from bench.costs import SCENARIOS
+from bench.scenarios import Cost, Scenario, measure
+from tests.conftest import ADMIN_KEY, Host, start_host, stop_host
 
 
 @pytest.fixture(scope="module")
-def counting_host() -> Iterator[Host]:
-    """A host that nobody else calls."""
-    process, url = start_host(ROOT / "convex")
-    try:
-        yield Host(url, ADMIN_KEY)
-    finally:
+def counting_hosts() -> Iterator[Callable[[Path], Host]]:
+    """Hosts that nobody else calls, by their folders of functions."""
+    hosts: dict[Path, tuple[Any, Host]] = {}
+
+    def host(folder: Path) -> Host:
+        if folder not in hosts:
+            process, url = start_host(folder)
+            hosts[folder] = process, Host(url, ADMIN_KEY)
+        return hosts[folder][1]
+
+    yield host
+    for process, _ in hosts.values():
         stop_host(process)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_an_operation_stays_within_its_limits(counting_host: Host, unique: str, scenario: Scenario) -> None:
-    cost = measure(scenario, counting_host, unique)
+def test_an_operation_stays_within_its_limits(
+    counting_hosts: Callable[[Path], Host], unique: str, scenario: Scenario
+) -> None:
+    cost = measure(scenario, counting_hosts(scenario.functions), unique)
     assert cost.over(scenario) == []
     assert cost.page or scenario.times_the_page is None
 

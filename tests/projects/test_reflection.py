@@ -11,7 +11,7 @@ import pytest
 
 from convexorm import InvalidRequestError
 from convexorm.__main__ import main
-from convexorm.projects.exports import Export, ExportedTable
+from convexorm.exports import Export, ExportedTable
 from convexorm.projects.layout import Project
 from convexorm.projects.names import attribute_name, class_name, singular
 from convexorm.projects.node import exported_schema

@@ -20,7 +20,9 @@ from convexorm import (
     ValidationError,
     func,
 )
+from convexorm.requests import Applied, Commit
 from convexorm.sessions import Progress
+from convexorm.sessions.writer import Writer
 from convexorm.values import ConvexInt64
 from tests.models import Anything, Counter, Everything, Note, Task
 from tests.queries.conftest import Open
@@ -215,3 +217,29 @@ async def test_a_key_is_not_given_to_all(session: AsyncSession) -> None:
     with pytest.raises(InvalidRequestError, match="primary key"):
         await session.update_all(Note.query().full_scan(), {"id": "same"})
     assert math.isfinite(await session.update_all(Note.query().full_scan(), {"title": "x"}))
+
+
+async def test_a_step_whose_answer_nobody_took_is_not_done_again(
+    session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await session.add_all([Task(text=f"t{n}", owner_id="cut", rank=0.0) for n in range(20)])
+    await session.commit()
+    query, seen, commit = Task.query().by_index("by_owner", owner_id="cut"), list[Progress](), Writer.commit
+    monkeypatch.setattr("convexorm.sessions.bulk._UPDATED", 4)
+
+    async def killed(writer: Writer, one: Commit) -> list[Applied]:
+        applied = await commit(writer, one)
+        if len(seen) == 2:
+            raise KeyboardInterrupt  # it was applied, and this program is no more
+        return applied
+
+    monkeypatch.setattr(Writer, "commit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        await session.update_all(query, {Task.rank: Task.rank + 1.0}, on_progress=seen.append)
+    monkeypatch.setattr(Writer, "commit", commit)
+    assert await session.sum(query, Task.rank) == 12.0
+    rest = await session.update_all(query, {Task.rank: Task.rank + 1.0}, resume=seen[-1].cursor)
+    assert (rest, await session.sum(query, Task.rank)) == (12, 20.0)
+    again = await session.update_all(query, {Task.rank: Task.rank + 1.0}, on_progress=seen.append)
+    assert (again, seen[-1].done) == (20, 20)
+    assert await session.update_all(query, {Task.rank: Task.rank + 1.0}, resume=seen[-1].cursor) == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, FullTableScanError, Session, ValidationError
+from convexorm import AsyncSession, Deployment, FullTableScanError, Session, ValidationError
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeleteRange, Insert, Range
 from convexorm.values import ConvexInt64
@@ -211,3 +212,53 @@ def test_aggregates_go_on_in_further_calls(models_host: Host) -> None:
         rows = session.all(every.full_scan().order_by(Task.text, Task.owner_id.desc()).select(Task.owner_id).limit(4))
         assert rows == [("o6",)] * 4
         session.delete_all(every)
+
+
+ODD: list[Any] = [
+    *(
+        None,
+        True,
+        False,
+        0.0,
+        -0.0,
+        1.0,
+        1,
+        2.5,
+        2.0**60,
+        -(2.0**60),
+        1e300,
+        float("inf"),
+        "",
+        "a",
+        "é",
+        "$x",
+    ),
+    *(b"x", [], [1.0], {}, {"a": 1.0}, "\U0001f600"),
+]
+
+
+@pytest.mark.parametrize(
+    "values", [["a", "b", "é"], [1.0, 2.0, 3.5], [1.0, True], [None, "a"], [0.0, -0.0], [1e300, 1.0], ODD]
+)
+def test_what_is_aggregated_at_once_is_what_it_is_one_by_one(deployment: Deployment, values: list[Any]) -> None:
+    chance = random.Random(5)
+    pairs = [(chance.choice(values), chance.choice(values)) for _ in range(150)]
+    with Session(deployment) as session:
+        session.delete_all(Anything.query().full_scan())
+        session.add_all([Anything(key=f"k{n}", a=a, b=b, text="tx"[n % 2]) for n, (a, b) in enumerate(pairs)])
+        session.commit()
+        everything = Anything.query().full_scan()
+        one_by_one = everything.where(Anything.key != "")
+        for query in (everything, Anything.query().by_index("by_a", Anything.a >= "")):
+            slowly = one_by_one if query is everything else query.where(Anything.key != "")
+            for column in (Anything.a, Anything.b, Anything.text):
+                asked = [
+                    (one.sum(Anything.b), one.min(column), one.max(column), one.avg(Anything.b)) for one in (query, slowly)
+                ]
+                first, second = (repr(session.read(*statements)) for statements in asked)
+                assert first == second
+                for by in ((Anything.text,), (Anything.a,), (Anything.a, Anything.text)):
+                    groups = [one.group_by(*by) for one in (query, slowly)]
+                    for made in ([one.count() for one in groups], [one.max(column) for one in groups]):
+                        first, second = (repr(session.all(statement)) for statement in made)
+                        assert first == second

@@ -14,7 +14,6 @@ from convexorm import (
     SearchIndex,
     ValidationError,
     VectorIndex,
-    compare,
     connect,
     to_typescript,
 )
@@ -75,8 +74,3 @@ def test_what_is_searched_may_be_staged_too() -> None:
         SearchIndex("text", staged="yes")  # type: ignore[arg-type]
     with pytest.raises(ValidationError, match="staged is True or False"):
         VectorIndex("sense", dimensions=2, staged=None)  # type: ignore[arg-type]
-
-
-def test_that_an_index_is_staged_no_more_is_a_change() -> None:
-    (change,) = compare(Schema.of([Parcel.__mapper__.table]), Schema.of([Ready.__mapper__.table]))
-    assert change.startswith("~ parcels index by_weight")

@@ -270,3 +270,17 @@ def test_a_search_reads_what_it_answers(models_host: Host) -> None:
         assert len(session.search_text(Message.by_text, "fig", limit=7)) == 7
         metrics = models_host.metrics()
         assert (metrics["calls"], metrics["documentsRead"]) == (1, 7)
+
+
+def test_a_search_is_watched_like_a_query() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Message(id="1", text="a long text about figs"), Message(id="2", text="plum")])
+        session.commit()
+        with deployment.watch(Message.by_text.search("fig")) as live:
+            assert [one.id for one in live.next(timeout=20).items] == ["1"]
+            session.update(Message, "2", {"text": "fig"})
+            session.commit()
+            assert [one.id for one in live.next(timeout=20).items] == ["2", "1"]
+            session.delete_key(Message, "1")
+            session.commit()
+            assert [one.id for one in live.next(timeout=20).removed] == ["1"]

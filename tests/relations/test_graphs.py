@@ -6,7 +6,7 @@ import pytest
 
 from convexorm import UNSET, InvalidRequestError, NotLoadedError, ValidationError
 from tests.relations.conftest import Open, day, filled, save
-from tests.relations.models import Category, Customer, Line, Order, OrderTag, Tag
+from tests.relations.models import Category, Customer, Line, Order, OrderTag, Payment, Tag
 
 
 async def test_an_object_brings_its_new_relatives_along(open_: Open) -> None:
@@ -212,3 +212,20 @@ async def test_relations_take_instances_of_their_model(open_: Open) -> None:
     await save(open_(), Customer(id="c"))
     with pytest.raises(NotLoadedError, match=r"Customer\.orders is not loaded"):
         (await open_().get_one(Customer, "c")).orders = []
+
+
+async def test_a_reference_may_be_left_out_until_a_relation_sets_it(open_: Open) -> None:
+    session = open_()
+    order = Order(id="o1", customer=Customer(id="ada"), placed_at=day(1))
+    payment = Payment(amount=5)  # type: ignore[call-arg]  # its reference has no default
+    assert payment.order_id is UNSET
+    order.payments.append(payment)
+    await save(session, order)
+    assert payment.order_id == "o1"
+    await session.add(Payment(amount=6))  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match=r"payments\.order_id: required, and not set; give it, or the relation"):
+        await session.commit()
+    await session.rollback()
+    with pytest.raises(ValidationError, match=r"tags\.id: required, and not given"):
+        Tag(owner_id=None)  # type: ignore[call-arg]
+    await session.delete_all(Payment.query().full_scan())

@@ -15,7 +15,7 @@ from convexorm import ConvexORMError, Deployment, Model, Session, StaleDataError
 from convexorm.query import Query
 from convexorm.values import canonical
 from tests.conftest import Host
-from tests.models import Anything, Chunk, Task
+from tests.models import Anything, Chunk, Message, Task
 from tests.storm.conftest import Storm
 
 STEPS = 12
@@ -50,6 +50,8 @@ def shown(instance: Model | None) -> object:
             return [instance.text, instance.owner_id, instance.done, instance.rank]
         case Chunk():
             return [instance.text, instance.kind, instance.embedding]
+        case Message():
+            return [instance.id, instance.text, instance.channel]
     return None
 
 
@@ -92,7 +94,7 @@ def step(chance: Random) -> Step:
     key, value, other = chance.choice(KEYS), chance.choice(VALUES), chance.choice(VALUES)
     asked, kind = query(chance), chance.choice(["p", "q"])
     vector, limit, number = chance.choice(VECTORS), chance.randint(1, 5), float(chance.randint(0, 4))
-    owner = chance.choice(OWNERS)
+    owner, words = chance.choice(OWNERS), " ".join(chance.choices(["fig", "figs", "K0", "tart", "Ada's", "éé"], k=3))
 
     def get(session: Session, _: Session) -> object:
         return shown(session.get(Anything, key))
@@ -123,6 +125,23 @@ def step(chance: Random) -> Step:
         where = Chunk.kind == kind if number > 1 else None
         hits = session.search(Chunk.by_embedding, vector, limit=256, where=where)
         return sorted((round(hit.score, 5), str(shown(hit.item))) for hit in hits)
+
+    def search_text(session: Session, _: Session) -> object:
+        where = Message.channel == kind if number > 1 else None
+        found = session.search_text(Message.by_text, f"{words} {key[:1]}", where=where, limit=limit)
+        return [shown(one) for one in found], len(session.search_text(Message.by_text_alone, words, limit=50))
+
+    def say(session: Session, _: Session) -> object:
+        session.upsert(Message(id=key, text=None if number == 3 else f"{words} {owner} {key}", channel=kind))
+        session.upsert(Message(id=owner, text=words))
+        session.commit()
+        session.update(Message, key, {"text": words * 2} if number else {"channel": None})
+        return session.commit()
+
+    def unsay(session: Session, _: Session) -> object:
+        session.delete_key(Message, key)
+        session.commit()
+        return session.delete_all(Message.query().full_scan().where(Message.channel == kind).limit(limit))
 
     def add(session: Session, _: Session) -> object:
         session.add(Anything(key=key, a=value, b=other))
@@ -181,8 +200,11 @@ def step(chance: Random) -> Step:
         second.commit()
         return session.commit()
 
-    reads: list[Step] = [get, get_many, all, pages, read, one, search]
-    writes: list[Step] = [add, add, add_many, upsert, change, rename, update, delete, delete_range, delete_all, conflict]
+    reads: list[Step] = [get, get_many, all, pages, read, one, search, search_text]
+    writes: list[Step] = [
+        *(add, add, add_many, upsert, change, rename, update, delete, delete_range, delete_all, conflict),
+        *(say, say, unsay),
+    ]
     return chance.choice(chance.choice([reads, writes]))
 
 
@@ -199,7 +221,9 @@ def done(step: Step, deployment: Deployment) -> object:
 
 def held(deployment: Deployment) -> object:
     with Session(deployment) as session:
-        return [[shown(one) for one in session.all(model.query().full_scan())] for model in (Anything, Task, Chunk)]
+        return [
+            [shown(one) for one in session.all(model.query().full_scan())] for model in (Anything, Task, Chunk, Message)
+        ]
 
 
 def test_differential(storm: Storm, models_host: Host, tmp_path: Path) -> None:
@@ -222,6 +246,6 @@ def test_differential(storm: Storm, models_host: Host, tmp_path: Path) -> None:
                     assert others == [first] * len(others), f"history {history}, seed {seed}: {steps}"
             for deployment in deployments:
                 with Session(deployment) as session:
-                    for model in (Anything, Task, Chunk):
+                    for model in (Anything, Task, Chunk, Message):
                         session.delete_all(model.query().full_scan())
     storm.report(histories=histories, steps=histories * STEPS, refused=refused)

@@ -126,7 +126,9 @@ class Interrupter:
         thread = threading.Thread(target=interrupt)
         try:
             thread.start()
-            while True:
+            sent = False
+            while not sent:  # unless it arrived where Python raises nothing, such as in a destructor
+                sent = not thread.is_alive()
                 with Session(self.deployment) as session:
                     call(session)
         except KeyboardInterrupt:

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from convexorm import Index, Mapped, Model, Schema, ValidationError, VectorIndex, compare, field, to_typescript
-from convexorm.schema import IndexDef, Property, String, Table
+from convexorm import Index, Mapped, Model, Schema, ValidationError, VectorIndex, field, to_typescript
 from tests.unique.models import Animal, Customer, Dog, Seat, Thing
 
 
@@ -17,16 +16,6 @@ def test_the_schema_says_to_people_what_is_unique() -> None:
     assert [lines[place + 1].strip() for place in said] == [
         '.index("by_email", ["email"])',
         '.index("by_place", ["rowName", "number"]),',
-    ]
-
-
-def test_a_change_of_what_is_unique_is_a_change_of_the_schema() -> None:
-    plain, unique = (
-        Schema.of([Table("rows", {"name": Property(String())}, (IndexDef("by_name", ("name",), unique),))])
-        for unique in (False, True)
-    )
-    assert compare(plain, unique) == [
-        '~ rows index by_name: .index("by_name", ["name"]) -> .index("by_name", ["name"]) unique'
     ]
 
 

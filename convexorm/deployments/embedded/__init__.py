@@ -13,20 +13,25 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import attrs
 
-from convexorm.deployments.base import Caller, Deployment, FunctionCall, Port
+from convexorm.deployments.base import Caller, Deployment, FunctionCall, Port, Ran
+from convexorm.deployments.embedded import stored
 from convexorm.deployments.embedded.backups import Decision
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.fakes import AsyncFakes, BlockingFakes, Fake, check_fakes
+from convexorm.deployments.embedded.jobs import Jobs
 from convexorm.deployments.embedded.paths import absolute, path_of
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.urls import location_of
 from convexorm.deployments.observers import ObservedPort, Observers, Request
 from convexorm.errors import DeploymentError, InvalidRequestError
+from convexorm.faces import finish
+from convexorm.files import AsyncFiles, Files
 from convexorm.requests import Applied, Commit, Document, Read, ReadResult, Search
 
 if TYPE_CHECKING:
@@ -62,7 +67,10 @@ class EmbeddedDeployment(Deployment):
         self._fakes = check_fakes(functions)
         self.path = None if path is None else Path(path_of(path))
         source = Memory() if self.path is None else File(self.path, read_only=read_only, synchronous=synchronous)
-        self._engine = Engine(source)
+        self._engine = Engine(source, self._fakes)
+        place = stored.Memory() if self.path is None else stored.Folder(stored.folder_of(Path(absolute(self.path))))
+        self._place: stored.Place = place
+        self._jobs = Jobs(self._engine, place.path if isinstance(place, stored.Folder) else None)
         self._watches: Watches | None = None
         self.observers = Observers("memory:" if self.path is None else f"sqlite:///{self.path}")
         self.blocking: Port = _BlockingPort(self.observers, self._engine)
@@ -82,6 +90,21 @@ class EmbeddedDeployment(Deployment):
     def asynchronous_caller(self) -> Caller:
         return AsyncFakes(self._fakes)
 
+    @property
+    def files(self) -> Files:
+        return Files(stored.EmbeddedFiles(self._engine, self._place, _at_once))
+
+    @property
+    def async_files(self) -> AsyncFiles:
+        return AsyncFiles(stored.EmbeddedFiles(self._engine, self._place, _in_a_thread))
+
+    def run_scheduled(self, *, until: datetime | None = None) -> list[Ran]:
+        return finish(self._jobs.run(self.blocking_caller, _at_once, until))
+
+    async def arun_scheduled(self, *, until: datetime | None = None) -> list[Ran]:
+        """`run_scheduled`, for callers that await. One that is cancelled leaves the function in its midst as failed."""
+        return await self._jobs.run(self.asynchronous_caller, _in_a_thread, until)
+
     def subscribe(self, asked: Sequence[Read] | FunctionCall, mailbox: Mailbox[Any]) -> None:
         if isinstance(asked, FunctionCall):
             raise InvalidRequestError("functions are watched on Convex; Python functions in their place are called only")
@@ -98,14 +121,14 @@ class EmbeddedDeployment(Deployment):
         self._engine.close()
 
     def backup(self, path: str | os.PathLike[str]) -> None:
-        self._engine.backup(path, Decision())
+        self._engine.backup(path, Decision(), self._place.copy)
 
     async def abackup(self, path: str | os.PathLike[str]) -> None:
         """`backup`, for callers that await. Cancelled, it leaves no file; once the file gets its name, it is answered."""
         import asyncio  # whoever awaits this has imported it
 
         decision = Decision()
-        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision)
+        running = asyncio.get_running_loop().run_in_executor(None, self._engine.backup, path, decision, self._place.copy)
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -171,6 +194,11 @@ class _AsyncPort(ObservedPort):
         from asyncio import sleep
 
         await sleep(seconds)
+
+
+async def _at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` answers, on this thread."""
+    return work(*args, **kwargs)
 
 
 async def _in_a_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from shutil import rmtree
 from uuid import uuid4
 
 from convexorm.deployments.embedded.connections import Connection, Pool
@@ -35,28 +37,66 @@ class Decision:
         return self._made.setdefault(None, "drop") == "drop"
 
 
-def back_up(pool: Pool, path: str | os.PathLike[str], decision: Decision) -> None:
-    """Write what the database holds to `path`. Raises DeploymentError if that is there, or cannot be written."""
+CopyFiles = Callable[[str, str], None]
+"""Copies the files that a copied database, at the first path, has ids of into a folder, if there are any. FileNotFoundError
+for one that was deleted since the database was copied.
+"""
+_ATTEMPTS = 8
+"""How often a backup is begun whose files are deleted while they are copied."""
+
+
+def back_up(pool: Pool, path: str | os.PathLike[str], decision: Decision, copy_files: CopyFiles) -> None:
+    """Write what the database holds to `path`, and its files to a folder beside that. Raises DeploymentError if one of the
+    two is there, or cannot be written.
+    """
     target = absolute(path)
-    if os.path.lexists(target):
-        raise DeploymentError(f"there is a {target} already; a backup overwrites nothing")
+    for there in (target, f"{target}-files"):
+        if os.path.lexists(there):
+            raise DeploymentError(f"there is a {there} already; a backup overwrites nothing")
     partial_ = f"{target}.{uuid4().hex[:8]}.partial"
     problem = None
     try:
         try:
-            pool.run(partial(_write, partial_))
+            _copy(pool, partial_, copy_files)
             if decision.keep():
                 _sync(partial_)
-                _name(partial_, target)
+                _name_both(partial_, target)
         finally:
             _remove(partial_)
+            rmtree(f"{partial_}-files", ignore_errors=True)
     except OSError as error:
         problem = DeploymentError(f"the backup {target} cannot be written: {error.strerror or 'the disk failed'}")
     except BaseException:  # an interrupt may have come between
         _remove(partial_)
+        rmtree(f"{partial_}-files", ignore_errors=True)
         raise
     if problem is not None:
         raise problem
+
+
+def _copy(pool: Pool, path: str, copy_files: CopyFiles) -> None:
+    """The database, with all files that it has ids of."""
+    for _ in range(_ATTEMPTS):
+        pool.run(partial(_write, path))
+        try:
+            copy_files(path, f"{path}-files")
+            return
+        except FileNotFoundError:
+            rmtree(f"{path}-files", ignore_errors=True)
+    raise DeploymentError("the backup cannot be made: files of the deployment are missing, or go on being deleted")
+
+
+def _name_both(partial_: str, target: str) -> None:
+    """Give the files their name, then the database, which says that all is there."""
+    files = os.path.isdir(f"{partial_}-files")
+    if files:
+        os.rename(f"{partial_}-files", f"{target}-files")
+    try:
+        _name(partial_, target)
+    except BaseException:
+        if files and not os.path.lexists(target):
+            os.rename(f"{target}-files", f"{partial_}-files")
+        raise
 
 
 def _write(path: str, connection: Connection) -> None:

@@ -85,7 +85,7 @@ def _texts(connection: sqlite3.Connection) -> dict[int, str]:
         return {}
     forms: dict[int, list[str]] = {}
     for number, form in connection.execute("SELECT number, form FROM convexorm_texts ORDER BY number, place"):
-        forms.setdefault(number, []).append(form)
+        forms.setdefault(number, []).append(str(form))  # which a damaged file may have lost: it is read with its table
     return {number: f"[{', '.join(some)}]" for number, some in forms.items()}
 
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import attrs
@@ -23,14 +24,17 @@ from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import primary_code
 from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.intervals import Interval, intervals_of
+from convexorm.deployments.embedded.jobs import canonical_name
+from convexorm.deployments.embedded.keys import id_tick
 from convexorm.deployments.embedded.ledger import Ledger
+from convexorm.deployments.embedded.reads import is_prefix, of_prefix
 from convexorm.deployments.embedded.rows import ANSWERING, Known
 from convexorm.deployments.embedded.sources import File, Memory
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.deployments.embedded.walks import answer
 from convexorm.deployments.embedded.written import Keys, Written, is_kept, keep, latest, written_since
-from convexorm.errors import ConvexORMError, DeploymentError, IndexRangeError
+from convexorm.errors import ConvexORMError, DeploymentError, FunctionNotFound, IndexRangeError
 from convexorm.late import need
 from convexorm.requests import (
     Applied,
@@ -40,12 +44,14 @@ from convexorm.requests import (
     Range,
     Read,
     ReadResult,
+    Schedule,
     Search,
+    Write,
     check_commit,
     check_reads,
     check_search,
 )
-from convexorm.schema import COUNTERS, Table
+from convexorm.schema import COUNTERS, STORAGE, Table
 
 if TYPE_CHECKING:
     from convexorm.deployments.embedded.search import Searcher
@@ -58,8 +64,10 @@ T = TypeVar("T")
 class Engine:
     """Answers requests on the calling thread."""
 
-    def __init__(self, source: Memory | File) -> None:
+    def __init__(self, source: Memory | File, functions: Iterable[str] = ()) -> None:
+        """`functions` are the paths of those that may be scheduled; none means any."""
         self._source = source
+        self.functions = frozenset(map(canonical_name, functions))
         self._catalog: Catalog | None = None
         """The tables as they were last seen, committed; replaced whole."""
         self._searcher: Searcher | None = None
@@ -126,29 +134,37 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
-        check_reads(reads)
-        if len(reads) == 1 and _is_one_statement(reads[0]):
-            return self._pool.run(partial(self._read_one, reads), tables=(reads[0].range.table,)) or self._read_all(reads)
+        one = reads[0] if len(reads) == 1 else None
+        prefix = one is not None and is_prefix(one)
+        if not prefix:
+            check_reads(reads)
+        if one is not None and (prefix or _is_one_statement(one)):
+            request = partial(self._read_one, of_prefix if prefix else answer, one)
+            found = self._pool.run(request, tables=(one.range.table,))
+            if found is not None:
+                return [found]
         return self._read_all(reads)
 
-    def _read_one(self, reads: Sequence[Read], connection: Connection) -> list[ReadResult]:
-        """The answer to a read that one statement answers; none if the tables have to be looked at first.
+    def _read_one(
+        self, answer: Callable[[Connection, StoredTable, Read], ReadResult], read: Read, connection: Connection
+    ) -> ReadResult | None:
+        """The answer to a read that one statement answers; None if the tables have to be looked at first.
 
         Tables and their columns are only ever added, and a table whose rows change their form changes its name. So what
         this connection was once seen to lead to is there still, or the statement fails, which is a transaction of its own.
         """
-        catalog, (read,) = self._catalog, reads
+        catalog = self._catalog
         if catalog is None or (connection.catalog is not catalog and not self._source.memory):
-            return []
+            return None
         stored = catalog.known(read.range.table)
         if stored is None or not stored.complete:
-            return []
+            return None
         try:
-            return [answer(connection, stored, read)]
+            return answer(connection, stored, read)
         except sqlite3.OperationalError as error:
             if primary_code(error) != sqlite3.SQLITE_ERROR:
                 raise
-            return []
+            return None
 
     def _read_all(self, reads: Sequence[Read]) -> list[ReadResult]:
         edges = list(tables_of(reads))
@@ -226,8 +242,9 @@ class Engine:
 
     def commit(self, commit: Commit) -> list[Applied]:
         """Apply all writes or none; an id that is remembered is answered as it was."""
-        self._check_writable()
+        self.check_writable()
         check_commit(commit)
+        self._check_known(commit)
         tables = commit.tables()
         if any(table.counters for table in tables):
             tables.append(COUNTERS)
@@ -251,9 +268,73 @@ class Engine:
         self._catalog = catalog
         return results
 
+    def amend(
+        self,
+        writes: Sequence[Write],
+        *,
+        landing: Callable[[Sequence[Applied]], None] | None = None,
+        failing: Callable[[], None] | None = None,
+    ) -> list[Applied]:
+        """Apply writes to the tables of Convex's own. `landing` is told what was written before it is committed, `failing`
+        is called when that then came to nothing.
+        """
+        self.check_writable()
+        commit = Commit.new(writes)
+        return self._pool.run(partial(self._amend, commit, commit.tables(), landing, failing), writes=True)
+
+    def _amend(
+        self,
+        commit: Commit,
+        tables: Iterable[Table],
+        landing: Callable[[Sequence[Applied]], None] | None,
+        failing: Callable[[], None] | None,
+        connection: Connection,
+    ) -> list[Applied]:
+        connection.execute("BEGIN IMMEDIATE")
+        catalog = self._ensure(connection, tables)
+        written = Written(connection) if catalog.watched else None
+        results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
+        try:
+            if landing is not None:
+                landing(results)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction and failing is not None:
+                failing()
+            raise
+        self._catalog = catalog
+        return results
+
+    def alone(self, work: Callable[[Callable[[Sequence[str]], set[str]]], None]) -> None:
+        """Do something while nobody writes, given what says which of some ids are those of files."""
+        self._pool.run(partial(self._alone, work), writes=True)
+
+    def _alone(self, work: Callable[[Callable[[Sequence[str]], set[str]]], None], connection: Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        stored = self._look(connection).table(STORAGE)
+
+        def there(ids: Sequence[str]) -> set[str]:
+            if stored is None:
+                return set()
+            found = (connection.execute(f"SELECT id FROM {stored.name} WHERE tick = ?", (id_tick(id_),)) for id_ in ids)
+            return {id_ for rows in found for (id_,) in rows}
+
+        work(there)
+        connection.rollback()
+
+    def _check_known(self, commit: Commit) -> None:
+        """Raise FunctionNotFound for a function to be scheduled that has no fake, if there are fakes."""
+        if self.functions:
+            for write in commit.writes:
+                if isinstance(write, Schedule) and canonical_name(write.path) not in self.functions:
+                    raise FunctionNotFound(
+                        f"there is no fake for {write.path!r} among the deployment's functions; nothing was written",
+                        function=write.path,
+                    )
+
     def withdraw(self, commit: Commit) -> list[Applied] | None:
         """The answer to a commit that was applied; else None, and it will not be."""
-        self._check_writable()
+        self.check_writable()
         return self._pool.run(partial(self._withdraw, commit), writes=True)
 
     def _withdraw(self, commit: Commit, connection: Connection) -> list[Applied] | None:
@@ -262,19 +343,20 @@ class Engine:
         connection.execute("COMMIT")
         return known
 
-    def _check_writable(self) -> None:
+    def check_writable(self) -> None:
+        """Raise DeploymentError for a file that can only be read."""
         if self._source.unwritable is not None:
             raise DeploymentError(f"SQLite at {self._source.name} can only be read: {self._source.unwritable}")
 
     # the whole
 
-    def backup(self, path: str | os.PathLike[str], decision: Decision) -> None:
-        """Write all documents to a new file, as they are at one moment."""
-        back_up(self._pool, path, decision)
+    def backup(self, path: str | os.PathLike[str], decision: Decision, copy: Callable[[str, str], None]) -> None:
+        """Write all documents to a new file, as they are at one moment, and their files by `copy(id, folder)`."""
+        back_up(self._pool, path, decision, partial(_copy_files, copy))
 
     def vacuum(self) -> None:
         """Give back the space that deleted documents have left."""
-        self._check_writable()
+        self.check_writable()
         self._pool.run(_vacuum, writes=True)
 
 
@@ -326,6 +408,17 @@ def _is_one_statement(read: Read) -> bool:
     if read.skip or read.follow or any(one is not None for one in several):
         return False
     return read.filter is None or next(existences(read.filter), None) is None
+
+
+def _copy_files(copy: Callable[[str, str], None], path: str, folder: str) -> None:
+    """Copy the files that a database has ids of."""
+    database = Engine(File(Path(path), read_only=True, synchronous="normal"))
+    try:
+        (result,) = database.read([Read(Range(STORAGE, "by_creation_time"))])
+    finally:
+        database.close()
+    for document in result.docs:
+        copy(str(document["_id"]), folder)
 
 
 def _vacuum(connection: Connection) -> None:

@@ -11,14 +11,14 @@ from convexorm.deployments.documents import document_digest, packed
 from convexorm.deployments.embedded.changes import changes_since
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import BEHIND, Span, span_of
-from convexorm.deployments.embedded.rows import documents, stream
+from convexorm.deployments.embedded.rows import documents, stream, unparsed
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.late import need
-from convexorm.requests import Document, Read, ReadResult, version_digest, whole_digest
+from convexorm.requests import Document, Read, ReadResult, is_plain, version_digest, whole_digest
 from convexorm.values import canonical
 
-__all__ = ["answer", "select"]
+__all__ = ["answer", "is_prefix", "of_prefix", "of_span", "select"]
 
 
 def select(stored: StoredTable, read: Read, span: Span, columns: str | None = None) -> str:
@@ -30,8 +30,8 @@ def select(stored: StoredTable, read: Read, span: Span, columns: str | None = No
 
 def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The whole answer to a read but for its edges: an embedded deployment has no budget to stop at."""
-    if _is_plain_prefix(read):
-        return _of_prefix(connection, stored, read)
+    if is_prefix(read):
+        return of_prefix(connection, stored, read)
     if read.limit == 0 and not read.peek and read.pack is None and read.digest is None:
         return ReadResult((), 0, 0, False)
     span = span_of(read.range, stored.columns.get(read.range.index, ""), read.after, read.order)
@@ -43,65 +43,58 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
 
         return matrix_of(connection, stored, read, span, read.pack)
     if read.pack is not None:
-        return packed(_plain(connection, stored, replace(read, pack=None), span), read.pack)
-    return _plain(connection, stored, read, span)
+        return packed(of_span(connection, stored, replace(read, pack=None), span), read.pack)
+    return of_span(connection, stored, read, span)
 
 
-def _is_plain_prefix(read: Read) -> bool:
+def is_prefix(read: Read) -> bool:
     """Whether a read is of the commonest kind: the first so many documents of those whose keys begin with some values."""
-    bounds = read.range
-    return (
-        read.filter is None
-        and read.limit is not None
-        and 0 < read.limit <= _AT_ONCE
-        and bounds.lower is None
-        and bounds.upper is None
-        and read.after is None
-        and not (read.peek or read.skip or read.count)
-        and read.pack is None
-        and read.digest is None
-    )
+    return read.filter is None and bool(read.limit) and is_plain(read)
 
 
-def _of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
+def of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The answer to such a read, whose statement is the same for all values."""
     eq = read.range.eq
     shape = (read.range.index, len(eq), read.order)
-    statement = stored.prefixes.get(shape)
-    if statement is None:
+    known = stored.prefixes.get(shape)
+    parameters: Sequence[object]
+    if known is None:
         span = span_of(read.range, stored.columns.get(read.range.index, ""))
-        statement = f"{select(stored, read, span)} LIMIT ?"
-        if 0 < len(eq) <= len(stored.indexes.get(read.range.index, ())):
-            stored.prefixes[shape] = statement
-        parameters: Sequence[object] = span.parameters
+        statement, parameters = f"{select(stored, read, span)} LIMIT ?", (*span.parameters, read.limit)
+        fields = len(stored.indexes.get(read.range.index, ()))
+        if 0 < len(eq) <= fields:
+            stored.prefixes[shape] = statement, len(eq) == fields
     else:
-        key = b"".join(map(canonical, eq))
-        parameters = (key,) if len(eq) == len(stored.indexes[read.range.index]) else (key, key + BEHIND)
-    rows = connection.execute(statement, (*parameters, read.limit)).fetchall()
-    found = documents(rows, stored.vectors, stored.label)
+        statement, whole = known
+        key = canonical(eq[0]) if len(eq) == 1 else b"".join(map(canonical, eq))
+        parameters = (key, read.limit) if whole else (key, key + BEHIND, read.limit)
+    rows = connection.execute(statement, parameters).fetchall()
+    found = documents(rows, stored.vectors, stored.label) if stored.vectors else unparsed(rows, stored.label)
     return ReadResult(found, len(found), 0, False)
 
 
-def _plain(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+def of_span(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
+    """The documents of some rows, or their number."""
     if read.filter is not None:
         return _filtered(connection, stored, read, span, compile_filter(read.filter))
     if read.count:
         return _counted(connection, stored, read, span)
     statement, wanted = f"{select(stored, read, span)} LIMIT ? OFFSET ?", wanted_of(read)
-    found = _fetched(connection, stored, statement, (*span.parameters, wanted, read.skip), whole=0 <= wanted <= _AT_ONCE)
+    parameters = (*span.parameters, wanted, read.skip)
+    found: list[Any] = (
+        _unpacked(connection, stored, statement, parameters)
+        if stored.vectors
+        else connection.execute(statement, parameters).fetchall()
+    )
     more = read.peek and read.limit is not None and len(found) > read.limit
     skipped = read.skip if found or not read.skip else _passed(connection, stored, read, span)
     if more:
         found.pop()
-    return ReadResult(found, len(found), skipped, more)
+    return ReadResult(found if stored.vectors else unparsed(found, stored.label), len(found), skipped, more)
 
 
-def _fetched(
-    connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any], *, whole: bool
-) -> list[Document]:
-    """The documents of a statement's rows: all at once, or some at a time, so that not all rows are there beside them."""
-    if whole:
-        return documents(connection.execute(statement, parameters).fetchall(), stored.vectors, stored.label)
+def _unpacked(connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any]) -> list[Document]:
+    """The documents of a statement's rows, made some at a time, so that not all packed arrays are there beside them."""
     cursor = connection.stream(statement, parameters)
     found: list[Document] = []
     while rows := cursor.fetchmany(_AT_ONCE):
@@ -180,7 +173,7 @@ def _digest(connection: Connection, stored: StoredTable, read: Read, span: Span)
         ).fetchall()
         digests = {id_: str(seq) for id_, seq in rows}
     else:
-        found = _plain(connection, stored, replace(read, digest=None), span).docs
+        found = of_span(connection, stored, replace(read, digest=None), span).docs
         digests = {one["_id"]: document_digest(one) for one in found}
     if read.digest == "all":
         digests = {"": whole_digest(digests)}

@@ -10,10 +10,11 @@ from typing import Any, overload
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.late import need
+from convexorm.records import Row, Rows
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
-__all__ = ["ANSWERING", "Known", "LazyDocuments", "documents", "stream", "unpacked"]
+__all__ = ["ANSWERING", "Known", "LazyDocuments", "documents", "stream", "unpacked", "unparsed"]
 
 
 def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
@@ -93,6 +94,13 @@ def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> l
         document["_creationTime"] = tick / 1000
         found.append(document)
     return found
+
+
+def unparsed(rows: Sequence[Row], table: str) -> Sequence[Document]:
+    """The documents of rows without packed arrays, parsed when somebody looks at them, unless some are known."""
+    if ANSWERING.known is not None:
+        return documents(rows, {}, table)
+    return Rows(rows, lambda some: documents(some, {}, table))
 
 
 class LazyDocuments(Sequence[Document]):

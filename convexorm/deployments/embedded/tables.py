@@ -74,8 +74,10 @@ class StoredTable:
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
         self._updates: dict[tuple[int, ...], str] = {}
-        self.prefixes: dict[tuple[str, int, str], str] = {}
-        """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order."""
+        self.prefixes: dict[tuple[str, int, str], tuple[str, bool]] = {}
+        """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order; and
+        whether these are whole keys.
+        """
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
 
     @cached_property

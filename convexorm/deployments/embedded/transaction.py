@@ -18,6 +18,7 @@ from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.following import looking
+from convexorm.deployments.embedded.jobs import CANCELED, PENDING, new_job
 from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
 from convexorm.deployments.embedded.reads import select
 from convexorm.deployments.embedded.rows import documents, stream
@@ -30,6 +31,7 @@ from convexorm.requests import (
     DELETED_BY_RANGE,
     MAX_DELETED_BY_RANGE,
     Applied,
+    Cancel,
     Commit,
     Delete,
     DeletedRange,
@@ -44,6 +46,7 @@ from convexorm.requests import (
     Recount,
     Replace,
     Rule,
+    Schedule,
     Target,
     Upsert,
     Write,
@@ -589,6 +592,20 @@ class Transaction:
             self._count(counter_name, key, total)
         return DeletedRange(documents, False)
 
+    def schedule(self, position: int, write: Schedule) -> Applied:
+        now = time.time() * 1_000
+        due = now + write.delay if write.delay is not None else write.at
+        document = new_job(write.path, write.arguments, due)
+        return self._add(write.table, self._stored(write.table), document)
+
+    def cancel(self, position: int, write: Cancel) -> Applied:
+        stored = self._stored(write.table)
+        row = self._find(stored, write.table, write.id)
+        if row is None or row.fields["state"] != PENDING:
+            return False
+        self._store(write.table, stored, row, {**row.fields, "state": CANCELED, "completedTime": time.time() * 1_000})
+        return True
+
     def _matcher(self, range_: Range, condition: Condition | None) -> Predicate | None:
         """What tells which documents of a range fulfil a condition, which may speak of others; None for all."""
         if condition is None:
@@ -646,10 +663,13 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
+_LACKING = canonical(MISSING)
+
+
 def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
     """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
     place = stored.places.get(index)
-    if place is None or keys[place] == canonical(MISSING) * len(stored.indexes[index]):
+    if place is None or keys[place] == _LACKING * len(stored.indexes[index]):
         return None
     return stored.columns[index], keys[place]
 
@@ -662,6 +682,8 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
     Delete: Transaction.delete,
     DeleteRange: Transaction.delete_range,
     Recount: Transaction.recount,
+    Schedule: Transaction.schedule,
+    Cancel: Transaction.cancel,
 }
 
 

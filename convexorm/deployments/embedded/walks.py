@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from convexorm.deployments.documents import answered, derived, plain
 from convexorm.deployments.embedded import reads
 from convexorm.deployments.embedded.connections import Connection
-from convexorm.deployments.embedded.keys import span_of
+from convexorm.deployments.embedded.folding import fold_rows
+from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.rows import stream
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.embedded.texts import find_texts
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, ReadResult, index_key
+from convexorm.schema import BUILT_IN_INDEXES
 from convexorm.values import canonical
 
 __all__ = ["answer"]
@@ -25,6 +27,10 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     """The whole answer to a read: an embedded deployment has no budget to stop at."""
     if read.search is not None:
         return find_texts(connection, stored, read)
+    if read.fold is not None:
+        folded = fold_rows(connection, stored, read)
+        if folded is not None:
+            return folded
     if read.merge is not None or read.distinct is not None or read.fold is not None:
         return derived(read, answered(plain(read), _Walk(connection, stored, read).documents()))
     if read.range.union is not None:
@@ -36,6 +42,10 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
 
 def _union(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The documents, or their number, of one range of a union after the other."""
+    keys = _keys(read)
+    if keys is not None:
+        column = stored.columns[read.range.index]
+        return reads.of_span(connection, stored, read, Span(f"{column} IN ({', '.join('?' * len(keys))})", *keys))
     found = ReadResult((), 0, 0, False)
     for part in _in_order(read):
         left = None if read.limit is None else read.limit - found.count
@@ -45,6 +55,18 @@ def _union(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
         result = reads.answer(connection, stored, rest)
         found = found.joined(result)
     return found
+
+
+def _keys(read: Read) -> list[bytes] | None:
+    """The keys of a union of all documents of whole keys, which one statement finds; None of any other."""
+    declared = read.range.table.declared_fields(read.range.index)
+    plain = read == Read(read.range, order=read.order, filter=read.filter, count=read.count, follow=read.follow)
+    if not plain or read.range.index in BUILT_IN_INDEXES or len(read.range.parts) < 2:
+        return None
+    parts = read.range.parts
+    if any(len(part.eq) != len(declared) or part.lower is not None or part.upper is not None for part in parts):
+        return None
+    return [b"".join(map(canonical, part.eq)) for part in parts]
 
 
 def _in_order(read: Read) -> tuple[Range, ...]:

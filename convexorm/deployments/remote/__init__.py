@@ -23,8 +23,13 @@ from convexorm.deployments.remote.addresses import Address
 from convexorm.deployments.remote.bodies import ENCODINGS
 from convexorm.deployments.remote.calls import RemoteCaller
 from convexorm.deployments.remote.connections import Attempt, Call, Connections, Reply
+from convexorm.deployments.remote.files import RemoteFiles
 from convexorm.deployments.remote.port import Limits, RemotePort, Target
+from convexorm.deployments.remote.transfers import AsyncTransfers, BlockingTransfers
 from convexorm.errors import AuthError, InvalidRequestError
+from convexorm.exports import Export
+from convexorm.faces import finish
+from convexorm.files import AsyncFiles, Files
 from convexorm.values import is_finite, is_whole
 
 __all__ = ["OPERATIONS", "RemoteDeployment", "RemotePort", "operation"]
@@ -34,13 +39,21 @@ class RemoteDeployment(Deployment):
     """A Convex deployment, reached with its admin key.
 
     `timeout` is the seconds one call may take, all attempts at it and the pauses between them included; `retry` is how
-    often it is sent at most, 1 being once. A child of a fork may use it as well, over connections of its own.
+    often it is sent at most, 1 being once. With `check_schema` tables are held to the deployed schema. A child of a fork
+    may use it as well, over connections of its own.
     Raises AuthError for a key that is missing or cannot be one, DeploymentError for what is no URL, and InvalidRequestError
     for a timeout or a number of attempts that is none.
     """
 
     def __init__(
-        self, url: str, admin_key: str | None, *, module: str = "orm", timeout: float = 30.0, retry: int = ATTEMPTS
+        self,
+        url: str,
+        admin_key: str | None,
+        *,
+        module: str = "orm",
+        timeout: float = 30.0,
+        retry: int = ATTEMPTS,
+        check_schema: bool = False,
     ) -> None:
         if not admin_key:
             raise AuthError(
@@ -69,7 +82,8 @@ class RemoteDeployment(Deployment):
             (b"User-Agent", b"convexorm"),
         ]
         self._connections = Connections(self._address)
-        where, limits = str(self._address), Limits(timeout, retry)
+        self._module, self._timeout = module, timeout
+        where, limits = str(self._address), Limits(timeout, retry, check_schema)
         self.observers = Observers(where)
         self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep, self.observers)
         self.asynchronous: RemotePort = RemotePort(where, module, limits, self._post_async, asyncio.sleep, self.observers)
@@ -81,6 +95,14 @@ class RemoteDeployment(Deployment):
     @property
     def asynchronous_caller(self) -> Caller:
         return RemoteCaller(self.asynchronous)
+
+    @property
+    def files(self) -> Files:
+        return Files(RemoteFiles(self.blocking, BlockingTransfers(self._timeout), self._module))
+
+    @property
+    def async_files(self) -> AsyncFiles:
+        return AsyncFiles(RemoteFiles(self.asynchronous, AsyncTransfers(self._timeout), self._module))
 
     def _call(self, target: Target, body: bytes | None) -> Call:
         headers = self._headers
@@ -94,6 +116,12 @@ class RemoteDeployment(Deployment):
 
     async def _post_async(self, target: Target, body: bytes | None, attempt: Attempt) -> Reply:
         return await self._connections.post_async(self._call(target, body), attempt)
+
+    def describe(self) -> Export:
+        return finish(self.blocking.describe())
+
+    async def adescribe(self) -> Export:
+        return await self.asynchronous.describe()
 
     def close(self) -> None:
         """End all connections, of both faces and every event loop, also under calls. Any thread may."""

@@ -8,10 +8,11 @@ themselves, as one that takes too long does, is asked again for half as much.
 
 from __future__ import annotations
 
+import json
 import random
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,7 @@ from convexorm.deployments.remote.refusals import (
     rolled_back,
     told,
 )
+from convexorm.deployments.remote.schemas import Schemas
 from convexorm.deployments.remote.shares import Shares, after
 from convexorm.errors import (
     ConvexORMError,
@@ -47,6 +49,7 @@ from convexorm.errors import (
     Travelling,
     ValidationError,
 )
+from convexorm.exports import Export
 from convexorm.requests import (
     Applied,
     Commit,
@@ -58,13 +61,16 @@ from convexorm.requests import (
     check_reads,
     check_search,
 )
+from convexorm.schema import Table
 from convexorm.values import Value, dumps, loads_printed
 from convexorm.wire import (
     DEPLOY,
+    VERSION,
     decode_commit,
     decode_reads,
     decode_search,
     decode_withdraw,
+    decoding,
     encode_commit,
     encode_reads,
     encode_search,
@@ -106,10 +112,11 @@ _KINDS: dict[str, Kind] = {"read": "query", "commit": "mutation", "search": "act
 
 @attrs.frozen
 class Limits:
-    """Of each call: the seconds it may take, and how often it may be sent."""
+    """Of each call: the seconds it may take, how often it may be sent, and whether its tables are held to the schema."""
 
     timeout: float
     attempts: int
+    check_schema: bool = False
 
 
 class _Again(Travelling, Exception):
@@ -179,6 +186,7 @@ class RemotePort(ObservedPort):
         self._post = post
         self._pause = pause
         self._shares = Shares()
+        self._schemas = Schemas(where, checks=limits.check_schema)
 
     async def pause(self, seconds: float) -> None:
         await self._pause(seconds)
@@ -186,6 +194,7 @@ class RemotePort(ObservedPort):
     async def _read(self, reads: Sequence[Read], request: Request | None) -> list[ReadResult]:
         """Where the functions cannot answer as much as a call may be asked for, part of it, as any read may be answered."""
         check_reads(reads)
+        await self._require_schema((read.range.table for read in reads), request)
         call = _Call(self._limits, request)
         share = self._shares.of(reads)
         while True:
@@ -202,12 +211,14 @@ class RemotePort(ObservedPort):
 
     async def _search(self, search: Search, request: Request | None) -> list[tuple[float, Document]]:
         check_search(search)
+        await self._require_schema((search.table,), request)
         call = _Call(self._limits, request)
         return decode_search(await self._ask(call, "action", self._path("search"), encode_search(search)))
 
     async def _commit(self, commit: Commit, request: Request | None) -> list[Applied]:
         """A refusal is final: a copy of the commit that may still be under way is withdrawn before it is raised."""
         check_commit(commit)
+        await self._require_schema((write.table for write in commit.writes), request)
         call = _Call(self._limits, request)
         try:
             answer = await self._ask(call, "mutation", self._path("commit"), encode_commit(commit))
@@ -244,9 +255,10 @@ class RemotePort(ObservedPort):
 
         Raises FunctionNotFound, FunctionFailed, DeploymentError, AuthError, ValidationError and LimitExceeded.
         """
+        if not self.observers.listening:
+            return await self._asked(_Call(self._limits, None, resend=not once), call, refused)
         with self.observers.watch("call") as request:
-            if request is not None:
-                request.function, request.count = call.path, 1
+            request.function, request.count = call.path, 1
             return await self._asked(_Call(self._limits, request, resend=not once), call, refused)
 
     async def _asked(self, ours: _Call, call: FunctionCall, refused: Refused) -> Value:
@@ -281,6 +293,25 @@ class RemotePort(ObservedPort):
         if isinstance(error, FunctionFailed | FunctionNotFound):
             error = await self._explained(call, kind, error)
         raise error or DeploymentError(f"{self._where}: {path} is no function of this library; {DEPLOY}")
+
+    async def describe(self) -> Export:
+        """The schema that is deployed with the functions. Raises what calling one of them would raise."""
+        with self.observers.watch("call") as request:
+            if request is not None:
+                request.function, request.count = self._path("describe"), 1
+            return await self._described(_Call(self._limits, request))
+
+    async def _described(self, call: _Call) -> Export:
+        answer = await self._ask(call, "query", self._path("describe"), {"version": VERSION})
+        with decoding():
+            schema: dict[str, Any] = json.loads(dict(answer)["schema"])
+        return Export.told(schema)
+
+    async def _require_schema(self, tables: Iterable[Table], request: Request | None) -> None:
+        """Refuse tables that the deployed schema has otherwise, the first time they are spoken of, if that is wanted."""
+        unseen = self._schemas.unseen(tables)
+        if unseen:
+            self._schemas.require(unseen, await self._described(_Call(self._limits, request)))
 
     async def access(self) -> Access | None:
         """What the key may do; None where the deployment does not tell. Raises AuthError and DeploymentError."""

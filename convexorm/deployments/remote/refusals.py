@@ -258,6 +258,12 @@ def _index(data: Mapping[str, Any]) -> ConvexORMError:
     return IndexRangeError(str(data.get("message")), table=str(data.get("table")), index=str(data.get("index")))
 
 
+def _no_such(data: Mapping[str, Any]) -> ConvexORMError:
+    path = str(data.get("path"))
+    problem = f"the deployment has no mutation or action {path!r} that could be scheduled; nothing was written"
+    return FunctionNotFound(problem, function=path)
+
+
 def _invalid(data: Mapping[str, Any]) -> ConvexORMError:
     return ValidationError(str(data.get("message")), table=data.get("table"))
 
@@ -299,4 +305,5 @@ _ERRORS: dict[str, Callable[[Mapping[str, Any]], ConvexORMError]] = {
     "RangeTooLarge": _range_too_large,
     "Limit": _limit,
     "BadDocument": _invalid,
+    "NoFunction": _no_such,
 }

@@ -58,3 +58,38 @@ export const post = internalMutation({
     return null;
   },
 });
+
+/** Say what came by mail; null for a channel or a member that there is not. */
+export const mailed = internalMutation({
+  args: { channel: v.string(), email: v.string(), text: v.string() },
+  returns: v.union(v.id("messages"), v.null()),
+  handler: async (ctx, { channel, email, text }) => {
+    const found = await ctx.db
+      .query("channels")
+      .withIndex("by_name", (q) => q.eq("name", channel))
+      .first();
+    const author = await ctx.db
+      .query("users")
+      .withIndex("by_email", (q) => q.eq("email", email))
+      .first();
+    if (found === null || author === null || !found.members.includes(author._id)) return null;
+    return await ctx.db.insert("messages", { channel: found._id, author: author._id, text, body: { kind: "text", text } });
+  },
+});
+
+/** Forget messages of more than some days ago, with their files; what is left is for the next time. */
+export const forget = internalMutation({
+  args: { days: v.number() },
+  returns: v.number(),
+  handler: async (ctx, { days }) => {
+    const old = await ctx.db
+      .query("messages")
+      .withIndex("by_creation_time", (q) => q.lt("_creationTime", Date.now() - days * 86_400_000))
+      .take(100);
+    for (const { _id, body } of old) {
+      if (body.kind === "file") await ctx.storage.delete(body.file);
+      await ctx.db.delete(_id);
+    }
+    return old.length;
+  },
+});

@@ -1,6 +1,6 @@
 /** Functions for the tests of the local host. */
-import { actionGeneric, mutationGeneric, queryGeneric } from "convex/server";
-import { v } from "convex/values";
+import { actionGeneric, mutationGeneric, paginationOptsValidator, queryGeneric } from "convex/server";
+import { ConvexError, v } from "convex/values";
 
 export const echo = queryGeneric({ args: { value: v.any() }, handler: (_ctx, { value }) => Promise.resolve(value) });
 
@@ -71,4 +71,31 @@ export const uploadUrl = mutationGeneric({ handler: async ({ storage }) => await
 export const file = queryGeneric({
   args: { storageId: v.string() },
   handler: async ({ storage }, { storageId }) => ({ url: await storage.getUrl(storageId) }),
+});
+
+export const insertItem = mutationGeneric({
+  args: { owner: v.string(), rank: v.number() },
+  handler: async ({ db }, item) => await db.insert("items", item),
+});
+
+export const countOf = queryGeneric({
+  args: { owner: v.string() },
+  handler: async ({ db }, { owner }) =>
+    (await db.query("items").withIndex("by_owner", (range) => range.eq("owner", owner)).collect()).length,
+});
+
+export const page = queryGeneric({
+  args: { owner: v.string(), paginationOpts: paginationOptsValidator },
+  handler: async ({ db }, { owner, paginationOpts }) =>
+    await db.query("items").withIndex("by_owner", (range) => range.eq("owner", owner)).paginate(paginationOpts),
+});
+
+/** The rank of an owner's item; throws while there is none. */
+export const unlessRank = queryGeneric({
+  args: { owner: v.string() },
+  handler: async ({ db }, { owner }) => {
+    const item = await db.query("items").withIndex("by_owner", (range) => range.eq("owner", owner)).first();
+    if (item === null) throw new ConvexError({ owner });
+    return item["rank"] as number;
+  },
 });

@@ -44,8 +44,11 @@ describe("access", () => {
       "mastra/nativeVector:write",
       "mastra/storage:handle",
       "orm:commit",
+      "orm:describe",
+      "orm:file",
       "orm:read",
       "orm:search",
+      "orm:store",
       "orm:sweep",
     ]);
     expect(found.filter(({ isInternal }) => !isInternal)).toEqual([]);

@@ -1,6 +1,7 @@
 /* What `npx convex codegen` writes: the builders of functions, typed by the schema. */
 import {
   actionGeneric,
+  httpActionGeneric,
   internalActionGeneric,
   internalMutationGeneric,
   internalQueryGeneric,
@@ -18,3 +19,4 @@ export const mutation: MutationBuilder<DataModel, "public"> = mutationGeneric;
 export const internalMutation: MutationBuilder<DataModel, "internal"> = internalMutationGeneric;
 export const action: ActionBuilder<DataModel, "public"> = actionGeneric;
 export const internalAction: ActionBuilder<DataModel, "internal"> = internalActionGeneric;
+export const httpAction = httpActionGeneric;

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from convexorm.errors import InvalidRequestError
-from convexorm.projects.validators import validator_of
+from convexorm.exports.validators import validator_of
 from convexorm.schema import IndexDef, SearchIndexDef, Validator, VectorIndexDef
 
 __all__ = ["Export", "ExportedTable"]
@@ -41,6 +41,10 @@ class Export:
             return cls(tables, export.get("schemaValidation", True) is not False)
         except (KeyError, TypeError, AttributeError):
             raise InvalidRequestError("the schema was exported in a form that is not understood") from None
+
+    def table(self, name: str) -> ExportedTable | None:
+        """The table of this name."""
+        return next((table for table in self.tables if table.name == name), None)
 
     def named(self, names: frozenset[str]) -> Export:
         """These tables only. Raises InvalidRequestError for one that is not there."""

