@@ -34,7 +34,7 @@ from convexorm.requests import (
 
 __all__ = ["Listener", "ObservedPort", "Observers", "Request"]
 
-Operation: TypeAlias = Literal["read", "commit", "withdraw", "search", "call"]
+Operation: TypeAlias = Literal["read", "commit", "withdraw", "search", "call", "watch"]
 
 
 @attrs.define(kw_only=True)
@@ -42,7 +42,7 @@ class Request:
     """One request to a deployment, once it has been answered or has failed.
 
     A request of a session is one of these; what a deployment answers only in part is another one. `call` is a call of any
-    function of a deployment on Convex. Embedded, nothing is sent.
+    function of a deployment on Convex. Embedded, nothing is sent. `watch` is a watch that is answered, or answered again.
     """
 
     operation: Operation
@@ -56,7 +56,7 @@ class Request:
     count: int = 0
     """Reads or writes asked for."""
     documents: int = 0
-    """Documents answered, counted or digested; of a commit those written."""
+    """Documents answered, counted or digested; of a commit those written, of a watch those that had changed."""
     sent: int = 0
     """Bytes of all attempts."""
     received: int = 0

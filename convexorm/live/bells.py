@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from threading import TIMEOUT_MAX, Lock
 
+from convexorm.errors import InvalidRequestError
+
 __all__ = ["AsyncBell", "Bell", "BlockingBell"]
 
 
@@ -52,6 +54,8 @@ class AsyncBell(Bell):
     async def wait(self, seconds: float | None) -> bool:
         import asyncio
 
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidRequestError("a watch stays on the event loop that it was entered on; enter another here")
         try:
             await asyncio.wait_for(self._event.wait(), seconds)
         except TimeoutError:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from convexorm import Deployment, Model, Session
+from convexorm.deployments.observers import Request
 
 KINDS = ("memory", "sqlite")
 PATIENCE = 60.0
@@ -20,18 +21,16 @@ def deployment(request: pytest.FixtureRequest, open_deployment: Callable[[str], 
 
 
 class Runs:
-    """How often something was read, and how many documents were found anew."""
+    """How often watches were answered, and how many documents were found anew each time."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self._reads: list[int] = []
-        deployment.on_request(
-            lambda request: self._reads.append(request.documents) if request.operation == "read" else None
-        )
+        self._seen: list[Request] = []
+        deployment.on_request(self._seen.append)
 
-    def take(self) -> list[int]:
-        """The documents that each read has found anew since the last time."""
-        reads, self._reads[:] = list(self._reads), []
-        return reads
+    def take(self, table: str = "") -> list[int]:
+        """The documents that each answer has found anew since the last time, of watches that read a table."""
+        seen, self._seen[:] = list(self._seen), []
+        return [one.documents for one in seen if one.operation == "watch" and table in (*one.tables, "")]
 
 
 @pytest.fixture

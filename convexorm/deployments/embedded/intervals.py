@@ -75,13 +75,14 @@ _OWN = {"by_id": "id", "by_creation_time": "tick"}
 
 def _cut(read: Read, result: ReadResult, intervals: list[Interval]) -> list[Interval]:
     """The intervals of a read up to its last document, where it went no further."""
-    others = (read.merge, read.distinct, read.sort, read.fold, read.search, read.pack, read.digest, read.select)
+    others = (read.merge, read.distinct, read.sort, read.fold, read.search, read.pack, read.digest)
     whole = read.limit is None or result.count < read.limit or read.count or read.peek
-    if whole or not result.docs or any(one is not None for one in others):
+    if whole or any(one is not None for one in others):
         return intervals
-    key = b"".join(map(canonical, index_key(result.docs[-1], read.range)))
-    if read.range.index != "by_id":
-        key = key[: -len(canonical(result.docs[-1]["_id"]))]
+    last = result.last or (index_key(result.docs[-1], read.range) if result.docs and read.select is None else None)
+    if last is None:
+        return intervals
+    key = b"".join(map(canonical, last if read.range.index == "by_id" else last[:-1]))
     if read.order == "asc":
         return [attrs.evolve(one, end=min(one.end, key + _BEHIND)) for one in intervals if one.start <= key]
     return [attrs.evolve(one, start=max(one.start, key)) for one in intervals if one.end > key]

@@ -1,20 +1,19 @@
 """`Watches`: keeps what is watched answered, by one thread for all watches of a deployment, while there are any.
 
-A commit of this process wakes the thread; a commit of another one is noticed by the file, which is looked at some times a
-second. Then what the commits have written is compared with the intervals that each watch has read, and those that meet
-are answered again, each once its last state was taken. Where it is not known what was written, as in a file that can only
-be read, all are.
+A commit of this process wakes the thread; a commit of another one is noticed by the file (see `alarms`). Then what the
+commits have written is compared with the intervals that each watch has read, and those that meet are answered again, each
+once its last state was taken. Where it is not known what was written, as in a file that can only be read, all are.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
+from weakref import ref
 
+from convexorm.deployments.embedded.alarms import alarm_of
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.intervals import Interval, meet
 from convexorm.deployments.embedded.rows import Known
@@ -26,20 +25,16 @@ from convexorm.requests import Read
 
 __all__ = ["Watches"]
 
-_LOOK = 0.03
-"""Seconds from one look at the file to the next."""
-_AFTERWARDS = 4
-"""Looks into the file after it has changed: a commit writes before it is there to be seen, and clocks are coarse."""
-_SURELY = 1.0
-"""Seconds after which the file is looked into, whatever it looks like from outside."""
-
 
 class _Watch:
-    """One watch: what it asks, what the last answer depended on, and whether that has changed since."""
+    """One watch: what it asks, what the last answer depended on, and whether that has changed since.
+
+    Its mailbox is its user's: one that was dropped, as an interrupt may leave it, is closed.
+    """
 
     __slots__ = ("due", "intervals", "known", "mailbox", "number", "reads")
 
-    def __init__(self, reads: Sequence[Read], mailbox: Mailbox[Any]) -> None:
+    def __init__(self, reads: Sequence[Read], mailbox: ref[Mailbox[Any]]) -> None:
         self.reads = reads
         self.mailbox = mailbox
         self.known = Known()
@@ -59,8 +54,6 @@ class Watches:
         self._closed = False
         self._process = os.getpid()
         self._runner: _Runner | None = None
-        self.decoded = 0
-        """How many documents were parsed for the last answer."""
 
     def add(self, reads: Sequence[Read], mailbox: Mailbox[Any]) -> None:
         """Keep some reads answered. Raises DeploymentError when the deployment is closed."""
@@ -68,7 +61,7 @@ class Watches:
             raise DeploymentError("the deployment is closed")
         if self._process != os.getpid():  # those of the parent are its own
             self._watches, self._runner, self._process = {}, None, os.getpid()
-        watch = _Watch(reads, mailbox)
+        watch = _Watch(reads, ref(mailbox, lambda _: self.wake()))
         mailbox.on_close = mailbox.on_taken = self.wake
         self._watches[id(watch)] = watch
         self._go_on()
@@ -89,15 +82,18 @@ class Watches:
     def close(self) -> None:
         """End all watches."""
         self._closed = True
-        for watch in list(self._watches.values()):
-            watch.mailbox.end()
+        for mailbox in self._mailboxes():
+            mailbox.end()
         self.wake()
+
+    def _mailboxes(self) -> list[Mailbox[Any]]:
+        return [mailbox for watch in list(self._watches.values()) if (mailbox := watch.mailbox()) is not None]
 
     def _go_on(self) -> None:
         """Have a thread run. It may be that two begin at once: the first of them ends."""
         runner = self._runner
         if runner is None or not runner.alive:
-            runner = self._runner = _Runner(self)
+            runner = self._runner = _Runner(self, self._files)
             self._engine.on_commit = self.committed
             runner.start()
         runner.wake()
@@ -113,13 +109,13 @@ class Watches:
             raise
 
     def _run(self, runner: _Runner) -> None:
-        look = _Look(self._files)
         position: int | None = None
-        begun = False
+        begun = look = False
         while self._runner is runner:
             for key, watch in list(self._watches.items()):
-                if watch.mailbox.over:
+                if (mailbox := watch.mailbox()) is None or mailbox.over:
                     self._watches.pop(key, None)
+                del mailbox
             if not self._watches:
                 self._runner = None
                 if not self._watches:
@@ -130,16 +126,16 @@ class Watches:
                 if not begun:
                     self._engine.keep_written()
                     begun = True
-                if look.differs() or runner.told:
+                if look or runner.told:
                     runner.told = False
                     position = self._compare(position)
             except ConvexORMError as error:
                 self._fail(error)
                 continue
             for watch in list(self._watches.values()):
-                if watch.due and watch.mailbox.empty and not watch.mailbox.over:
+                if watch.due:
                     self._answer(watch)
-            runner.rest(look.pause)
+            look = runner.alarm.wait()
 
     def _compare(self, position: int | None) -> int | None:
         """Find out which watches are to be answered again; up to which commit that is known now."""
@@ -150,31 +146,34 @@ class Watches:
         return number
 
     def _answer(self, watch: _Watch) -> None:
+        """Answer a watch again, if its last state was taken."""
+        mailbox = watch.mailbox()
+        if mailbox is None or mailbox.over or not mailbox.empty:
+            return
         watch.due = False
         try:
-            with self._observers.watch("read") as request:
+            with self._observers.watch("watch") as request:
                 if request is not None:
                     request.of_reads(watch.reads)
                 observation = self._engine.observe(watch.reads, watch.known)
                 if request is not None:
                     request.documents = watch.known.parsed
         except ConvexORMError as error:
-            if self._closed:
-                watch.mailbox.end()
-            else:
-                watch.mailbox.fail(error)
+            self._end(mailbox, error)
             return
-        self.decoded = watch.known.parsed
         watch.intervals, watch.number = observation.intervals, observation.number
-        watch.mailbox.connected = True
-        watch.mailbox.deliver(observation.results)
+        mailbox.connected = True
+        mailbox.deliver(observation.results)
 
     def _fail(self, error: ConvexORMError) -> None:
-        for watch in list(self._watches.values()):
-            if self._closed:
-                watch.mailbox.end()
-            else:
-                watch.mailbox.fail(error)
+        for mailbox in self._mailboxes():
+            self._end(mailbox, error)
+
+    def _end(self, mailbox: Mailbox[Any], error: ConvexORMError) -> None:
+        if self._closed:
+            mailbox.end()
+        else:
+            mailbox.fail(error)
 
 
 def _concerns(watch: _Watch, commits: Sequence[tuple[int, Keys]]) -> bool:
@@ -183,48 +182,13 @@ def _concerns(watch: _Watch, commits: Sequence[tuple[int, Keys]]) -> bool:
     return since is None or any(number > since and meet(watch.intervals, keys) for number, keys in commits)
 
 
-class _Look:
-    """Whether a file has changed, as seen from outside."""
-
-    def __init__(self, files: Sequence[str]) -> None:
-        self._files = files
-        self.pause = _LOOK if files else None
-        self._state: object = None
-        self._afterwards = 0
-        self._surely = 0.0
-
-    def differs(self) -> bool:
-        """Whether it is to be looked into."""
-        if not self._files:
-            return False
-        now = time.monotonic()
-        state = [_state(file) for file in self._files]
-        if state != self._state:
-            self._state, self._afterwards = state, _AFTERWARDS
-        elif self._afterwards:
-            self._afterwards -= 1
-        elif now < self._surely:
-            return False
-        self._surely = now + _SURELY
-        return True
-
-
-def _state(file: str) -> tuple[int, ...] | None:
-    try:
-        stat = os.stat(file)
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
 class _Runner:
-    """The thread, and how it is woken: by a lock that is free once somebody has called."""
+    """The thread, and what wakes it."""
 
-    def __init__(self, watches: Watches) -> None:
-        self._watches = watches
-        self._sleep = Lock()
-        self._sleep.acquire()
+    def __init__(self, watches: Watches, files: Sequence[str]) -> None:
         self.told = True
+        """Whether a commit was applied by this process."""
+        self.alarm = alarm_of(files)
         self._thread = Thread(target=watches.run, args=(self,), name="convexorm watches", daemon=True)
         self.start: Callable[[], None] = self._thread.start
 
@@ -233,9 +197,4 @@ class _Runner:
         return self._thread.is_alive()
 
     def wake(self) -> None:
-        with suppress(RuntimeError):  # it is awake
-            self._sleep.release()
-
-    def rest(self, seconds: float | None) -> None:
-        """Wait until somebody calls, for so long at most."""
-        self._sleep.acquire(timeout=-1 if seconds is None else seconds)
+        self.alarm.ring()
