@@ -66,6 +66,7 @@ def page(name: str, *, whole: bool = False) -> Mapping[str, list[Block]]:
 PAGES = {
     "columns.md": page("columns.md"),
     "deployments.md": page("deployments.md"),
+    "live.md": page("live.md", whole=True),
     "mastra.md": page("mastra.md"),
     "observing.md": page("observing.md"),
     "testing.md": page("testing.md"),
