@@ -207,7 +207,6 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a limit": (refusal(code="Limit", message="m", limit="writes", maximum=5, actual=6), LimitExceeded, "5, got 6"),
     "404": (Answer(b"not found", 404, "text/plain"), DeploymentError, "404"),
     "a redirect": (Answer(b"", 302), DeploymentError, "302"),
-    "no value": (Answer(b'{"status":"success"}'), DeploymentError, OTHER_WIRE),
     "an answer of another version": (success({"version": VERSION + 1, "results": [{}]}), DeploymentError, OTHER_WIRE),
     "too few results": (success({"version": VERSION, "results": []}), DeploymentError, OTHER_WIRE),
     "results of another shape": (success({"version": VERSION, "results": [{"docs": []}]}), DeploymentError, OTHER_WIRE),
@@ -218,7 +217,6 @@ REFUSALS: dict[str, tuple[Answer, type[ConvexORMError], str]] = {
     "a refusal for no known reason": (refusal(code="Stale", table="t", reason="x"), DeploymentError, OTHER_WIRE),
     "a refusal at no position": (refusal(code="Stale", table="t", write="x"), DeploymentError, OTHER_WIRE),
     "a refusal of another shape": (refusal(code=["Stale"]), DeploymentError, "no JSON answer"),
-    "a code of another shape": (Answer(b'{"status":"error","code":["x"]}'), DeploymentError, "no JSON answer"),
 }
 
 
