@@ -164,6 +164,7 @@ ODD = [
     b'{"status":"error"}',
     b'{"status":"success"}',
     b'{"status":"error","errorMessage":7}',
+    b'{"status":"error","code":["x"]}',
     b'"x"',
 ]
 

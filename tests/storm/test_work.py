@@ -45,7 +45,9 @@ SCALE = int(os.environ.get("STORM_SCALE", "1"))
 SEED = int(os.environ.get("STORM_SEED", "1"))
 PROCESSES = 3
 KILLS = 3 * SCALE
-ROUNDS = 60 * SCALE
+BETWEEN = 60
+"""Rounds from one kill to the next, at most."""
+ROUNDS = BETWEEN * SCALE
 """Things that each process does, all its lives together."""
 OWNERS = ("r", "s", "t")
 """Whose the thread is that moves, in turn. The first has the other threads."""
@@ -286,7 +288,7 @@ def storm(place: Place, seed: int) -> tuple[Counter[tuple[str, str]], int]:
     for number in range(PROCESSES):
         begin(f"p{number}", ROUNDS)
     try:
-        victim_after = chance.randrange(5, ROUNDS)
+        victim_after = chance.randrange(5, BETWEEN)
         while running:
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
@@ -305,7 +307,7 @@ def storm(place: Place, seed: int) -> tuple[Counter[tuple[str, str]], int]:
                 victim_after -= 1
                 if victim_after <= 0 and kills < KILLS and left > 1:
                     kills += 1
-                    victim_after = chance.randrange(5, ROUNDS // 2)
+                    victim_after = chance.randrange(5, BETWEEN // 2)
                     process.kill()
                     told.update(rest(pipe))
                     process.join()
