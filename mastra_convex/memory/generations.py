@@ -99,7 +99,11 @@ async def current(
 
     Raises ObservationalMemoryNotFound, and ObservationalMemoryReplaced for one that has a successor.
     """
-    return await newest_for(session, operation, await stored(session, operation, id, resource_id), forward=forward)
+    record = await stored(session, operation, id, resource_id)
+    found = await newest_for(session, operation, record, forward=forward)
+    if resource_id not in (None, found.resource_id):
+        raise ObservationalMemoryNotFound(id, operation=operation)
+    return found
 
 
 async def newest_for(
@@ -108,9 +112,13 @@ async def newest_for(
     """The same for a record that was got."""
     if record.resource_id is None:  # another writer's, and nobody's: nothing follows it
         return record
-    newest = await newest_of(session, _key_of(record), record.resource_id)
-    if newest is None:
-        raise ObservationalMemoryNotFound(record.id, operation=operation)
+    owner, key = record.resource_id, _key_of(record)
+    newest = await newest_of(session, key, owner)
+    if newest is None:  # it was given to another resource between the two reads, or is gone: StaleDataError, to begin again
+        await session.refresh(record)
+        if (record.resource_id, _key_of(record)) == (owner, key):
+            raise ObservationalMemoryNotFound(record.id, operation=operation)
+        return await newest_for(session, operation, record, forward=forward)
     if newest.id == record.id:
         return record
     if forward:

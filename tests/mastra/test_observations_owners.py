@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from convexorm import Deployment, Session
+from convexorm import AsyncSession, Deployment, Session
 from mastra_convex import (
     AsyncMemory,
     ConvexStore,
@@ -14,6 +14,7 @@ from mastra_convex import (
     ObservationalMemory,
     ObservationalMemoryNotFound,
 )
+from mastra_convex.memory import generations
 from tests.mastra.support import at, at_once, thread
 from tests.mastra.test_observers import begin, chunk, cycles
 
@@ -246,3 +247,25 @@ def test_of_a_thread_and_its_observers_that_begin_at_once_each_is_its_own(
     assert len(made[f"{unique}0"]) == 1
     assert None not in made[f"{unique}0"]
     assert all(len(ids - {None}) <= 1 for ids in made.values())
+
+
+@pytest.mark.needs_functions("the handler checks and writes in one call")
+async def test_what_is_noted_in_a_memory_that_is_just_given_away_is_noted(
+    memory: AsyncMemory, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding the record and looking for what has followed it."""
+    ada, bob = f"{unique}ada", f"{unique}bob"
+    record = await had(memory, unique, ada)
+    newest_of = generations.newest_of
+    moves = [bob]
+
+    async def moved_first(session: AsyncSession, key: str, resource_id: str) -> ObservationalMemory | None:
+        if moves:
+            await memory.update_thread_resource_id(thread_id=unique, resource_id=moves.pop(), source_resource_id=ada)
+        return await newest_of(session, key, resource_id)
+
+    monkeypatch.setattr(generations, "newest_of", moved_first)
+    await memory.update_buffered_observations(id=record.id, chunk=chunk("c"))
+    found = await memory.get_observational_memory(thread_id=unique, resource_id=bob)
+    assert found is not None
+    assert cycles(found) == ["c"]
