@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from convexorm.data import Data
 from convexorm.deployments.base import Port
+from convexorm.deployments.reader import Reader
 from convexorm.errors import (
     FunctionFailed,
     InvalidCursorError,
@@ -37,7 +38,6 @@ from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import identity_of
 from convexorm.sessions.operations import check_keyed, dump_valid, patch_of_values
-from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Progress
 from convexorm.sessions.writer import Writer, less
 from convexorm.values import MISSING

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+from convexorm.deployments.reader import Reader
 from convexorm.model import Model
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
@@ -16,7 +17,6 @@ from convexorm.relatives import all_found, found, listed, loaded_list, related
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap, state_of
-from convexorm.sessions.reader import Reader
 from convexorm.values import MISSING, hashable
 
 __all__ = ["Loader"]

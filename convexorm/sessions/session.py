@@ -27,6 +27,7 @@ from convexorm.calling import Arguments
 from convexorm.conditions import Condition
 from convexorm.cursors import decode_cursor, encode_cursor
 from convexorm.deployments.base import Deployment, Port, check_deployment
+from convexorm.deployments.reader import Reader
 from convexorm.errors import (
     ConvexORMError,
     DeploymentError,
@@ -66,7 +67,6 @@ from convexorm.sessions.operations import (
     patch_by_key,
 )
 from convexorm.sessions.pending import Pending
-from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Hit, Page, Progress
 from convexorm.sessions.scheduling import Cancellation, Scheduled, Scheduling
 from convexorm.sessions.trees import Trees

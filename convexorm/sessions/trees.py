@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import attrs
 from msgspec.structs import replace
 
+from convexorm.deployments.reader import Reader
 from convexorm.errors import FunctionFailed, LimitExceeded, StaleDataError
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
@@ -26,7 +27,6 @@ from convexorm.requests import (
 )
 from convexorm.schema import Table
 from convexorm.sessions.compiler import Compiler
-from convexorm.sessions.reader import Reader
 from convexorm.sessions.results import Progress
 from convexorm.sessions.writer import Writer, less
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from convexorm import Deployment, Model, Session
 from convexorm.deployments.observers import Request
+from tests.conftest import Host
+from tests.models import Note, Task
 
-KINDS = ("memory", "sqlite")
+EMBEDDED = ("memory", "sqlite")
 PATIENCE = 60.0
 """Seconds after which a test gives up waiting for what has to come."""
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
+def host(models_host: Host) -> Iterator[Host]:
+    """A host that forgets what a test has stored."""
+    yield models_host
+    with models_host.connect() as deployment, Session(deployment) as session:
+        for model in (Task, Note):
+            session.delete_all(model.query().by_index("by_creation_time"))
+
+
+@pytest.fixture(params=EMBEDDED)
+def embedded(request: pytest.FixtureRequest, open_deployment: Callable[[str], Deployment]) -> Deployment:
+    return open_deployment(request.param)
+
+
+@pytest.fixture(params=[*EMBEDDED, "host"])
 def deployment(request: pytest.FixtureRequest, open_deployment: Callable[[str], Deployment]) -> Deployment:
     return open_deployment(request.param)
 

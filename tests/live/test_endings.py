@@ -167,7 +167,7 @@ def test_a_handler_may_close_what_it_interrupts(deployment: Deployment) -> None:
             signal.signal(signal.SIGALRM, before)
 
 
-def test_an_error_of_one_query_ends_its_watch_and_no_other(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_one_query_ends_its_watch_and_no_other(embedded: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     from convexorm.deployments.embedded.engine import Engine
 
     observe: Callable[..., Any] = Engine.observe
@@ -177,11 +177,11 @@ def test_an_error_of_one_query_ends_its_watch_and_no_other(deployment: Deploymen
             raise DeploymentError("the disk is gone")
         return observe(self, reads, known)
 
-    with deployment.watch(OF_ADA) as live, deployment.watch(OF_ADA.count()) as counted:
+    with embedded.watch(OF_ADA) as live, embedded.watch(OF_ADA.count()) as counted:
         live.next(timeout=PATIENCE)
         counted.next(timeout=PATIENCE)
         monkeypatch.setattr(Engine, "observe", failing)
-        save(deployment, Task(text="x", owner_id="ada"))
+        save(embedded, Task(text="x", owner_id="ada"))
         assert len(live.next(timeout=PATIENCE).items) == 1
         for _ in range(2):
             with pytest.raises(DeploymentError, match="disk"):

@@ -17,6 +17,12 @@ from tests.relations.models import Customer, Line, Order, OrderTag, Tag
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture
+def deployment(embedded: Deployment) -> Deployment:
+    """What a watch has read is the deployment's own matter; on Convex it is the backend's."""
+    return embedded
+
+
 def ranked(rank: float | None, owner: str = "ada", **values: Any) -> Task:
     return Task(text="", owner_id=owner, rank=rank, **values)
 

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from convexorm import Deployment, Session
+from tests.conftest import ROOT, Host, serve_host
 from tests.live.conftest import PATIENCE, save
 from tests.relations.models import Customer, Line, Order, OrderTag, Tag
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def shop_host() -> Iterator[Host]:
+    yield from serve_host(ROOT / "tests" / "relations" / "functions")
+
+
+@pytest.fixture
+def host(shop_host: Host) -> Iterator[Host]:
+    """A host that forgets what a test has stored."""
+    yield shop_host
+    with shop_host.connect() as deployment, Session(deployment) as session:
+        for model in (Line, OrderTag, Order, Tag, Customer):
+            session.delete_all(model.query().by_index("by_creation_time"))
+
+
 CUSTOMERS = Customer.query().full_scan().load(Customer.orders.load(Order.lines))
 ORDERS = Order.query().by_index("by_order_id").load(Order.customer)
 

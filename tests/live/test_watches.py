@@ -21,6 +21,7 @@ from convexorm import (
     ValidationError,
     connect,
 )
+from convexorm.deployments import EmbeddedDeployment
 from tests.live.conftest import PATIENCE, Runs, save, told
 from tests.models import Note, Task
 
@@ -68,7 +69,8 @@ def test_a_commit_that_leaves_the_answer_equal_is_no_change(
         runs.take()
         save(deployment, Task(text="y", owner_id="ada"))
         other.next(timeout=PATIENCE)
-        assert len(runs.take()) == 2  # both were answered again
+        # both were answered again; Convex says nothing of the one that is the same
+        assert len(runs.take()) == (2 if isinstance(deployment, EmbeddedDeployment) else 1)
         with pytest.raises(TimeoutError):
             live.next(timeout=0)
         save(deployment, Task(text="b", owner_id="ada"))

@@ -13,10 +13,13 @@ code around it than h11 for the same promises, and about twice the processor tim
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from convexorm.deployments.base import ATTEMPTS, Caller, Deployment
+from convexorm.deployments.base import ATTEMPTS, Caller, Deployment, FunctionCall
 from convexorm.deployments.observers import Observers
 from convexorm.deployments.remote.access import OPERATIONS, operation
 from convexorm.deployments.remote.addresses import Address
@@ -26,11 +29,16 @@ from convexorm.deployments.remote.connections import Attempt, Call, Connections,
 from convexorm.deployments.remote.files import RemoteFiles
 from convexorm.deployments.remote.port import Limits, RemotePort, Target
 from convexorm.deployments.remote.transfers import AsyncTransfers, BlockingTransfers
-from convexorm.errors import AuthError, InvalidRequestError
+from convexorm.errors import AuthError, DeploymentError, InvalidRequestError
 from convexorm.exports import Export
 from convexorm.faces import finish
 from convexorm.files import AsyncFiles, Files
+from convexorm.requests import Read
 from convexorm.values import is_finite, is_whole
+
+if TYPE_CHECKING:
+    from convexorm.deployments.remote.live import LiveConnection
+    from convexorm.live.mailboxes import Mailbox
 
 __all__ = ["OPERATIONS", "RemoteDeployment", "RemotePort", "operation"]
 
@@ -83,6 +91,9 @@ class RemoteDeployment(Deployment):
         ]
         self._connections = Connections(self._address)
         self._module, self._timeout = module, timeout
+        self._admin_key = admin_key
+        self._live: dict[object, LiveConnection] = {}
+        self._closed = False
         where, limits = str(self._address), Limits(timeout, retry, check_schema)
         self.observers = Observers(where)
         self.blocking: RemotePort = RemotePort(where, module, limits, self._post, _sleep, self.observers)
@@ -123,8 +134,24 @@ class RemoteDeployment(Deployment):
     async def adescribe(self) -> Export:
         return await self.asynchronous.describe()
 
+    def subscribe(self, asked: Sequence[Read] | FunctionCall, mailbox: Mailbox[Any]) -> None:
+        if self._closed:
+            raise DeploymentError("the deployment is closed")
+        from convexorm.deployments.remote.live import Identity, LiveConnection
+
+        token = asked.token if isinstance(asked, FunctionCall) else None
+        identity = Identity("Admin", self._admin_key) if token is None else Identity("User", token)
+        live = self._live.get(identity)
+        if live is None or live.process != os.getpid():  # in a child of a fork it is the parent's
+            path = f"{self._module}:read"
+            self._live[identity] = live = LiveConnection(self._address, identity, self.asynchronous, self.observers, path)
+        live.watch(asked, mailbox)
+
     def close(self) -> None:
-        """End all connections, of both faces and every event loop, also under calls. Any thread may."""
+        """End all connections, of both faces and every event loop, also under calls, and all watches. Any thread may."""
+        self._closed = True
+        for live in list(self._live.values()):
+            live.close()
         self._connections.close()
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from convexorm.deployments.remote.refusals import refusal
 from convexorm.errors import ConvexORMError, FunctionFailed, FunctionNotFound
 from convexorm.values import Value
 
-__all__ = ["RemoteCaller"]
+__all__ = ["RemoteCaller", "function_refusal"]
 
 _FUNCTION_ERRORS = (200, 560)
 """The statuses with which Convex says that a function threw."""
@@ -34,10 +34,10 @@ class RemoteCaller:
     port: RemotePort
 
     async def call(self, call: FunctionCall) -> Value:
-        return await self.port.ask(call, once=call.kind != "query", refused=_refused)
+        return await self.port.ask(call, once=call.kind != "query", refused=function_refusal)
 
 
-def _refused(where: str, kind: Kind, path: str, status: int, answer: Mapping[str, Any]) -> ConvexORMError:
+def function_refusal(where: str, kind: Kind, path: str, status: int, answer: Mapping[str, Any]) -> ConvexORMError:
     text = str(answer.get("errorMessage") or "")
     if answer.get("code") == "FunctionPathNotFound" or ("errorData" not in answer and _NOT_FOUND.match(text)):
         return FunctionNotFound(

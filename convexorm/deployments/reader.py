@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from convexorm.deployments.base import Port
 from convexorm.requests import (
     MAX_READS,
     Document,
@@ -23,10 +23,18 @@ from convexorm.requests import (
 __all__ = ["Reader"]
 
 
+class Answering(Protocol):
+    """What a reader needs of a port."""
+
+    async def read(self, reads: Sequence[Read]) -> list[ReadResult]: ...
+
+    async def search(self, search: Search) -> list[tuple[float, Document]]: ...
+
+
 class Reader:
     """Reads through one port."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Answering) -> None:
         self._port = port
 
     async def one(self, read: Read) -> ReadResult:
