@@ -13,7 +13,7 @@ from functools import wraps
 from types import CoroutineType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-__all__ = ["DONE", "blocking", "blocking_stream", "finish", "named"]
+__all__ = ["DONE", "blocking", "blocking_stream", "finish", "named", "shared"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +53,16 @@ def blocking(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Co
     @wraps(method)
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
         return finish(method(self._core, *args, **kwargs))
+
+    return cast("Callable[Concatenate[Any, P], T]", run)
+
+
+def shared(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """The plain face of a method that is plain itself, as its result is for both."""
+
+    @wraps(method)
+    def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        return method(self._core, *args, **kwargs)
 
     return cast("Callable[Concatenate[Any, P], T]", run)
 

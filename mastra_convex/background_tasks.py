@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias, TypedDict, get_args
 import attrs
 
 from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError
-from convexorm.faces import blocking
+from convexorm.faces import blocking, shared
+from convexorm.live import Change, Watch
+from convexorm.live.views import ListView
 from mastra_convex.arguments import (
     Paging,
     check_amount,
@@ -24,8 +26,9 @@ from mastra_convex.arguments import (
     check_whole,
     naming,
 )
-from mastra_convex.domain import AsyncDomain, Domain
+from mastra_convex.domain import AsyncDomain, Domain, OnState
 from mastra_convex.entities import BackgroundTask, TaskStatus
+from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import now
 from mastra_convex.records import record_of
 
@@ -171,6 +174,32 @@ class AsyncBackgroundTasks(AsyncDomain):
         async with self._session() as session:
             return await _listed(session, wanted, include_total)
 
+    def watch_tasks(
+        self, *, filter: TaskFilter | None = None, on_state: OnState | None = None
+    ) -> Watch[Change[BackgroundTask]]:
+        """The tasks that `list_tasks` lists, again whenever they change: `with` it, or `async with`, as `live`.
+
+        Each `Change` has all tasks of the list and which are new; one that has not changed is the same instance.
+        `on_state` is told when the connection is there or lost. Raises what `Deployment.watch` does, and DeploymentError
+        where a deployment has only the npm package's functions.
+        """
+        wanted = _Wanted.of("WATCH_TASKS", filter)
+        if wanted.statuses == []:
+            raise InvalidArgument("one status or several", operation="WATCH_TASKS", argument="filter.status")
+        size, offset = wanted.paging.per_page, wanted.paging.offset
+        end = None if size is False else offset + size
+        if end is None:
+            queries, _ = wanted.queries(wanted.date)
+        else:
+            queries, ordered = wanted.queries(wanted.order, part=True)
+            if ordered:
+                queries = [query.order(wanted.direction).limit(end) for query in queries]
+
+        def arrange(found: Sequence[list[BackgroundTask]]) -> list[BackgroundTask]:
+            return _merged(wanted, found)[offset:end]
+
+        return self._backend.watch(queries, lambda states: ListView(states, arrange), on_state)
+
     async def delete_task(self, *, task_id: str) -> None:
         """Delete the task; nothing happens where there is none."""
         check_id("DELETE_TASK", "task_id", task_id)
@@ -229,6 +258,7 @@ class BackgroundTasks(Domain):
     update_task = blocking(AsyncBackgroundTasks.update_task)
     get_task = blocking(AsyncBackgroundTasks.get_task)
     list_tasks = blocking(AsyncBackgroundTasks.list_tasks)
+    watch_tasks = shared(AsyncBackgroundTasks.watch_tasks)
     delete_task = blocking(AsyncBackgroundTasks.delete_task)
     delete_tasks = blocking(AsyncBackgroundTasks.delete_tasks)
     get_running_count = blocking(AsyncBackgroundTasks.get_running_count)

@@ -7,18 +7,23 @@ over with `blocking`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from convexorm import AsyncSession, Deployment
+from convexorm import AsyncSession, Deployment, Query
 from convexorm.deployments import Port
 from convexorm.faces import named
+from convexorm.live import Watch
+from convexorm.live.querying import watch
+from convexorm.live.states import States
 
-__all__ = ["AsyncDomain", "Backend", "Domain", "Offload", "run_here"]
+__all__ = ["AsyncDomain", "Backend", "Domain", "Offload", "OnState", "run_here"]
 
 T = TypeVar("T")
+OnState: TypeAlias = Callable[[bool], object]
+"""Told when the connection to what is watched is there or lost, on the thread that notices."""
 
 
 class Offload(Protocol):
@@ -45,6 +50,12 @@ class Backend:
     def session(self) -> AsyncSession:
         """A session for one operation."""
         return AsyncSession(self.deployment, tables=self.tables, _port=self.port)
+
+    def watch(
+        self, queries: Sequence[Query[Any]], view: Callable[[States], States], on_state: OnState | None
+    ) -> Watch[Any]:
+        """What a view makes of these queries, as long as they are watched. Blocking and awaited it is entered alike."""
+        return watch(self.deployment, queries, on_state=on_state, tables=self.tables, view=view)
 
 
 class AsyncDomain:

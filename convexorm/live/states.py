@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from convexorm.deployments.base import Deployment
 from convexorm.functions import Answer
-from convexorm.live.changes import Change
+from convexorm.live.changes import Change, difference
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.querying.statements import Statement
@@ -116,10 +116,11 @@ def _alike(one: ReadResult, two: ReadResult) -> bool:
 
 @attrs.frozen(eq=False)
 class _Held(State):
-    """The instances of a query. `held` are all of them by `_id`, with those that they load; `shown` is what each of them
-    shows: its document, and those of all that it loads, at whatever depth.
+    """The instances of a query, in order. `held` are all of them by `_id`, with those that they load; `shown` is what each
+    of them shows: its document, and those of all that it loads, at whatever depth.
     """
 
+    items: Sequence[Model]
     held: Mapping[str, Model]
     shown: Mapping[str, Sequence[Document]]
     value: Change[Any]
@@ -131,7 +132,7 @@ class _Held(State):
         return before is not None and id in self.held and len(before) == len(shown) and all(map(is_, before, shown))
 
 
-_NOTHING = _Held({}, {}, Change([], [], [], []), True)
+_NOTHING = _Held((), {}, {}, Change([], [], [], []), True)
 
 
 class _Instances(States):
@@ -150,18 +151,10 @@ class _Instances(States):
         kept = {id_: old.held[id_] for id_, some in shown.items() if old.has(id_, some)}
         new = [document for id_, document in zip(ids, docs, strict=True) if id_ not in kept]
         held = {**self._made(new, answer, kept), **kept} if new else kept
-        items = [held[id_] for id_ in ids]
-        gone = {str(one.convex_id): one for one in old.value.items}
-        added, changed = [], []
-        for id_, item in zip(ids, items, strict=True):
-            one = gone.pop(id_, None)
-            if one is None:
-                added.append(item)
-            elif one is not item:
-                changed.append(item)
-        moved = len(items) != len(old.value.items) or not all(map(is_, items, old.value.items))
+        items = tuple([held[id_] for id_ in ids])
         held = {id_: one for id_, one in held.items() if id_ in shown}
-        return _Held(held, shown, Change(items, added, changed, list(gone.values())), before is None or moved)
+        change = difference(None if before is None else before.items, items)
+        return _Held(items, held, shown, change or Change(list(items), [], [], []), change is not None)
 
     def _made(self, new: Sequence[Document], answer: ReadResult, kept: Mapping[str, Model]) -> dict[str, Model]:
         """Instances of these documents and of what they load, new ones but for those that are kept."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from convexorm.deployments import Deployment, Port, RemoteDeployment
+from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote import RemotePort
 from convexorm.errors import AuthError, DeploymentError, FunctionFailed, FunctionNotFound
+from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import (
     Applied,
     Cancel,
@@ -211,9 +214,14 @@ class AdaptedDeployment(Deployment):
     def __init__(self, deployment: RemoteDeployment, storage_function: str = DEFAULT_STORAGE_FUNCTION) -> None:
         self._deployment = deployment
         self.observers = deployment.observers
-        choice = _Choice(storage_function)
+        choice = self._choice = _Choice(storage_function)
         self.blocking: Port = _AdaptedPort(deployment, deployment.blocking, choice)
         self.asynchronous: Port = _AdaptedPort(deployment, deployment.asynchronous, choice)
+
+    def subscribe(self, asked: Sequence[Read] | FunctionCall, mailbox: Mailbox[Any]) -> None:
+        if self._choice.foreign:
+            raise _lacking("live queries")
+        self._deployment.subscribe(asked, mailbox)
 
     def close(self) -> None:
         self._deployment.close()

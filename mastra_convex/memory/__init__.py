@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convexorm.faces import blocking
+from convexorm.faces import blocking, shared
 from mastra_convex.domain import Domain
 from mastra_convex.entities import Document, Message, ObservationalMemory, Resource, Thread
 from mastra_convex.memory.activation import ActivatedChunk, ActivatedObservations
@@ -50,6 +50,7 @@ class Memory(Domain):
     face = AsyncMemory
 
     get_thread_by_id = blocking(AsyncMemory.get_thread_by_id)
+    watch_thread = shared(AsyncMemory.watch_thread)
     save_thread = blocking(AsyncMemory.save_thread)
     update_thread = blocking(AsyncMemory.update_thread)
     patch_thread = blocking(AsyncMemory.patch_thread)
@@ -63,6 +64,7 @@ class Memory(Domain):
     list_messages = blocking(AsyncMemory.list_messages)
     list_messages_by_resource_id = blocking(AsyncMemory.list_messages_by_resource_id)
     list_messages_by_id = blocking(AsyncMemory.list_messages_by_id)
+    watch_messages = shared(AsyncMemory.watch_messages)
     update_messages = blocking(AsyncMemory.update_messages)
     delete_messages = blocking(AsyncMemory.delete_messages)
     get_resource_by_id = blocking(AsyncMemory.get_resource_by_id)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import attrs
 
 from convexorm import AsyncSession, Condition, LimitExceeded, Query, StaleDataError, ValidationError, func
+from convexorm.live import Change, Watch
+from convexorm.live.views import ListView
 from mastra_convex.arguments import (
     DateRange,
     Include,
@@ -26,9 +28,10 @@ from mastra_convex.arguments import (
     check_order,
     check_paging,
     check_several,
+    check_whole,
     naming,
 )
-from mastra_convex.domain import AsyncDomain
+from mastra_convex.domain import AsyncDomain, OnState
 from mastra_convex.entities import Document, Message, Thread
 from mastra_convex.errors import InvalidArgument
 from mastra_convex.instants import now
@@ -132,6 +135,40 @@ class AsyncMessages(AsyncDomain):
             listing = _Listing(session, queries, direction, paging, include_total)
             whole = None if filter else set(threads)
             return await listing.answer(check_include(operation, include), resource_id, whole)
+
+    def watch_messages(
+        self,
+        *,
+        thread_id: str | Sequence[str],
+        resource_id: str | None = None,
+        filter: MessageFilter | None = None,
+        order_by: OrderBy | None = None,
+        last: int | None = None,
+        on_state: OnState | None = None,
+    ) -> Watch[Change[Message]]:
+        """The messages that `list_messages` lists, all of them or the `last` so many, and again whenever they change.
+
+        `with` it, or `async with`, as `live`: each `Change` has all messages, the oldest first unless `order_by` says
+        otherwise, and which are new. A message that has not changed is the same instance. `on_state` is told when the
+        connection is there or lost. Raises what `Deployment.watch` does, and DeploymentError where a deployment has only
+        the npm package's functions.
+        """
+        operation = "WATCH_MESSAGES"
+        threads = check_ids(operation, "thread_id", thread_id)
+        conditions, direction, _ = _checked(operation, filter, order_by, 0, False)
+        if check_optional_id(operation, "resource_id", resource_id) is not None:
+            conditions.append(Message.resource_id == resource_id)
+        if last is not None and check_whole(operation, "last", last) == 0:
+            raise InvalidArgument("a whole number from 1 on, or None", operation=operation, argument="last")
+        queries = [Message.query().by_index("by_thread_created", thread_id=one).where(*conditions) for one in threads]
+        if last is not None:
+            queries = [query.order("desc").limit(last) for query in queries]
+
+        def arrange(found: Sequence[list[Message]]) -> list[Message]:
+            messages = sorted((message for one in found for message in one), key=_place)[-(last or 0) :]
+            return messages if direction == "asc" else messages[::-1]
+
+        return self._backend.watch(queries, lambda states: ListView(states, arrange), on_state)
 
     async def list_messages_by_resource_id(
         self,

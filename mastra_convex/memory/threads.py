@@ -8,6 +8,8 @@ from typing import Any, Literal
 import attrs
 
 from convexorm import AsyncSession, LimitExceeded, Query, StaleDataError
+from convexorm.live import Watch
+from convexorm.live.views import RecordView
 from convexorm.requests import MAX_DELETED_BY_RANGE
 from mastra_convex.arguments import (
     OrderBy,
@@ -23,7 +25,7 @@ from mastra_convex.arguments import (
     check_paging,
     naming,
 )
-from mastra_convex.domain import AsyncDomain
+from mastra_convex.domain import AsyncDomain, OnState
 from mastra_convex.entities import Message, Thread
 from mastra_convex.errors import InvalidArgument, ThreadNotFound
 from mastra_convex.instants import later, now
@@ -59,6 +61,23 @@ class AsyncThreads(AsyncDomain):
         async with self._session() as session:
             thread = await session.get(Thread, thread_id)
         return thread if thread is None or resource_id in (None, thread.resource_id) else None
+
+    def watch_thread(
+        self, *, thread_id: str, resource_id: str | None = None, on_state: OnState | None = None
+    ) -> Watch[Thread | None]:
+        """What `get_thread_by_id` answers, again whenever that changes: `with` it, or `async with`, as `live`.
+
+        `on_state` is told when the connection is there or lost. Raises what `Deployment.watch` does, and DeploymentError
+        where a deployment has only the npm package's functions.
+        """
+        check_id("WATCH_THREAD", "thread_id", thread_id)
+        check_optional_id("WATCH_THREAD", "resource_id", resource_id)
+        query = Thread.query().by_index("by_record_id", id=thread_id).limit(1)
+
+        def own(thread: Thread | None) -> Thread | None:
+            return thread if thread is None or resource_id in (None, thread.resource_id) else None
+
+        return self._backend.watch([query], lambda states: RecordView(states, own), on_state)
 
     async def save_thread(self, *, thread: Thread | Mapping[str, Any]) -> Thread:
         """Store the thread whole, in place of one with its id. Timestamps default to now, metadata to `{}`; a later

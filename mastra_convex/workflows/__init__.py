@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convexorm.faces import blocking
+from convexorm.faces import blocking, shared
 from mastra_convex.domain import Domain
 from mastra_convex.workflows.runs import AsyncWorkflows, WorkflowRun, WorkflowRuns
 from mastra_convex.workflows.snapshots import WorkflowRunStatus
@@ -31,6 +31,7 @@ class Workflows(Domain):
     update_workflow_results = blocking(AsyncWorkflows.update_workflow_results)
     update_workflow_state = blocking(AsyncWorkflows.update_workflow_state)
     get_workflow_run_by_id = blocking(AsyncWorkflows.get_workflow_run_by_id)
+    watch_run = shared(AsyncWorkflows.watch_run)
     list_workflow_runs = blocking(AsyncWorkflows.list_workflow_runs)
     delete_workflow_run_by_id = blocking(AsyncWorkflows.delete_workflow_run_by_id)
     dangerously_clear_all = blocking(AsyncWorkflows.dangerously_clear_all)

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import attrs
 
-from convexorm import AsyncSession
+from convexorm import AsyncSession, Query
+from convexorm.live import Watch
+from convexorm.live.views import RecordView
 from mastra_convex.arguments import (
     Paging,
     check_choice,
@@ -19,7 +21,7 @@ from mastra_convex.arguments import (
     check_optional_id,
     check_paging,
 )
-from mastra_convex.domain import AsyncDomain
+from mastra_convex.domain import AsyncDomain, OnState
 from mastra_convex.entities import WorkflowSnapshot
 from mastra_convex.errors import WorkflowSnapshotInvalid
 from mastra_convex.instants import later, now
@@ -192,11 +194,30 @@ class AsyncWorkflows(AsyncDomain):
         check_id(operation, "run_id", run_id)
         async with self._session() as session:
             if check_optional_id(operation, "workflow_name", workflow_name) is None:
-                newest = WorkflowSnapshot.query().by_index("by_run", run_id=run_id).order("desc")
-                record = await session.first(newest)
+                record = await session.first(_newest(run_id))
             else:
                 record = await session.get(WorkflowSnapshot, (workflow_name, run_id))
         return None if record is None else _run(record)
+
+    def watch_run(
+        self, *, run_id: str, workflow_name: str | None = None, on_state: OnState | None = None
+    ) -> Watch[WorkflowRun | None]:
+        """What `get_workflow_run_by_id` answers, again whenever that changes: `with` it, or `async with`, as `live`.
+
+        `on_state` is told when the connection is there or lost. Raises what `Deployment.watch` does, and DeploymentError
+        where a deployment has only the npm package's functions.
+        """
+        operation = "WATCH_RUN"
+        check_id(operation, "run_id", run_id)
+        if check_optional_id(operation, "workflow_name", workflow_name) is None:
+            query = _newest(run_id)
+        else:
+            query = WorkflowSnapshot.query().by_index("by_workflow_run", workflow_name=workflow_name, run_id=run_id)
+
+        def run(record: WorkflowSnapshot | None) -> WorkflowRun | None:
+            return None if record is None else _run(record)
+
+        return self._backend.watch([query.limit(1)], lambda states: RecordView(states, run), on_state)
 
     async def list_workflow_runs(
         self,
@@ -245,6 +266,11 @@ class AsyncWorkflows(AsyncDomain):
         """Delete every run, in as many commits as it takes."""
         async with self._session() as session:
             await session.delete_all(WorkflowSnapshot.query().full_scan())
+
+
+def _newest(run_id: str) -> Query[WorkflowSnapshot]:
+    """The runs with this id, the newest first."""
+    return WorkflowSnapshot.query().by_index("by_run", run_id=run_id).order("desc")
 
 
 def _run(record: WorkflowSnapshot) -> WorkflowRun:

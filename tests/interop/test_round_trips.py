@@ -12,7 +12,7 @@ import pytest
 from convexorm import ValidationError
 from mastra_convex import ConvexStore
 from tests.interop.oddities import ANY_KEYS, DEEP, LARGE, PLAIN, exactly
-from tests.interop.typescript import Clients, NpmError
+from tests.interop.typescript import SECONDS, Clients, NpmError
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 6_000, tzinfo=UTC)
 LONG_AGO = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
@@ -111,6 +111,22 @@ def test_messages_of_the_npm_store_are_read_by_python(store: ConvexStore, npm: C
     assert exactly(first.content) == exactly(small["content"])
     assert second.content == large["content"]
     assert (first.created_at, second.created_at) == (LONG_AGO, MOMENT)
+
+
+def test_messages_of_the_npm_store_are_told_to_a_watch_of_python(store: ConvexStore, npm: Clients, unique: str) -> None:
+    npm.call("memory", "saveThread", {"thread": npm_thread(unique)})
+    with (
+        store.memory.watch_messages(thread_id=unique) as messages,
+        store.memory.watch_thread(thread_id=unique) as thread,
+    ):
+        assert messages.next(SECONDS).items == []
+        thread.next(SECONDS)
+        for number in range(3):
+            npm.call("memory", "saveMessages", {"messages": [npm_message(f"{unique} {number}", unique, "", MOMENT)]})
+            assert [one.id for one in messages.next(SECONDS).added] == [f"{unique} {number}"]
+        npm.call("memory", "updateThread", {"id": unique, "title": "Renamed", "metadata": {}})
+        while (found := thread.next(SECONDS)) is None or found.title != "Renamed":
+            pass
 
 
 def test_messages_of_python_are_read_by_the_npm_store(store: ConvexStore, npm: Clients, unique: str) -> None:
