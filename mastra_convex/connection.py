@@ -10,6 +10,7 @@ from typing import Self, TypedDict
 from convexorm import Deployment, connect
 from convexorm.deployments.base import check_deployment
 from convexorm.errors import InvalidRequestError
+from convexorm.live.bells import AsyncBell
 from mastra_convex import entities
 from mastra_convex.arguments import check_id
 from mastra_convex.domain import Backend
@@ -76,7 +77,7 @@ class Connection:
     @property
     def asynchronous(self) -> Backend:
         """Sessions of the face that never blocks the event loop."""
-        return Backend(self._adapted, self._adapted.asynchronous, self.tables, asyncio.to_thread)
+        return Backend(self._adapted, self._adapted.asynchronous, self.tables, asyncio.to_thread, AsyncBell)
 
 
 def check_store_id(id: object) -> str:

@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 import attrs
+from attrs import evolve
 
 from convexorm import AsyncSession, Deployment, Query
 from convexorm.deployments import Port
 from convexorm.faces import named
 from convexorm.live import Watch
+from convexorm.live.bells import Bell, BlockingBell
 from convexorm.live.querying import watch
 from convexorm.live.states import States
 
@@ -44,12 +46,19 @@ class Backend:
     tables: Mapping[str, str]
     offload: Offload = run_here
     """How this face does work that takes the processor for long: at once, or where it holds up nobody."""
+    bell: Callable[[], Bell] = BlockingBell
+    """How this face waits for what it watches."""
     strict: bool = False
     """Whether ids of another resource are refused (`owners="strict"`)."""
 
     def session(self) -> AsyncSession:
         """A session for one operation."""
         return AsyncSession(self.deployment, tables=self.tables, _port=self.port)
+
+    @property
+    def blocking(self) -> Backend:
+        """The same over the blocking face, for threads."""
+        return evolve(self, port=self.deployment.blocking, offload=run_here, bell=BlockingBell)
 
     def watch(
         self, queries: Sequence[Query[Any]], view: Callable[[States], States], on_state: OnState | None

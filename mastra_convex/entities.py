@@ -302,6 +302,7 @@ class BackgroundTask(Model, table="mastra_background_tasks", primary_key="id"):
     by_thread_created = Index("thread_id", "created_at")
     by_resource_created = Index("resource_id", "created_at")
     by_tool_created = Index("tool_name", "created_at")
+    by_status_tool_created = Index("status", "tool_name", "created_at")
 
 
 class ObservationalMemory(Model, table="mastra_observational_memory", primary_key="id"):

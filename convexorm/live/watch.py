@@ -154,18 +154,19 @@ class Watch(Generic[T]):
         self._mailbox.close()
 
     def __enter__(self) -> Live[T]:
-        return Live(self._begin(BlockingBell()))
+        return Live(self.begin(BlockingBell()))
 
     def __exit__(self, *_: object) -> None:
         self._mailbox.close()
 
     async def __aenter__(self) -> AsyncLive[T]:
-        return self._begin(AsyncBell())
+        return self.begin(AsyncBell())
 
     async def __aexit__(self, *_: object) -> None:
         self._mailbox.close()
 
-    def _begin(self, bell: Bell) -> AsyncLive[T]:
+    def begin(self, bell: Bell) -> AsyncLive[T]:
+        """Enter it on whichever face waits by this bell; `close` ends it."""
         if self._entered:
             raise InvalidRequestError("a watch is entered once; make another")
         self._entered = True

@@ -196,7 +196,7 @@ WRONG: list[tuple[str, Callable[[ConvexStore], object]]] = [
     ("run_id", lambda store: store.workflows.watch_run(run_id="")),
     ("workflow_name", lambda store: store.workflows.watch_run(run_id="r", workflow_name="")),
     ("filter.status", lambda store: store.background_tasks.watch_tasks(filter={"status": []})),
-    ("filter.status", lambda store: store.background_tasks.watch_tasks(filter={"status": "done"})),  # type: ignore[typeddict-item]
+    ("filter.status", lambda store: store.background_tasks.watch_tasks(filter={"status": "done"})),  # type: ignore[arg-type]
     ("filter.agent_id", lambda store: store.background_tasks.watch_tasks(filter={"agent_id": ""})),
 ]
 
