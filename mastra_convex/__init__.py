@@ -6,7 +6,9 @@ A Python service and a TypeScript Mastra agent share one deployment: each reads 
 from mastra_convex.arguments import DateRange, Include, MessageFilter, OrderBy, ThreadFilter
 from mastra_convex.background_tasks import (
     AsyncBackgroundTasks,
+    AsyncClaims,
     BackgroundTasks,
+    Claims,
     TaskFilter,
     TaskList,
     TaskUpdate,
@@ -100,6 +102,7 @@ __all__ = [
     "ActivatedObservations",
     "AsyncBackgroundTasks",
     "AsyncChannels",
+    "AsyncClaims",
     "AsyncConvexNativeVector",
     "AsyncConvexServerCache",
     "AsyncConvexStore",
@@ -118,6 +121,7 @@ __all__ = [
     "ChannelConfig",
     "ChannelInstallation",
     "Channels",
+    "Claims",
     "CloneOptions",
     "ClonedThread",
     "ConvexNativeVector",
