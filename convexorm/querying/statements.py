@@ -202,11 +202,19 @@ class Select(Rows[R], frozen=True):
     def plan(self) -> Read:
         read = self.query.plan()
         sorted_by = [one.field for one in read.sort or ()]
-        return replace(read, select=tuple(dict.fromkeys([*(column.field for column in self.columns), *sorted_by])))
+        fields = [column.field for column in self.columns]
+        return replace(read, select=tuple(dict.fromkeys([*fields, *sorted_by, "_id"])))  # errors name the document
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
-        rows: Any = [_row(self.columns, document) for document in self.query.cut(result.docs)]
-        return rows  # type: ignore[no-any-return]
+        return [self.row(document) for document in self.query.cut(result.docs)]
+
+    def row(self, document: Document) -> R:
+        """The tuple of a document. Raises ValidationError for one that does not fit."""
+        try:
+            row: Any = tuple([column.load(document.get(column.field, MISSING)) for column in self.columns])
+        except ValidationError as error:
+            raise error.of(document.get("_id")) from error.__cause__
+        return row  # type: ignore[no-any-return]
 
     def at_most(self, limit: int) -> Self:
         return replace(self, query=self.query.at_most(limit))
@@ -217,10 +225,6 @@ class Select(Rows[R], frozen=True):
     @property
     def in_pages(self) -> bool:
         return self.query.in_pages
-
-
-def _row(columns: Sequence[Column[Any]], document: Document) -> tuple[Any, ...]:
-    return tuple([column.load(document.get(column.field, MISSING)) for column in columns])
 
 
 class Distinct(Rows[R], frozen=True):
