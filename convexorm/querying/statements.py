@@ -174,10 +174,11 @@ class Digest(Statement[str], frozen=True):
 
 
 class Select(Rows[R], frozen=True):
-    """Some attributes of a query's documents, as tuples. Only these travel."""
+    """Some attributes of a query's documents, as tuples. Only these travel, and with `ids` the `_id`s, for errors to name."""
 
     query: Query[Any]
     columns: tuple[Column[Any], ...]
+    ids: bool = False
 
     @property
     def root(self) -> Query[Any]:
@@ -202,8 +203,8 @@ class Select(Rows[R], frozen=True):
     def plan(self) -> Read:
         read = self.query.plan()
         sorted_by = [one.field for one in read.sort or ()]
-        fields = [column.field for column in self.columns]
-        return replace(read, select=tuple(dict.fromkeys([*fields, *sorted_by, "_id"])))  # errors name the document
+        fields = [*(column.field for column in self.columns), *sorted_by, *(["_id"] if self.ids else ())]
+        return replace(read, select=tuple(dict.fromkeys(fields)))
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
         return [self.row(document) for document in self.query.cut(result.docs)]

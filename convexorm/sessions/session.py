@@ -44,7 +44,7 @@ from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
 from convexorm.model import Index, Model, SearchIndex, VectorIndex
 from convexorm.query import Query
-from convexorm.querying.statements import Count, Exists, Rows, Statement
+from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
@@ -271,7 +271,7 @@ class AsyncSession:
         if not query.in_pages:
             raise ValidationError("what no index has in this order cannot be read in pages", table=table)
         sieve = None if invalid is None else Sieve(query, invalid)
-        query = query.bounded()
+        query = (query if sieve is None else sieve.rows).bounded()
         read = self._compiler.statement(query)
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(replace(read, after=after, limit=size, peek=True))
@@ -286,8 +286,8 @@ class AsyncSession:
 
         What no index has in this order, such as groups, is read at once. `invalid` is as for `all`, but collects nothing.
         """
-        read = self._compiler.statement(check_rows(query))
-        sieve = None if invalid is None else Sieve(query, invalid, collects=False)
+        sieve = None if invalid is None else Sieve(check_rows(query), invalid, collects=False)
+        read = self._compiler.statement(check_rows(query) if sieve is None else sieve.rows)
         if not query.in_pages:
             for row in await self.all(query, invalid=invalid):
                 yield row
@@ -452,7 +452,12 @@ class AsyncSession:
 
     async def _answer(self, statement: Statement[T]) -> T:
         result = await self._reader.one(self._compiler.statement(statement))
-        return await self._made(statement, result)
+        try:
+            return await self._made(statement, result)
+        except ValidationError:
+            if not isinstance(statement, Select) or statement.ids:
+                raise
+        return await self._answer(replace(statement, ids=True))  # which document does not fit is asked for when it matters
 
     async def _made(self, statement: Statement[T], result: ReadResult) -> T:
         """What an answer means, with the relations that the query loads."""

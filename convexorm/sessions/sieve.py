@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
+from msgspec.structs import replace
+
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
@@ -39,7 +41,7 @@ class Sieve(Generic[R]):
             raise InvalidRequestError(f"invalid= is one of {', '.join(map(repr, words))}, got {given}")
         if invalid != "raise" and not isinstance(rows, Query | TextQuery | Select):
             raise InvalidRequestError("only documents can be left out, and not what groups or distinct values are made of")
-        self.rows = rows
+        self.rows: Rows[R] = replace(rows, ids=True) if isinstance(rows, Select) else rows
         self._invalid = invalid
 
     def of_documents(

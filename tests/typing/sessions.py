@@ -121,7 +121,7 @@ def blocking(session: Session) -> None:
     assert_type(session.commit(), None)
     assert_type(session.add(task), None)
     session.get("tasks", "x")  # type: ignore[arg-type]
-    session.all(Task)  # type: ignore[arg-type]
+    session.all(Task)  # type: ignore[call-overload]
     session.page(query, "10")  # type: ignore[arg-type]
     session.add("x")  # type: ignore[arg-type]
 
