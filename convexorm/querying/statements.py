@@ -174,7 +174,7 @@ class Digest(Statement[str], frozen=True):
 
 
 class Select(Rows[R], frozen=True):
-    """Some attributes of a query's documents, as tuples. Only these travel, and with `ids` the `_id`s, for errors to name."""
+    """Some attributes of a query's documents, as tuples. Only these travel, with `ids` the `_id`s, too: for errors."""
 
     query: Query[Any]
     columns: tuple[Column[Any], ...]

@@ -457,7 +457,7 @@ class AsyncSession:
         except ValidationError:
             if not isinstance(statement, Select) or statement.ids:
                 raise
-        return await self._answer(replace(statement, ids=True))  # which document does not fit is asked for when it matters
+        return await self._answer(cast("Statement[T]", replace(statement, ids=True)))  # to say which document it is
 
     async def _made(self, statement: Statement[T], result: ReadResult) -> T:
         """What an answer means, with the relations that the query loads."""

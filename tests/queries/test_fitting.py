@@ -28,8 +28,9 @@ from convexorm import (
     relationship,
 )
 from convexorm.faces import finish
-from convexorm.requests import Commit, Insert, Value
+from convexorm.requests import Commit, Insert
 from convexorm.testing import fake_session
+from convexorm.values import Value
 from tests.models import Anything
 
 TABLE = Anything.__mapper__.table
