@@ -56,7 +56,7 @@ class ValidationError(ConvexORMError, ValueError):
     """A value or a document that Convex, or the declared model, cannot hold.
 
     `table` and `field` say where, as far as that is known, `path` where inside the field's value, as Python would write it
-    (`[1].tags["x"]`), `id` which document it is, if it is one that is stored; `problem` says what was given and what would
+    (`[1].tags["x"]`), `document_id` which document it is, if it is a stored one; `problem` says what was given and what would
     be right.
     """
 
@@ -67,21 +67,21 @@ class ValidationError(ConvexORMError, ValueError):
         table: str | None = None,
         field: str | None = None,
         path: str = "",
-        id: str | None = None,
+        document_id: str | None = None,
     ) -> None:
         self.problem = problem
         self.table = table
         self.field = field
         self.path = path
-        self.id = id
+        self.document_id = document_id
         place = ".".join(part for part in (table, field) if part) + path
-        place += "" if id is None else f" of document {id}"
+        place += "" if document_id is None else f" of document {document_id}"
         super().__init__(f"{place}: {problem}" if place else problem)
 
     def of(self, id: object) -> ValidationError:
         """The same, about the stored document with this `_id`."""
         known = id if isinstance(id, str) else None
-        return ValidationError(self.problem, table=self.table, field=self.field, path=self.path, id=known)
+        return ValidationError(self.problem, table=self.table, field=self.field, path=self.path, document_id=known)
 
 
 class InvalidCursorError(ValidationError):

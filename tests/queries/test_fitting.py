@@ -97,7 +97,7 @@ async def stored(session: AsyncSession) -> dict[str, dict[str, Value]]:
 
 
 def check(error: ValidationError, id: str, field: str, path: str) -> None:
-    assert (error.table, error.id, error.field, error.path) == ("anything", id, field, path)
+    assert (error.table, error.document_id, error.field, error.path) == ("anything", id, field, path)
     assert f"anything.{field}{path} of document {id}" in str(error)
     assert not any(word in str(error) for word in ("eins", "zwei"))
 
