@@ -56,8 +56,8 @@ class ValidationError(ConvexORMError, ValueError):
     """A value or a document that Convex, or the declared model, cannot hold.
 
     `table` and `field` say where, as far as that is known, `path` where inside the field's value, as Python would write it
-    (`[1].tags["x"]`), `document_id` which document it is, if it is a stored one; `problem` says what was given and what would
-    be right.
+    (`[1].tags["x"]`), `document_id` which stored document it is; `problem` says what was given and what would be
+    right.
     """
 
     def __init__(
