@@ -36,7 +36,7 @@ from convexorm.querying.statements import Aggregate, Count
 from convexorm.references import UNSET, Id
 from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, to_typescript
-from convexorm.sessions import AsyncSession, Hit, Page, Progress, Scheduled, Session
+from convexorm.sessions import AsyncSession, Fitting, Hit, Invalid, Page, Progress, Scheduled, Session
 from convexorm.system import ScheduledFunction, StoredFile
 from convexorm.types import Int64, IsoDatetime, JsonText
 
@@ -58,6 +58,7 @@ __all__ = [
     "DeploymentError",
     "FileMetadata",
     "Files",
+    "Fitting",
     "FullTableScanError",
     "FunctionFailed",
     "FunctionNotFound",
@@ -67,6 +68,7 @@ __all__ = [
     "Index",
     "IndexRangeError",
     "Int64",
+    "Invalid",
     "InvalidCursorError",
     "InvalidRequestError",
     "IsoDatetime",

@@ -56,16 +56,32 @@ class ValidationError(ConvexORMError, ValueError):
     """A value or a document that Convex, or the declared model, cannot hold.
 
     `table` and `field` say where, as far as that is known, `path` where inside the field's value, as Python would write it
-    (`[1].tags["x"]`); `problem` says what was given and what would be right.
+    (`[1].tags["x"]`), `document_id` which stored document it is; `problem` says what was given and what would be
+    right.
     """
 
-    def __init__(self, problem: str, *, table: str | None = None, field: str | None = None, path: str = "") -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        table: str | None = None,
+        field: str | None = None,
+        path: str = "",
+        document_id: str | None = None,
+    ) -> None:
         self.problem = problem
         self.table = table
         self.field = field
         self.path = path
+        self.document_id = document_id
         place = ".".join(part for part in (table, field) if part) + path
+        place += "" if document_id is None else f" of document {document_id}"
         super().__init__(f"{place}: {problem}" if place else problem)
+
+    def of(self, id: object) -> ValidationError:
+        """The same, about the stored document with this `_id`."""
+        known = id if isinstance(id, str) else None
+        return ValidationError(self.problem, table=self.table, field=self.field, path=self.path, document_id=known)
 
 
 class InvalidCursorError(ValidationError):

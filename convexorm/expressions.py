@@ -422,7 +422,10 @@ class Column(_Operand[T], _Number[T]):
             attributes = instance.__dict__
         value: Any = held.get(self.field, MISSING)
         if builtins.type(value) is not self._as_is:
-            value = self.load(value)
+            try:
+                value = self.load(value)
+            except ValidationError as error:
+                raise error.of(state.known_id) from error.__cause__
             if self.type.mutable:
                 state.touch(instance)
         attributes[name] = value

@@ -366,10 +366,10 @@ class Mapper:
             return found.model
         if said is not MISSING and said is not None and self.discriminator_field not in self.root._own_fields:
             raise ValidationError(
-                f"no class is declared for what document {document.get('_id')} is; import the module that has it",
+                "no class is declared for what it is; import the module that has it",
                 table=self.name,
                 field=self.discriminator_field,
-            )
+            ).of(document.get("_id"))
         return self.root.model
 
     @cached_property

@@ -92,6 +92,12 @@ class InstanceState(msgspec.Struct, eq=False):
     def document(self, document: Mapping[str, Value] | None) -> None:
         self.held = document
 
+    @property
+    def known_id(self) -> Value:
+        """The `_id` of the document, None if there is none."""
+        held = self.held
+        return self.id if isinstance(held, Record) else None if held is None else held.get("_id")
+
     def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
         return InstanceState, (self.document, None, "", 0, self.looked_at, self.deleted)

@@ -6,7 +6,7 @@ what `__validate__` says is said as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["check_value_of", "validate", "validate_changes"]
 
 
-def validate(instance: Model) -> None:
-    """Run all validators on an instance. Raises ValidationError."""
+def validate(instance: Model, changed: Container[str] | None = None) -> None:
+    """Run all validators on an instance, or those of the fields that were `changed`. Raises ValidationError."""
     if not instance.__mapper__.validated:
         return
+    columns = instance.__mapper__.columns
     for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
-        if attribute.validator is not None:
+        if attribute.validator is not None and (changed is None or columns[attribute.name].field in changed):
             check_value_of(instance, attribute, getattr(instance, attribute.name))
     _check_whole(instance)
 

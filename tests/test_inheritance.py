@@ -258,7 +258,7 @@ def test_a_document_of_a_class_that_is_not_there_is_not_taken_for_another(animal
     finish(animals.blocking.commit(Commit("1", [Insert(table, {"name": "z", "age": 1, "species": "zebra"})])))
     with (
         Session(animals) as session,
-        pytest.raises(ValidationError, match=r"animals\.species: no class .* document \w{32} is"),
+        pytest.raises(ValidationError, match=r"animals\.species of document \w{32}: no class is declared"),
     ):
         session.all(Animal.query().full_scan())
 

@@ -174,10 +174,11 @@ class Digest(Statement[str], frozen=True):
 
 
 class Select(Rows[R], frozen=True):
-    """Some attributes of a query's documents, as tuples. Only these travel."""
+    """Some attributes of a query's documents, as tuples. Only these travel, with `ids` the `_id`s, too: for errors."""
 
     query: Query[Any]
     columns: tuple[Column[Any], ...]
+    ids: bool = False
 
     @property
     def root(self) -> Query[Any]:
@@ -202,11 +203,19 @@ class Select(Rows[R], frozen=True):
     def plan(self) -> Read:
         read = self.query.plan()
         sorted_by = [one.field for one in read.sort or ()]
-        return replace(read, select=tuple(dict.fromkeys([*(column.field for column in self.columns), *sorted_by])))
+        fields = [*(column.field for column in self.columns), *sorted_by, *(["_id"] if self.ids else ())]
+        return replace(read, select=tuple(dict.fromkeys(fields)))
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
-        rows: Any = [_row(self.columns, document) for document in self.query.cut(result.docs)]
-        return rows  # type: ignore[no-any-return]
+        return [self.row(document) for document in self.query.cut(result.docs)]
+
+    def row(self, document: Document) -> R:
+        """The tuple of a document. Raises ValidationError for one that does not fit."""
+        try:
+            row: Any = tuple([column.load(document.get(column.field, MISSING)) for column in self.columns])
+        except ValidationError as error:
+            raise error.of(document.get("_id")) from error.__cause__
+        return row  # type: ignore[no-any-return]
 
     def at_most(self, limit: int) -> Self:
         return replace(self, query=self.query.at_most(limit))
@@ -217,10 +226,6 @@ class Select(Rows[R], frozen=True):
     @property
     def in_pages(self) -> bool:
         return self.query.in_pages
-
-
-def _row(columns: Sequence[Column[Any]], document: Document) -> tuple[Any, ...]:
-    return tuple([column.load(document.get(column.field, MISSING)) for column in columns])
 
 
 class Distinct(Rows[R], frozen=True):

@@ -7,8 +7,8 @@ is `Pending`, and the `UnitOfWork` that writes it; a `Compiler` turns models, ke
 from __future__ import annotations
 
 from convexorm.sessions.blocking import Session
-from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.results import Fitting, Hit, Invalid, Page, Progress
 from convexorm.sessions.scheduling import Scheduled
 from convexorm.sessions.session import AsyncSession
 
-__all__ = ["AsyncSession", "Hit", "Page", "Progress", "Scheduled", "Session"]
+__all__ = ["AsyncSession", "Fitting", "Hit", "Invalid", "Page", "Progress", "Scheduled", "Session"]

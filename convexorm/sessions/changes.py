@@ -70,7 +70,7 @@ def patch_of(
 
     Raises ValidationError.
     """
-    validate(instance)
+    validate(instance, changes)  # what was not touched may be older than its validator
     set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
     unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
     columns = type(instance).__mapper__.columns

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from convexorm.deployments.reader import Reader
+from convexorm.errors import ValidationError
 from convexorm.model import Model
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
@@ -17,7 +18,7 @@ from convexorm.relatives import all_found, found, listed, loaded_list, related
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap, state_of
-from convexorm.values import MISSING, hashable
+from convexorm.values import MISSING, Value, hashable
 
 __all__ = ["Loader"]
 
@@ -133,7 +134,9 @@ class Loader:
         older: list[Model] = []
         for instance, document in parents:
             stored = document.get(reference.field)
-            value = None if stored is None else reference.load(stored)
+            value = None if stored is None else _value_of(reference, stored)
+            if value is MISSING:
+                continue
             items = () if stored is None else groups.get(hashable(stored), ())
             found(instance, reference, value, items[0] if items else None)
             if instance._state.document is not document and getattr(instance, reference.attribute) != value:
@@ -146,8 +149,9 @@ class Loader:
         for instance, document in parents:
             key = document.get(field)
             items = [] if key is None else groups.get(hashable(key), [])
-            if items:
-                all_found(items, reference, reference.load(key), instance)
+            value = MISSING if key is None else _value_of(reference, key)
+            if items and value is not MISSING:
+                all_found(items, reference, value, instance)
             listed(instance, relation, items, (), whole=whole)
 
     def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> None:
@@ -172,5 +176,14 @@ class Loader:
 
     def _row(self, reference: Reference, row: Model, document: Document, leads: Model | None) -> None:
         stored = document.get(reference.field)
-        if leads is not None and stored is not None:
-            found(row, reference, reference.load(stored), leads)
+        value = MISSING if stored is None else _value_of(reference, stored)
+        if leads is not None and value is not MISSING:
+            found(row, reference, value, leads)
+
+
+def _value_of(reference: Reference, stored: Value) -> Any:
+    """What a document refers to; MISSING where it does not fit the model, which raises when somebody looks."""
+    try:
+        return reference.load(stored)
+    except ValidationError:
+        return MISSING

@@ -1,23 +1,46 @@
-"""`Page`, `Hit` and `Progress`: what sessions answer that is more than instances."""
+"""`Page`, `Fitting`, `Hit` and `Progress`: what sessions answer that is more than instances."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 import attrs
 
-__all__ = ["Hit", "Page", "Progress"]
+from convexorm.errors import ValidationError
+
+__all__ = ["Fitting", "Hit", "Invalid", "Page", "Progress"]
 
 T = TypeVar("T")
 
 
 @attrs.frozen
+class Invalid:
+    """A document that does not fit its model: its `_id`, and the error that looking at its column raises."""
+
+    id: str
+    error: ValidationError
+
+
+class Fitting(list[T]):
+    """The documents that fit their models, in order; `invalid` are the others, in order."""
+
+    def __init__(self, items: Iterable[T] = (), invalid: Iterable[Invalid] = ()) -> None:
+        super().__init__(items)
+        self.invalid = list(invalid)
+
+
+@attrs.frozen
 class Page(Generic[T]):
-    """Some of a query's documents. `cursor` is for the next page, None when there is none."""
+    """Some of a query's documents. `cursor` is for the next page, None when there is none.
+
+    `invalid` are those that do not fit their model, where they were to be collected.
+    """
 
     items: list[T]
     cursor: str | None
     has_more: bool
+    invalid: list[Invalid] = attrs.field(factory=list)
 
 
 @attrs.frozen

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -44,7 +44,7 @@ from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
 from convexorm.model import Index, Model, SearchIndex, VectorIndex
 from convexorm.query import Query
-from convexorm.querying.statements import Count, Exists, Rows, Statement
+from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
 from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
@@ -67,8 +67,9 @@ from convexorm.sessions.operations import (
     patch_by_key,
 )
 from convexorm.sessions.pending import Pending
-from convexorm.sessions.results import Hit, Page, Progress
+from convexorm.sessions.results import Fitting, Hit, Page, Progress
 from convexorm.sessions.scheduling import Cancellation, Scheduled, Scheduling
+from convexorm.sessions.sieve import OfInvalid, Sieve
 from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
@@ -210,10 +211,22 @@ class AsyncSession:
         given = [instances] if isinstance(instances, Model) else several(instances, "instances")
         await self._loader.load(given, paths)
 
-    @exclusive
-    async def all(self, query: Rows[R]) -> list[R]:
-        """All documents of the query, or all that it selects."""
-        return await self._answer(check_rows(query))
+    @overload
+    async def all(self, query: Rows[R], *, invalid: Literal["raise", "skip"] | None = None) -> list[R]: ...
+    @overload
+    async def all(self, query: Rows[R], *, invalid: Literal["collect"]) -> Fitting[R]: ...
+    async def all(self, query: Rows[R], *, invalid: OfInvalid | None = None) -> list[R]:
+        """All documents of the query, or all that it selects.
+
+        A document that does not fit its model, written by others or by an older program, raises ValidationError when a
+        column of it is looked at that does not. With `invalid="raise"` the first such document raises at once, with
+        `"skip"` they are left out, and with `"collect"` the answer has them as `.invalid`, each with `id` and `error`.
+        A document is taken as the session shows it, and without what is loaded beside it. Raises InvalidRequestError for
+        anything else, and for leaving out documents of which there are only groups or distinct values.
+        """
+        if invalid is None:
+            return await self._of(check_rows(query))
+        return await self._all_sifted(Sieve(check_rows(query), invalid))
 
     @exclusive
     async def first(self, query: Rows[R]) -> R | None:
@@ -239,10 +252,13 @@ class AsyncSession:
         return found[0]
 
     @exclusive
-    async def page(self, query: Rows[R], size: int, cursor: str | None = None) -> Page[R]:
+    async def page(
+        self, query: Rows[R], size: int, cursor: str | None = None, *, invalid: OfInvalid | None = None
+    ) -> Page[R]:
         """`size` documents of the query, from its beginning or behind `cursor`.
 
         A cursor stays valid after writes elsewhere: pages neither repeat nor skip a document that keeps its place.
+        `invalid` is as for `all`: a page may have fewer `items` for it, and `Page.invalid` are those collected.
         Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1, a query with a
         limit, and one whose order no index gives, such as that of groups.
         """
@@ -254,21 +270,26 @@ class AsyncSession:
             raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
         if not query.in_pages:
             raise ValidationError("what no index has in this order cannot be read in pages", table=table)
-        query = query.bounded()
+        sieve = None if invalid is None else Sieve(query, invalid)
+        query = (query if sieve is None else sieve.rows).bounded()
         read = self._compiler.statement(query)
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(replace(read, after=after, limit=size, peek=True))
         following = encode_cursor(read, _last(read, result)) if result.more else None
-        return Page(await self._made(query, result), following, result.more)
+        if sieve is None:
+            return Page(await self._made(query, result), following, result.more)
+        fitting = await self._sifted(sieve, result)
+        return Page(list(fitting), following, result.more, fitting.invalid)
 
-    async def stream(self, query: Rows[R]) -> AsyncIterator[R]:
+    async def stream(self, query: Rows[R], *, invalid: Literal["raise", "skip"] | None = None) -> AsyncIterator[R]:
         """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory.
 
-        What no index has in this order, such as groups, is read at once.
+        What no index has in this order, such as groups, is read at once. `invalid` is as for `all`, but collects nothing.
         """
-        read = self._compiler.statement(check_rows(query))
+        sieve = None if invalid is None else Sieve(check_rows(query), invalid, collects=False)
+        read = self._compiler.statement(check_rows(query) if sieve is None else sieve.rows)
         if not query.in_pages:
-            for row in await self.all(query):
+            for row in await self.all(query, invalid=invalid):
                 yield row
             return
         left = read.limit
@@ -276,7 +297,10 @@ class AsyncSession:
             size = _STREAM_BATCH if left is None else min(left, _STREAM_BATCH)
             result = await self._batch(replace(read, limit=size, peek=True))
             last = _last(read, result) if result.more else None
-            if isinstance(query, Query) and query._load:
+            if sieve is not None:
+                for row in await self._sifted_of(sieve, result):
+                    yield row
+            elif isinstance(query, Query) and query._load:
                 for row in await self._made_of(query, result):
                     yield row
             else:
@@ -428,7 +452,12 @@ class AsyncSession:
 
     async def _answer(self, statement: Statement[T]) -> T:
         result = await self._reader.one(self._compiler.statement(statement))
-        return await self._made(statement, result)
+        try:
+            return await self._made(statement, result)
+        except ValidationError:
+            if not isinstance(statement, Select) or statement.ids:
+                raise
+        return await self._answer(cast("Statement[T]", replace(statement, ids=True)))  # to say which document it is
 
     async def _made(self, statement: Statement[T], result: ReadResult) -> T:
         """What an answer means, with the relations that the query loads."""
@@ -453,6 +482,24 @@ class AsyncSession:
         made |= {str(one.convex_id): one for one in self._identities}
         self._identities.clear()
         return made
+
+    @exclusive
+    async def _all_sifted(self, sieve: Sieve[R]) -> Fitting[R]:
+        return await self._sifted(sieve, await self._reader.one(self._compiler.statement(sieve.rows)))
+
+    async def _sifted(self, sieve: Sieve[R], result: ReadResult) -> Fitting[R]:
+        """What of an answer fits, with the relations that the query loads."""
+        rows = sieve.rows
+        if not isinstance(rows, Query | TextQuery):
+            return sieve.of_rows(result)
+        kept, invalid = sieve.of_documents(rows.model, rows.cut(result.docs), self._identities)
+        made = await self._loader.instances(rows.model, rows._load, replace(result, docs=kept))
+        return Fitting(made, invalid)
+
+    @exclusive
+    async def _sifted_of(self, sieve: Sieve[R], result: ReadResult) -> Fitting[R]:
+        """What of one step of a stream fits."""
+        return await self._sifted(sieve, result)
 
     @exclusive
     async def _made_of(self, rows: Rows[R], result: ReadResult) -> list[R]:

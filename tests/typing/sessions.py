@@ -11,7 +11,9 @@ from convexorm import (
     Column,
     Condition,
     Count,
+    Fitting,
     Index,
+    Invalid,
     Mapped,
     Model,
     Page,
@@ -100,6 +102,14 @@ def blocking(session: Session) -> None:
     assert_type(session.get(Task, "x"), Task | None)
     assert_type(session.get_many(Task, ["x"]), list[Task | None])
     assert_type(session.all(query), list[Task])
+    assert_type(session.all(query, invalid="skip"), list[Task])
+    assert_type(session.all(query, invalid="collect"), Fitting[Task])
+    assert_type(session.all(query.select(Task.text), invalid="collect"), Fitting[tuple[str]])
+    assert_type(session.all(query, invalid="collect").invalid, list[Invalid])
+    assert_type(session.page(query, 10, invalid="collect").invalid, list[Invalid])
+    assert_type(session.stream(query, invalid="skip"), Iterator[Task])
+    session.all(query, invalid="ignore")  # type: ignore[call-overload]
+    session.stream(query, invalid="collect")  # type: ignore[arg-type]
     assert_type(session.first(query), Task | None)
     assert_type(session.one(query), Task)
     assert_type(session.one_or_none(query), Task | None)
@@ -111,7 +121,7 @@ def blocking(session: Session) -> None:
     assert_type(session.commit(), None)
     assert_type(session.add(task), None)
     session.get("tasks", "x")  # type: ignore[arg-type]
-    session.all(Task)  # type: ignore[arg-type]
+    session.all(Task)  # type: ignore[call-overload]
     session.page(query, "10")  # type: ignore[arg-type]
     session.add("x")  # type: ignore[arg-type]
 
@@ -159,6 +169,7 @@ async def awaited(session: AsyncSession) -> None:
 
     assert_type(await session.get(Task, "x"), Task | None)
     assert_type(await session.all(query), list[Task])
+    assert_type(await session.all(query, invalid="collect"), Fitting[Task])
     assert_type(await session.one(query), Task)
     assert_type(await session.page(query, 10), Page[Task])
     assert_type(await session.read(query, Note.query()), tuple[list[Task], list[Note]])
