@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.references import UNSET
 from convexorm.types import AnyType
 from convexorm.values import MISSING, Value
 
@@ -23,12 +24,14 @@ def check_path(path: object) -> None:
 
 
 def dumped_arguments(path: str, arguments: Arguments) -> Mapping[str, Value]:
+    """Arguments as values of Convex; those that are UNSET are left out."""
     if arguments is None:
         return {}
     if not isinstance(arguments, Mapping):
         raise InvalidRequestError(f"arguments are values by name, got {type(arguments).__name__}")
+    given = {name: value for name, value in arguments.items() if value is not UNSET}
     try:
-        dumped: Mapping[str, Value] = AnyType().dump(arguments)
+        dumped: Mapping[str, Value] = AnyType().dump(given)
     except ValidationError as error:
         raise ValidationError(f"the arguments of {path}{error.path}: {error.problem}") from None
     return {name: value for name, value in dumped.items() if value is not MISSING}

@@ -6,14 +6,14 @@ instances, detached or of the session that a call names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 from convexorm.calling import Arguments, check_path, dumped_arguments
 from convexorm.deployments.base import Caller, Deployment, FunctionCall, FunctionKind, check_deployment
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.faces import blocking, named
+from convexorm.faces import blocking, blocking_stream, named
 from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, set_state
 from convexorm.schema import AnyValue
@@ -100,6 +100,56 @@ class AsyncFunctions:
         """What an action answers, as `query` has it. It is sent again only if it never left, as a mutation is."""
         return await self._call("action", path, arguments, returns, session)
 
+    @overload
+    def paginate(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: type[T],
+        page_size: int = 100,
+        session: AnySession = None,
+    ) -> AsyncIterator[T]: ...
+    @overload
+    def paginate(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        page_size: int = 100,
+        session: AnySession = None,
+    ) -> AsyncIterator[Any]: ...
+    async def paginate(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        page_size: int = 100,
+        session: AnySession = None,
+    ) -> AsyncIterator[Any]:
+        """The items of a query that answers pages, one after the other, asked for by its argument `paginationOpts`.
+
+        `returns` says what an item is. Each page of about `page_size` items is a call and a snapshot of its own. Raises
+        what `query` does, and ValidationError for an answer that is no page.
+        """
+        if isinstance(page_size, bool) or not isinstance(page_size, int) or page_size < 1:
+            raise InvalidRequestError("page_size is a whole number from 1 on")
+        meaning, cursor = Answer(path, _codec(returns, session)), None
+        while True:
+            options = {"numItems": float(page_size), "cursor": cursor}
+            answer = await self.query(path, {**(arguments or {}), "paginationOpts": options})
+            if not isinstance(answer, dict) or not isinstance(answer.get("page"), list):
+                raise ValidationError(f"what {path} answers is no page: it has no list called page")
+            for item in answer["page"]:
+                yield meaning.load(item)
+            if answer.get("isDone") is not False:
+                return
+            if answer.get("continueCursor") in (None, cursor):
+                raise ValidationError(f"what {path} answers is no page: there is more, and its cursor does not move")
+            cursor = answer["continueCursor"]
+
     async def _call(self, kind: FunctionKind, path: str, arguments: Arguments, returns: Any, session: AnySession) -> Any:
         call = self._call_of(kind, path, arguments)
         meaning = Answer(path, _codec(returns, session))
@@ -166,6 +216,9 @@ class Answer:
 named(AsyncFunctions, "Functions")
 
 
+_paginate = blocking_stream(AsyncFunctions.paginate)
+
+
 class Functions:
     """The functions of a Convex project, called without awaiting. `AsyncFunctions` is the same, awaited.
 
@@ -181,6 +234,39 @@ class Functions:
     query = blocking(AsyncFunctions.query)
     mutation = blocking(AsyncFunctions.mutation)
     action = blocking(AsyncFunctions.action)
+
+    @overload
+    def paginate(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: type[T],
+        page_size: int = 100,
+        session: AnySession = None,
+    ) -> Iterator[T]: ...
+    @overload
+    def paginate(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        page_size: int = 100,
+        session: AnySession = None,
+    ) -> Iterator[Any]: ...
+    def paginate(
+        self,
+        path: str,
+        arguments: Arguments = None,
+        *,
+        returns: Any = Any,
+        page_size: int = 100,
+        session: AnySession = None,
+    ) -> Iterator[Any]:
+        return _paginate(self, path, arguments, returns=returns, page_size=page_size, session=session)
+
+    paginate.__doc__ = AsyncFunctions.paginate.__doc__
 
     @overload
     def watch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import attrs
 import httpx2
 import pytest
 
-from convexorm import Deployment, Functions, ScheduledFunction, Session, connect
+from convexorm import ConvexORMError, Deployment, Functions, ScheduledFunction, Session, connect
 from tests.conftest import ROOT, node
 
 KEY = "app|key"
@@ -82,11 +83,58 @@ def test_the_worker_works_with_the_app(served: Served) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [
+        "latest: ['a lazy dog']",
         "topic: animals",
         "users: ['Ada', 'Bob']",
         "foxes: ['the quick brown fox']",
         "file: b'the quick brown fox\\na lazy dog'",
     ]
+
+
+def test_the_module_of_functions_is_what_folder_and_deployment_say(served: Served) -> None:
+    environment = {**os.environ, "CONVEX_ADMIN_KEY": KEY}
+    told = [sys.executable, "-m", "convexorm", "api", "--models", "models", "--out"]
+
+    def run(*options: str) -> None:
+        done = subprocess.run(
+            [*told, *options], cwd=served.app, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    run("api.py", "--check")
+    run("asked.py", "--url", served.url)
+    asked, written = ((served.app / name).read_text().splitlines()[2:] for name in ("asked.py", "api.py"))
+    assert asked == written
+
+
+async def test_functions_are_methods_that_answer_models(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(served.app))
+    api_module, models = importlib.import_module("api"), importlib.import_module("models")
+    with served.connect() as deployment:
+        api = api_module.Api(deployment)
+        opened = api.channels.open(name="many", members=[{"email": "mia@x", "name": "Mia"}])
+        for number in range(5):
+            api.messages.send(channel=opened.channel, author=opened.members[0], text=str(number))
+        listed = api.messages.list(channel=opened.channel)
+        assert [(type(one), one.text) for one in listed] == [(models.Message, str(n)) for n in (4, 3, 2, 1, 0)]
+        assert [one.text for one in api.messages.history(channel=opened.channel, page_size=2)] == list("01234")
+        shown = api.channels.show(channel=opened.channel)
+        assert (type(shown.channel), shown.members[0].name) == (models.Channel, "Mia")
+        assert api.internal.messages.purge(channel=opened.channel, author=opened.members[0]) == 5
+        with Session(deployment) as session:
+            channel = api_module.Api(deployment, session=session).channels.show(channel=opened.channel).channel
+            assert session.get(models.Channel, opened.channel) is channel
+        with pytest.raises(TypeError, match="limt"):
+            api.messages.list(channel=opened.channel, limt=3)
+        with pytest.raises(ConvexORMError):
+            api_module.Api(deployment, token="a.b.c").internal.messages.forget(days=1.0)
+    async with served.connect() as deployment:
+        awaited = api_module.AsyncApi(deployment)
+        assert await awaited.messages.list(channel=opened.channel, limit=2) == []
+        author, texts = opened.members[0], ["x", "y", "z"]
+        for text in texts:
+            await awaited.messages.send(channel=opened.channel, author=author, text=text)
+        assert [one.text async for one in awaited.messages.history(channel=opened.channel, page_size=1)] == texts
 
 
 CLIENT = """

@@ -40,14 +40,24 @@ _SCALARS: Mapping[type[Validator], str] = {
 class Annotations:
     """Writes the annotations of one module, and gathers the classes and imports that they need.
 
-    `reference` says how an id of a table is written, `taken` are names that the module has for other things.
+    `reference` says how an id of a table is written, `known` names the model whose documents an object is, if it is one;
+    `taken` are names that the module has for other things. With `plain` all classes are those of dictionaries.
     """
 
-    def __init__(self, reference: Callable[[Id], str], taken: set[str]) -> None:
+    def __init__(
+        self,
+        reference: Callable[[Id], str],
+        taken: set[str],
+        known: Callable[[Object], str | None] = lambda _: None,
+        *,
+        plain: bool = False,
+    ) -> None:
         self.classes: dict[str, str] = {}
         self.imports: set[tuple[str, str]] = set()
         self._reference = reference
         self._taken = taken
+        self._known = known
+        self._plain = plain
         self._shapes: dict[tuple[str, str], str] = {}
 
     def use(self, module: str, name: str) -> str:
@@ -109,7 +119,10 @@ class Annotations:
     # -- classes ---------------------------------------------------------------------------------------------------
 
     def _class(self, shape: Object, place: tuple[str, ...]) -> str:
-        """The name of the class for an object: one class for each shape at each place."""
+        """The name of the class for an object: one class for each shape at each place, but for those that are known."""
+        model = self._known(shape)
+        if model is not None:
+            return model
         wanted = class_name(*place)
         known = self._shapes.get((wanted, shape.typescript()))
         if known is not None:
@@ -119,7 +132,7 @@ class Annotations:
         self._shapes[wanted, shape.typescript()] = name
         members = {field: self._member(prop, (*place, field)) for field, prop in shape.fields.items()}
         named = all(_is_attribute(field) for field in shape.fields)
-        if named and shape.fields and not any(prop.optional for prop in shape.fields.values()):
+        if not self._plain and named and shape.fields and not any(prop.optional for prop in shape.fields.values()):
             self.imports.add(("", "attrs"))
             body = "\n".join(f"    {field}: {annotation}" for field, annotation in members.items())
             self.classes[name] = f"@attrs.define\nclass {name}:\n{body}"

@@ -1,4 +1,4 @@
-"""Evaluates a project's TypeScript with Node, to learn what its schema says."""
+"""Evaluates a project's TypeScript with Node, to learn what its schema says, and what its functions take and answer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Any
 from convexorm.errors import InvalidRequestError
 from convexorm.projects.layout import Project
 
-__all__ = ["exported_schema"]
+__all__ = ["exported_functions", "exported_schema"]
 
 _SECONDS = 60
-_MARK = "convexorm-schema:"
+_MARK = "convexorm-says:"
 
 # Node runs TypeScript by itself; what bundlers add is that imports may leave out how a file's name ends.
 _PROGRAM = """
-import { registerHooks } from "node:module";
-import { pathToFileURL } from "node:url";
+import { readFileSync } from "node:fs";
+import { createRequire, registerHooks } from "node:module";
+import { fileURLToPath, pathToFileURL } from "node:url";
 const ENDINGS = [".ts", ".tsx", ".js", "/index.ts", "/index.js"];
 registerHooks({
   resolve(specifier, context, next) {
@@ -38,12 +39,52 @@ registerHooks({
       throw error;
     }
   },
+  load(url, context, next) {
+    if (!/\\.[jt]sx$/.test(url)) return next(url, context);
+    const file = fileURLToPath(url);
+    const { transformSync } = createRequire(file)("esbuild"); // which comes with the package convex
+    const { code } = transformSync(readFileSync(file, "utf8"), { loader: "tsx", format: "esm", jsx: "automatic" });
+    return { format: "module", source: code, shortCircuit: true };
+  },
 });
+"""
+_SCHEMA = """
 const [, file] = process.argv;
 const module = await import(pathToFileURL(file).href);
 const schema = module.default?.default ?? module.default;
 if (typeof schema?.export !== "function") throw new Error(`${file} has no default export made with defineSchema`);
 process.stdout.write("\\n" + MARK + schema.export());
+"""
+_FUNCTIONS = """
+import { readdirSync } from "node:fs";
+import { join, sep } from "node:path";
+const [, folder] = process.argv;
+const ENDING = /\\.([cm]?[jt]s|[jt]sx)$/;
+const NO_MODULE = new RegExp(
+  "^(_generated|node_modules)/|/node_modules/|^(schema|crons|auth\\\\.config|convex\\\\.config)\\\\.|\\\\.[^/]*\\\\.",
+);
+const paths = readdirSync(folder, { recursive: true }).map((path) => path.split(sep).join("/"));
+const functions = [];
+for (const path of paths.filter((path) => ENDING.test(path) && !NO_MODULE.test(path)).sort()) {
+  const loaded = await import(pathToFileURL(join(folder, path)).href);
+  const module = loaded.default?.__esModule ? loaded.default : loaded;
+  const bare = path.replace(ENDING, "");
+  for (const [name, value] of Object.entries(module)) {
+    if (bare === "http" && name === "default" && typeof value?.getRoutes === "function") {
+      for (const [path, method] of value.getRoutes()) functions.push({ functionType: "HttpAction", method, path });
+    }
+    const kind = value?.isQuery ? "Query" : value?.isMutation ? "Mutation" : value?.isAction ? "Action" : undefined;
+    if (typeof value !== "function" || kind === undefined) continue;
+    functions.push({
+      identifier: `${bare}.js:${name}`,
+      functionType: kind,
+      visibility: { kind: value.isInternal ? "internal" : "public" },
+      args: JSON.parse(value.exportArgs?.() ?? '{"type":"any"}'),
+      returns: JSON.parse(value.exportReturns?.() ?? "null"),
+    });
+  }
+}
+process.stdout.write("\\n" + MARK + JSON.stringify({ functions }));
 """
 
 
@@ -56,19 +97,33 @@ def exported_schema(project: Project) -> dict[str, Any]:
     file = project.schema_file()
     if file is None:
         raise InvalidRequestError(f"{project.functions} has no schema.ts")
-    program = _PROGRAM.replace("MARK", json.dumps(_MARK), 1)
+    schema: dict[str, Any] = _evaluated(project, _SCHEMA, file)
+    return schema
+
+
+def exported_functions(project: Project) -> dict[str, Any]:
+    """A project's functions, as `npx convex function-spec` says them of a deployment.
+
+    Raises InvalidRequestError where there is no Node, and, with TypeScript's own message, for a module that cannot be
+    evaluated.
+    """
+    spec: dict[str, Any] = _evaluated(project, _FUNCTIONS, project.functions)
+    return spec
+
+
+def _evaluated(project: Project, program: str, path: Path) -> Any:
+    program = (_PROGRAM + program).replace("MARK", json.dumps(_MARK), 1)
     command = [_node(), "--no-warnings", "--experimental-transform-types", "--input-type=module", "--eval", program]
     try:
         run = subprocess.run(
-            [*command, str(file.resolve())], capture_output=True, text=True, cwd=project.root, timeout=_SECONDS, check=False
+            [*command, str(path.resolve())], capture_output=True, text=True, cwd=project.root, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise InvalidRequestError(f"{file} was not evaluated within {_SECONDS} seconds") from None
+        raise InvalidRequestError(f"{path} was not evaluated within {_SECONDS} seconds") from None
     _, mark, exported = run.stdout.rpartition("\n" + _MARK)
     if run.returncode != 0 or not mark:
-        raise InvalidRequestError(f"{file} cannot be evaluated: {_said(run.stderr)}")
-    schema: dict[str, Any] = json.loads(exported)
-    return schema
+        raise InvalidRequestError(f"{path} cannot be evaluated: {_said(run.stderr)}")
+    return json.loads(exported)
 
 
 def _node() -> str:

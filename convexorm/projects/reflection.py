@@ -11,11 +11,12 @@ from convexorm.errors import ConvexORMError
 from convexorm.exports import Export, ExportedTable
 from convexorm.model import Model
 from convexorm.projects.annotations import Annotations, without_null
+from convexorm.projects.modules import head_of
 from convexorm.projects.names import attribute_name, class_name, singular, unused
 from convexorm.schema import AnyOf, AnyValue, Array, Id, Literal, Null, Object, Property, Record, String, Table, Validator
 from convexorm.types import column_type
 
-__all__ = ["module_of", "ordered"]
+__all__ = ["can_be_said", "module_of", "ordered"]
 
 _NAMES = frozenset(dir(builtins)) | {
     *("Any", "AnyType", "Id", "Index", "Int64", "Literal", "Mapped", "Model", "NoReturn", "NotRequired"),
@@ -44,7 +45,7 @@ def module_of(export: Export, title: str) -> str:
     writer = Annotations(reference, {*names.values(), *_NAMES})
     models = [_Model(table, names[table.name], writer, names).source() for table in tables]
     parts = [*writer.classes.values(), *models]
-    head = [f'"""{title}"""', "", *_imports(writer.imports)]
+    head = head_of(title, writer.imports)
     if not export.validated:
         head += ["", "# schemaValidation: false: documents may hold other things than what is said here."]
     return "\n\n\n".join(["\n".join(head), *parts]) + "\n"
@@ -90,7 +91,7 @@ class _Model:
         attribute = self._attributes[field]
         options = {} if attribute == field else {"name": f'"{field}"'}
         inner, nullable = without_null(prop.validator)
-        if not _can_be_said(inner, self._name, field):
+        if not can_be_said(inner, self._name, field):
             return self._exact(field, prop, options)
         annotation = self._annotations.of(inner, self._name, field)
         may_be_none = (nullable or prop.optional) and not isinstance(inner, AnyValue)
@@ -193,14 +194,14 @@ def _fields(documents: Validator) -> tuple[Mapping[str, Property] | None, list[O
 # -- what annotations can say --------------------------------------------------------------------------------------
 
 
-def _can_be_said(validator: Validator, *place: str) -> bool:
+def can_be_said(validator: Validator, *place: str) -> bool:
     """Whether an annotation means exactly this validator."""
     plain = _plain(validator)
     annotations = Annotations(lambda _: "str", set())
     try:
         annotation = annotations.of(plain, *place)
         names: dict[str, Any] = {"__name__": __name__}  # which classes take for their module
-        source = "\n\n".join([*_imports(annotations.imports), *annotations.classes.values()])
+        source = "\n\n".join([*head_of("", annotations.imports)[1:], *annotations.classes.values()])
         exec(compile(source, "<reflected>", "exec", dont_inherit=True), names)
         said = column_type(eval(annotation, names)).validator
     except (ConvexORMError, SyntaxError, NameError, TypeError, ValueError):
@@ -259,24 +260,3 @@ def _expression(validator: Validator) -> str:
 
 def _property(prop: Property) -> str:
     return f"schema.Property({_expression(prop.validator)}{', optional=True' if prop.optional else ''})"
-
-
-# -- the module ----------------------------------------------------------------------------------------------------
-
-
-def _imports(imports: Iterable[tuple[str, str]]) -> list[str]:
-    """The import statements, in the order that formatters prefer."""
-    modules: dict[str, list[str]] = {}
-    for module, name in imports:
-        modules.setdefault(module, []).append(name)
-    lines = []
-    if "typing" in modules:
-        lines.append(f"from typing import {', '.join(sorted(modules.pop('typing')))}")
-    if "" in modules:
-        lines += [*([""] if lines else []), *(f"import {name}" for name in sorted(modules.pop("")))]
-    rest = [f"from {module} import {', '.join(sorted(names, key=_sort_key))}" for module, names in sorted(modules.items())]
-    return [*lines, *([""] if lines and rest else []), *rest]
-
-
-def _sort_key(name: str) -> tuple[int, str]:
-    return (0 if name.isupper() else 1 if name[:1].isupper() else 2, name)

@@ -9,7 +9,7 @@ import { QueryCache } from "./cache";
 import { writesOf, type ReadSet, type Write } from "./conflicts";
 import { Crons } from "./crons";
 import type { Files } from "./files";
-import { canonicalPath, kindOf, type FunctionKind, type Functions } from "./functions";
+import { canonicalPath, kindOf, SPEC, type FunctionKind, type Functions } from "./functions";
 import { Tally } from "./metrics";
 import { Routes } from "./routes";
 import type { Snapshot } from "./store";
@@ -188,9 +188,16 @@ export class Host {
   }
 
   async #run(call: Call): Promise<Value> {
+    if (call.path === SPEC && call.kind === "query" && call.isAdmin) return this.#spec();
     const { name, values } = this.#called(call);
     const run = () => this.#backend.call(call.kind, name, values);
     return call.kind === "query" ? await this.#queries.answer(JSON.stringify([name, values]), run) : await run();
+  }
+
+  /** The functions, and the HTTP actions, as Convex's command line asks for them. */
+  #spec(): Value {
+    const routes = this.routes.list().map(({ path, method }) => ({ functionType: "HttpAction", method, path }));
+    return [...this.functions.spec(), ...routes] as unknown as Value;
   }
 
   /** The name of the function that is called, and its arguments. Throws if the caller cannot call it so. */

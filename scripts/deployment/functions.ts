@@ -5,6 +5,7 @@ import { readdir } from "node:fs/promises";
 import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { GenericSchema, SchemaDefinition } from "convex/server";
+import type { JSONValue } from "convex/values";
 
 export type FunctionKind = "query" | "mutation" | "action";
 
@@ -17,11 +18,26 @@ export interface RegisteredFunction {
   isMutation?: boolean;
   isAction?: boolean;
   isInternal?: boolean;
+  exportArgs?(): string;
+  exportReturns?(): string;
 }
 
-const SOURCE = /\.[jt]s$/;
+/** A function as the function spec has it, which `npx convex function-spec` prints. */
+export interface FunctionSpec {
+  identifier: string;
+  functionType: "Query" | "Mutation" | "Action";
+  visibility: { kind: "public" | "internal" };
+  args: JSONValue;
+  returns: JSONValue;
+}
+
+/** The system query that answers the function spec, to whoever has the key. */
+export const SPEC = "_system/cli/modules:apiSpec";
+const TYPES = { query: "Query", mutation: "Mutation", action: "Action" } as const;
+
+const SOURCE = /\.(?:[cm]?[jt]s|[jt]sx)$/;
 const NOT_A_MODULE =
-  /\.d\.ts$|\.test\.[jt]s$|(^|\/)_generated\/|(^|\/)node_modules\/|(^|\/)(schema|convex\.config)\.[jt]s$/;
+  /\.d\.[cm]?ts$|\.test\.[jt]sx?$|(^|\/)_generated\/|(^|\/)node_modules\/|(^|\/)(schema|convex\.config)\.[jt]s$/;
 
 export class Functions {
   private constructor(
@@ -52,10 +68,26 @@ export class Functions {
     const found = exported !== undefined && Object.hasOwn(exported, name) ? exported[name] : undefined;
     return isRegistered(found) ? found : undefined;
   }
+
+  /** What there is, and what it takes and answers. */
+  spec(): FunctionSpec[] {
+    return [...this.modules].flatMap(([path, module]) =>
+      Object.entries(module).flatMap(([name, value]) => {
+        if (!isRegistered(value)) return [];
+        return {
+          identifier: `${path}.js:${name}`,
+          functionType: TYPES[kindOf(value)],
+          visibility: { kind: value.isInternal ? "internal" : "public" },
+          args: JSON.parse(value.exportArgs?.() ?? '{"type":"any"}') as JSONValue,
+          returns: JSON.parse(value.exportReturns?.() ?? "null") as JSONValue,
+        };
+      }),
+    );
+  }
 }
 
 /** `folder/module.js:name` and `folder/module:name` are the same function. */
-export const canonicalPath = (path: string): string => path.replace(/\.[jt]s(?=:|$)/, "");
+export const canonicalPath = (path: string): string => path.replace(/\.(?:[cm]?[jt]s|[jt]sx)(?=:|$)/, "");
 
 export function kindOf(registered: RegisteredFunction): FunctionKind {
   if (registered.isQuery) return "query";

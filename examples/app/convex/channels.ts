@@ -1,8 +1,10 @@
 import { v } from "convex/values";
 import { mutation, query } from "./_generated/server";
+import { documents } from "./documents";
 
 /** Open a channel with its first members. */
 export const open = mutation({
+  returns: v.object({ channel: v.id("channels"), members: v.array(v.id("users")) }),
   args: { name: v.string(), members: v.array(v.object({ email: v.string(), name: v.string() })) },
   handler: async (ctx, { name, members }) => {
     const ids = [];
@@ -20,6 +22,7 @@ export const open = mutation({
 /** A channel with its members as they are now. */
 export const show = query({
   args: { channel: v.id("channels") },
+  returns: v.union(v.object({ channel: documents.channels, members: v.array(v.union(documents.users, v.null())) }), v.null()),
   handler: async (ctx, { channel }) => {
     const found = await ctx.db.get(channel);
     if (found === null) return null;

@@ -1,16 +1,36 @@
+import { paginationOptsValidator } from "convex/server";
 import { ConvexError, v } from "convex/values";
 import { action, internalMutation, mutation, query } from "./_generated/server";
 import { internal } from "./_generated/api";
+import { documents } from "./documents";
 
 /** The latest messages of a channel, newest first. */
 export const list = query({
   args: { channel: v.id("channels"), limit: v.optional(v.number()) },
+  returns: v.array(documents.messages),
   handler: async (ctx, { channel, limit }) =>
     await ctx.db
       .query("messages")
       .withIndex("by_channel", (q) => q.eq("channel", channel))
       .order("desc")
       .take(limit ?? 50),
+});
+
+/** All messages of a channel, the oldest first, page by page. */
+export const history = query({
+  args: { channel: v.id("channels"), paginationOpts: paginationOptsValidator },
+  returns: v.object({
+    page: v.array(documents.messages),
+    isDone: v.boolean(),
+    continueCursor: v.string(),
+    splitCursor: v.optional(v.union(v.string(), v.null())),
+    pageStatus: v.optional(v.union(v.literal("SplitRecommended"), v.literal("SplitRequired"), v.null())),
+  }),
+  handler: async (ctx, { channel, paginationOpts }) =>
+    await ctx.db
+      .query("messages")
+      .withIndex("by_channel", (q) => q.eq("channel", channel))
+      .paginate(paginationOpts),
 });
 
 /** Say something in a channel that one is a member of. */
