@@ -232,6 +232,11 @@ class Files:
     def __init__(self, port: FilePort) -> None:
         self._core = AsyncFiles(port, awaits=False)
 
+    @property
+    def coroutines(self) -> AsyncFiles:
+        """The same as coroutines that never suspend, for what is written once for both faces."""
+        return self._core
+
     upload = blocking(AsyncFiles.upload)
     url = blocking(AsyncFiles.url)
     metadata = blocking(AsyncFiles.metadata)

@@ -65,6 +65,8 @@ def patch_of(
     table: Table,
     unique: Sequence[Unique],
     waiting: Collection[str] = (),
+    *,
+    measured: bool = True,
 ) -> Patch:
     """The write of these changes; it expects the fields to hold what they held, those of the attributes in `waiting`, too.
 
@@ -78,7 +80,7 @@ def patch_of(
         **{field: old for field, (old, _) in changes.items()},
         **{columns[name].field: document.get(columns[name].field, MISSING) for name in waiting},
     }
-    if any(map(_may_be_large, set_.values())):
+    if measured and any(map(_may_be_large, set_.values())):
         table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
     return Patch(table, document["_id"], set_, unset, expect, unique=unique)
 

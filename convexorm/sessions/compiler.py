@@ -51,8 +51,10 @@ _DELETING: frozenset[type] = frozenset((Delete, DeleteRange))
 class Compiler:
     """Compiles for one session, which may have other names for tables and knows each table by one class."""
 
-    def __init__(self, names: Mapping[str, str] | None) -> None:
+    def __init__(self, names: Mapping[str, str] | None, *, measures: bool = True) -> None:
         self._names = dict(names or {})
+        self.measures = measures
+        """Whether a document's size is looked at before it is sent: not where the port may make it smaller."""
         self._tables: dict[str, Table] = {}
         self._mappers: dict[str, Mapper] = {}
         self._written: dict[str, Mapper] = {}

@@ -301,7 +301,8 @@ def patch_of_values(
             unset.append(columns[name].field)
         else:
             set_[columns[name].field] = owned(dumped)
-    if sum(len(value) for value in set_.values() if isinstance(value, str | bytes)) > MAX_DOCUMENT_SIZE // 8:
+    length = sum(len(value) for value in set_.values() if isinstance(value, str | bytes))
+    if compiler.measures and length > MAX_DOCUMENT_SIZE // 8:
         table.check_size(set_)
     claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
     return Patch(table, at, set_, tuple(unset), unique=claims, greatest=greatest, compute=compute)

@@ -113,7 +113,7 @@ class AsyncSession:
         port = _port or check_deployment(deployment).asynchronous
         self._turn = Turn()
         self._port = port
-        self._compiler = compiler = Compiler(tables)
+        self._compiler = compiler = Compiler(tables, measures=not getattr(port, "takes_any_size", False))
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
         self._identities = IdentityMap(self, pending.about)

@@ -179,7 +179,7 @@ class UnitOfWork:
                 columns = instance.__mapper__.columns
                 changed = {*changes, *(columns[name].field for name in waiting)}
                 table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changed)
-                patch = patch_of(instance, changes, document, table, unique, waiting)
+                patch = patch_of(instance, changes, document, table, unique, waiting, measured=self._compiler.measures)
                 found.append(Change(self._identities, instance, patch, waiting))
         return found
 

@@ -10,6 +10,7 @@ from convexorm.deployments import Deployment, Port, RemoteDeployment
 from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote import RemotePort
 from convexorm.errors import AuthError, DeploymentError, FunctionFailed, FunctionNotFound
+from convexorm.files import AsyncFiles, Files
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import (
     Applied,
@@ -222,6 +223,20 @@ class AdaptedDeployment(Deployment):
         if self._choice.foreign:
             raise _lacking("live queries")
         self._deployment.subscribe(asked, mailbox)
+
+    @property
+    def files(self) -> Files:
+        self._check_files()
+        return self._deployment.files
+
+    @property
+    def async_files(self) -> AsyncFiles:
+        self._check_files()
+        return self._deployment.async_files
+
+    def _check_files(self) -> None:
+        if self._choice.foreign:
+            raise _lacking("files")
 
     def close(self) -> None:
         self._deployment.close()

@@ -91,8 +91,8 @@ class _AwaitedStore:
     def __init__(self, store: ConvexStore) -> None:
         self._store = store
 
-    def __getattr__(self, name: str) -> _Awaited:
-        return _Awaited(getattr(self._store, name))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_Awaited(self._store), name) if name == "sweep_files" else _Awaited(getattr(self._store, name))
 
 
 def awaited_store(store: ConvexStore) -> AsyncConvexStore:
