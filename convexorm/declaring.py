@@ -52,6 +52,7 @@ class Declaration:
     primary_key: str | tuple[str, ...] | None
     discriminator: str | None
     discriminator_field: str | None
+    abstract: bool = False
 
 
 _CLASS_VARIABLE = re.compile(r"(\w+\.)*ClassVar\b")
@@ -88,6 +89,10 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
     """Give a class that has a table, or a place in its parent's, its mapper and its columns."""
     names = Names(cls, frame)
     cls._body = body_of(cls, names)
+    if told.abstract and (told.table is None or told.discriminator is not None):
+        raise ValidationError(
+            f"{cls.__name__} cannot be abstract: that is a class with a table=... whose documents are all of subclasses"
+        )
     inherited = next((vars(base)["__mapper__"] for base in cls.__mro__[1:] if "__mapper__" in vars(base)), None)
     parent: Mapper | None = inherited
     if told.table is None:
@@ -146,6 +151,7 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         fields[column.field] = name
     attributes = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
     cls._details = {name: details for name, (_, details) in declared.items()}
+    discriminates = told.discriminator is not None or told.abstract
     return Mapper(
         model=cls,
         name=table,
@@ -161,8 +167,9 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
         counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
+        abstract=told.abstract,
         parent=parent,
-        told_field=told.discriminator_field or (DISCRIMINATOR_FIELD if parent is None and told.discriminator else None),
+        told_field=told.discriminator_field or (DISCRIMINATOR_FIELD if parent is None and discriminates else None),
         referring={
             name: (details.references, details.check, bound.names)
             for name, (bound, details) in declared.items()

@@ -30,6 +30,7 @@ from convexorm.schema import (
     Array,
     CounterDef,
     IndexDef,
+    Literal,
     Number,
     Property,
     SearchIndexDef,
@@ -37,6 +38,7 @@ from convexorm.schema import (
     Table,
     VectorIndexDef,
     holds_text,
+    joined_shapes,
 )
 from convexorm.types import Names
 from convexorm.types.names import Bound
@@ -72,6 +74,7 @@ class Mapper:
     validated: bool
     counters: Mapping[str, Counter] = attrs.field(factory=dict)
     discriminator: str | None = None
+    abstract: bool = False
     parent: Mapper | None = None
     told_field: str | None = None
     referring: Mapping[str, tuple[Any, bool, Names | None]] = attrs.field(factory=dict, repr=False)
@@ -125,6 +128,9 @@ class Mapper:
                 self._add(search_indexes, search_index)
             for counter in mapper._counter_defs():
                 self._add(counters, counter)
+        shapes = self._shapes()
+        if shapes:
+            fields = joined_shapes(shapes)
         ready = tuple(index for index in indexes.values() if not index.staged)
         staged = tuple(index for index in indexes.values() if index.staged)
         return Table(
@@ -135,7 +141,24 @@ class Mapper:
             staged,
             tuple(counters.values()),
             tuple(search_indexes.values()),
+            shapes=shapes,
         )
+
+    def _shapes(self) -> tuple[Mapping[str, Property], ...]:
+        """What the documents of each class are like, where the one that has the table has none of its own."""
+        if not self.abstract:
+            return ()
+        kind = self.discriminator_field
+        return tuple(
+            {kind: Property(Literal(mapper.discriminator)), **mapper._properties()}
+            if kind not in mapper._own_fields
+            else {**mapper._properties(), kind: Property(Literal(mapper.discriminator))}
+            for mapper in self.family()
+            if mapper.discriminator is not None
+        )
+
+    def _properties(self) -> dict[str, Property]:
+        return {column.field: column.property() for column in self.columns.values()}
 
     def _add(self, known: dict[str, Any], index: Any) -> None:
         if known.setdefault(index.name, index) != index:
@@ -322,6 +345,12 @@ class Mapper:
         """Write into a document which class it is of. ValidationError where it says another."""
         name = self.discriminator_field
         said = document.get(name, MISSING)
+        if self.abstract:
+            classes = ", ".join(sorted(mapper.model.__name__ for mapper in self._classes.values()))
+            raise ValidationError(
+                f"{self.model.__name__} is abstract and has no documents of its own; make one of {classes or 'a subclass'}",
+                table=self.name,
+            )
         if said is MISSING:
             if self.discriminator is not None:
                 document[name] = self.discriminator

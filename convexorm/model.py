@@ -170,10 +170,12 @@ class Model:
         primary_key: str | tuple[str, ...] | None = None,
         discriminator: str | None = None,
         discriminator_field: str | None = None,
+        abstract: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
-        declare(cls, Declaration(table, primary_key, discriminator, discriminator_field), frame_of_declaration())
+        told = Declaration(table, primary_key, discriminator, discriminator_field, abstract)
+        declare(cls, told, frame_of_declaration())
 
     def __init__(self, **values: Any) -> None:
         mapper = type(self).__dict__.get("__mapper__")

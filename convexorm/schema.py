@@ -59,6 +59,7 @@ __all__ = [
     "VectorIndexDef",
     "holds_text",
     "ids_in",
+    "joined_shapes",
     "to_fragment",
     "to_typescript",
 ]
@@ -391,6 +392,8 @@ class Table:
     staged_indexes: tuple[IndexDef, ...] = ()
     counters: tuple[CounterDef, ...] = ()
     search_indexes: tuple[SearchIndexDef, ...] = ()
+    shapes: tuple[Mapping[str, Property], ...] = attrs.field(default=(), hash=False)
+    """The fields of each kind of document, where they are of several: a union in TypeScript. `fields` are those of all."""
     _acceptors: Mapping[str, Callable[[Value], bool]] = attrs.field(init=False, eq=False, repr=False)
     _vector_lengths: Mapping[str, set[int]] = attrs.field(init=False, eq=False, repr=False)
     _required: frozenset[str] = attrs.field(init=False, eq=False, repr=False)
@@ -595,12 +598,16 @@ class Table:
 
     def renamed(self, name: str, others: Mapping[str, str] | None = None) -> Table:
         """The same table under another name, with ids of `others` as these are named."""
-        fields = self.fields
+        fields, shapes = self.fields, self.shapes
         if others and any(others.get(one, one) != one for one in self.referred):
-            fields = {
-                field: attrs.evolve(prop, validator=_of_others(prop.validator, others)) for field, prop in fields.items()
-            }
-        return self if name == self.name and fields is self.fields else attrs.evolve(self, name=name, fields=fields)
+            fields, *others_shapes = (
+                {field: attrs.evolve(prop, validator=_of_others(prop.validator, others)) for field, prop in each.items()}
+                for each in (fields, *shapes)
+            )
+            shapes = tuple(others_shapes)
+        if name == self.name and fields is self.fields:
+            return self
+        return attrs.evolve(self, name=name, fields=fields, shapes=shapes)
 
     @property
     def referred(self) -> set[str]:
@@ -610,11 +617,28 @@ class Table:
 
     def typescript(self) -> str:
         """The `defineTable(...)` expression."""
-        fields = "".join(f"    {name}: {prop.typescript()},\n" for name, prop in self.fields.items())
+        documents = _documents(self.fields)
+        if self.shapes:
+            members = "".join(f"    v.object({_documents(shape)}),\n" for shape in self.shapes)
+            documents = f"v.union(\n{members}  )"
         ordinary = [f"\n    {index.comment}{index.typescript()}" for index in (*self.indexes, *self.staged_indexes)]
         others = [f"\n    {index.typescript()}" for index in self._searched]
         indexes = "".join((*ordinary, *others))
-        return f"defineTable({{\n{fields}  }}){indexes}"
+        return f"defineTable({documents}){indexes}"
+
+
+def _documents(fields: Mapping[str, Property]) -> str:
+    return "{\n" + "".join(f"    {name}: {prop.typescript()},\n" for name, prop in fields.items()) + "  }"
+
+
+def joined_shapes(shapes: Sequence[Mapping[str, Property]]) -> dict[str, Property]:
+    """The fields of documents of several shapes: what is not in all of them may be missing."""
+    fields: dict[str, Property] = {}
+    for name in dict.fromkeys(name for shape in shapes for name in shape):
+        found = [shape[name] for shape in shapes if name in shape]
+        optional = len(found) < len(shapes) or any(one.optional for one in found)
+        fields[name] = Property(AnyOf.of(*(one.validator for one in found)), optional)
+    return fields
 
 
 def _searched(table: str, kind: str, indexes: Sequence[_Filtered], name: str) -> _Filtered:

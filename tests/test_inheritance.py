@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import attrs
@@ -20,15 +22,17 @@ from convexorm import (
     StaleDataError,
     ValidationError,
     VectorIndex,
+    compare,
     connect,
     field,
     to_typescript,
 )
+from convexorm.__main__ import main
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.model import dump
 from convexorm.schema import AnyOf, Boolean, IndexDef, Number, Property, String
 from convexorm.schema import Literal as LiteralValue
-from tests.conftest import Host
+from tests.conftest import ROOT, Host, serve_host
 from tests.models import Anything
 
 T = TypeVar("T")
@@ -383,3 +387,80 @@ def test_a_subclass_declared_again_takes_the_place_of_the_one_before() -> None:
     declared()
     again = declared()
     assert [mapper.model for mapper in Root.__mapper__.family()] == [Root, again]
+
+
+# -- abstract classes with a table: unions of shapes -----------------------------------------------------------------
+
+
+class Signal(Model, table="signals", discriminator_field="type", abstract=True):
+    at: Mapped[float]
+    by_type = Index("type", "at")
+
+
+class Tap(Signal, discriminator="tap"):
+    x: Mapped[float]
+    code: Mapped[float | None] = field(default=None)
+
+
+class Press(Signal, discriminator="press"):
+    code: Mapped[str]
+    by_code = Index("code")
+
+
+def test_a_table_whose_class_is_abstract_is_a_union_of_its_subclasses() -> None:
+    table = Signal.__mapper__.table
+    written = " ".join(to_typescript(Schema.of([table])).split())
+    assert (
+        'signals: defineTable(v.union( v.object({ type: v.literal("tap"), at: v.number(), x: v.number(), '
+        'code: v.optional(v.number()), }), v.object({ type: v.literal("press"), at: v.number(), code: v.string(), }), )) '
+        '.index("by_type", ["type", "at"]) .index("by_code", ["code"]),'
+    ) in written
+    assert table.fields == {
+        "type": Property(AnyOf.of(LiteralValue("tap"), LiteralValue("press"))),
+        "at": Property(Number()),
+        "x": Property(Number(), optional=True),
+        "code": Property(AnyOf.of(Number(), String()), optional=True),
+    }
+
+
+@pytest.mark.parametrize("kind", ["memory", "host"])
+def test_documents_of_a_union_are_of_their_classes(kind: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        deployment = stack.enter_context(connect("memory:") if kind == "memory" else served(stack, tmp_path))
+        with Session(deployment) as session:
+            session.add_all([Tap(at=1.0, x=2.0), Press(at=2.0, code="a"), Tap(at=3.0, x=4.0, code=7.0)])
+            session.commit()
+            session.add(Signal(at=9.0))
+            with pytest.raises(ValidationError, match=r"Signal is abstract.*make one of Press, Tap"):
+                session.commit()
+        with Session(deployment) as session:
+            found = session.all(Signal.query().by_index("by_type"))
+            assert [(type(one), one.at) for one in found] == [(Press, 2.0), (Tap, 1.0), (Tap, 3.0)]
+            assert [one.code for one in session.all(Tap.query().by_index("by_type").order("desc"))] == [7.0, None]
+            (press,) = session.all(Press.query())
+            press.code = "b"
+            session.commit()
+        with Session(deployment) as session:
+            assert [one.code for one in session.all(Press.query().by_index("by_code", code="b"))] == ["b"]
+            session.add(Press(at=5.0, code="c"))
+            session.commit()
+            assert session.count(Press.query().by_index("by_type", Press.at > 1.0)) == 2
+        if kind == "host":
+            assert list(compare([Signal], deployment)) == []
+
+
+def served(stack: ExitStack, folder: Path) -> Deployment:
+    """A host of a schema that the models have written."""
+    (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    (folder / "package.json").write_text("{}")
+    (folder / "convex").mkdir()
+    assert main(["functions", str(folder / "convex")]) == 0
+    (folder / "convex" / "schema.ts").write_text(to_typescript(Schema.of([Signal.__mapper__.table])))
+    host = stack.enter_context(contextmanager(serve_host)(folder / "convex"))
+    return host.connect()
+
+
+@pytest.mark.parametrize("options", [{"abstract": True}, {"table": "t", "discriminator": "x", "abstract": True}])
+def test_only_a_class_with_a_table_and_no_documents_is_abstract(options: Any) -> None:
+    with pytest.raises(ValidationError, match="cannot be abstract"):
+        type("Wrong", (Model,), {}, **options)

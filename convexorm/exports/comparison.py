@@ -25,6 +25,7 @@ from convexorm.schema import (
     Table,
     Validator,
     VectorIndexDef,
+    joined_shapes,
 )
 
 __all__ = ["Difference", "differences"]
@@ -82,15 +83,8 @@ def _fields(table: Table, documents: Validator) -> Iterator[Difference]:
 
 def _joined(documents: AnyOf) -> Validator:
     """Objects of several shapes as one: what is not in all of them may be missing."""
-    members = [member for member in documents.members if isinstance(member, Object)]
-    if len(members) < len(documents.members):
-        return AnyValue()
-    fields: dict[str, Property] = {}
-    for name in dict.fromkeys(name for member in members for name in member.fields):
-        found = [member.fields[name] for member in members if name in member.fields]
-        optional = len(found) < len(members) or any(one.optional for one in found)
-        fields[name] = Property(AnyOf.of(*(one.validator for one in found)), optional)
-    return Object(fields)
+    members = [member.fields for member in documents.members if isinstance(member, Object)]
+    return Object(joined_shapes(members)) if len(members) == len(documents.members) else AnyValue()
 
 
 def _indexes(table: Table, deployed: ExportedTable) -> Iterator[Difference]:

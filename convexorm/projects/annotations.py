@@ -26,7 +26,7 @@ from convexorm.schema import (
     Validator,
 )
 
-__all__ = ["Annotations", "without_null"]
+__all__ = ["Annotations", "discriminator_of", "without_null"]
 
 _SCALARS: Mapping[type[Validator], str] = {
     Boolean: "bool",
@@ -55,7 +55,7 @@ class Annotations:
         self.classes: dict[str, str] = {}
         self.imports: set[tuple[str, str]] = set()
         self._reference = reference
-        self._taken = taken
+        self.taken = taken
         self._known = known
         self._plain = plain
         self._shapes: dict[tuple[str, str], str] = {}
@@ -96,7 +96,7 @@ class Annotations:
             return self.use("typing", "NoReturn")
         literals = [one for one in members if isinstance(one, Literal)]
         objects = [one for one in members if isinstance(one, Object)]
-        told_by = _discriminator(objects)
+        told_by = discriminator_of(objects)
         parts: list[str] = []
         for member in members:
             if isinstance(member, Null) or (literals and isinstance(member, Literal) and member is not literals[0]):
@@ -127,8 +127,8 @@ class Annotations:
         known = self._shapes.get((wanted, shape.typescript()))
         if known is not None:
             return known
-        name = unused(wanted, self._taken)
-        self._taken.add(name)
+        name = unused(wanted, self.taken)
+        self.taken.add(name)
         self._shapes[wanted, shape.typescript()] = name
         members = {field: self._member(prop, (*place, field)) for field, prop in shape.fields.items()}
         named = all(_is_attribute(field) for field in shape.fields)
@@ -160,7 +160,7 @@ def without_null(validator: Validator) -> tuple[Validator, bool]:
     return AnyOf.of(*(one for one in validator.members if not isinstance(one, Null))), True
 
 
-def _discriminator(objects: list[Object]) -> str | None:
+def discriminator_of(objects: list[Object]) -> str | None:
     """The field whose literals tell objects apart."""
     for field in objects[0].fields if objects else ():
         found = [prop.validator for one in objects if (prop := one.fields.get(field)) is not None and not prop.optional]

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
+
+import attrs
 
 from convexorm import schema
 from convexorm.errors import ConvexORMError
 from convexorm.exports import Export, ExportedTable
 from convexorm.model import Model
-from convexorm.projects.annotations import Annotations, without_null
+from convexorm.projects.annotations import Annotations, discriminator_of, without_null
 from convexorm.projects.modules import head_of
 from convexorm.projects.names import attribute_name, class_name, singular, unused
-from convexorm.schema import AnyOf, AnyValue, Array, Id, Literal, Null, Object, Property, Record, String, Table, Validator
+from convexorm.schema import (
+    AnyOf,
+    AnyValue,
+    Array,
+    Id,
+    IndexDef,
+    Literal,
+    Null,
+    Object,
+    Property,
+    Record,
+    SearchIndexDef,
+    String,
+    Table,
+    Validator,
+    VectorIndexDef,
+)
 from convexorm.types import column_type
 
 __all__ = ["can_be_said", "module_of", "ordered"]
@@ -23,6 +42,8 @@ _NAMES = frozenset(dir(builtins)) | {
     *("SearchIndex", "TypedDict", "VectorIndex", "attrs", "field", "schema"),
 }
 """Names that a module of models has for other things."""
+_WRITABLE = re.compile(r"[^\"\\\n\r]+")
+_AnyIndex: TypeAlias = IndexDef | SearchIndexDef | VectorIndexDef
 _RESERVED = frozenset(dir(Model)) | {"primary_key"}
 
 
@@ -62,8 +83,11 @@ class _Model:
         self._attributes: dict[str, str] = {}
 
     def source(self) -> str:
-        use = self._annotations.use
-        use("convexorm", "Model")
+        self._annotations.use("convexorm", "Model")
+        kinds = _kinds(self._table.documents)
+        return self._one() if kinds is None else self._family(*kinds)
+
+    def _one(self) -> str:
         notes: list[str] = []
         fields, variants = _fields(self._table.documents)
         if fields is None:
@@ -77,23 +101,50 @@ class _Model:
             attribute = attribute_name(field, taken)
             taken.add(attribute)
             self._attributes[field] = attribute
-        columns = [line for field, prop in fields.items() for line in self._column(field, prop)]
-        indexes = self._indexes(fields, taken)
-        lines = [*columns, *indexes] or ["    pass"]
+        columns = self._columns(self._name, fields)
+        lines = [*columns, *self._indexes(self._table, fields, taken)] or ["    pass"]
         body = "\n".join([*notes, *lines])
         return f'class {self._name}(Model, table="{self._table.name}"):\n{body}'
 
+    def _family(self, field: str, kinds: Mapping[str, Mapping[str, Property]]) -> str:
+        """A class for what all documents have, and below it one for each kind that the field tells apart."""
+        taken: set[str] = {*_RESERVED, field}
+        shapes = list(kinds.values())
+        for name in dict.fromkeys(name for shape in shapes for name in shape):
+            self._attributes[name] = attribute_name(name, taken)
+            taken.add(self._attributes[name])
+        common = {name: prop for name, prop in shapes[0].items() if all(shape.get(name) == prop for shape in shapes)}
+        table, here = _split(self._table, {*common, field})
+        options = f'table="{self._table.name}", discriminator_field="{field}", abstract=True'
+        told = {**common, field: Property(String())}
+        lines = [*self._columns(self._name, common), *self._indexes(here, told, taken)] or ["    pass"]
+        classes = ["\n".join([f"class {self._name}(Model, {options}):", *lines])]
+        for kind, shape in kinds.items():
+            name = unused(class_name(self._name, kind), self._annotations.taken)
+            self._annotations.taken.add(name)
+            own = {one: prop for one, prop in shape.items() if one not in common}
+            table, here = _split(table, {*shape, field})
+            lines = [*self._columns(name, own), *self._indexes(here, {**told, **shape}, taken)] or ["    pass"]
+            classes.append("\n".join([f'class {name}({self._name}, discriminator="{kind}"):', *lines]))
+        left: list[_AnyIndex] = [*table.indexes, *table.search_indexes, *table.vector_indexes]
+        for index in left:
+            classes[0] += f"\n    # over fields that no class has all of: {index.typescript().removeprefix('.')}"
+        return "\n\n\n".join(classes)
+
     # -- columns ---------------------------------------------------------------------------------------------------
 
-    def _column(self, field: str, prop: Property) -> list[str]:
+    def _columns(self, owner: str, fields: Mapping[str, Property]) -> list[str]:
+        return [line for field, prop in fields.items() for line in self._column(owner, field, prop)]
+
+    def _column(self, owner: str, field: str, prop: Property) -> list[str]:
         use = self._annotations.use
         use("convexorm", "Mapped")
         attribute = self._attributes[field]
         options = {} if attribute == field else {"name": f'"{field}"'}
         inner, nullable = without_null(prop.validator)
-        if not can_be_said(inner, self._name, field):
+        if not can_be_said(inner, owner, field):
             return self._exact(field, prop, options)
-        annotation = self._annotations.of(inner, self._name, field)
+        annotation = self._annotations.of(inner, owner, field)
         may_be_none = (nullable or prop.optional) and not isinstance(inner, AnyValue)
         if isinstance(inner, AnyValue | Null) and prop.optional:
             options |= {"default": "None", "optional": "True"}
@@ -122,8 +173,8 @@ class _Model:
 
     # -- indexes ---------------------------------------------------------------------------------------------------
 
-    def _indexes(self, fields: Mapping[str, Property], taken: set[str]) -> Iterable[str]:
-        use, table = self._annotations.use, self._table
+    def _indexes(self, table: ExportedTable, fields: Mapping[str, Property], taken: set[str]) -> Iterable[str]:
+        use = self._annotations.use
         for index in table.indexes:
             paths = [f'"{self._path(field)}"' for field in index.fields]
             yield self._index(index.name, use("convexorm", "Index"), paths, taken)
@@ -170,6 +221,40 @@ def _line(attribute: str, annotation: str, options: Mapping[str, str], use: Any)
     use("convexorm", "field")
     told = ", ".join(f"{name}={value}" for name, value in options.items())
     return f"    {attribute}: Mapped[{annotation}] = field({told})"
+
+
+def _kinds(documents: Validator) -> tuple[str, Mapping[str, Mapping[str, Property]]] | None:
+    """The field that tells the kinds of a union's documents apart, and what else each has; None where none does."""
+    members = documents.members if isinstance(documents, AnyOf) else ()
+    objects = [one for one in members if isinstance(one, Object)]
+    field = discriminator_of(objects) if len(objects) > 1 and len(objects) == len(members) else None
+    if field is None or not field.isidentifier() or field.startswith("_"):
+        return None
+    kinds: dict[str, Mapping[str, Property]] = {}
+    for one in objects:
+        told = one.fields[field].validator
+        if not isinstance(told, Literal) or not isinstance(told.value, str) or _WRITABLE.fullmatch(told.value) is None:
+            return None
+        kinds[told.value] = {name: prop for name, prop in one.fields.items() if name != field}
+    return field, kinds
+
+
+def _split(table: ExportedTable, fields: set[str]) -> tuple[ExportedTable, ExportedTable]:
+    """The table without the indexes that are over these fields alone, and with only those."""
+
+    def fits(index: _AnyIndex) -> bool:
+        over = index.fields if isinstance(index, IndexDef) else (index.field, *index.filter_fields)
+        return all(name.partition(".")[0] in {*fields, "_creationTime"} for name in over)
+
+    def those(wanted: bool) -> ExportedTable:
+        return attrs.evolve(
+            table,
+            indexes=tuple(one for one in table.indexes if fits(one) is wanted),
+            search_indexes=tuple(one for one in table.search_indexes if fits(one) is wanted),
+            vector_indexes=tuple(one for one in table.vector_indexes if fits(one) is wanted),
+        )
+
+    return those(False), those(True)
 
 
 def _fields(documents: Validator) -> tuple[Mapping[str, Property] | None, list[Object]]:
