@@ -12,7 +12,7 @@ import { flawOf, type ValidatorJSON } from "./documents";
 import { canonicalPath, kindOf, type FunctionKind, type Functions, type RegisteredFunction } from "./functions";
 import type { Tally } from "./metrics";
 import { Jobs } from "./jobs";
-import { Stored, Tables, Trees, type Change, type Snapshot } from "./store";
+import { Stored, Tables, Trees, type Change, type Snapshot, type TableDefinition } from "./store";
 import { Convex, executions, type Execution } from "./syscalls";
 import { Transaction } from "./transaction";
 import type { Tree } from "./tree";
@@ -89,7 +89,7 @@ export class Backend {
     const trees = new Trees(this.#snapshot);
     for (const { table: name, json } of kept.documents()) {
       const table = this.tables.get(name);
-      const stored = new Stored(table, json);
+      const stored = readAs(table, json);
       const { _id, _creationTime, ...fields } = stored.value;
       const flaw = table.documentType && this.tables.validated ? flawOf(this.tables, table.documentType, fields) : null;
       if (flaw !== null) throw new Error(`A document in table "${name}" does not match the schema: ${flaw}`);
@@ -344,6 +344,15 @@ interface Ran {
   transaction: Transaction;
   outcome: () => Value;
   isRefused: boolean;
+}
+
+/** A document that was kept. Throws for what is none. */
+function readAs(table: TableDefinition, json: string): Stored {
+  const stored = new Stored(table, json);
+  try {
+    if (typeof stored.value._id === "string" && typeof stored.value._creationTime === "number") return stored;
+  } catch {}
+  throw new Error(`A document of table "${table.name}" cannot be read: the file that is kept is damaged.`);
 }
 
 const pause = (milliseconds: number): Promise<void> => new Promise((done) => setTimeout(done, milliseconds));

@@ -2,6 +2,7 @@
  * Documents, files and the numbers of tables in a SQLite file, so that they outlive the host: each commit is a transaction there, which a
  * kill leaves whole or not at all.
  */
+import { stat } from "node:fs/promises";
 import type { Kept } from "./backend";
 import type { Change } from "./store";
 
@@ -29,20 +30,35 @@ export async function keptIn(path: string): Promise<Kept> {
   // A name that the checker does not know: its types are of an older Node.
   const module = "node:sqlite";
   const { DatabaseSync } = (await import(module)) as { DatabaseSync: new (path: string) => Database };
-  const database = new DatabaseSync(path);
+  let database: Database;
   try {
+    const size = (await stat(path).catch(() => null))?.size ?? 0;
+    database = new DatabaseSync(path);
     // Others that open it wait for this host to end.
     database.exec("PRAGMA locking_mode = EXCLUSIVE");
     const { application_id: application } = database.prepare("PRAGMA application_id").get()!;
     const { count } = database.prepare("SELECT count(*) AS count FROM sqlite_master").get()!;
-    if (application !== APPLICATION && count !== 0) throw new Error("it is a database of something else");
+    if (application !== APPLICATION && (count !== 0 || application !== 0)) throw new Error("it is a database of something else");
+    // One of ours is never without its tables, nor without a page: what has lost them is no new one.
+    if (count === 0 && (application === APPLICATION || (size > 0 && size < 512))) throw new Error("it is damaged: it has lost its tables");
+    const said = String(database.prepare("PRAGMA quick_check(1)").get()?.["quick_check"]);
+    if (said !== "ok") throw new Error(`it is damaged: ${said.split("\n").at(-1)}`);
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE");
     database.exec(TABLES);
     database.exec("DELETE FROM files WHERE id NOT IN (SELECT id FROM documents); COMMIT");
+    // So that the file itself says what it is, whatever becomes of the log beside it.
+    database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   } catch (error) {
-    throw new Error(`${path} cannot be used: ${(error as Error).message}`);
+    throw new Error(`${path} cannot be used: ${saying(error as Error & { errcode?: number })}`);
   }
   return new InFile(database);
+}
+
+/** What is wrong, in words of its own where SQLite's say too little. */
+function saying({ message, errcode }: Error & { errcode?: number }): string {
+  if (errcode === 5) return "another host uses it";
+  if (errcode === 11 || errcode === 26) return `it is damaged, or no file of a host: ${message}`;
+  return message;
 }
 
 class InFile implements Kept {
