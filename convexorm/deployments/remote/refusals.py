@@ -226,9 +226,12 @@ def _version(data: Mapping[str, Any]) -> ConvexORMError:
 
 
 def _unknown_table(data: Mapping[str, Any]) -> ConvexORMError:
-    return DeploymentError(
-        f"the deployment has no table {data.get('table')!r}; write the schema with `python -m convexorm schema`, deploy it"
-    )
+    table = str(data.get("table"))
+    if table.startswith("convexorm_"):  # ours, beside whatever tables the project has
+        how = "add the lines that `python -m convexorm init` prints to its schema.ts, deploy it"
+    else:
+        how = "write the schema with `python -m convexorm schema`, or add it to your own, deploy it"
+    return DeploymentError(f"the deployment has no table {table!r}; {how}")
 
 
 def _unknown_index(data: Mapping[str, Any]) -> ConvexORMError:
