@@ -69,6 +69,12 @@ class Condition:
         raise NotImplementedError
 
 
+def place_of(field: str, path: tuple[str | int, ...]) -> str | None:
+    if not path:
+        return field
+    return ".".join([field, *map(str, path)]) if all(type(step) is str and "." not in step for step in path) else None
+
+
 @attrs.frozen
 class Comparison(Condition):
     """`field` (or what `path` reaches inside it) compared with `value` in Convex's total order."""
@@ -78,6 +84,11 @@ class Comparison(Condition):
     value: Value | Missing = attrs.field(repr=False)
     path: tuple[str | int, ...] = ()
     table: str | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def place(self) -> str | None:
+        """What it is about as an index names it, a dotted path where it is inside a field; None where no index can."""
+        return place_of(self.field, self.path)
 
     def fields(self) -> Iterable[str]:
         return (self.field,)
@@ -94,6 +105,11 @@ class Membership(Condition):
     values: tuple[Value | Missing, ...] = attrs.field(repr=False)
     path: tuple[str | int, ...] = ()
     table: str | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def place(self) -> str | None:
+        """What it is about as an index names it, a dotted path where it is inside a field; None where no index can."""
+        return place_of(self.field, self.path)
 
     def fields(self) -> Iterable[str]:
         return (self.field,)

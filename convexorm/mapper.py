@@ -195,9 +195,10 @@ class Mapper:
             yield SearchIndexDef(name, field, filters, index.staged)
 
     def _named(self, index: str, attribute: str) -> str:
-        column = self.columns.get(attribute)
-        if column is not None:
-            return column.field
+        first, dot, inside = attribute.partition(".")
+        column = self.columns.get(first)
+        if column is not None and not (dot and column.type.json_text):
+            return f"{column.field}{dot}{inside}"
         if attribute == self.discriminator_field and self._discriminates:
             return attribute
         known = ", ".join(self.columns)

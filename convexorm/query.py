@@ -408,7 +408,7 @@ def _surplus(fields: Sequence[str], comparisons: Sequence[Comparison]) -> list[C
     rest = list(comparisons)
 
     def take(field: str, *ops: str) -> bool:
-        place = next((place for place, one in enumerate(rest) if one.field == field and one.op in ops), None)
+        place = next((place for place, one in enumerate(rest) if one.place == field and one.op in ops), None)
         if place is not None:
             rest.pop(place)
         return place is not None
@@ -423,7 +423,7 @@ def _surplus(fields: Sequence[str], comparisons: Sequence[Comparison]) -> list[C
 
 def _comparisons(condition: Condition, table: Table, index: str, fields: Sequence[str]) -> Iterator[Comparison]:
     for one in conjuncts((condition,)):
-        if not isinstance(one, Comparison) or one.path or one.op == "ne":
+        if not isinstance(one, Comparison) or (one.path and one.place not in fields) or one.op == "ne":
             raise IndexRangeError(
                 f"{outline(one)} is no range; put it into where(...)", table=table.name, index=index, fields=fields
             )

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +22,9 @@ import attrs
 import httpx2
 import pytest
 
-from convexorm import Deployment, connect
+from convexorm import Deployment, Model, Schema, connect, to_typescript
+from convexorm.projects.files import write_files
+from convexorm.projects.functions import functions as functions_to_copy
 
 ROOT = Path(__file__).parents[1]
 ADMIN_KEY = "local-test-key"
@@ -124,6 +127,18 @@ def serve_host(functions: Path, *options: str) -> Iterator[Host]:
         yield Host(url, ADMIN_KEY)
     finally:
         stop_host(process)
+
+
+@contextmanager
+def serve_models(folder: Path, *models: type[Model]) -> Iterator[Host]:
+    """A host of the tables of these models, as they are written for a project in an empty folder."""
+    functions = folder / "convex"
+    functions.mkdir()
+    (folder / "node_modules").symlink_to(ROOT / "node_modules")
+    (folder / "package.json").write_text("{}")
+    write_files(functions, functions_to_copy())
+    (functions / "schema.ts").write_text(to_typescript(Schema.of([model.__mapper__.table for model in models])))
+    yield from serve_host(functions)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -27,12 +27,11 @@ from convexorm import (
     field,
     to_typescript,
 )
-from convexorm.__main__ import main
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.model import dump
 from convexorm.schema import AnyOf, Boolean, IndexDef, Number, Property, String
 from convexorm.schema import Literal as LiteralValue
-from tests.conftest import ROOT, Host, serve_host
+from tests.conftest import Host, serve_models
 from tests.models import Anything
 
 T = TypeVar("T")
@@ -426,7 +425,8 @@ def test_a_table_whose_class_is_abstract_is_a_union_of_its_subclasses() -> None:
 @pytest.mark.parametrize("kind", ["memory", "host"])
 def test_documents_of_a_union_are_of_their_classes(kind: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        deployment = stack.enter_context(connect("memory:") if kind == "memory" else served(stack, tmp_path))
+        host = stack.enter_context(serve_models(tmp_path, Signal)) if kind == "host" else None
+        deployment = stack.enter_context(connect("memory:") if host is None else host.connect())
         with Session(deployment) as session:
             session.add_all([Tap(at=1.0, x=2.0), Press(at=2.0, code="a"), Tap(at=3.0, x=4.0, code=7.0)])
             session.commit()
@@ -447,17 +447,6 @@ def test_documents_of_a_union_are_of_their_classes(kind: str, tmp_path: Path) ->
             assert session.count(Press.query().by_index("by_type", Press.at > 1.0)) == 2
         if kind == "host":
             assert list(compare([Signal], deployment)) == []
-
-
-def served(stack: ExitStack, folder: Path) -> Deployment:
-    """A host of a schema that the models have written."""
-    (folder / "node_modules").symlink_to(ROOT / "node_modules")
-    (folder / "package.json").write_text("{}")
-    (folder / "convex").mkdir()
-    assert main(["functions", str(folder / "convex")]) == 0
-    (folder / "convex" / "schema.ts").write_text(to_typescript(Schema.of([Signal.__mapper__.table])))
-    host = stack.enter_context(contextmanager(serve_host)(folder / "convex"))
-    return host.connect()
 
 
 @pytest.mark.parametrize("options", [{"abstract": True}, {"table": "t", "discriminator": "x", "abstract": True}])

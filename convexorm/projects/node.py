@@ -22,12 +22,24 @@ _RUN = ("--no-warnings", "--experimental-transform-types", "--input-type=module"
 _SECONDS = 60
 _MARK = "convexorm-says:"
 
-# Node runs TypeScript by itself; what bundlers add is that imports may leave out how a file's name ends.
+# Modules are built as Convex's command line builds them, by the `esbuild` that comes with the package `convex`: it leaves
+# out imports of types, goes by tsconfig.json, and takes packages in. Where there is none, Node runs them by itself.
 _PROGRAM = """
 import { readFileSync } from "node:fs";
 import { createRequire, registerHooks } from "node:module";
+import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 const ENDINGS = [".ts", ".tsx", ".js", "/index.ts", "/index.js"];
+const esbuildOf = (file) => {
+  const near = createRequire(file);
+  try {
+    return createRequire(near.resolve("convex/package.json"))("esbuild");
+  } catch {}
+  try {
+    return near("esbuild");
+  } catch {}
+  return undefined;
+};
 registerHooks({
   resolve(specifier, context, next) {
     try {
@@ -44,24 +56,51 @@ registerHooks({
     }
   },
   load(url, context, next) {
-    if (!/\\.[jt]sx$/.test(url)) return next(url, context);
-    const file = fileURLToPath(url);
-    const { transformSync } = createRequire(file)("esbuild"); // which comes with the package convex
-    const { code } = transformSync(readFileSync(file, "utf8"), { loader: "tsx", format: "esm", jsx: "automatic" });
-    return { format: "module", source: code, shortCircuit: true };
+    if (!/^file:.*\\.([cm]?ts|js)$/.test(url) || /\\/node_modules\\//.test(url)) return next(url, context);
+    // Bundlers take a file for a module by what is in it, whatever package.json says of the type.
+    if (/ts$/.test(url)) return next(url, { ...context, format: "module-typescript" });
+    const isModule = /^\\s*(import|export)\\b/m.test(readFileSync(fileURLToPath(url), "utf8"));
+    return next(url, isModule ? { ...context, format: "module" } : context);
   },
 });
+const loaded = async (file) => {
+  const esbuild = esbuildOf(file);
+  let module;
+  if (esbuild === undefined) {
+    module = await import(pathToFileURL(file).href);
+  } else {
+    const require = `import { createRequire as __made } from "node:module";
+      const require = __made(${JSON.stringify(file)});`;
+    const built = esbuild.build({
+      entryPoints: [file],
+      bundle: true,
+      write: false,
+      format: "esm",
+      platform: "node",
+      target: "esnext",
+      conditions: ["convex", "module"],
+      jsx: "automatic",
+      logLevel: "silent",
+      banner: { js: require },
+    });
+    const { outputFiles } = await built.catch(({ errors }) => {
+      for (const { text, location: at } of errors) console.error(at ? `${at.file}:${at.line}: ${text}` : text);
+      process.exit(1);
+    });
+    module = await import("data:text/javascript;base64," + Buffer.from(outputFiles[0].contents).toString("base64"));
+  }
+  return module.default?.__esModule ? module.default : module;
+};
 """
 _SCHEMA = """
 const [, file] = process.argv;
-const module = await import(pathToFileURL(file).href);
-const schema = module.default?.default ?? module.default;
+const schema = (await loaded(file)).default;
 if (typeof schema?.export !== "function") throw new Error(`${file} has no default export made with defineSchema`);
 process.stdout.write("\\n" + MARK + schema.export());
 """
 _FUNCTIONS = """
 import { readdirSync } from "node:fs";
-import { join, sep } from "node:path";
+import { sep } from "node:path";
 const [, folder] = process.argv;
 const ENDING = /\\.([cm]?[jt]s|[jt]sx)$/;
 const NO_MODULE = new RegExp(
@@ -70,8 +109,7 @@ const NO_MODULE = new RegExp(
 const paths = readdirSync(folder, { recursive: true }).map((path) => path.split(sep).join("/"));
 const functions = [];
 for (const path of paths.filter((path) => ENDING.test(path) && !NO_MODULE.test(path)).sort()) {
-  const loaded = await import(pathToFileURL(join(folder, path)).href);
-  const module = loaded.default?.__esModule ? loaded.default : loaded;
+  const module = await loaded(join(folder, path));
   const bare = path.replace(ENDING, "");
   for (const [name, value] of Object.entries(module)) {
     if (bare === "http" && name === "default" && typeof value?.getRoutes === "function") {

@@ -282,7 +282,8 @@ def _fields(documents: Validator) -> tuple[Mapping[str, Property] | None, list[O
 def can_be_said(validator: Validator, *place: str) -> bool:
     """Whether an annotation means exactly this validator."""
     plain = _plain(validator)
-    annotations = Annotations(lambda _: "str", set())
+    annotations = Annotations(lambda id_: f'Id[Literal["{id_.table}"]]', set())
+    annotations.imports |= {("convexorm", "Id"), ("typing", "Literal")}
     try:
         annotation = annotations.of(plain, *place)
         names: dict[str, Any] = {"__name__": __name__}  # which classes take for their module
@@ -295,10 +296,12 @@ def can_be_said(validator: Validator, *place: str) -> bool:
 
 
 def _plain(validator: Validator) -> Validator:
-    """The validator with text in place of ids, which no other model is needed for."""
+    """The validator with ids of tables of Convex's own in place of others, which no model is needed for."""
     match validator:
         case Id():
-            return String()
+            return Id("_storage")
+        case AnyOf(members) if len({one.table for one in members if isinstance(one, Id)}) > 1:
+            return AnyOf((Id("_storage"), Id("_scheduled_functions")))
         case Array(items):
             return Array(_plain(items))
         case Record(values):

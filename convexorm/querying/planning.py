@@ -74,9 +74,9 @@ def equal(table: Table, index: str, comparisons: Sequence[Condition]) -> Range |
     """The range of nothing but equalities on the first fields of an index, the commonest; None for any other."""
     given: dict[str, Value | Missing] = {}
     for one in comparisons:
-        if type(one) is not Comparison or one.op != "eq" or one.path:
+        if type(one) is not Comparison or one.op != "eq" or one.place is None:
             return None
-        given[one.field] = one.value
+        given[one.place] = one.value
     fields = table.declared_fields(index)[: len(given)]
     if len(fields) < len(comparisons) or not all(map(given.__contains__, fields)):
         return None
@@ -88,11 +88,12 @@ def _plain(table: Table, index: str, conditions: Sequence[Condition]) -> Access 
     of the next. None for any others on these fields, of which boxes have to be made.
     """
     fields = table.key_fields(index)
+    touched = {field.partition(".")[0] for field in fields}
     given: dict[str, list[Comparison]] = {}
     for condition in conditions:
-        if isinstance(condition, Comparison) and not condition.path:
-            given.setdefault(condition.field, []).append(condition)
-        elif any(name in fields for name in condition.fields()):
+        if isinstance(condition, Comparison) and (place := condition.place) is not None:
+            given.setdefault(place, []).append(condition)
+        elif any(name in touched for name in condition.fields()):
             return None
     eq: list[Value | Missing] = []
     for field in fields:
@@ -117,7 +118,7 @@ def _plain(table: Table, index: str, conditions: Sequence[Condition]) -> Access 
     if lower and upper and operator.ge(*range_.edges()):
         return None  # nothing is in it
     used = {*fields[: len(eq)], *([fields[len(eq)]] if bounds else [])}
-    left = [one for one in conditions if not (isinstance(one, Comparison) and not one.path and one.field in used)]
+    left = [one for one in conditions if not (isinstance(one, Comparison) and one.place in used)]
     return Access(index, (range_,), left, bool(used), (len(eq) + len(bounds), len(eq), -1))
 
 
@@ -198,9 +199,10 @@ def _part_of_membership(condition: Membership, fields: frozenset[str], holds: bo
 
 
 def _part_of_values(condition: Comparison | Membership, values: Values, fields: frozenset[str], holds: bool) -> _Part:
-    if condition.path or condition.field not in fields:
+    place = condition.place
+    if place is None or place not in fields:
         return _Part([{}], exact=False)
-    return _Part(_kept({condition.field: values if holds else ~values}), exact=True)
+    return _Part(_kept({place: values if holds else ~values}), exact=True)
 
 
 def _part_of_combined(condition: Combined, fields: frozenset[str], holds: bool) -> _Part:

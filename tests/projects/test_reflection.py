@@ -19,7 +19,7 @@ from convexorm.projects.reflection import module_of, ordered
 from tests.conftest import ROOT
 
 HEAD = """import { defineSchema, defineTable } from "convex/server";
-import { v } from "convex/values";
+import { Infer, v } from "convex/values";
 """
 
 ODD = (
@@ -55,12 +55,16 @@ export default defineSchema({
     matrix: v.array(v.array(v.number())),
     nested: v.object({ a: v.optional(v.object({ "b-c": v.string() })), d: v.array(v.union(v.string(), v.null())) }),
     empty: v.object({}),
+    ids: v.optional(v.union(v.id("events"), v.id("odd_names"))),
+    id_or_text: v.union(v.id("events"), v.string()),
+    inside: v.object({ kind: v.string(), at: v.number() }),
     untold: v.union(v.object({ a: v.string() }), v.object({ a: v.string(), b: v.string() })),
     record: v.record(v.string(), v.object({ n: v.number() })),
     embedding: v.array(v.float64()),
   })
     .vectorIndex("by_embedding", { vectorField: "embedding", dimensions: 4, filterFields: ["either"] })
-    .searchIndex("by_text", { searchField: "both" }),
+    .searchIndex("by_text", { searchField: "both" })
+    .index("by_inside", ["kind", "inside.kind", "inside.at"]),
   anything: defineTable(v.any()),
 }, { schemaValidation: false });
 """
@@ -71,7 +75,7 @@ def project(folder: Path, schema: str, **files: str) -> Project:
     """A Convex project with this schema."""
     functions = folder / "convex"
     functions.mkdir()
-    (folder / "package.json").write_text("{}")
+    (folder / "package.json").write_text('{"type": "commonjs"}')  # as npm makes it, whatever is in the files
     (folder / "node_modules").symlink_to(ROOT / "node_modules")
     (functions / "schema.ts").write_text(schema)
     for name, text in files.items():
