@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,7 +82,12 @@ def test_many_watches_share_one_connection(host: Host, remote: Deployment) -> No
         assert cut(host) == 1
 
 
-def test_what_one_call_cannot_answer_is_watched_in_parts_that_fit(remote: Deployment) -> None:
+def subscriptions(host: Host) -> int:
+    counts: Any = host.metrics()
+    return int(counts["sync"]["subscriptions"])
+
+
+def test_what_one_call_cannot_answer_is_watched_in_parts_that_fit(host: Host, remote: Deployment) -> None:
     """8 MiB are read by one call; each of these documents has some 700 KB."""
     large = "x" * 700_000
     for number in range(24):
@@ -100,6 +106,14 @@ def test_what_one_call_cannot_answer_is_watched_in_parts_that_fit(remote: Deploy
         third = live.next(timeout=PATIENCE)
         assert [note.id for note in third.removed] == ["n03"]
         assert [note.id for note in third.items] == [f"n{number:02}" for number in range(24) if number != 3]
+        assert subscriptions(host) > 1
+        session.delete_all(query.where(Note.id > "n02"))
+        while len(live.next(timeout=PATIENCE).items) > 3:
+            pass
+        until = time.monotonic() + PATIENCE
+        while subscriptions(host) > 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert subscriptions(host) == 1, "what is not needed any more is asked no longer"
 
 
 def test_a_function_of_the_project_is_watched(samples_host: Host) -> None:
