@@ -12,6 +12,7 @@ from convexorm.references import UNSET
 from convexorm.relatives import unresolved
 from convexorm.requests import Document, Expect, Patch, Unique
 from convexorm.schema import Table
+from convexorm.types.codec import key_step
 from convexorm.validation import validate
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
@@ -33,7 +34,9 @@ def holds_mutable(instance: Model) -> bool:
 
 
 def changes_of(instance: Model) -> Changes:
-    """What differs from the loaded document. Raises ValidationError where an attribute holds what cannot be stored."""
+    """What differs from the loaded document. Raises ValidationError where an attribute holds what cannot be stored, and
+    where the change would lose what the document holds inside the value and the model does not know.
+    """
     document = instance._state.document
     changes: dict[str, tuple[Value | Missing, Value | Missing]] = {}
     if document is None:
@@ -45,8 +48,19 @@ def changes_of(instance: Model) -> Changes:
         if held[name] is UNSET and name in unresolved(instance):
             continue  # it is to hold the id of a document that is not there yet
         new = column.dump(held[name])
-        if not column.type.equal(old, new) and not _loads_as(column, old, new):
-            changes[column.field] = (old, owned(new))
+        if column.type.equal(old, new):
+            continue
+        anew = _stored_anew(column, old, new)
+        if anew is not None and same(anew[0], new):
+            continue
+        lost = None if anew is None else _lost(old, anew[0])
+        if lost is not None:
+            problem = (
+                "the document holds what the model does not know, and the change would lose it; declare it, or have the "
+                "whole value replaced with session.update(...)"
+            )
+            raise ValidationError(problem, table=mapper.name, field=column.field, path=lost).of(document["_id"])
+        changes[column.field] = (old, owned(new))
     return changes
 
 
@@ -90,11 +104,28 @@ def _may_be_large(value: Value) -> bool:
     return len(value) > MAX_DOCUMENT_SIZE // 64 if isinstance(value, str | bytes) else isinstance(value, dict | list)
 
 
-def _loads_as(column: Column[Any], old: Value | Missing, new: Value | Missing) -> bool:
-    """Whether `new` is only another form of what `old` is loaded as: a default, another form of None, a set reordered."""
+def _stored_anew(column: Column[Any], old: Value | Missing, new: Value | Missing) -> tuple[Value | Missing] | None:
+    """What `old` becomes when it is loaded and stored again: perhaps `new`, another form of it, such as a default, another
+    form of None, a set reordered. None where it is only itself, or cannot be loaded.
+    """
     if type(old) is type(new) is column.type.as_is:
-        return False  # each is loaded as itself
+        return None  # each is loaded as itself
     try:
-        return same(column.dump(column.load(old)), new)
+        return (column.dump(column.load(old)),)
     except ValidationError:
-        return False
+        return None
+
+
+def _lost(old: Any, anew: Any) -> str | None:
+    """Where in a stored value something is that is gone when it is loaded and stored again; None where nothing is."""
+    if type(old) is dict and type(anew) is dict:
+        for key, value in old.items():
+            inner = _lost(value, anew[key]) if key in anew else ""
+            if inner is not None:
+                return key_step(key) + inner
+    elif type(old) is list and type(anew) is list and len(old) == len(anew):
+        for place, (value, other) in enumerate(zip(old, anew, strict=True)):
+            inner = _lost(value, other) if type(value) in (dict, list) else None
+            if inner is not None:
+                return f"[{place}]{inner}"
+    return None

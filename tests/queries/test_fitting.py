@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal, cast
 from uuid import uuid4
 
+import attrs
 import pytest
 from convex import ConvexInt64
 
@@ -258,6 +259,53 @@ async def test_a_change_leaves_what_it_does_not_touch_exactly_as_it_is(
         now = after[changed.get("key", key)]
         assert now.keys() == document.keys() | changed.keys()
         assert repr({**document, **changed}) == repr({name: now[name] for name in {**document, **changed}})
+
+
+@attrs.define
+class Inner:
+    n: float
+    deep: list[Inmost] = attrs.field(factory=list)
+
+
+@attrs.define
+class Inmost:
+    x: str
+
+
+class Outer(Model, table="anything", primary_key="key"):
+    """Knows a part of what is inside a value."""
+
+    key: Mapped[str]
+    a: Mapped[Inner | None] = field(default=None)
+    text: Mapped[str | None] = field(default=None)
+    by_key = Index("key")
+
+
+async def test_a_change_that_would_lose_what_is_unknown_inside_a_value_is_refused(
+    session: AsyncSession, deployment: Deployment
+) -> None:
+    known = {"n": 1.0, "deep": [{"x": "a"}, {"x": "b"}]}
+    more = {"n": 1.0, "deep": [{"x": "a"}, {"x": "b", "y": ConvexInt64(1)}]}
+    ids = await fill(session, deployment, {"known": {"a": known}, "more": {"a": more}})
+    before = await stored(session)
+    for one in await session.all(Outer.query().by_index("by_key")):
+        assert one.a == Inner(1.0, [Inmost("a"), Inmost("b")])
+        one.text = "changed"
+    await session.commit()
+    for one in await session.all(Outer.query().by_index("by_key")):
+        assert one.a is not None
+        one.a.n = 2.0
+    with pytest.raises(ValidationError) as raised:
+        await session.commit()
+    assert (raised.value.document_id, raised.value.field) == (ids["more"], "a")
+    assert raised.value.path == '["deep"][1]["y"]'
+    await session.rollback()
+    after = await stored(session)
+    assert {key: {**one, "text": "changed"} for key, one in before.items()} == after
+    session.update(Outer, "more", {"a": Inner(3.0)})
+    session.update(Outer, "known", {"a": Inner(2.0)})
+    await session.commit()
+    assert [one["a"] for one in (await stored(session)).values()] == [{"n": 2.0, "deep": []}, {"n": 3.0, "deep": []}]
 
 
 def test_the_session_of_unit_tests_answers_alike() -> None:
