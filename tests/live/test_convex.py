@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from convexorm import (
     AuthError,
@@ -219,3 +220,27 @@ def test_closing_the_deployment_ends_watches_that_have_no_connection(host: Host,
         assert list(live) == []
         with pytest.raises(DeploymentError, match="closed"), deployment.watch(OF_ADA):
             pass
+
+
+def test_a_server_that_says_nothing_is_asked_again_over_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENCE", 0.05)
+    monkeypatch.setattr(connection, "BACKOFF", 0.01)
+    came = threading.Semaphore(0)
+
+    def say_nothing(socket: ServerConnection) -> None:
+        came.release()
+        for _ in socket:
+            pass
+
+    with serve(say_nothing, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        try:
+            with connect(url, "key") as deployment, deployment.watch(OF_ADA) as live:
+                for _ in range(3):
+                    assert came.acquire(timeout=PATIENCE)
+                assert not live.connected
+        finally:
+            server.shutdown()
+            serving.join()
