@@ -112,8 +112,9 @@ class _Sweeping:
         """Delete the files of large values that no document names, stored longer ago than that; answers how many.
 
         A kill between a file and its commit leaves such files, and so do other clients that delete documents. It looks at
-        all files of the deployment; those that are no values of this store's tables stay. Raises InvalidRequestError for a
-        store without `large_values="files"`.
+        all files of the deployment; those that are no values of this store's tables stay. While others write, `older_than`
+        is to be longer than they take from storing a file to the end of its commit. Raises InvalidRequestError for a store
+        without `large_values="files"`.
         """
         if self._backend.files is None:
             raise InvalidRequestError('a store has files of large values with large_values="files"')

@@ -187,6 +187,35 @@ async def test_what_a_kill_leaves_is_swept_and_nothing_else(
 
 
 @needs_files
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_lost_answer_leaves_the_file_that_is_named_and_no_other(
+    deployment: Deployment, unique: str, before: int, applied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = ConvexStore(id="test", deployment=deployment, large_values="files").memory
+    memory.save_messages(messages=[large(unique, unique)])
+    kind: Any = type(deployment.blocking)
+    commit = kind.commit
+
+    async def lossy(port: Any, given: Any) -> Any:
+        monkeypatch.setattr(kind, "commit", commit)
+        if applied:
+            await commit(port, given)
+        error = DeploymentError("the answer is lost")
+        error.lost = True
+        raise error
+
+    monkeypatch.setattr(kind, "commit", lossy)
+    if applied:
+        memory.save_messages(messages=[large(unique, unique, BIG + "new")])
+    else:
+        with pytest.raises(DeploymentError):
+            memory.save_messages(messages=[large(unique, unique, BIG + "new")])
+    (found,) = memory.list_messages(thread_id=unique).messages
+    assert found.content["parts"][0]["data"] == (BIG + "new" if applied else BIG)
+    assert count(deployment) == 1
+
+
+@needs_files
 async def test_a_refused_commit_leaves_no_file(deployment: Deployment, unique: str, before: int) -> None:
     store = ConvexStore(id="test", deployment=deployment, large_values="files", owners="strict")
     store.memory.save_thread(thread=thread(f"t{unique}", "ada"))
