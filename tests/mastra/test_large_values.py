@@ -217,6 +217,14 @@ async def test_a_lost_answer_leaves_the_file_that_is_named_and_no_other(
     assert found.content["parts"][0]["data"] == (BIG + "new" if applied else BIG)
     assert count(deployment) == 1
 
+    monkeypatch.setattr(kind, "commit", lossy)  # of a commit without such values, too
+    if applied:
+        memory.save_thread(thread=thread(unique, "ada"))
+    else:
+        with pytest.raises(DeploymentError):
+            memory.save_thread(thread=thread(unique, "ada"))
+    assert (memory.get_thread_by_id(thread_id=unique) is not None) == applied
+
 
 @needs_files
 async def test_a_refused_commit_leaves_no_file(deployment: Deployment, unique: str, before: int) -> None:
