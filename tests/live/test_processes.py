@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 import pytest
 
@@ -52,12 +57,65 @@ def test_a_file_that_can_only_be_read_is_followed(tmp_path: Path, deployment: De
         assert [task.text for task in live.next(timeout=PATIENCE).added] == ["second"]
 
 
+def nothing(*_: object) -> NoReturn:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+def told_by() -> list[str]:
+    """The descriptors that tell of writes, of this process."""
+    gc.collect()
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return [link for link in links if os.path.islink(link) and "inotify" in os.readlink(link)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs inotify")
+def test_an_alarm_looks_for_itself_where_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "eventfd", nothing)
+    before = told_by()
+    alarm = alarms.alarm_of([str(tmp_path / "a")])
+    assert told_by() == before
+    assert alarm.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs inotify")
+def test_an_alarm_interrupted_at_any_line_of_its_making_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = last = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != alarms.__file__ or frame.f_code.co_name == "__del__":
+            return None
+        lines += event == "line"
+        if event == "line" and lines == last:
+            raise KeyboardInterrupt
+        return trace
+
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    before, traced, made = told_by(), sys.gettrace(), False
+    while not made:
+        lines, last = 0, last + 1
+        sys.settrace(trace)
+        try:
+            alarms.alarm_of([str(tmp_path / "a")])
+            made = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(traced)
+    assert last > 10
+    assert told_by() == before
+    assert complaints == []
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_write_to_a_file_is_noticed_and_looked_at_some_times_more(
     tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:  # as on systems where nobody tells
-        monkeypatch.setattr(alarms, "_inotify", lambda: None)
+        monkeypatch.setattr(alarms, "_inotify", nothing)
     monkeypatch.setattr(alarms, "_SURELY", 3600.0)
     file = tmp_path / "a"
     file.write_bytes(b"")

@@ -42,8 +42,9 @@ def alarm_of(files: Sequence[str]) -> Alarm:
     """An alarm for some files, or for none."""
     if not files:
         return _Bell()
-    if sys.platform == "linux" and (add := _inotify()) is not None:
-        return _Told(files, *add)
+    if sys.platform == "linux":
+        with suppress(OSError):  # there is none to have, or no descriptor is left
+            return _Told(files)
     return _Looking(files)
 
 
@@ -89,14 +90,19 @@ class _Looking(_Bell):
 class _Told(Alarm):
     """Is told of writes by the kernel. Its descriptors are closed when nobody has it any more, who might ring."""
 
-    def __init__(self, files: Sequence[str], descriptor: int, add: Callable[[int, bytes, int], int]) -> None:
-        self._descriptor = descriptor
+    _descriptor = -1
+    _bell = -1
+
+    def __init__(self, files: Sequence[str]) -> None:
+        make, self._add = _inotify()
+        self._descriptor = make(os.O_CLOEXEC | os.O_NONBLOCK)
+        if self._descriptor < 0:
+            raise OSError("there is no descriptor to be told by")
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._files = [os.fsencode(file) for file in files]
         self._folder = os.path.dirname(self._files[0])
-        self._add = add
         self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(self._descriptor, select.POLLIN)
         self._poll.register(self._bell, select.POLLIN)
         self._looks: list[float] = []
         """When to look again, the next at the end."""
@@ -133,9 +139,9 @@ class _Told(Alarm):
             self._listen()
         return True
 
-    def __del__(self) -> None:
-        for descriptor in (self._descriptor, getattr(self, "_bell", -1)):
-            with suppress(OSError):
+    def __del__(self) -> None:  # also of one that was interrupted while it was made
+        for descriptor in (self._descriptor, self._bell):
+            if descriptor >= 0:
                 os.close(descriptor)
 
 
@@ -158,16 +164,15 @@ _MADE = 0x100 | 0x80
 """IN_CREATE and IN_MOVED_TO."""
 
 
-def _inotify() -> tuple[int, Callable[[int, bytes, int], int]] | None:
-    """A descriptor to be told by, and what adds files to it; None where there is none to have."""
+def _inotify() -> tuple[Callable[[int], int], Callable[[int, bytes, int], int]]:
+    """What makes a descriptor to be told by, and what adds files to it; OSError where there is none to have."""
     import ctypes
 
     try:
         library = ctypes.CDLL(None)
-        descriptor = library.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, AttributeError):
-        return None
-    return None if descriptor < 0 else (descriptor, library.inotify_add_watch)
+        return library.inotify_init1, library.inotify_add_watch
+    except AttributeError as error:
+        raise OSError("the system tells of no writes") from error
 
 
 def _state(file: str) -> tuple[int, ...] | None:
