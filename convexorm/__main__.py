@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from convexorm.deployments import connect, environment_key
 from convexorm.errors import ConvexORMError, InvalidRequestError
@@ -262,12 +263,18 @@ def _say_written(changed: Sequence[Path], files: int) -> None:
         sys.stdout.write(f"{kept} file{'s are' if kept > 1 else ' is'} as it should be\n")
 
 
+def _command(commands: Any, name: str, does: str) -> argparse.ArgumentParser:
+    """A command whose help begins with what it does."""
+    made: argparse.ArgumentParser = commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    return made
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status."""
     parser = argparse.ArgumentParser(prog="convexorm", description="Models and functions of a Convex deployment.")
     parser.add_argument("--version", action="version", version=f"convexorm {version('convexorm')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    schema = commands.add_parser("schema", help="write the models of some modules as schema.ts")
+    schema = _command(commands, "schema", "write the models of some modules as schema.ts")
     schema.add_argument("modules", nargs="+", metavar="MODULE", help="such as myapp.models")
     schema.add_argument("--out", type=Path, help="the file; standard output without it")
     schema.add_argument("--check", action="store_true", help="write nothing, fail if the file of --out differs")
@@ -279,33 +286,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     schema.add_argument("--force", action="store_true", help=_FORCE)
     schema.set_defaults(run=_schema)
-    functions = commands.add_parser("functions", help="copy the Convex functions into a Convex project")
+    functions = _command(commands, "functions", "copy the Convex functions into a Convex project")
     functions.add_argument("folder", type=Path, help="the project's folder of functions, usually convex")
     functions.add_argument("--force", action="store_true", help=_FORCE)
     functions.set_defaults(run=_functions)
-    recount = commands.add_parser("recount", help="count anew what the counters of some modules' models count")
+    recount = _command(commands, "recount", "count anew what the counters of some modules' models count")
     recount.add_argument("modules", nargs="+", metavar="MODULE", help="such as myapp.models")
     recount.add_argument("--url", help="the deployment, as connect() takes it; CONVEX_URL without it")
     recount.set_defaults(run=_recount)
-    doctor = commands.add_parser("doctor", help="say what stands between a program and its deployment")
+    doctor = _command(commands, "doctor", "say what stands between a program and its deployment")
     doctor.add_argument("modules", nargs="*", metavar="MODULE", help="whose models to hold the deployment to")
     doctor.add_argument("--url", help="the deployment; without it that of the environment, which has the key in any case")
     doctor.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="of each look, 10 if not said")
     doctor.set_defaults(run=_doctor)
-    serving = commands.add_parser("serve", help="run a Convex project on this machine")
+    serving = _command(commands, "serve", "run a Convex project on this machine")
+    serving.epilog = "Says `ready URL` once it serves; ends on Ctrl-C and SIGTERM. One host uses a FILE at a time."
     serving.add_argument("dir", type=Path, metavar="DIR", help="the project, or its folder of functions")
     serving.add_argument("--port", type=int, default=3210, help="3210 if not said; 0 for any that is free")
     serving.add_argument("--admin-key", metavar="KEY", help="for internal functions; local|admin if not said")
     serving.add_argument("--persist", type=Path, metavar="FILE", help="keep documents, files and schedules in a file")
     serving.set_defaults(run=_serve)
-    init = commands.add_parser("init", help="put the Convex functions into a Convex project")
+    init = _command(commands, "init", "put the Convex functions into a Convex project")
     init.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
     init.add_argument("--mastra", action="store_true", help="those of the Mastra stores, too")
     init.add_argument("--check", action="store_true", help="write nothing, fail if a file differs from this version's")
     init.add_argument("--upgrade", action="store_true", help="write only files of ours that nobody has edited")
     init.add_argument("--force", action="store_true", help=_FORCE)
     init.set_defaults(run=_init)
-    reflect = commands.add_parser("reflect", help="write the tables of a Convex project as models")
+    reflect = _command(commands, "reflect", "write the tables of a Convex project as models")
     source = reflect.add_mutually_exclusive_group()
     source.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
     source.add_argument("--url", help="a deployment instead, which is asked; the environment has its key")
@@ -315,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reflect.add_argument("--check", action="store_true", help="write nothing, fail if the module differs")
     reflect.add_argument("--force", action="store_true", help=_FORCE)
     reflect.set_defaults(run=_reflect)
-    api = commands.add_parser("api", help="write the functions of a Convex project as methods with types")
+    api = _command(commands, "api", "write the functions of a Convex project as methods with types")
     source = api.add_mutually_exclusive_group()
     source.add_argument("--convex", type=Path, metavar="DIR", help=_CONVEX)
     source.add_argument("--url", help="a deployment instead, which is asked; the environment has its key")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -268,6 +269,23 @@ def test_a_file_is_replaced_whole_or_not_at_all(project: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         main(arguments)
     assert contents(project) == before
+
+
+EVERY_COMMAND = ("schema", "functions", "recount", "doctor", "serve", "init", "reflect", "api")
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND)
+def test_help_says_what_a_command_and_each_of_its_options_do(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], [command, "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    said = capsys.readouterr().out
+    whole, own = said.split("usage: ")[1:]
+    assert set(re.findall(r"^    (\w+)", whole, re.MULTILINE)) - {"COMMAND"} == set(EVERY_COMMAND)
+    assert re.search(r"\n\n[A-Z].+\.\n\n", own)
+    options = re.split(r"\n  (?=-)", own.partition("options:\n")[2])
+    assert all(len(option.split("  ")) > 1 or "\n" in option for option in options)
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

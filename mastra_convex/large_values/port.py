@@ -69,6 +69,7 @@ class _Sent:
     left: dict[str, Owner] = attrs.field(factory=dict)
     stored: dict[str, Owner] = attrs.field(factory=dict)
     shown: dict[Owner, tuple[str, str]] = attrs.field(factory=dict)
+    attempts: int = 0
 
 
 class _Gone(Exception):
@@ -137,13 +138,13 @@ class LargeValuesPort:
 
     async def commit(self, commit: Commit) -> list[Applied]:
         sent = self._sent.get(commit.id) or await self._prepared(commit)
+        sent.attempts += 1
         try:
             applied = await self._port.commit(sent.commit)
-        except DeploymentError:
-            raise  # it may be applied, or yet be
-        except ConvexORMError:
-            await self._settled(commit.id, applied=False)
-            raise
+        except ConvexORMError as error:
+            if sent.attempts == 1 and not error.lost and not isinstance(error, DeploymentError):
+                await self._settled(commit.id, applied=False)
+            raise  # else it, or a copy of it, may be applied, or yet be
         self._learn(sent.commit, applied)
         await self._settled(commit.id, applied=True)
         return applied
@@ -165,15 +166,15 @@ class LargeValuesPort:
         await self._port.pause(seconds)
 
     async def _prepared(self, commit: Commit) -> _Sent:
-        """The commit as it is to be sent, its files stored."""
-        if not any(write.table.name in self._own for write in commit.writes if isinstance(write, _CHANGING)):
-            return _Sent(commit)
-        sent = _Sent(commit, await self._named_by(commit.writes))
-        try:
-            sent.commit = replace(commit, writes=[await self._moved(write, sent) for write in commit.writes])
-        except ConvexORMError:
-            await self._delete(sent.stored)
-            raise
+        """The commit as it is to be sent, its files stored; it is known until it is settled."""
+        sent = _Sent(commit)
+        if any(isinstance(write, _CHANGING) and write.table.name in self._own for write in commit.writes):
+            sent.left = await self._named_by(commit.writes)
+            try:
+                sent.commit = replace(commit, writes=[await self._moved(write, sent) for write in commit.writes])
+            except ConvexORMError:
+                await self._delete(sent.stored)
+                raise
         self._sent[commit.id] = sent
         return sent
 

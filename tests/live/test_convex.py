@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
+from websockets.sync.server import ServerConnection, serve
 
 from convexorm import (
     AuthError,
@@ -81,7 +83,12 @@ def test_many_watches_share_one_connection(host: Host, remote: Deployment) -> No
         assert cut(host) == 1
 
 
-def test_what_one_call_cannot_answer_is_watched_in_parts_that_fit(remote: Deployment) -> None:
+def subscriptions(host: Host) -> int:
+    counts: Any = host.metrics()
+    return int(counts["sync"]["subscriptions"])
+
+
+def test_what_one_call_cannot_answer_is_watched_in_parts_that_fit(host: Host, remote: Deployment) -> None:
     """8 MiB are read by one call; each of these documents has some 700 KB."""
     large = "x" * 700_000
     for number in range(24):
@@ -100,6 +107,14 @@ def test_what_one_call_cannot_answer_is_watched_in_parts_that_fit(remote: Deploy
         third = live.next(timeout=PATIENCE)
         assert [note.id for note in third.removed] == ["n03"]
         assert [note.id for note in third.items] == [f"n{number:02}" for number in range(24) if number != 3]
+        assert subscriptions(host) > 1
+        session.delete_all(query.where(Note.id > "n02"))
+        while len(live.next(timeout=PATIENCE).items) > 3:
+            pass
+        until = time.monotonic() + PATIENCE
+        while subscriptions(host) > 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert subscriptions(host) == 1, "what is not needed any more is asked no longer"
 
 
 def test_a_function_of_the_project_is_watched(samples_host: Host) -> None:
@@ -205,3 +220,27 @@ def test_closing_the_deployment_ends_watches_that_have_no_connection(host: Host,
         assert list(live) == []
         with pytest.raises(DeploymentError, match="closed"), deployment.watch(OF_ADA):
             pass
+
+
+def test_a_server_that_says_nothing_is_asked_again_over_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SILENCE", 0.05)
+    monkeypatch.setattr(connection, "BACKOFF", 0.01)
+    came = threading.Semaphore(0)
+
+    def say_nothing(socket: ServerConnection) -> None:
+        came.release()
+        for _ in socket:
+            pass
+
+    with serve(say_nothing, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        try:
+            with connect(url, "key") as deployment, deployment.watch(OF_ADA) as live:
+                for _ in range(3):
+                    assert came.acquire(timeout=PATIENCE)
+                assert not live.connected
+        finally:
+            server.shutdown()
+            serving.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -48,6 +49,7 @@ def test_nothing_runs_before_the_first_watch_and_after_the_last(deployment: Depl
 
 @pytest.mark.parametrize("url", ["memory:", "sqlite:///{}/a.db"])
 def test_five_hundred_watches_leave_no_threads_and_no_descriptors(url: str, tmp_path: Path) -> None:
+    gc.collect()  # what earlier tests have left
     before = descriptors()
     with connect(url.format(tmp_path)) as deployment:
         for number in range(500):
@@ -55,7 +57,7 @@ def test_five_hundred_watches_leave_no_threads_and_no_descriptors(url: str, tmp_
                 if number % 2:
                     live.next(timeout=PATIENCE)
         assert all_ended()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 async def test_five_hundred_awaited_watches_leave_no_tasks() -> None:

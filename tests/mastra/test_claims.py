@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from convexorm import Deployment, DeploymentError, InvalidRequestError, Session
+from convexorm import AsyncSession, Deployment, DeploymentError, InvalidRequestError, Session
 from convexorm.faces import finish
 from mastra_convex import AsyncConvexStore, ConvexStore, InvalidArgument
 from mastra_convex.background_tasks import claims as claims_module
@@ -206,6 +206,12 @@ def test_a_task_that_is_heard_of_is_not_taken_however_long_it_takes(
             assert core._soonest() == pytest.approx(0.1)
             clock.now += 5 if beat < 4 else 0
     clock.now += 0.2
+    seen, _ = core._seen[unique]
+    with Session(store.deployment) as session:
+        session.get_one(Document, (LEASES, unique)).record = {**seen, "beat": 99}
+        session.commit()
+    assert finish(core._claimed()) is None, "it was heard of since it was looked at"
+    clock.now += 10.1
     taken = finish(core._claimed())
     assert taken is not None
     assert taken.id == unique
@@ -282,6 +288,43 @@ async def test_what_is_left_by_a_cancellation_is_pending_again(deployment: Deplo
     del working
     gc.collect()
     await asyncio.to_thread(_wait_for, ConvexStore(id="test", deployment=deployment), unique, "pending")
+
+
+def test_a_claim_that_is_interrupted_in_its_commit_is_given_back(
+    store: ConvexStore, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = store.background_tasks
+    tasks.create_task(task=task(unique, unique))
+    claims = tasks.claim(tool_name=unique, lease=LONG)
+    transact = AsyncSession.transact
+
+    async def interrupted(self: AsyncSession, fn: Any) -> Any:
+        result = await transact(self, fn)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AsyncSession, "transact", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(claims)
+        patched.setattr(AsyncSession, "transact", transact)
+        _wait_for(store, unique, "pending")
+    claims.close()
+    assert stored_leases(store, unique) == []
+
+
+def test_a_task_that_another_store_finishes_stays_finished(store: ConvexStore, unique: str) -> None:
+    tasks, other = store.background_tasks, ConvexStore(id="other", deployment=store.deployment).background_tasks
+    tasks.create_task(task=task(unique, unique))
+    with tasks.claim(tool_name=unique) as claims:
+        for one in claims:
+            assert other.update_task(task_id=one.id, update={"status": "completed", "result": 5})
+            claims.close()
+    stored = tasks.get_task(task_id=unique)
+    assert stored is not None
+    assert (stored.status, stored.result) == ("completed", 5)
+    assert stored_leases(store, unique) == []
 
 
 def test_a_body_that_says_nothing_of_its_task_is_told_so(store: ConvexStore, unique: str) -> None:

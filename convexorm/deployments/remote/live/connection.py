@@ -193,8 +193,6 @@ class LiveConnection:
         await socket.send(connect(self._session, self._connections - 1, self._lost, self._queries.seen))
         await socket.send(authenticate(self._identity.kind, self._identity.value))
         self._queries.begin()
-        for watching in self._watchings:
-            self._tell_connected(watching)
         receiving = asyncio.ensure_future(socket.recv())
         try:
             while True:
@@ -236,8 +234,11 @@ class LiveConnection:
 
     async def _take(self, message: Message) -> None:
         if message.type == "Transition":
-            self._heard_since = True
             self._queries.take(message)
+            if not self._heard_since:
+                self._heard_since = True
+                for watching in self._watchings:
+                    self._tell_connected(watching)
         elif message.type == "AuthError":
             raise _Ended(AuthError(f"{self._address} refused who asks: {message.error}"))
         elif message.type == "FatalError":

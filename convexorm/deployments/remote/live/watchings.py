@@ -18,7 +18,7 @@ from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.reader import Reader
 from convexorm.deployments.remote.live.messages import Modification
 from convexorm.deployments.remote.live.queries import Query
-from convexorm.errors import InvalidRequestError
+from convexorm.errors import InvalidRequestError, Travelling
 from convexorm.faces import finish
 from convexorm.live.keeping import keep
 from convexorm.live.mailboxes import Mailbox
@@ -66,8 +66,8 @@ class Watching(ABC):
     def _look(self) -> tuple[list[Query], list[Query], Any]: ...
 
 
-@attrs.define
-class _Missing(Exception):
+@attrs.define(slots=False)
+class _Missing(Travelling, Exception):
     """An answer that is not there yet."""
 
     reads: Sequence[Read]
