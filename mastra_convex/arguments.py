@@ -65,6 +65,8 @@ _WHOLE = "a whole number from 0 to 2**53 - 1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _VALUE = JsonType()
 """How whatever Convex has a value for is stored."""
+_STRINGS = (str, bytes, bytearray, memoryview)
+"""Sequences to Python; where several are meant, an empty one would be none of them."""
 _METADATA_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
 _FORBIDDEN_KEYS = frozenset(("constructor", "prototype", "__proto__"))
 
@@ -288,15 +290,15 @@ def check_optional_text(operation: str, argument: str, value: object) -> str | N
 
 
 def check_list(operation: str, argument: str, value: object) -> Sequence[Any]:
-    """A sequence that is no string, of whatever items."""
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    """A sequence that is no string and no bytes, of whatever items."""
+    if isinstance(value, _STRINGS) or not isinstance(value, Sequence):
         raise InvalidArgument(f"a list, got {type(value).__name__}", operation=operation, argument=argument)
     return value
 
 
 def check_several(operation: str, argument: str, value: object) -> list[Any]:
-    """Several items, out of whatever gives them one by one: no string and no mapping."""
-    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+    """Several items, out of whatever gives them one by one: no string, no bytes and no mapping."""
+    if isinstance(value, (*_STRINGS, Mapping)) or not isinstance(value, Iterable):
         raise InvalidArgument(
             f"several, such as a list, got {type(value).__name__}", operation=operation, argument=argument
         )

@@ -126,7 +126,9 @@ class AsyncChannels(AsyncDomain):
             await session.commit()
 
     async def save_config(self, *, config: ChannelConfig | Mapping[str, Any]) -> None:
-        """Store a platform's configuration, in place of the one it has. `updated_at` defaults to now."""
+        """Store a platform's configuration, in place of the one it has. `updated_at` defaults to now; a later one that is
+        stored stays.
+        """
         operation = "SAVE_CONFIG"
         platform = config.platform if isinstance(config, ChannelConfig) else None
         if isinstance(config, Mapping):
@@ -137,7 +139,7 @@ class AsyncChannels(AsyncDomain):
                 raise InvalidArgument("the platform, or left out", operation=operation, argument="config.id")
             check_mapping(operation, "config.data", record.data)
             async with self._session() as session:
-                session.upsert(record, returning=False)
+                session.upsert(record, greatest=("updated_at",), returning=False)
                 await session.commit()
 
     async def get_config(self, *, platform: str) -> ChannelConfig | None:

@@ -67,9 +67,8 @@ class AsyncDocuments(AsyncDomain):
 
         Raises LimitExceeded for more than Convex writes at once (about 4,000 new records, 16 MiB).
         """
-        if isinstance(records, str | Mapping) or not isinstance(records, Sequence):
-            raise InvalidArgument("a list of mappings", operation="BATCH_INSERT", argument="records")
-        await self._store("BATCH_INSERT", table_name, "records", records)
+        operation = "BATCH_INSERT"
+        await self._store(operation, table_name, "records", check_list(operation, "records", records))
 
     async def patch(self, *, table_name: str, id: str | int, record: Mapping[str, Any]) -> bool:
         """Merge fields into a record, one level deep, and say whether there is one. Concurrent patches are all kept."""
@@ -199,9 +198,7 @@ def _id(operation: str, argument: str, value: object) -> str:
 
 
 def _ids(operation: str, ids: object) -> list[str]:
-    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence):
-        raise InvalidArgument("a list of ids", operation=operation, argument="ids")
-    return list(dict.fromkeys(_id(operation, "ids", one) for one in ids))
+    return list(dict.fromkeys(_id(operation, "ids", one) for one in check_list(operation, "ids", ids)))
 
 
 def _equal(operation: str, argument: str, field: object, value: object) -> Condition:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import attrs
 
 from convexorm import AsyncSession, Condition, Query
-from mastra_convex.arguments import Paging, check_choice, check_id, check_instant, check_options, check_paging
+from mastra_convex.arguments import (
+    Paging,
+    check_choice,
+    check_id,
+    check_instant,
+    check_options,
+    check_paging,
+    check_several,
+)
 from mastra_convex.entities import BackgroundTask, TaskStatus
 
 __all__ = ["STATUSES", "TaskFilter", "TaskList", "Wanted", "delete_page", "listed", "merged"]
@@ -88,7 +96,7 @@ class Wanted:
         ids = {
             name: check_id(operation, f"filter.{name}", given[name]) for name in _ID_INDEXES if given.get(name) is not None
         }
-        date = check_choice(operation, "filter.date_filter_by", given.get("date_filter_by") or "created_at", _DATES)
+        date = _chosen(operation, given, "date_filter_by", _DATES)
         dates = []
         if given.get("from_date") is not None:
             dates.append(_column(date) >= check_instant(operation, "filter.from_date", given["from_date"]))
@@ -100,10 +108,8 @@ class Wanted:
         paging = check_paging(operation, 0 if page is None else page, per_page, default=0)
         if per_page is None:
             paging = Paging(0, False)
-        order = check_choice(operation, "filter.order_by", given.get("order_by") or "created_at", _DATES)
-        direction = check_choice(
-            operation, "filter.order_direction", given.get("order_direction") or "asc", ("asc", "desc")
-        )
+        order = _chosen(operation, given, "order_by", _DATES)
+        direction = _chosen(operation, given, "order_direction", ("asc", "desc"))
         statuses = _checked_statuses(operation, given.get("status"))
         return cls(ids, statuses, dates, date, order, "asc" if direction == "asc" else "desc", paging)
 
@@ -151,11 +157,17 @@ def _column(name: str) -> Any:
     return BackgroundTask.__mapper__.columns[name]
 
 
+def _chosen(operation: str, given: Mapping[str, Any], name: str, choices: Sequence[str]) -> str:
+    """What the filter says under a name, the first of the choices where it says nothing."""
+    value = given.get(name)
+    return choices[0] if value is None else check_choice(operation, f"filter.{name}", value, choices)
+
+
 def _checked_statuses(operation: str, status: object) -> list[str] | None:
     """The statuses asked for, each once, or None for any."""
     if status is None:
         return None
-    given = [status] if isinstance(status, str) or not isinstance(status, Iterable) else list(status)
+    given = [status] if isinstance(status, str) else check_several(operation, "filter.status", status)
     return list(dict.fromkeys(check_choice(operation, "filter.status", one, STATUSES) for one in given))
 
 

@@ -162,7 +162,7 @@ def add_following(
         last_buffered_at_tokens=0,
         activated_cycle_ids=record.activated_cycle_ids,
         created_at=moment,
-        updated_at=moment,
+        updated_at=later(record.updated_at, moment),
         **carried(record, OBSERVING),
     )
     if record.buffered_observation_chunks:

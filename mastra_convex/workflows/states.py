@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from mastra_convex.arguments import check_choice, check_json, check_keys, check_mapping
-from mastra_convex.errors import InvalidArgument, named
+from mastra_convex.arguments import check_choice, check_json, check_keys, check_list, check_mapping
+from mastra_convex.errors import named
 from mastra_convex.workflows.snapshots import STATUSES, WorkflowRunStatus
 
 __all__ = ["ResumeLabel", "TracingContext", "WorkflowStateOptions", "check_state"]
@@ -94,9 +94,7 @@ def check_state(operation: str, opts: object) -> tuple[dict[str, Any], tuple[str
 def _expected(operation: str, given: object) -> tuple[str, ...] | None:
     if given is None:
         return None
-    several = (given,) if isinstance(given, str) else given
-    if not isinstance(several, Sequence):
-        raise InvalidArgument("a status, or several", operation=operation, argument="opts.expected_status")
+    several = (given,) if isinstance(given, str) else check_list(operation, "opts.expected_status", given)
     return tuple(check_choice(operation, "opts.expected_status", one, STATUSES) for one in several)
 
 

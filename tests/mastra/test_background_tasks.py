@@ -679,6 +679,7 @@ async def test_an_update_that_cannot_be_stored_is_refused(tasks: AsyncBackground
         {"per_page": 1.5},
         {"page": True, "per_page": 5},
         {"page": 2**53, "per_page": 5},
+        *({"date_filter_by": ""}, {"order_by": 0}, {"order_direction": False}, {"status": {}}),
         "running",
     ],
     ids=repr,

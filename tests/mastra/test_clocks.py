@@ -1,4 +1,4 @@
-"""Writers whose clocks are behind: the times of threads, resources and runs are never set back."""
+"""Writers whose clocks are behind: no time of a record is set back."""
 
 from __future__ import annotations
 
@@ -107,6 +107,27 @@ def test_of_writers_at_one_moment_the_latest_time_stays(
         run = session.get_one(WorkflowSnapshot, ("w", unique))
     assert found is not None
     assert found.updated_at == run.updated_at == AHEAD
+
+
+async def test_no_change_sets_a_configuration_back(store: AsyncConvexStore, unique: str) -> None:
+    channels = store.channels
+    for moment in (AHEAD, at(1)):
+        await channels.save_config(config={"platform": unique, "data": {"at": str(moment)}, "updated_at": moment})
+    config = await channels.get_config(platform=unique)
+    assert config is not None
+    assert (config.updated_at, config.data) == (AHEAD, {"at": str(at(1))})
+
+
+async def test_a_reflection_does_not_set_a_memory_back(memory: AsyncMemory, unique: str) -> None:
+    given = {"id": unique, "thread_id": unique, "resource_id": "r", "scope": "thread", "updated_at": AHEAD}
+    await memory.insert_observational_memory_record(record=given)
+    first = await memory.get_observational_memory(thread_id=unique, resource_id="r")
+    assert first is not None
+    following = await memory.create_reflection_generation(current_record=first, reflection="o", token_count=1)
+    found = await memory.get_observational_memory(thread_id=unique, resource_id="r")
+    assert found is not None
+    assert (found.id, found.updated_at) == (following.id, following.updated_at)
+    assert found.updated_at >= AHEAD
 
 
 async def test_what_nothing_is_later_than_is_changed_like_anything_else(

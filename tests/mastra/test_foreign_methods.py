@@ -371,7 +371,8 @@ def test_no_method_is_left_out(embedded: Stores) -> None:
     called = {(name, method) for name, steps in STEPS.items() for method, _ in steps}
     called |= {("memory", method) for method, _ in observe(embedded.store.memory)}
     names = (*embedded.store.stores, "vector")
-    assert {(name, method) for name in names for method in methods(embedded.domain(name))} == called
+    told = {"claim", "watch_messages", "watch_run", "watch_tasks", "watch_thread"}  # which the handler cannot do
+    assert {(name, method) for name in names for method in methods(embedded.domain(name)) - told} == called
 
 
 def test_the_documentation_has_a_row_for_every_method(embedded: Stores) -> None:

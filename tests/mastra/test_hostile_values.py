@@ -78,6 +78,14 @@ TOKENS: dict[str, Any] = {"token_count": 1, "reflection": "R"}
 
 CALLS: dict[str, dict[str, Any]] = {
     "get_thread_by_id": {"thread_id": "t", "resource_id": "r"},
+    "watch_thread": {"thread_id": "t", "resource_id": "r"},
+    "watch_messages": {
+        "thread_id": "t",
+        "resource_id": "r",
+        "filter": {"date_range": {"start": "2026-01-01T00:00:00Z"}, "metadata": {"k": "v"}},
+        "order_by": {"field": "created_at", "direction": "ASC"},
+        "last": 3,
+    },
     "save_thread": {"thread": THREAD},
     **{n: {"id": "t", "title": "x", "metadata": META, "resource_id": "r"} for n in ("update_thread", "patch_thread")},
     "update_thread_resource_id": {"thread_id": "t", "resource_id": "r", "source_resource_id": "r"},

@@ -6,6 +6,7 @@ key of a filter, is tried without being listed here. Only values that are no ids
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -89,12 +90,15 @@ NOTED = {
     *(f"opts.tracing_context.{name}" for name in ("trace_id", "span_id", "parent_span_id")),
 }
 """Names that end like ids, of what is noted and nothing is found by."""
+CONTENTS = {"extraction_failures", "active_paths", "query_vector", "vector", "vectors", "metadata"}
+"""Lists that are stored as the JSON they are, or looked at with the index they are for."""
 NAMES = {"owner_type", "entity_type", "workflow_name", "tool_name", "platform", "index_name", "table_name"}
 """Names that are ids without saying so."""
 KEYS_OF_MAPPINGS = {("update_messages", "messages"): ("id", "thread_id", "resource_id")}
 """What annotations do not tell."""
 
 HOSTILE: list[Any] = ["", "  ", "\ud800", 0, 1, True, False, 1.5, b"x", [], (), {}, ["x"], {"x": 1}, object()]
+NO_LISTS: list[Any] = ["", b"", bytearray(), memoryview(b""), {}, 0, False]
 NO_MAPPINGS: list[Any] = ["", "x", 0, 1, False, True, [], (), ["x"], 1.5]
 
 
@@ -117,11 +121,27 @@ def domains() -> list[AsyncDomain]:
     return [type(domain)(backend) for domain in store.stores.values()] + [AsyncExactVectors(backend)]
 
 
+def awaitable(method: Any) -> Any:
+    """What is begun at once, a watch or a stream of claims, as a method that is awaited and asks when all is checked."""
+
+    @functools.wraps(method)
+    async def begun(**arguments: Any) -> None:
+        method(**arguments)
+        raise Reached
+
+    return begun
+
+
 METHODS = {
     f"{type(domain).__name__}.{name}": getattr(domain, name)
     for domain in domains()
     for name, _ in inspect.getmembers(type(domain), inspect.iscoroutinefunction)
     if not name.startswith("_")
+} | {
+    f"{type(domain).__name__}.{name}": awaitable(getattr(domain, name))
+    for domain in domains()
+    for name, _ in inspect.getmembers(type(domain), inspect.isfunction)
+    if name.startswith("watch_") or name == "claim"
 }
 
 
@@ -208,12 +228,29 @@ def found(method: str, path: tuple[str | int, ...], annotation: Any) -> Iterator
         yield Place(method, (*path, 0, name), str)
 
 
+def within(annotation: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The argument itself, and the keys of a filter or of options."""
+    yield (), annotation
+    for one in parts(annotation):
+        if is_typeddict(one):
+            for name, inner in typing.get_type_hints(one).items():
+                for path, found in within(inner):
+                    yield (name, *path), found
+
+
 PLACES = [
     place
     for method, function in METHODS.items()
     for name, annotation in typing.get_type_hints(function).items()
     if name != "return"
     for place in found(method, (name,), annotation)
+]
+LISTS = [
+    Place(method, (name, *inside), one)
+    for method, function in METHODS.items()
+    for name, annotation in typing.get_type_hints(function).items()
+    for inside, one in within(annotation)
+    if name != "return" and (inside or (name,))[-1] not in CONTENTS and any(map(is_several, parts(one)))
 ]
 FILTERS = [
     Place(method, (name,), annotation)
@@ -256,6 +293,8 @@ def test_the_places_are_found() -> None:
         "AsyncScores.list_scores_by_span(filters.organization_id)",
         "AsyncSchedules.list_schedules(filter.owner_id)",
         "AsyncChannels.save_installation(installation.webhook_id)",
+        "AsyncMemory.watch_thread(resource_id)",
+        "AsyncBackgroundTasks.watch_tasks(filter.resource_id)",
     ):
         assert one in shown
 
@@ -281,6 +320,14 @@ def test_what_is_no_id_is_refused_and_nothing_is_asked(place: Place) -> None:
 @pytest.mark.parametrize("place", FILTERS, ids=str)
 def test_what_is_no_filter_is_refused_and_nothing_is_asked(place: Place) -> None:
     for value in NO_MAPPINGS:
+        error = refusal(place, value)
+        assert error is not None, value
+        assert place.name in error.argument
+
+
+@pytest.mark.parametrize("place", LISTS, ids=str)
+def test_what_is_no_list_is_refused_and_nothing_is_asked(place: Place) -> None:
+    for value in NO_LISTS:
         error = refusal(place, value)
         assert error is not None, value
         assert place.name in error.argument
