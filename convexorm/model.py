@@ -40,7 +40,7 @@ __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "fie
 class Watcher(typing.Protocol):
     """What an instance tells its session."""
 
-    def touched(self, instance: Model) -> None:
+    def touch(self, instance: Model) -> None:
         """A mutable value was handed out: the instance may differ from its document."""
 
     def changing(self, instance: Model) -> None:
@@ -107,7 +107,7 @@ class InstanceState(msgspec.Struct, eq=False):
 
     def touch(self, instance: Model) -> None:
         if self.session is not None:
-            self.session.touched(instance)
+            self.session.touch(instance)
 
     @property
     def name(self) -> str:

@@ -216,7 +216,7 @@ def test_validators_run_in_the_constructor_at_an_attribute_and_before_a_commit()
             rated.stars = 6
         assert rated.stars == 5
         rated.__dict__["stars"] = 6  # past the attribute
-        session._core.touched(rated)
+        rated._state.touch(rated)
         with pytest.raises(ValidationError, match="stars"):
             session.commit()
         assert session.count(Rated.query().full_scan()) == 1

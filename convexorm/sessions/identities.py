@@ -5,6 +5,7 @@ Documents become instances here: the one the session holds already, as it is, or
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
@@ -28,21 +29,20 @@ __all__ = ["IdentityMap", "state_of"]
 M = TypeVar("M", bound=Model)
 
 
-class IdentityMap:
-    """The instances of one session, `owner`. `doomed` tells whether an instance is to be deleted by the next commit.
+class IdentityMap(Watcher):
+    """The instances of one session. `touched` are those touched since the last commit, by id."""
 
-    `touched` are those touched since the last commit, by id.
-    """
-
-    def __init__(self, owner: Watcher, doomed: Callable[[Model], bool]) -> None:
-        self._owner = owner
-        self._doomed = doomed
+    def __init__(self) -> None:
         self._instances: dict[type[Model], Instances] = {}
         self.touched: dict[int, Model] = {}
         self._watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
 
+    @abstractmethod
+    def is_doomed(self, instance: Model) -> bool:
+        """Whether the next commit deletes the instance, or inserts it."""
+
     def __contains__(self, instance: Model) -> bool:
-        return instance._state.session is self._owner
+        return instance._state.session is self
 
     def __iter__(self) -> Iterator[Model]:
         for instances in list(self._instances.values()):
@@ -55,13 +55,13 @@ class IdentityMap:
         mapper = model.__mapper__
         if type(documents) is Rows and mapper.decode is not None and not documents.parsed:
             return self._load_rows(model, documents, mapper.decode)
-        polymorphic, owner = mapper.polymorphic, self._owner
+        polymorphic = mapper.polymorphic
         instances = self._of(mapper.root.model)
         refs = instances.refs
         if mapper.decode is not None:
             ids: list[Any] = [document["_id"] for document in documents]
             if instances.lacks(ids):
-                return self._enter(model, instances, ids, map(InstanceState, documents, repeat(owner)))
+                return self._enter(model, instances, ids, map(InstanceState, documents, repeat(self)))
         known = refs.get
         create = model.__new__
         loaded: list[Any] = []
@@ -71,7 +71,7 @@ class IdentityMap:
             held = known(id_)
             if held is None or (instance := held()) is None:
                 instance = create(mapper.class_of(document) if polymorphic else model)
-                set_state(instance, InstanceState(document, owner))
+                set_state(instance, InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in
                 instance._state.document = document
@@ -93,7 +93,7 @@ class IdentityMap:
             ticks, ids, bodies = zip(*rows.rows, strict=True) if rows.rows else ((), (), ())
             "".join(ids)  # raises for an id that is no text
             if instances.lacks(ids):
-                states = map(InstanceState, map(decode, bodies), repeat(self._owner), ids, ticks)
+                states = map(InstanceState, map(decode, bodies), repeat(self), ids, ticks)
                 return self._enter(model, instances, ids, states)
         except _UNREADABLE:
             pass  # some of it is not what the model declares: row by row
@@ -121,7 +121,7 @@ class IdentityMap:
             held = rows.document(row)
         if instance is None:
             instance = model.__new__(model)
-            set_state(instance, InstanceState(held, self._owner, id_, tick))
+            set_state(instance, InstanceState(held, self, id_, tick))
             instances.put(id_, instance)
         else:  # nobody has looked at it, so the newer document may stand in
             state = instance._state
@@ -153,7 +153,7 @@ class IdentityMap:
             raise InvalidRequestError(f"{instance!r} is in a session already")
         if state.held is not None:
             raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
-        state.session = self._owner
+        state.session = self
 
     def attach(self, instance: M) -> M:
         """The session's instance of a detached instance's document: the one it holds already, or else this one."""
@@ -165,7 +165,7 @@ class IdentityMap:
         if instances.get(id_) is not None:
             (held,) = self.load(type(instance), [state.document])
             return held
-        state.session = self._owner
+        state.session = self
         instances.put(id_, instance)
         if instance._state.looked_at:  # it may have been changed
             self.touch(instance)
@@ -191,7 +191,7 @@ class IdentityMap:
 
     def check_held(self, instance: Model) -> None:
         """Raise InvalidRequestError for what is no instance of this session."""
-        if state_of(instance).session is not self._owner:
+        if state_of(instance).session is not self:
             raise InvalidRequestError(f"{instance!r} is not in this session")
 
     def renew(self, instance: Model, document: Document) -> None:
@@ -237,7 +237,7 @@ class IdentityMap:
 
         Where something is pending about the instance, the commit is to say so.
         """
-        if not self._doomed(instance) and not changed_fields(instance):
+        if not self.is_doomed(instance) and not changed_fields(instance):
             self.removed(instance)
 
     def doubt(self, models: Callable[[type[Model]], bool]) -> None:

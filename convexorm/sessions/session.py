@@ -46,19 +46,17 @@ from convexorm.model import Index, Model, SearchIndex, VectorIndex
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
-from convexorm.references import Reference
 from convexorm.relations import Path, check_paths
-from convexorm.relatives import around, join_lists, leave
+from convexorm.relatives import leave
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
-from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
-from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.identities import state_of
 from convexorm.sessions.instances import identity_of, key_of
 from convexorm.sessions.loading import Loader
+from convexorm.sessions.members import Members
 from convexorm.sessions.operations import (
     ChangeByKey,
-    Deletion,
     DeletionByKey,
     DeletionOfRange,
     Insertion,
@@ -116,12 +114,12 @@ class AsyncSession:
         self._compiler = compiler = Compiler(tables, measures=not getattr(port, "takes_any_size", False))
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
-        self._identities = IdentityMap(self, pending.about)
-        self._unit_of_work = UnitOfWork(port, compiler, self._identities, pending)
+        self._members = members = Members(self._turn, compiler, pending)
+        self._unit_of_work = UnitOfWork(port, compiler, members, pending)
 
     @cached_property
     def _loader(self) -> Loader:
-        return Loader(self._compiler, self._reader, self._identities)
+        return Loader(self._compiler, self._reader, self._members)
 
     @cached_property
     def _trees(self) -> Trees:
@@ -129,7 +127,7 @@ class AsyncSession:
 
     @cached_property
     def _bulk(self) -> Bulk:
-        return Bulk(self._port, self._compiler, self._identities)
+        return Bulk(self._port, self._compiler, self._members)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -153,7 +151,7 @@ class AsyncSession:
         at, paths = self._compiler.key(model, key), check_paths(load, model) if type(load) is not tuple or load else ()
         identity = identity_of(at.key)
         pending = self._pending.at(model, identity)
-        known = self._identities.held(model, identity) if pending is MISSING else cast("M | None", pending)
+        known = self._members.held(model, identity) if pending is MISSING else cast("M | None", pending)
         if pending is not MISSING or (known is not None and not known._state.doubtful):
             if paths and known is not None:
                 await self._loader.load([known], paths)
@@ -163,7 +161,7 @@ class AsyncSession:
     async def _loaded(self, model: type[Any], paths: Sequence[Path], result: ReadResult) -> list[Any]:
         """The instances of an answer's documents, with what these paths lead to."""
         if not paths:
-            return self._identities.load(model, result.docs)
+            return self._members.load(model, result.docs)
         return await self._loader.instances(model, paths, result)
 
     async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
@@ -171,9 +169,9 @@ class AsyncSession:
         if result.docs:
             found: list[M] = await self._loaded(model, paths, result)
             return found[0]
-        gone = self._identities.held(model, identity_of(at.key))
+        gone = self._members.held(model, identity_of(at.key))
         if gone is not None:
-            self._identities.found_gone(gone)
+            self._members.found_gone(gone)
         return None
 
     @exclusive
@@ -305,7 +303,7 @@ class AsyncSession:
                     yield row
             else:
                 for document in result.docs:
-                    for row in query.answer(replace(result, docs=(document,)), self._identities.load):
+                    for row in query.answer(replace(result, docs=(document,)), self._members.load):
                         yield row
             if not result.more:
                 return
@@ -421,7 +419,7 @@ class AsyncSession:
         """
         found = await self._reader.search(self._compiler.search(index, vector, limit, where))
         assert index.model is not None
-        items = self._identities.load(index.model, [document for _, document in found])
+        items = self._members.load(index.model, [document for _, document in found])
         return [Hit(item, score) for item, (score, _) in zip(items, found, strict=True)]
 
     @exclusive
@@ -464,7 +462,7 @@ class AsyncSession:
         if isinstance(statement, Query | TextQuery) and statement._load:
             kept = replace(result, docs=statement.cut(result.docs))
             return cast("T", await self._loader.instances(statement.model, statement._load, kept))
-        return statement.answer(result, self._identities.load)
+        return statement.answer(result, self._members.load)
 
     def _detached(
         self, statement: Query[Any] | TextQuery[Any], result: ReadResult, held: Iterable[Model] = ()
@@ -476,11 +474,11 @@ class AsyncSession:
         """
         for one in held:
             if one._state.session is None and not one._state.deleted:
-                self._identities.attach(one)
+                self._members.attach(one)
         roots = finish(self._loader.instances(statement.model, statement._load, result))
         made = {str(one.convex_id): one for one in roots}
-        made |= {str(one.convex_id): one for one in self._identities}
-        self._identities.clear()
+        made |= {str(one.convex_id): one for one in self._members}
+        self._members.clear()
         return made
 
     @exclusive
@@ -492,7 +490,7 @@ class AsyncSession:
         rows = sieve.rows
         if not isinstance(rows, Query | TextQuery):
             return sieve.of_rows(result)
-        kept, invalid = sieve.of_documents(rows.model, rows.cut(result.docs), self._identities)
+        kept, invalid = sieve.of_documents(rows.model, rows.cut(result.docs), self._members)
         made = await self._loader.instances(rows.model, rows._load, replace(result, docs=kept))
         return Fitting(made, invalid)
 
@@ -542,7 +540,7 @@ class AsyncSession:
 
     def _stays(self, instance: Model) -> bool:
         """Whether nothing is pending that takes away or replaces a persistent instance's document."""
-        key = key_of(type(instance), self._identities.document_of(instance))
+        key = key_of(type(instance), self._members.document_of(instance))
         pending = self._pending.at(type(instance), identity_of(key))
         return pending is MISSING or pending is instance
 
@@ -556,12 +554,12 @@ class AsyncSession:
     @exclusive
     async def refresh(self, instance: Model) -> None:
         """Load the instance's document again, dropping changes not committed. StaleDataError if it is gone."""
-        document = self._identities.document_of(instance)
+        document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
         result = await self._reader.one(Read(Range(table, "by_id", (document["_id"],)), limit=1))
         if not result.docs:
             raise StaleDataError(table=table.name, reason="missing")
-        self._identities.reset(instance, result.docs[0])
+        self._members.reset(instance, result.docs[0])
         call_hook("after_load", instance)
 
     @property
@@ -583,52 +581,7 @@ class AsyncSession:
         return self._unit_of_work.deleted()
 
     def __contains__(self, instance: Model) -> bool:
-        return instance in self._identities
-
-    def touched(self, instance: Model) -> None:
-        """An attribute was set, or a mutable value handed out: keep the instance until the next commit."""
-        self._identities.touch(instance)
-        self._pending.touched(instance)
-
-    def changing(self, instance: Model) -> None:
-        """An attribute is about to be set. Raises InvalidRequestError while the session is in use by somebody else."""
-        self._turn.check()
-        self.touched(instance)
-
-    def bring(self, instance: Model) -> None:
-        """A new instance is related to one of the session: it comes along."""
-        self.add(instance)
-
-    def discard(self, instance: Model) -> None:
-        """An instance of the session, a row between two others, is to be no longer."""
-        self.delete(instance)
-
-    def keep(self, instance: Model) -> None:
-        """A row between two others that was to be no longer is to be."""
-        self._pending.withdraw(instance)
-
-    def known(self, reference: Reference, value: object) -> Model | None:
-        """The instance that a reference of this value leads to, if the session holds it."""
-        target = reference.target
-        if reference.key is None:
-            return self._identities.by_id(target, value) if isinstance(value, str) else None
-        try:
-            identity = self._compiler.identity(target, value)
-        except ValidationError:
-            return None
-        pending = self._pending.at(target, identity)
-        return self._identities.held(target, identity) if pending is MISSING else pending
-
-    def _gather(self, instance: Model) -> None:
-        """What is new around an instance, and around that, comes into the session as well."""
-        joined = [instance]
-        for one in joined:
-            join_lists(one)
-            for other in list(around(one)):
-                if other._state.session is None and other._state.held is None and not other._state.deleted:
-                    self._identities.adopt(other)
-                    self._pending.ask(Insertion(self._compiler, self._identities, other, unique=True, returning=True))
-                    joined.append(other)
+        return instance in self._members
 
     def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
@@ -641,14 +594,7 @@ class AsyncSession:
         document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
         result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
         """
-        self._turn.check()
-        if state_of(instance).session is self:
-            return DONE
-        key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
-        self._identities.adopt(instance)
-        self._pending.ask(Insertion(self._compiler, self._identities, instance, key, returning))
-        if instance._state.related or instance.__mapper__.relationships:
-            self._gather(instance)
+        self._members.add(instance, unique, returning)
         return DONE
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
@@ -678,7 +624,7 @@ class AsyncSession:
                 return found, False
             at = self._compiler.unique_key(model, unique)
             instance = model(**given, **unique)
-            insertion = Insertion(self._compiler, self._identities, instance, unique=True, returning=True)
+            insertion = Insertion(self._compiler, self._members, instance, unique=True, returning=True)
             try:
                 await self._unit_of_work.insert_alone(insertion)
             except StaleDataError as error:
@@ -719,10 +665,8 @@ class AsyncSession:
         index = None if by is None else self._compiler.unique_index(model, by)
         kept = tuple(self._compiler.column(model, name).field for name in keep)
         rising = tuple(self._compiler.column(model, name).field for name in greatest)
-        self._identities.adopt(instance)
-        self._pending.ask(Upsertion(self._compiler, self._identities, instance, kept, rising, returning, index))
-        if instance._state.related or instance.__mapper__.relationships:
-            self._gather(instance)
+        operation = Upsertion(self._compiler, self._members, instance, kept, rising, returning, index)
+        self._members.join(instance, operation)
         return DONE
 
     def update(
@@ -748,7 +692,7 @@ class AsyncSession:
         self._turn.check()
         patch = patch_by_key(self._compiler, model, key, values, expected=expected, missing_ok=missing_ok, unique=unique)
         identity = self._compiler.identity(model, key)
-        self._pending.ask(ChangeByKey(self._identities, root_of(model), identity, patch))
+        self._pending.ask(ChangeByKey(self._members, root_of(model), identity, patch))
         return DONE
 
     @exclusive
@@ -769,20 +713,7 @@ class AsyncSession:
         StaleDataError on commit if it is gone already. Raises InvalidRequestError for an instance this session does not
         hold.
         """
-        self._turn.check()
-        self._identities.check_held(instance)
-        if is_new(instance):
-            self._pending.withdraw(instance)
-            leave(instance)
-            instance._state.session = None
-            return DONE
-        if self._pending.about(instance):
-            return DONE
-        document = self._identities.document_of(instance)
-        model = type(instance)
-        delete = Delete(self._compiler.table(model), document["_id"])
-        gone = root_of(model), identity_of(key_of(model, document))
-        self._pending.ask(Deletion(self._identities, instance, delete, gone))
+        self._members.delete(instance)
         return DONE
 
     def delete_key(
@@ -796,7 +727,7 @@ class AsyncSession:
         expect, at = self._compiler.expected(model, expected), self._compiler.target(model, key)
         delete = Delete(self._compiler.table(model), at, expect, "skip" if missing_ok else "fail")
         gone = root_of(model), self._compiler.identity(model, key)
-        self._pending.ask(DeletionByKey(self._identities, delete, gone))
+        self._pending.ask(DeletionByKey(self._members, delete, gone))
         return DONE
 
     def delete_range(self, query: Query[Any]) -> Awaitable[None]:
@@ -809,7 +740,7 @@ class AsyncSession:
         range_, filter_ = self._compiler.deletable(query)
         if query._limit != 0:
             delete = DeleteRange(range_, filter_, query._limit)
-            self._pending.ask(DeletionOfRange(self._compiler, self._identities, delete))
+            self._pending.ask(DeletionOfRange(self._compiler, self._members, delete))
         return DONE
 
     @exclusive
@@ -859,13 +790,13 @@ class AsyncSession:
         same call goes on. `on_progress` is called after each with how many are deleted so far. What is pending in the
         session stays pending. Raises StaleDataError, `exists`, where a relation forbids to delete a document.
         """
-        document = self._identities.document_of(instance)
+        document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
         done, tables = await self._trees.delete(table, document, on_progress)
         self._pending.withdraw(instance)
         leave(instance)
-        self._identities.removed(instance)
-        self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
+        self._members.removed(instance)
+        self._members.doubt(lambda model: self._compiler.table(model).name in tables)
         return done
 
     def schedule(
@@ -923,9 +854,9 @@ class AsyncSession:
         Raises InvalidRequestError for an instance this session does not hold.
         """
         self._turn.check()
-        self._identities.check_held(instance)
+        self._members.check_held(instance)
         self._pending.withdraw(instance)
-        self._identities.let_go(instance)
+        self._members.let_go(instance)
         return DONE
 
     def expire(self, instance: Model) -> Awaitable[None]:
@@ -934,7 +865,7 @@ class AsyncSession:
         Nothing is read by looking at an attribute, so until then it shows what was read last; `refresh` reads at once.
         """
         self._turn.check()
-        self._identities.reset(instance, self._identities.document_of(instance))
+        self._members.reset(instance, self._members.document_of(instance))
         instance._state.doubtful = True
         return DONE
 
@@ -948,7 +879,7 @@ class AsyncSession:
         self._turn.check()
         state_of(instance)
         self._compiler.mapper(type(instance))
-        return self._identities.attach(instance)
+        return self._members.attach(instance)
 
     @exclusive
     async def merge(self, instance: M) -> M:
@@ -957,7 +888,7 @@ class AsyncSession:
         It is found as by `get`; if there is none, a copy is added. `instance` itself stays as it is, in whatever session.
         """
         state, model = state_of(instance), type(instance)
-        if state.session is self:
+        if state.session is self._members:
             return instance
         known = model.__mapper__.key or state.held is not None
         mine = await self.get(model, instance.primary_key) if known else None
@@ -978,7 +909,7 @@ class AsyncSession:
 
     def _let_all_go(self) -> None:
         self._unit_of_work.rollback()
-        self._identities.clear()
+        self._members.clear()
         self._compiler.forget_models()
 
     @exclusive

@@ -1,0 +1,115 @@
+"""`Members`: the instances of a session, which tell it what happens to them.
+
+An instance knows its session by this object alone, and nothing here leads back to the session: when nobody keeps that any
+longer, all of it goes at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convexorm.errors import ValidationError
+from convexorm.model import Model
+from convexorm.query import Query
+from convexorm.references import Reference
+from convexorm.relatives import around, join_lists, leave
+from convexorm.requests import Delete
+from convexorm.sessions.changes import is_new
+from convexorm.sessions.compiler import Compiler, root_of
+from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.instances import identity_of, key_of
+from convexorm.sessions.operations import Deletion, Insertion, Upsertion
+from convexorm.sessions.pending import Pending
+from convexorm.sessions.turns import Turn
+from convexorm.values import MISSING
+
+__all__ = ["Members"]
+
+
+class Members(IdentityMap):
+    """An identity map that knows what is pending about its instances. It is theirs for one task or thread at a time."""
+
+    def __init__(self, turn: Turn, compiler: Compiler, pending: Pending) -> None:
+        super().__init__()
+        self._turn = turn
+        self._compiler = compiler
+        self._pending = pending
+
+    def is_doomed(self, instance: Model) -> bool:
+        return self._pending.about(instance)
+
+    # -- what instances tell -----------------------------------------------------------------------------------------
+
+    def touch(self, instance: Model) -> None:
+        super().touch(instance)
+        self._pending.touched(instance)
+
+    def changing(self, instance: Model) -> None:
+        """Raises InvalidRequestError while the session is in use by somebody else."""
+        self._turn.check()
+        self.touch(instance)
+
+    def bring(self, instance: Model) -> None:
+        self.add(instance)
+
+    def discard(self, instance: Model) -> None:
+        self.delete(instance)
+
+    def keep(self, instance: Model) -> None:
+        self._pending.withdraw(instance)
+
+    def known(self, reference: Reference, value: object) -> Model | None:
+        target = reference.target
+        if reference.key is None:
+            return self.by_id(target, value) if isinstance(value, str) else None
+        try:
+            identity = self._compiler.identity(target, value)
+        except ValidationError:
+            return None
+        pending = self._pending.at(target, identity)
+        return self.held(target, identity) if pending is MISSING else pending
+
+    # -- who comes and goes ------------------------------------------------------------------------------------------
+
+    def add(self, instance: Model, unique: bool | Query[Any] = True, returning: bool = True) -> None:
+        """Take in a new instance, and what is new around it; `AsyncSession.add` says what holds."""
+        self._turn.check()
+        if state_of(instance).session is self:
+            return
+        key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
+        self.join(instance, Insertion(self._compiler, self, instance, key, returning))
+
+    def join(self, instance: Model, operation: Insertion | Upsertion) -> None:
+        """Take in a new instance, with the operation that is to store it, and what is new around it."""
+        self.adopt(instance)
+        self._pending.ask(operation)
+        if instance._state.related or instance.__mapper__.relationships:
+            self._gather(instance)
+
+    def _gather(self, instance: Model) -> None:
+        """What is new around an instance, and around that, comes into the session as well."""
+        joined = [instance]
+        for one in joined:
+            join_lists(one)
+            for other in list(around(one)):
+                if other._state.session is None and other._state.held is None and not other._state.deleted:
+                    self.adopt(other)
+                    self._pending.ask(Insertion(self._compiler, self, other, unique=True, returning=True))
+                    joined.append(other)
+
+    def delete(self, instance: Model) -> None:
+        """Have an instance deleted, or let go of a new one; `AsyncSession.delete` says what holds."""
+        self._turn.check()
+        self.check_held(instance)
+        if is_new(instance):
+            self._pending.withdraw(instance)
+            leave(instance)
+            instance._state.session = None
+            return
+        if self._pending.about(instance):
+            return
+        document = self.document_of(instance)
+        model = type(instance)
+        delete = Delete(self._compiler.table(model), document["_id"])
+        gone = root_of(model), identity_of(key_of(model, document))
+        self._pending.ask(Deletion(self, instance, delete, gone))
