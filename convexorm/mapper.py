@@ -81,13 +81,9 @@ class Mapper:
     relationships: Mapping[str, tuple[Bound, Relationship]] = attrs.field(factory=dict, repr=False)
     children: list[Mapper] = attrs.field(factory=list, repr=False)
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, ...]:
         """The attributes of the primary key; none for a model that is known by its `_id`."""
-        return self._key
-
-    @cached_property
-    def _key(self) -> tuple[str, ...]:
         given = self.primary_key
         return (given,) if isinstance(given, str) else tuple(given or ())
 

@@ -726,20 +726,16 @@ class Commit(Data, frozen=True):
 
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
-        tables = {id(table): table for table in [write.table for write in self.writes]}
-        ruled = [one.table for rules in (self.rules, self.checks) for some in rules.values() for one in some]
-        conditions = [_condition(write) for write in self.writes if type(write) in _CONDITIONAL]
-        across = [table for one in conditions if one is not None for table in tables_across(one)]
-        tables.update((id(table), table) for table in (*ruled, *across))
+        tables: dict[int, Table] = {}
+        for write in self.writes:
+            tables[id(write.table)] = write.table
+            condition = write.where if type(write) is Patch else write.filter if type(write) is DeleteRange else None
+            if condition is not None:  # which may speak of other tables
+                tables.update((id(table), table) for table in tables_across(condition))
+        for held in (self.rules, self.checks):
+            if held:
+                tables.update((id(one.table), one.table) for some in held.values() for one in some)
         return list(tables.values())
-
-
-def _condition(write: Write) -> Condition | None:
-    return getattr(write, "filter", getattr(write, "where", None))
-
-
-_CONDITIONAL: frozenset[type] = frozenset((Patch, DeleteRange))
-"""Writes that may have conditions, which may speak of other tables."""
 
 
 def tables_across(condition: Condition | None) -> list[Table]:
@@ -881,16 +877,18 @@ def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
     if len(commit.writes) > MAX_WRITES:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
-    if len(commit.writes) > 1 and any(isinstance(write, Recount) for write in commit.writes):
+    kinds = {type(write) for write in commit.writes}
+    if Recount in kinds and len(commit.writes) > 1:
         raise ValidationError("a recount is a commit of its own", table=commit.writes[0].table.name)
-    if any(type(write) is Schedule for write in commit.writes):
+    if Schedule in kinds:
         _check_scheduled([write for write in commit.writes if isinstance(write, Schedule)])
     for position, write in enumerate(commit.writes):
-        if write.table.name in SYSTEM_TABLES and not isinstance(write, Schedule | Cancel):
+        kind = type(write)
+        if write.table.name in SYSTEM_TABLES and kind is not Schedule and kind is not Cancel:
             raise ValidationError(
                 "a table of Convex's own, which it writes itself; it can only be read", table=write.table.name
             )
-        _CHECKS[type(write)](write)
+        _CHECKS[kind](write)
         refs: Mapping[str, int] | None = getattr(write, "refs", None)
         for field, place in refs.items() if refs else ():
             if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):

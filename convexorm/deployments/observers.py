@@ -146,7 +146,7 @@ class Observers:
     @property
     def listening(self) -> bool:
         """Whether anybody is to be told."""
-        return bool(self._listeners) or _debug() is not None
+        return bool(self._listeners) or ("logging" in sys.modules and _logger().isEnabledFor(_DEBUG))
 
     @contextmanager
     def watch(self, operation: Operation) -> Iterator[Request]:

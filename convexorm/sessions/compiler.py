@@ -84,11 +84,10 @@ class Compiler:
 
     def table(self, model: type[Model]) -> Table:
         """The table of a model, by the name it has for this session."""
-        return self._renamed(self.mapper(model).table)
+        table = self.mapper(model).table
+        return self._renamed(table) if self._names else table
 
     def _renamed(self, table: Table) -> Table:
-        if not self._names:
-            return table
         known = self._tables.get(table.name)
         if known is None:
             name = self._names.get(table.name, table.name)
@@ -145,7 +144,7 @@ class Compiler:
     def read_of_key(self, model: type[Model], at: Key, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
         range_ = Range(self.table(model), at.index, at.key)
-        return Read(range_, filter=model.__mapper__.only, limit=1, follow=self.follow(load))
+        return Read(range_, filter=model.__mapper__.only, limit=1, follow=self.follow(load) if load else ())
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""

@@ -47,9 +47,10 @@ class Pending:
 
     def done(self, operations: Iterable[Operation]) -> None:
         """These are written; what was asked for since is pending still."""
-        written = set(map(id, operations))
-        self._operations = [one for one in self._operations if id(one) not in written]
-        self._ahead = None
+        if self._operations:
+            written = set(map(id, operations))
+            self._operations = [one for one in self._operations if id(one) not in written]
+            self._ahead = None
 
     def clear(self) -> list[Operation]:
         """Forget everything, and say what it was."""

@@ -160,13 +160,11 @@ class AsyncSession:
 
     async def _loaded(self, model: type[Any], paths: Sequence[Path], result: ReadResult) -> list[Any]:
         """The instances of an answer's documents, with what these paths lead to."""
-        if not paths:
-            return self._members.load(model, result.docs)
-        return await self._loader.instances(model, paths, result)
+        return await self._loader.instances(model, paths, result) if paths else self._members.load(model, result.docs)
 
     async def _got(self, model: type[M], at: Key, paths: Sequence[Path], result: ReadResult) -> M | None:
         """The instance that was read by its key; None if there is none."""
-        if result.docs:
+        if result.count:
             found: list[M] = await self._loaded(model, paths, result)
             return found[0]
         gone = self._members.held(model, identity_of(at.key))

@@ -56,7 +56,8 @@ class Turn(Lock[_Use]):
     __slots__ = ("_noun",)
 
     def __init__(self, noun: str = "session") -> None:
-        super().__init__()
+        self._held = {}
+        self._waiting = []
         self._noun = noun
 
     def check(self) -> None:

@@ -116,7 +116,9 @@ class UnitOfWork:
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
-        tables = {rule.table.name for rules in commit.rules.values() for rule in rules if rule.action != "restrict"}
+        tables = commit.rules and {
+            rule.table.name for rules in commit.rules.values() for rule in rules if rule.action != "restrict"
+        }
         if tables:
             self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
 
@@ -155,8 +157,9 @@ class UnitOfWork:
 
     def _call_hooks(self) -> None:
         """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
-        for instance in [one.instance for one in self._pending if one.instance is not None]:
-            if instance.__mapper__.hooks:
+        for operation in list(self._pending):
+            instance = operation.instance
+            if instance is not None and instance.__mapper__.hooks:
                 call_hook("before_insert" if is_new(instance) else "before_delete", instance)
         watching = [one for one in self._identities.changeable() if "before_update" in one.__mapper__.hooks]
         doomed = {id(one.instance) for one in self._pending} if watching else ()
@@ -168,7 +171,7 @@ class UnitOfWork:
         """The changes of persistent instances that are not to be deleted."""
         found: list[Operation] = []
         changeable = self._identities.changeable()
-        doomed = {id(one.instance) for one in self._pending} if changeable else ()
+        doomed = {id(one.instance) for one in self._pending} if changeable and self._pending else ()
         for instance in changeable:
             if id(instance) in doomed:
                 continue
@@ -177,7 +180,7 @@ class UnitOfWork:
             if changes or waiting:
                 document = self._identities.document_of(instance)
                 columns = instance.__mapper__.columns
-                changed = {*changes, *(columns[name].field for name in waiting)}
+                changed = {*changes, *[columns[name].field for name in waiting]} if waiting else changes
                 table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changed)
                 patch = patch_of(instance, changes, document, table, unique, waiting, measured=self._compiler.measures)
                 found.append(Change(self._identities, instance, patch, waiting))

@@ -179,8 +179,8 @@ class Pool:
     def _admit(self, work: Work) -> _Place:
         """The place to work at, once it is this work's turn."""
         forks.check_process()
-        work.outer = forks.work_of(work.thread)
-        if work.outer is not None:
+        if work.thread in forks.at_work:
+            work.outer = forks.work_of(work.thread)
             self._check_outer(work)
         while True:
             if forks.gates:

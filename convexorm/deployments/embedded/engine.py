@@ -246,7 +246,7 @@ class Engine:
         check_commit(commit)
         self._check_known(commit)
         tables = commit.tables()
-        if any(table.counters for table in tables):
+        if [table for table in tables if table.counters]:
             tables.append(COUNTERS)
         applied = self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
         self.on_commit()
@@ -427,8 +427,12 @@ def _vacuum(connection: Connection) -> None:
 
 
 def _by_id(catalog: Catalog, tables: Iterable[Table]) -> dict[int, StoredTable]:
-    stored = {id(table): catalog.table(table) for table in tables}
-    return {key: one for key, one in stored.items() if one is not None}
+    found = {}
+    for table in tables:
+        stored = catalog.table(table)
+        if stored is not None:
+            found[id(table)] = stored
+    return found
 
 
 def _with_index(stored: StoredTable, index: str) -> StoredTable:

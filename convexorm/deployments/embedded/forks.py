@@ -22,6 +22,7 @@ from convexorm.deployments.embedded.works import Work
 
 __all__ = [
     "Pooled",
+    "at_work",
     "begin",
     "between_forks",
     "check_process",
@@ -48,7 +49,7 @@ class Pooled(Protocol):
 
 _pools: dict[int, tuple[ref[Pooled], Callable[[Work], None]]] = {}
 """All pools, and for each what closes its connections that must not cross a fork, even when the pool is gone."""
-_at_work: dict[int, Work] = {}
+at_work: dict[int, Work] = {}
 """What each thread is about, by its id; what began in the midst of something else names that as its `outer`."""
 gates: list[None] = []
 """One for each fork under way; nearly always there is none, so whoever begins looks here first."""
@@ -79,7 +80,7 @@ def pools() -> list[Pooled]:
 
 def work_of(thread: int) -> Work | None:
     """What a thread is in the midst of."""
-    work = _at_work.get(thread)
+    work = at_work.get(thread)
     while work is not None and work.over:
         work = work.outer
     return work
@@ -87,7 +88,7 @@ def work_of(thread: int) -> Work | None:
 
 def begin(work: Work) -> bool:
     """Let a work begin; False while another thread forks."""
-    _at_work[work.thread] = work
+    at_work[work.thread] = work
     if gates and forks_elsewhere(work):
         end(work)
         return False
@@ -97,9 +98,9 @@ def begin(work: Work) -> bool:
 def end(work: Work) -> None:
     """Say that a work has ended."""
     if work.outer is None:
-        _at_work.pop(work.thread, None)
+        at_work.pop(work.thread, None)
     else:
-        _at_work[work.thread] = work.outer
+        at_work[work.thread] = work.outer
 
 
 def forks_elsewhere(work: Work) -> bool:
@@ -124,7 +125,7 @@ def between_forks(action: Callable[[Work], T], owner: object = None, *, closes: 
         if work.outer is not None:  # whoever forks waits for this thread
             break
         if closes:
-            _at_work[work.thread] = work
+            at_work[work.thread] = work
             if not _ready:  # whoever is ready later looks again for those at work
                 break
             end(work)
@@ -143,7 +144,7 @@ def check_process() -> None:
 
 
 def _others_work(thread: int) -> bool:
-    return any(other != thread and other not in _waiting and work.under_way for other, work in list(_at_work.items()))
+    return any(other != thread and other not in _waiting and work.under_way for other, work in list(at_work.items()))
 
 
 def _come_to_rest() -> None:
@@ -152,7 +153,7 @@ def _come_to_rest() -> None:
     _ready.discard(work.thread)
     _forking.add(work.thread)
     _wait_for_others(work.thread)
-    _at_work[work.thread] = work
+    at_work[work.thread] = work
     if not _ready:  # else all is at rest
         for _, rest in list(_pools.values()):
             rest(work)
@@ -184,7 +185,7 @@ def _start_afresh() -> None:
         return
     for pool in pools():
         pool.abandon()
-    for container in (_at_work, gates, _forking, _waiting, _ready):
+    for container in (at_work, gates, _forking, _waiting, _ready):
         container.clear()
     _process[0] = os.getpid()
 

@@ -70,7 +70,7 @@ def of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadRe
         parameters = (key, read.limit) if whole else (key, key + BEHIND, read.limit)
     rows = connection.execute(statement, parameters).fetchall()
     found = documents(rows, stored.vectors, stored.label) if stored.vectors else unparsed(rows, stored.label)
-    return ReadResult(found, len(found), 0, False)
+    return ReadResult(found, len(rows), 0, False)
 
 
 def of_span(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import attrs
+import msgspec
 from msgspec.structs import replace
 
 from convexorm.aggregates import Sum
@@ -71,12 +71,11 @@ _MAX_RANGED_BYTES = 6 << 20
 """Bytes of documents one commit reads to delete by ranges."""
 
 
-_REFERRING = (Insert, Upsert, Patch)
-"""Writes that may refer to documents which others of the commit insert."""
+_STORING = frozenset((Insert, Upsert))
+"""Writes that are gathered, and written many at a time."""
 
 
-@attrs.frozen
-class _Row:
+class _Row(msgspec.Struct, frozen=True):
     """A stored document: its row, its `_id`, its fields without the system ones, and the JSON of those that lie in it."""
 
     tick: int
@@ -146,16 +145,17 @@ class Transaction:
 
     def apply(self, writes: Sequence[Write]) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
-        refers = any(getattr(write, "refs", None) for write in writes)
-        tied = {id(one.table) for one in self._tables.values() if one.table.id_fields or one.label in self._checked}
+        tied = {key for key, one in self._tables.items() if one.table.id_fields or one.label in self._checked}
+        write: Any
         for position, write in enumerate(writes):
-            if refers and isinstance(write, _REFERRING) and write.refs:
+            if getattr(write, "refs", None):
                 self._flush()
                 write = self._with_ids(write)
             if tied and id(write.table) in tied:
                 self._tie(position, write)
-            if not isinstance(write, Insert | Upsert) or not self._gathered(position, write):
-                self._flush()
+            if type(write) not in _STORING or not self._gathered(position, write):
+                if self._batch is not None:
+                    self._flush()
                 self._results.append(_HANDLERS[type(write)](self, position, write))
         self._flush()
         for position, table, key in self._contested:
@@ -244,7 +244,7 @@ class Transaction:
         A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held.
         One that is held, maybe by a document that is to give it up, is looked at again after all writes.
         """
-        for key, given in claimed(write.table, write.unique, document, before):
+        for key, given in claimed(write.table, write.unique, document, before) if write.unique else ():
             if self._holders(write.table, key):
                 if given and before is None:
                     raise taken(write.table, key, position)
@@ -483,7 +483,9 @@ class Transaction:
         matches = self._matcher(Range(write.table, "by_id"), write.where)
         if matches is not None and not matches(_whole(row)):
             return False
-        fields = {**row.fields, **write.set, **greater_stored(row.fields, write.set, write.greatest)}
+        fields = {**row.fields, **write.set}
+        if write.greatest:
+            fields.update(greater_stored(row.fields, write.set, write.greatest))
         for name in write.unset:
             fields.pop(name, None)
         if write.compute:
@@ -689,4 +691,5 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 
 def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects, in alphabetical order."""
-    return sorted(name for name, value in expect.items() if not meets(row.fields.get(name, MISSING), value))
+    held = row.fields
+    return sorted([name for name, value in expect.items() if not meets(held.get(name, MISSING), value)])
