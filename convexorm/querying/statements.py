@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, cas
 
 from msgspec.structs import replace
 
-from convexorm.aggregates import Group, Sum
+from convexorm.aggregates import Group, Sum, joined_groups
+from convexorm.aggregates import Groups as Partials
 from convexorm.conditions import Comparison
 from convexorm.counters import counter_id
 from convexorm.data import Data
@@ -26,7 +27,7 @@ from convexorm.schema import COUNTERS, AnyOf, AnyValue, Int64, Number, Validator
 from convexorm.types.choices import FlagType
 from convexorm.types.scalars import FloatType, Int64Type, IntType
 from convexorm.types.times import TimestampType
-from convexorm.values import MISSING, canonical, same
+from convexorm.values import MISSING, Missing, Value, canonical, same
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -264,11 +265,9 @@ class Distinct(Rows[R], frozen=True):
             values = self.query.cut([group.key[0] for _, group in groups], whole=True)
         else:
             values = [document.get(self.columns[0].field, MISSING) for document in result.docs]
-        found: list[R] = []
-        for value in map(self.columns[0].load, values):
-            if value is not None or not found or found[-1] is not None:  # of a missing field and of null there is one None
-                found.append(value)
-        return found
+        stored = [_stored_like(self.columns[0], value) for value in values]
+        once = {canonical(value): value for value in stored}  # a missing field may load as another value does
+        return [self.columns[0].load(value) for value in once.values()]
 
     def at_most(self, limit: int) -> Self:
         return replace(self, query=self.query.at_most(limit))
@@ -432,9 +431,20 @@ class Groups(Rows[R], frozen=True):
         return replace(read, fold=Fold(by, (_term(self.op, *self.of),)))
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
-        groups = [group for _, group in sorted(result.groups.items())]
+        groups = [group for _, group in sorted(self._by_what_they_load(result.groups).items())]
         rows: Any = [self._row(group) for group in groups[: self._most]]
         return rows  # type: ignore[no-any-return]
+
+    def _by_what_they_load(self, groups: Partials) -> Partials:
+        """The groups, joined where a missing field loads as what others hold: as null, or as the attribute's default."""
+        if not any(MISSING in group.key for group in groups.values()):
+            return groups
+        joined: dict[bytes, Group] = {}
+        for group in groups.values():
+            key = tuple(map(_stored_like, self.columns, group.key))
+            name = b"".join(map(canonical, key))
+            joined |= joined_groups({name: joined[name]} if name in joined else {}, {name: Group(key, group.partials)})
+        return joined
 
     def _row(self, group: Group) -> tuple[Any, ...]:
         key = [column.load(value) for column, value in zip(self.columns, group.key, strict=True)]
@@ -449,6 +459,14 @@ class Groups(Rows[R], frozen=True):
     @property
     def in_pages(self) -> bool:
         return False
+
+
+def _stored_like(column: Column[Any], value: Value | Missing) -> Value:
+    """What a field holds that loads as this does: of a missing one the default, or null."""
+    if value is not MISSING:
+        return value
+    dumped = column.dump(column.load(MISSING))
+    return None if dumped is MISSING else dumped
 
 
 class Grouping(Generic[*Ts]):
