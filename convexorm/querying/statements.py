@@ -16,14 +16,14 @@ from msgspec.structs import replace
 from convexorm.aggregates import Group, Sum, joined_groups
 from convexorm.aggregates import Groups as Partials
 from convexorm.conditions import Comparison
-from convexorm.counters import counter_id
 from convexorm.data import Data
 from convexorm.errors import FullTableScanError, ValidationError
 from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import explained
+from convexorm.querying.kept import groups_of, kept, kept_groups
 from convexorm.querying.planning import Access
-from convexorm.requests import MAX_MERGED, Document, Fold, Range, Read, ReadResult, Term
-from convexorm.schema import COUNTERS, AnyOf, AnyValue, Int64, Number, Validator
+from convexorm.requests import MAX_MERGED, Document, Fold, Read, ReadResult, Term
+from convexorm.schema import AnyOf, AnyValue, CounterDef, Int64, Number, Validator
 from convexorm.types.choices import FlagType
 from convexorm.types.scalars import FloatType, Int64Type, IntType
 from convexorm.types.times import TimestampType
@@ -100,23 +100,6 @@ class Rows(Statement[list[R_co]], frozen=True):
     def in_pages(self) -> bool:
         """Whether it can be read from a place in an index on."""
         return True
-
-
-def kept(query: Query[Any], of: str | None) -> Read | None:
-    """The read of the rows of a counter that says how many documents a query has, or the sum of a field, if one does."""
-    table = query.model.__mapper__.table
-    if not table.counters or query._limit is not None or query._offset or query._after is not None:
-        return None
-    values: dict[str, Any] = {}
-    for one in query.conditions():
-        if not isinstance(one, Comparison) or one.path or one.op != "eq" or one.field in values:
-            return None
-        values[one.field] = one.value
-    for counter in table.counters:
-        if counter.of == of and len(counter.by) == len(values) and set(counter.by) == values.keys():
-            key = b"".join(canonical(values[field]) for field in counter.by).hex()
-            return Read(Range(COUNTERS, "by_counter", (counter_id(table.name, counter.name), key)))
-    return None
 
 
 # -- of a query ------------------------------------------------------------------------------------------------------
@@ -426,12 +409,25 @@ class Groups(Rows[R], frozen=True):
         return self.query
 
     def plan(self) -> Read:
-        by = tuple(column.field for column in self.columns)
+        kept = self._kept()
+        if kept is not None:
+            return kept[1]
         read = self.query.unordered().plan()
-        return replace(read, fold=Fold(by, (_term(self.op, *self.of),)))
+        return replace(read, fold=Fold(self._by, (_term(self.op, *self.of),)))
+
+    @property
+    def _by(self) -> tuple[str, ...]:
+        return tuple(column.field for column in self.columns)
+
+    def _kept(self) -> tuple[CounterDef, Read] | None:
+        if self.op not in ("count", "sum", "avg"):
+            return None
+        return kept_groups(self.query, self._by, self.of[0].field if self.of else None)
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
-        groups = [group for _, group in sorted(self._by_what_they_load(result.groups).items())]
+        kept = self._kept()
+        found = result.groups if kept is None else groups_of(kept[0], result.docs, self._by, self.op)
+        groups = [group for _, group in sorted(self._by_what_they_load(found).items())]
         rows: Any = [self._row(group) for group in groups[: self._most]]
         return rows  # type: ignore[no-any-return]
 
