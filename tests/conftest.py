@@ -92,12 +92,15 @@ def node() -> str:
 
 
 def start_host(functions: Path, *options: str) -> tuple[subprocess.Popen[str], str]:
-    """A host of the functions in a folder on a free port, and its URL. Whoever starts it ends it."""
+    """A host of the functions in a folder on a free port, and its URL. Whoever starts it ends it.
+
+    A function has as much time as it takes: on a machine at work the processor is slower than any limit allows for.
+    """
     process = subprocess.Popen(
         [
             *(node(), "--import", "tsx", "scripts/deployment/main.ts"),
             *("--port", "0", "--admin-key", ADMIN_KEY, "--functions", str(functions), "--exit-with-stdin"),
-            *(*_REDACTED, *options),
+            *("--user-time", "60000", *_REDACTED, *options),
         ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
