@@ -91,6 +91,7 @@ def _ours(path: Path) -> Mapping[str, Job]:
         session.add_all([Order(id=f"o{n}", customer_id=f"c{n % CUSTOMERS}", total=n) for n in range(ORDERS)])
         session.add_all([Line(order_id=f"o{n % ORDERS}", text=f"line {n}") for n in range(ORDERS * LINES)])
         for model in (Sale, Kept):
+            session.commit()
             session.add_all([model(id=id, buyer=buyer, state=state, amount=amount) for id, buyer, state, amount in SOLD])
         session.add(Count(name="one", n=0))
         session.commit()

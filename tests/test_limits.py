@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import attrs
 import numpy as np
@@ -53,7 +52,7 @@ class Place:
         return Range(DOCUMENTS, "by_table_primary", eq=(self.name,))
 
     def commit(self, *writes: Any) -> None:
-        finish(self.deployment.blocking.commit(Commit(uuid4().hex, list(writes))))
+        finish(self.deployment.blocking.commit(Commit.new(list(writes))))
 
     def read(self, range: Range, **options: Any) -> None:
         finish(self.deployment.blocking.read([Read(range, **options)]))

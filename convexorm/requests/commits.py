@@ -1,0 +1,89 @@
+"""Commits: writes applied all or none, with what holds between the documents that they are about and others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from convexorm.conditions import Condition, existences
+from convexorm.data import Data
+from convexorm.requests.writes import DeleteRange, Patch, Unique, Write
+from convexorm.schema import Table
+
+__all__ = ["Check", "Commit", "Rule", "tables_across"]
+
+
+class Rule(Data, frozen=True):
+    """What deleting a document of one table does to those of another whose `field` is its `key`, found through an index.
+
+    "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
+    to null) and keeps their `unique` keys, "restrict" refuses the commit if there are any once all its writes are applied,
+    as `relation`.
+    """
+
+    relation: str
+    table: Table
+    index: str
+    key: str
+    field: str
+    action: Literal["cascade", "restrict", "nullify"]
+    null: bool = False
+    unique: Sequence[Unique] = ()
+
+
+class Check(Data, frozen=True):
+    """A field that must lead to a document once a commit is applied that writes it, through an index of its table."""
+
+    field: str
+    table: Table
+    index: str
+
+
+class Commit(Data, frozen=True):
+    """Writes applied all or none, once for each `id` however often it is sent.
+
+    `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere.
+    """
+
+    id: str
+    writes: Sequence[Write]
+    rules: Mapping[str, Sequence[Rule]] = msgspec.field(default_factory=dict)
+    checks: Mapping[str, Sequence[Check]] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def new(
+        cls,
+        writes: Sequence[Write],
+        rules: Mapping[str, Sequence[Rule]] | None = None,
+        checks: Mapping[str, Sequence[Check]] | None = None,
+    ) -> Commit:
+        """A commit with an id of its own."""
+        return cls(new_id(), writes, rules or {}, checks or {})
+
+    def tables(self) -> list[Table]:
+        """All tables that it is about, each object once."""
+        tables: dict[int, Table] = {}
+        for write in self.writes:
+            tables[id(write.table)] = write.table
+            condition = write.where if type(write) is Patch else write.filter if type(write) is DeleteRange else None
+            if condition is not None:  # which may speak of other tables
+                tables.update((id(table), table) for table in tables_across(condition))
+        for held in (self.rules, self.checks):
+            if held:
+                tables.update((id(one.table), one.table) for some in held.values() for one in some)
+        return list(tables.values())
+
+
+def new_id() -> str:
+    """An id for a commit, which begins with the time, so that ledgers are written where they were last."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def tables_across(condition: Condition | None) -> list[Table]:
+    """The tables that a condition looks into for other documents."""
+    edges = [one.edge for one in existences(condition)]
+    return [table for edge in edges for table in (edge.range.table, *tables_across(edge.filter))]
