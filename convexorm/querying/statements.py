@@ -116,7 +116,7 @@ class Count(Statement[int], frozen=True):
 
     def plan(self) -> Read:
         rows = kept(self.query, None)
-        return replace(self.query.unordered().plan(), count=True) if rows is None else rows
+        return replace(self.query.unordered(always=True).plan(), count=True) if rows is None else rows
 
     def answer(self, result: ReadResult, load: Load) -> int:
         return result.count if kept(self.query, None) is None else sum(int(row["count"]) for row in result.docs)
@@ -132,7 +132,7 @@ class Exists(Statement[bool], frozen=True):
         return self.query
 
     def plan(self) -> Read:
-        return replace(self.query.unordered().at_most(1).plan(), count=True)
+        return replace(self.query.unordered(always=True).at_most(1).plan(), count=True)
 
     def answer(self, result: ReadResult, load: Load) -> bool:
         return result.count > 0
@@ -298,7 +298,7 @@ class Aggregate(Statement[T], frozen=True):
             ended = self._end(query)
             if ended is not None:
                 return ended
-        return replace(query.plan(), fold=Fold((), (_term(self.op, self.columns[0]),)))
+        return _folded(query, Fold((), (_term(self.op, self.columns[0]),)))
 
     def _kept(self) -> Read | None:
         return kept(self.query, self.columns[0].field) if self.op in ("sum", "avg") else None
@@ -336,6 +336,17 @@ class Aggregate(Statement[T], frozen=True):
             group = next(iter(result.groups.values()), None)
             answered = _answered(self.op, None if group is None else group.partials[0], self.columns[0])
         return answered  # type: ignore[no-any-return]
+
+
+def _folded(query: Query[Any], fold: Fold) -> Read:
+    """The read of what a query's documents come to. Raises ValidationError for the first in an order that no index gives."""
+    read = query.plan()
+    if read.sort is not None:
+        problem = (
+            "of the first documents in an order that no index has there are no aggregates; select what they are made of"
+        )
+        raise ValidationError(problem, table=read.range.table.name)
+    return replace(read, fold=fold)
 
 
 def _term(op: str, column: Column[Any] | None = None) -> Term:
@@ -412,8 +423,7 @@ class Groups(Rows[R], frozen=True):
         kept = self._kept()
         if kept is not None:
             return kept[1]
-        read = self.query.unordered().plan()
-        return replace(read, fold=Fold(self._by, (_term(self.op, *self.of),)))
+        return _folded(self.query.unordered(), Fold(self._by, (_term(self.op, *self.of),)))
 
     @property
     def _by(self) -> tuple[str, ...]:
