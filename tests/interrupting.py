@@ -36,11 +36,18 @@ def interrupted(call: Callable[[], object], line: int, *within: Path) -> BaseExc
                 raise KeyboardInterrupt
         return trace
 
+    def traced() -> Iterator[
+        None
+    ]:  # what is interrupted while it handles an exception goes on handling it: a generator's own
+        sys.settrace(trace)
+        call()
+        yield
+
     before = sys.gettrace()
     gc.disable()  # what is collected meanwhile would be interrupted, too, where nobody can be told
     try:
-        sys.settrace(trace)
-        call()
+        for _ in traced():
+            break
     except KeyboardInterrupt as error:
         return error
     finally:
@@ -50,7 +57,7 @@ def interrupted(call: Callable[[], object], line: int, *within: Path) -> BaseExc
 
 
 def _in_destructor(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_all"):
+    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_left"):
         frame = frame.f_back
     return frame is not None
 
