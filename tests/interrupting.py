@@ -62,10 +62,10 @@ def _in_destructor(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def walk(call: Callable[[], object], within: Path, *, least: int = 20) -> Iterator[BaseException]:
+def walk(call: Callable[[], object], *within: Path, least: int = 20) -> Iterator[BaseException]:
     """Interrupt a call at each of its lines, of which there are more than `least`; each time before the caller looks."""
     line = 1
-    while (error := interrupted(call, line, within)) is not None:
+    while (error := interrupted(call, line, *within)) is not None:
         yield error
         line += 1
     assert line > least

@@ -19,10 +19,10 @@ from weakref import finalize
 
 from convexorm.deployments.embedded import forks
 from convexorm.deployments.embedded.damage import failure, has_room, is_busy
-from convexorm.deployments.embedded.works import Work
 from convexorm.errors import DeploymentError, InvalidRequestError
 from convexorm.locks import Lock
 from convexorm.schema import Table
+from convexorm.works import Work
 
 __all__ = ["BUSY_STEP", "BUSY_TIMEOUT", "Connection", "Pool", "Source"]
 

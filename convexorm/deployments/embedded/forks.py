@@ -18,7 +18,7 @@ from threading import get_ident
 from typing import Protocol, TypeVar
 from weakref import ref
 
-from convexorm.deployments.embedded.works import Work
+from convexorm.works import Work
 
 __all__ = [
     "Pooled",
