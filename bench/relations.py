@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from bench.tables import interleaved, print_table, seconds
-from convexorm import Index, Mapped, Model, Related, RelatedList, Session, connect, field, relationship
+from convexorm import Index, Mapped, Model, Related, RelatedList, Session, Sum, connect, field, relationship
 
 ORDERS, CUSTOMERS, LINES, SALES, STATES, CHOSEN, INCREMENTS = 1_000, 100, 3, 10_000, 5, 100, 1_000
 ROUNDS = 15
@@ -28,6 +28,7 @@ JOBS = {
     "load": f"{ORDERS:,} orders with customer and {LINES} lines each",
     "in": f"in_ of {CHOSEN} values, {SALES // 10:,} found",
     "group": f"group_by over {SALES:,}, sums",
+    "kept": "the same, where ours declares a Sum",
     "increment": f"{INCREMENTS:,} increments, a commit each",
 }
 SOLD = [(f"s{n}", f"buyer {n % (SALES // 10)}", f"state {n % STATES}", n % 97) for n in range(SALES)]
@@ -65,6 +66,18 @@ class Sale(Model, table="sales", primary_key="id"):
     by_buyer = Index("buyer")
 
 
+class Kept(Model, table="kept", primary_key="id"):
+    """Sales whose sums are kept with every write."""
+
+    id: Mapped[str]
+    buyer: Mapped[str]
+    state: Mapped[str]
+    amount: Mapped[int]
+    by_kept_id = Index("id")
+    by_buyer = Index("buyer")
+    total = Sum("amount", by="state")
+
+
 class Count(Model, table="counts", primary_key="name"):
     name: Mapped[str]
     n: Mapped[int]
@@ -77,7 +90,9 @@ def _ours(path: Path) -> Mapping[str, Job]:
         session.add_all([Customer(id=f"c{n}", name=f"customer {n}") for n in range(CUSTOMERS)])
         session.add_all([Order(id=f"o{n}", customer_id=f"c{n % CUSTOMERS}", total=n) for n in range(ORDERS)])
         session.add_all([Line(order_id=f"o{n % ORDERS}", text=f"line {n}") for n in range(ORDERS * LINES)])
-        session.add_all([Sale(id=id, buyer=buyer, state=state, amount=amount) for id, buyer, state, amount in SOLD])
+        for model in (Sale, Kept):
+            session.commit()
+            session.add_all([model(id=id, buyer=buyer, state=state, amount=amount) for id, buyer, state, amount in SOLD])
         session.add(Count(name="one", n=0))
         session.commit()
 
@@ -94,13 +109,17 @@ def _ours(path: Path) -> Mapping[str, Job]:
         with Session(deployment) as session:
             return session.all(Sale.query().full_scan().group_by(Sale.state).sum(Sale.amount))
 
+    def kept() -> object:
+        with Session(deployment) as session:
+            return session.all(Kept.query().group_by(Kept.state).sum(Kept.amount))
+
     def increment() -> None:
         for _ in range(INCREMENTS):
             with Session(deployment) as session:
                 session.update(Count, "one", {"n": Count.n + 1})
                 session.commit()
 
-    return {"load": load, "in": chosen, "group": grouped, "increment": increment}
+    return {"load": load, "in": chosen, "group": grouped, "kept": kept, "increment": increment}
 
 
 class Base(orm.DeclarativeBase):
@@ -183,7 +202,7 @@ def _alchemy(path: Path) -> Mapping[str, Job]:
                 session.execute(change)
                 session.commit()
 
-    return {"load": load, "in": chosen, "group": grouped, "increment": increment}
+    return {"load": load, "in": chosen, "group": grouped, "kept": grouped, "increment": increment}
 
 
 _database = peewee.DatabaseProxy()
@@ -250,7 +269,7 @@ def _peewee(path: Path) -> Mapping[str, Job]:
         for _ in range(INCREMENTS):
             PeeweeCount.update(n=PeeweeCount.n + 1).where(PeeweeCount.name == "one").execute()
 
-    return {"load": load, "in": chosen, "group": grouped, "increment": increment}
+    return {"load": load, "in": chosen, "group": grouped, "kept": grouped, "increment": increment}
 
 
 def main(arguments: list[str]) -> None:
@@ -266,7 +285,7 @@ def main(arguments: list[str]) -> None:
             times = interleaved({name: partial(seconds, jobs[name][job]) for name in sides}, taken)
             ours = times["ours"]
             beside = [cell for name in ("alchemy", "peewee") for cell in (f"{times[name] / ours:.2f}", "at least 1")]
-            rows.append((described, f"{ours * 1000:.1f}", *beside))
+            rows.append((described, f"{ours * 1000:.2f}", *beside))
     print_table(
         f"Relations, queries beside SQLAlchemy {sa.__version__} and peewee {version('peewee')}; medians of {rounds} rounds",
         ("job", "ms", "x SQLAlchemy", "goal", "x peewee", "goal"),

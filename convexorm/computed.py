@@ -102,14 +102,15 @@ def _stored(operand: Stored, document: Mapping[str, Value], now: float) -> Value
 def _arithmetic(operand: Arithmetic, document: Mapping[str, Value], now: float) -> Value:
     left: Any = _value(operand.left, document, now)
     right: Any = _value(operand.right, document, now)
-    if is_int64(left) and is_int64(right):
+    kinds = {type(left), type(right)}
+    if not kinds <= _PLAIN and is_int64(left) and is_int64(right):
         if operand.op == "div":
             raise _Uncomputable("integers of 64 bits are not divided")
         number = _INTEGERS[operand.op](int(left.value), int(right.value))
         if not -(2**63) <= number < 2**63:
             raise _Uncomputable("it is beyond 64 bits")
         return type(left)(number)
-    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in (left, right)):
+    if not kinds <= _PLAIN:
         raise _Uncomputable("what is stored there is no number, or one of another kind")
     result = _FLOATS[operand.op](float(left), float(right))
     if not math.isfinite(result):
@@ -119,6 +120,7 @@ def _arithmetic(operand: Arithmetic, document: Mapping[str, Value], now: float) 
     return result
 
 
+_PLAIN = frozenset((int, float))
 _INTEGERS: dict[str, Callable[[int, int], int]] = {
     "add": lambda left, right: left + right,
     "sub": lambda left, right: left - right,

@@ -267,16 +267,19 @@ class Computed(_Number[T]):
 
 def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *, swapped: bool = False) -> Computed[Any]:
     column: Column[Any] = one if isinstance(one, Column) else one.column[0]
-    whole = isinstance(column.type, IntType)
-    if not isinstance(column.type, IntType | Int64Type | FloatType | AnyType):
+    if not isinstance(column.type, _NUMERIC):
         problem = f"a {column.type.name} is not computed with; int, float and Int64 are"
         raise ValidationError(problem, table=column.table, field=column.field)
-    if op == "div" and isinstance(column.type, IntType | Int64Type):
+    if op == "div" and isinstance(column.type, _WHOLE):
         raise ValidationError("an int is not divided, it would be none any more", table=column.table, field=column.field)
     left, right = operand_of(one, column), operand_of(other, column)
     if swapped:
         left, right = right, left
-    return Computed(Arithmetic(op, left, right, whole), column)
+    return Computed(Arithmetic(op, left, right, isinstance(column.type, IntType)), column)
+
+
+_WHOLE = (IntType, Int64Type)
+_NUMERIC = (*_WHOLE, FloatType, AnyType)
 
 
 def operand_of(value: object, column: Column[Any]) -> Operand:

@@ -86,7 +86,8 @@ def _described_order(read: Read, fields: Sequence[str]) -> str:
 def _answer(read: Read, fields: Sequence[str]) -> list[str]:
     """What is answered, if it is not the documents."""
     if read.range.table is COUNTERS:
-        return [f"answer  what is kept in the counter {read.range.eq[0]}"]
+        each = "" if len(read.range.eq) > 1 else ", of each of its values"
+        return [f"answer  what is kept in the counter {read.range.eq[0]}{each}"]
     if read.count:
         return ["answer  a count"]
     if read.distinct is not None:

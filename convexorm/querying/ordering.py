@@ -46,9 +46,11 @@ def ordered(table: Table, accesses: Sequence[Access], ordering: Sequence[Orderin
 
 def _in_index(table: Table, access: Access, ordering: Sequence[Ordering]) -> OrderedAccess | None:
     """The access, if its index gives this order."""
+    if not access.ranges:  # of nothing, all orders are one
+        return OrderedAccess(access, ordering[0].order)
     fields = (*table.key_fields(access.index), "_id")
     alike = _alike(access.ranges)
-    fixed = set(fields[:alike]) if access.ranges else set(fields)
+    fixed = set(fields[:alike])
     wanted = [one for one in ordering if one.field not in fixed]
     orders = {one.order for one in wanted} or {"asc"}
     if len(orders) > 1:
@@ -66,9 +68,7 @@ def _in_index(table: Table, access: Access, ordering: Sequence[Ordering]) -> Ord
 
 def _alike(ranges: Sequence[Range]) -> int:
     """How many equalities all ranges begin with."""
-    first, *others = ranges or (None,)
-    if first is None:
-        return 0
+    first, *others = ranges
     length = min(len(one.eq) for one in ranges)
     return next((at for at in range(length) if not all(same(one.eq[at], first.eq[at]) for one in others)), length)
 

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, TypeVarTuple, cas
 
 from msgspec.structs import replace
 
-from convexorm.aggregates import Group, Sum
+from convexorm.aggregates import Group, Sum, joined_groups
+from convexorm.aggregates import Groups as Partials
 from convexorm.conditions import Comparison
-from convexorm.counters import counter_id
 from convexorm.data import Data
 from convexorm.errors import FullTableScanError, ValidationError
 from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import explained
+from convexorm.querying.kept import groups_of, kept, kept_groups
 from convexorm.querying.planning import Access
-from convexorm.requests import MAX_MERGED, Document, Fold, Range, Read, ReadResult, Term
-from convexorm.schema import COUNTERS, AnyOf, AnyValue, Int64, Number, Validator
+from convexorm.requests import MAX_MERGED, Document, Fold, Read, ReadResult, Term
+from convexorm.schema import AnyOf, AnyValue, CounterDef, Int64, Number, Validator
 from convexorm.types.choices import FlagType
 from convexorm.types.scalars import FloatType, Int64Type, IntType
 from convexorm.types.times import TimestampType
-from convexorm.values import MISSING, canonical, same
+from convexorm.values import MISSING, Missing, Value, canonical, same
 
 if TYPE_CHECKING:
     from convexorm.query import Query
@@ -101,23 +102,6 @@ class Rows(Statement[list[R_co]], frozen=True):
         return True
 
 
-def kept(query: Query[Any], of: str | None) -> Read | None:
-    """The read of the rows of a counter that says how many documents a query has, or the sum of a field, if one does."""
-    table = query.model.__mapper__.table
-    if not table.counters or query._limit is not None or query._offset or query._after is not None:
-        return None
-    values: dict[str, Any] = {}
-    for one in query.conditions():
-        if not isinstance(one, Comparison) or one.path or one.op != "eq" or one.field in values:
-            return None
-        values[one.field] = one.value
-    for counter in table.counters:
-        if counter.of == of and len(counter.by) == len(values) and set(counter.by) == values.keys():
-            key = b"".join(canonical(values[field]) for field in counter.by).hex()
-            return Read(Range(COUNTERS, "by_counter", (counter_id(table.name, counter.name), key)))
-    return None
-
-
 # -- of a query ------------------------------------------------------------------------------------------------------
 
 
@@ -132,7 +116,7 @@ class Count(Statement[int], frozen=True):
 
     def plan(self) -> Read:
         rows = kept(self.query, None)
-        return replace(self.query.unordered().plan(), count=True) if rows is None else rows
+        return replace(self.query.unordered(always=True).plan(), count=True) if rows is None else rows
 
     def answer(self, result: ReadResult, load: Load) -> int:
         return result.count if kept(self.query, None) is None else sum(int(row["count"]) for row in result.docs)
@@ -148,7 +132,7 @@ class Exists(Statement[bool], frozen=True):
         return self.query
 
     def plan(self) -> Read:
-        return replace(self.query.unordered().at_most(1).plan(), count=True)
+        return replace(self.query.unordered(always=True).at_most(1).plan(), count=True)
 
     def answer(self, result: ReadResult, load: Load) -> bool:
         return result.count > 0
@@ -264,11 +248,9 @@ class Distinct(Rows[R], frozen=True):
             values = self.query.cut([group.key[0] for _, group in groups], whole=True)
         else:
             values = [document.get(self.columns[0].field, MISSING) for document in result.docs]
-        found: list[R] = []
-        for value in map(self.columns[0].load, values):
-            if value is not None or not found or found[-1] is not None:  # of a missing field and of null there is one None
-                found.append(value)
-        return found
+        stored = [_stored_like(self.columns[0], value) for value in values]
+        once = {canonical(value): value for value in stored}  # a missing field may load as another value does
+        return [self.columns[0].load(value) for value in once.values()]
 
     def at_most(self, limit: int) -> Self:
         return replace(self, query=self.query.at_most(limit))
@@ -316,7 +298,7 @@ class Aggregate(Statement[T], frozen=True):
             ended = self._end(query)
             if ended is not None:
                 return ended
-        return replace(query.plan(), fold=Fold((), (_term(self.op, self.columns[0]),)))
+        return _folded(query, Fold((), (_term(self.op, self.columns[0]),)))
 
     def _kept(self) -> Read | None:
         return kept(self.query, self.columns[0].field) if self.op in ("sum", "avg") else None
@@ -354,6 +336,17 @@ class Aggregate(Statement[T], frozen=True):
             group = next(iter(result.groups.values()), None)
             answered = _answered(self.op, None if group is None else group.partials[0], self.columns[0])
         return answered  # type: ignore[no-any-return]
+
+
+def _folded(query: Query[Any], fold: Fold) -> Read:
+    """The read of what a query's documents come to. Raises ValidationError for the first in an order that no index gives."""
+    read = query.plan()
+    if read.sort is not None:
+        problem = (
+            "of the first documents in an order that no index has there are no aggregates; select what they are made of"
+        )
+        raise ValidationError(problem, table=read.range.table.name)
+    return replace(read, fold=fold)
 
 
 def _term(op: str, column: Column[Any] | None = None) -> Term:
@@ -427,14 +420,37 @@ class Groups(Rows[R], frozen=True):
         return self.query
 
     def plan(self) -> Read:
-        by = tuple(column.field for column in self.columns)
-        read = self.query.unordered().plan()
-        return replace(read, fold=Fold(by, (_term(self.op, *self.of),)))
+        kept = self._kept()
+        if kept is not None:
+            return kept[1]
+        return _folded(self.query.unordered(), Fold(self._by, (_term(self.op, *self.of),)))
+
+    @property
+    def _by(self) -> tuple[str, ...]:
+        return tuple(column.field for column in self.columns)
+
+    def _kept(self) -> tuple[CounterDef, Read] | None:
+        if self.op not in ("count", "sum", "avg"):
+            return None
+        return kept_groups(self.query, self._by, self.of[0].field if self.of else None)
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
-        groups = [group for _, group in sorted(result.groups.items())]
+        kept = self._kept()
+        found = result.groups if kept is None else groups_of(kept[0], result.docs, self._by, self.op)
+        groups = [group for _, group in sorted(self._by_what_they_load(found).items())]
         rows: Any = [self._row(group) for group in groups[: self._most]]
         return rows  # type: ignore[no-any-return]
+
+    def _by_what_they_load(self, groups: Partials) -> Partials:
+        """The groups, joined where a missing field loads as what others hold: as null, or as the attribute's default."""
+        if not any(MISSING in group.key for group in groups.values()):
+            return groups
+        joined: dict[bytes, Group] = {}
+        for group in groups.values():
+            key = tuple(map(_stored_like, self.columns, group.key))
+            name = b"".join(map(canonical, key))
+            joined |= joined_groups({name: joined[name]} if name in joined else {}, {name: Group(key, group.partials)})
+        return joined
 
     def _row(self, group: Group) -> tuple[Any, ...]:
         key = [column.load(value) for column, value in zip(self.columns, group.key, strict=True)]
@@ -449,6 +465,14 @@ class Groups(Rows[R], frozen=True):
     @property
     def in_pages(self) -> bool:
         return False
+
+
+def _stored_like(column: Column[Any], value: Value | Missing) -> Value:
+    """What a field holds that loads as this does: of a missing one the default, or null."""
+    if value is not MISSING:
+        return value
+    dumped = column.dump(column.load(MISSING))
+    return None if dumped is MISSING else dumped
 
 
 class Grouping(Generic[*Ts]):

@@ -284,28 +284,39 @@ def patch_of_values(
 ) -> Patch:
     """The write that gives attributes, by name or as columns, these values or what is to be computed. ValidationError."""
     table = compiler.table(model)
-    attributes = a_mapping(values, "attributes with their values")
-    given = {_name_of(compiler, model, name): value for name, value in attributes.items()}
-    columns = {name: compiler.column(model, name) for name in given}
-    compute = {columns[name].field: _operand(columns[name], one) for name, one in given.items() if _is_computed(one)}
-    if any(field in compute for field in model.__mapper__.key_fields):
-        raise InvalidRequestError("a primary key is not computed")
-    greatest = tuple(columns[name].field for name, value in given.items() if isinstance(value, Greatest))
-    plain = {name: _given(columns[name], value) for name, value in given.items() if not _is_computed(value)}
-    validate_changes(model, plain, _partial(model, plain))
+    given = {
+        _name_of(compiler, model, name): one for name, one in a_mapping(values, "attributes with their values").items()
+    }
+    plain: dict[str, Any] = {}
     set_: dict[str, Value] = {}
     unset: list[str] = []
+    compute: dict[str, Operand] = {}
+    greatest: list[str] = []
+    for name, value in given.items():
+        column = compiler.column(model, name)
+        if isinstance(value, _COMPUTED):
+            compute[column.field] = value.operand(column) if isinstance(value, Now) else operand_of(value, column)
+            continue
+        if isinstance(value, Greatest):
+            greatest.append(column.field)
+            value = _value_of(column, value)
+        plain[name] = value
+    if compute and not compute.keys().isdisjoint(model.__mapper__.key_fields):
+        raise InvalidRequestError("a primary key is not computed")
+    if model.__mapper__.validated:
+        validate_changes(model, plain, _partial(model, plain))
     for name, value in plain.items():
-        dumped = columns[name].dump(value)
+        column = compiler.column(model, name)
+        dumped = column.dump(value)
         if dumped is MISSING:
-            unset.append(columns[name].field)
+            unset.append(column.field)
         else:
-            set_[columns[name].field] = owned(dumped)
+            set_[column.field] = owned(dumped)
     length = sum(len(value) for value in set_.values() if isinstance(value, str | bytes))
     if compiler.measures and length > MAX_DOCUMENT_SIZE // 8:
         table.check_size(set_)
     claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
-    return Patch(table, at, set_, tuple(unset), unique=claims, greatest=greatest, compute=compute)
+    return Patch(table, at, set_, tuple(unset), unique=claims, greatest=tuple(greatest), compute=compute)
 
 
 def _name_of(compiler: Compiler, model: type[Model], name: object) -> str:
@@ -318,12 +329,7 @@ def _name_of(compiler: Compiler, model: type[Model], name: object) -> str:
     return name.name
 
 
-def _is_computed(value: object) -> bool:
-    return isinstance(value, Computed | Now | Column)
-
-
-def _operand(column: Column[Any], value: Any) -> Operand:
-    return value.operand(column) if isinstance(value, Now) else operand_of(value, column)
+_COMPUTED = (Computed, Now, Column)
 
 
 def check_keyed(model: type[Model]) -> None:
@@ -370,10 +376,8 @@ def _inserted(identities: IdentityMap, instance: Model, written: Applied, write:
                 instance.__dict__[name] = column.load(written.identity[column.field])
 
 
-def _given(column: Column[Any], value: Any) -> Any:
-    """What is to be set. Raises InvalidRequestError for what is to be computed of another attribute."""
-    if not isinstance(value, Greatest):
-        return value
+def _value_of(column: Column[Any], value: Greatest) -> Any:
+    """What is to be set at least. Raises InvalidRequestError for what is to be computed of another attribute."""
     if value.field != column.field:
         raise InvalidRequestError(f"func.greatest takes the attribute that it is set on, {column.name}")
     return value.value

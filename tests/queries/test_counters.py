@@ -22,8 +22,10 @@ from convexorm import (
     Mapped,
     Model,
     Progress,
+    Query,
     Schema,
     Session,
+    Sum,
     ValidationError,
     connect,
     field,
@@ -31,8 +33,10 @@ from convexorm import (
 )
 from convexorm import Counter as Tally
 from convexorm.__main__ import main
+from convexorm.aggregates import Sum as Total
 from convexorm.faces import finish
 from convexorm.projects.functions import functions
+from convexorm.querying.statements import Groups
 from convexorm.requests import Commit, Delete, DeletedRange, Insert, Key, Patch, Recount, Replace, Upsert
 from convexorm.schema import COUNTERS
 from tests.conftest import ROOT, Host, node
@@ -71,6 +75,72 @@ async def check(session: AsyncSession) -> None:
         for paid in (False, True):
             count = await session.count(of_owner.where(Payment.paid == paid))
             assert count == len([one for one in theirs if one.paid == paid])
+
+
+class Paid(Model, table="payments", primary_key="id"):
+    """Payments that all have an amount."""
+
+    id: Mapped[str]
+    owner_id: Mapped[str] = field(name="ownerId")
+    paid: Mapped[bool] = field(default=False)
+    amount: Mapped[float]
+    by_payment_id = Index("id")
+    number = Tally("paid")
+    of_both = Sum("amount", by=("owner_id", "paid"))
+
+
+def groups_of(query: Query[Paid]) -> list[Groups[Any]]:
+    by_both = query.group_by(Paid.paid, Paid.owner_id)
+    return [by_both.count(), by_both.sum(Paid.amount), by_both.avg(Paid.amount), query.group_by(Paid.paid).count()]
+
+
+async def test_groups_are_counted_with_every_write(session: AsyncSession) -> None:
+    owners = "a", "a\0b", "b", "é"
+    everything, of_a = Paid.query(), Paid.query().where(Paid.owner_id == "a")
+
+    async def check() -> None:
+        for query in (everything, of_a, of_a.where(Paid.paid == True)):  # noqa: E712
+            for kept, slow in zip(groups_of(query), groups_of(query.where(Paid.id != "").full_scan()), strict=True):
+                assert await session.all(kept) == await session.all(slow)
+
+    await session.add_all([Paid(id=f"p{n}", owner_id=owners[n % 4], paid=n % 3 == 0, amount=n / 7) for n in range(24)])
+    await session.commit()
+    assert len(await session.all(groups_of(everything)[0])) == 8
+    assert await session.first(groups_of(everything)[1]) == (False, "a", pytest.approx(48 / 7))
+    await check()
+    await session.delete_range(everything.where(Paid.owner_id == "b", Paid.paid == False).full_scan().limit(9))  # noqa: E712
+    await session.update(Paid, "p0", {"paid": False, "amount": Paid.amount - 3})
+    await session.commit()
+    await check()
+    assert len(await session.all(groups_of(everything)[0])) == 7
+    await session.delete_all(everything.full_scan())
+
+
+def test_groups_that_no_counter_says_are_found_among_the_documents() -> None:
+    everything, total = Paid.query(), "answer  what is kept in the counter payments.of_both, of each of its values"
+    for statement in groups_of(everything)[:3]:
+        assert statement.explain().endswith(total)
+    assert Paid.query().group_by(Paid.paid).count().explain().endswith("payments.number, of each of its values")
+    scans = (
+        everything.group_by(Paid.owner_id).count(),
+        everything.group_by(Paid.paid).sum(Paid.amount),
+        everything.group_by(Paid.owner_id, Paid.paid).max(Paid.amount),
+        everything.group_by(Paid.id, Paid.owner_id, Paid.paid).count(),
+        everything.limit(3).group_by(Paid.paid).count(),
+        everything.where(Paid.paid == True).group_by(Paid.owner_id).count(),  # noqa: E712
+        Payment.query().group_by(Payment.owner_id).sum(Payment.amount),
+    )
+    for scan in scans:
+        assert "kept in the counter" not in scan.explain()
+
+
+async def test_rows_of_a_counter_that_counted_by_other_attributes_are_refused(session: AsyncSession) -> None:
+    await session.delete_all(Rows.query().full_scan())
+    await session.add(Rows(counter="payments.of_both", key="106100", shard=0.0, count=1.0, sum=Total(1).text()))
+    await session.commit()
+    with pytest.raises(ValidationError, match="python -m convexorm recount"):
+        await session.all(Paid.query().group_by(Paid.owner_id, Paid.paid).sum(Paid.amount))
+    await session.delete_all(Rows.query().full_scan())
 
 
 async def test_every_kind_of_write_is_counted(session: AsyncSession) -> None:
@@ -137,12 +207,16 @@ def test_the_command_counts_again(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_counting_reads_no_document_that_is_counted(models_host: Host) -> None:
     with models_host.connect() as deployment, Session(deployment) as session:
+        session.delete_all(Rows.query().full_scan())
         session.add_all([payment(n, f"o{n % 4}") for n in range(200)])
         session.commit()
         models_host.reset()
         of_one = Payment.query().where(Payment.owner_id == "o1")
         assert session.read(of_one.count(), of_one.sum(Payment.amount)) == (50, 5.0)
         assert models_host.metrics()["documentsRead"] == 2
+        models_host.reset()
+        assert session.all(Payment.query().group_by(Payment.owner_id).count()) == [(f"o{n}", 50) for n in range(4)]
+        assert models_host.metrics()["documentsRead"] == 4
         session.delete_all(Payment.query().full_scan())
     explained = Payment.query().where(Payment.owner_id == "o1").count().explain()
     assert "answer  what is kept in the counter payments.total" in explained

@@ -106,6 +106,33 @@ async def test_what_no_index_orders_is_sorted_where_it_is(session: AsyncSession)
         await session.page(query, 2)
 
 
+async def test_how_many_there_are_does_not_depend_on_their_order(session: AsyncSession) -> None:
+    await fill(session)
+    first = SEVERAL.full_scan().order_by(Task.text.desc(), Task.rank).limit(5)
+    assert await session.read(first.count(), first.offset(9).count(), first.exists()) == (5, 3, True)
+    assert await session.exists(first.offset(12)) is False
+
+
+@pytest.mark.parametrize(
+    "made", [lambda q: q.sum(Task.rank), lambda q: q.min(Task.due), lambda q: q.group_by(Task.done).count()]
+)
+def test_the_first_in_an_order_that_no_index_gives_are_not_added_up(made: Any) -> None:
+    sorted_ = SEVERAL.full_scan().order_by(Task.text)
+    assert "sum" in sorted_.sum(Task.rank).explain()  # of all of them
+    with pytest.raises(ValidationError, match="in an order that no index has there are no aggregates"):
+        made(sorted_.limit(2)).explain()
+
+
+@pytest.mark.parametrize("order", [(Task.text,), (Task.due.desc(),), (Task.rank, Task.text.desc())])
+async def test_of_nothing_all_orders_are_one(session: AsyncSession, order: tuple[Any, ...]) -> None:
+    await fill(session)
+    for nothing in (OWNED.where(Task.owner_id == "b"), OWNED.where(Task.due.in_([]))):
+        query = nothing.order_by(*order)
+        assert await session.all(query) == []
+        assert (await session.page(query, 3)).has_more is False
+        assert await session.count(query.limit(2)) == 0
+
+
 async def test_the_first_in_an_order_that_is_not_the_indexs_are_not_deleted(session: AsyncSession) -> None:
     await fill(session)
     by_due = OWNED.order_by(Task.due)

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, Deployment, FullTableScanError, Session, ValidationError
+from convexorm import (
+    AsyncSession,
+    Deployment,
+    FullTableScanError,
+    Index,
+    Mapped,
+    Model,
+    Session,
+    ValidationError,
+    connect,
+    field,
+)
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeleteRange, Insert, Range
 from convexorm.values import ConvexInt64
@@ -212,6 +223,47 @@ def test_aggregates_go_on_in_further_calls(models_host: Host) -> None:
         rows = session.all(every.full_scan().order_by(Task.text, Task.owner_id.desc()).select(Task.owner_id).limit(4))
         assert rows == [("o6",)] * 4
         session.delete_all(every)
+
+
+def test_a_missing_field_and_null_are_one_group_and_one_value(deployment: Deployment) -> None:
+    table = Anything.__mapper__.table
+    held: list[dict[str, Any]] = [{}, {"a": None}, {"a": 2.0}, {}, {"a": None, "text": "x"}]
+    with Session(deployment) as session:
+        session.delete_all(Anything.query().full_scan())
+        inserts = [Insert(table, {"key": f"k{place}", **document}) for place, document in enumerate(held)]
+        finish(deployment.blocking.commit(Commit.new(inserts)))
+        everything = Anything.query().full_scan()
+        assert session.all(everything.group_by(Anything.a).count()) == [(None, 4), (2, 1)]
+        by_both = everything.group_by(Anything.text, Anything.a).count()
+        assert session.all(by_both) == [(None, None, 3), (None, 2, 1), ("x", None, 1)]
+        assert session.first(by_both) == (None, None, 3)
+        assert session.read(everything.distinct(Anything.a), everything.distinct(Anything.text)) == (
+            [None, 2],
+            [None, "x"],
+        )
+
+
+class Old(Model, table="grown"):
+    text: Mapped[str]
+
+
+class Grown(Model, table="grown"):
+    text: Mapped[str]
+    done: Mapped[bool] = field(default=True)
+    by_done = Index("done")
+
+
+def test_documents_older_than_an_attribute_are_in_the_group_of_its_default() -> None:
+    with connect("memory:") as deployment:
+        for made in ([Old(text="a"), Old(text="b")], [Grown(text="c"), Grown(text="d", done=False)]):
+            with Session(deployment) as session:
+                session.add_all(made)
+                session.commit()
+        with Session(deployment) as session:
+            everything = Grown.query().full_scan()
+            assert session.all(everything.group_by(Grown.done).count()) == [(False, 1), (True, 3)]
+            assert session.all(everything.distinct(Grown.done)) == [True, False]
+            assert session.all(everything.where(Grown.text != "").distinct(Grown.done)) == [True, False]
 
 
 ODD: list[Any] = [

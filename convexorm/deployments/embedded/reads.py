@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -15,10 +15,10 @@ from convexorm.deployments.embedded.rows import documents, stream, unparsed
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.late import need
-from convexorm.requests import Document, Read, ReadResult, is_plain, version_digest, whole_digest
+from convexorm.requests import Document, Range, Read, ReadResult, is_plain, version_digest, whole_digest
 from convexorm.values import canonical
 
-__all__ = ["answer", "is_prefix", "of_prefix", "of_span", "select"]
+__all__ = ["answer", "first_rows", "is_prefix", "of_prefix", "of_span", "select"]
 
 
 def select(stored: StoredTable, read: Read, span: Span, columns: str | None = None) -> str:
@@ -53,24 +53,31 @@ def is_prefix(read: Read) -> bool:
 
 
 def of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
-    """The answer to such a read, whose statement is the same for all values."""
-    eq = read.range.eq
-    shape = (read.range.index, len(eq), read.order)
+    """The answer to such a read."""
+    rows = first_rows(connection, stored, read.range, read.limit or 0, read.order)
+    found = documents(rows, stored.vectors, stored.label) if stored.vectors else unparsed(rows, stored.label)
+    return ReadResult(found, len(rows), 0, False)
+
+
+def first_rows(
+    connection: Connection, stored: StoredTable, range: Range, limit: int, order: Literal["asc", "desc"] = "asc"
+) -> list[Any]:
+    """The first rows of a range that only has equalities; the statement is the same for all their values."""
+    eq = range.eq
+    shape = (range.index, len(eq), order)
     known = stored.prefixes.get(shape)
     parameters: Sequence[object]
     if known is None:
-        span = span_of(read.range, stored.columns.get(read.range.index, ""))
-        statement, parameters = f"{select(stored, read, span)} LIMIT ?", (*span.parameters, read.limit)
-        fields = len(stored.indexes.get(read.range.index, ()))
+        span = span_of(range, stored.columns.get(range.index, ""))
+        statement, parameters = f"{select(stored, Read(range, order=order), span)} LIMIT ?", (*span.parameters, limit)
+        fields = len(stored.indexes.get(range.index, ()))
         if 0 < len(eq) <= fields:
             stored.prefixes[shape] = statement, len(eq) == fields
     else:
         statement, whole = known
         key = canonical(eq[0]) if len(eq) == 1 else b"".join(map(canonical, eq))
-        parameters = (key, read.limit) if whole else (key, key + BEHIND, read.limit)
-    rows = connection.execute(statement, parameters).fetchall()
-    found = documents(rows, stored.vectors, stored.label) if stored.vectors else unparsed(rows, stored.label)
-    return ReadResult(found, len(rows), 0, False)
+        parameters = (key, limit) if whole else (key, key + BEHIND, limit)
+    return connection.execute(statement, parameters).fetchall()
 
 
 def of_span(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:

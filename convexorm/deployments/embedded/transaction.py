@@ -19,8 +19,8 @@ from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
 from convexorm.deployments.embedded.following import looking
 from convexorm.deployments.embedded.jobs import CANCELED, PENDING, new_job
-from convexorm.deployments.embedded.keys import Span, id_tick, span_of, time_of
-from convexorm.deployments.embedded.reads import select
+from convexorm.deployments.embedded.keys import id_tick, span_of, time_of
+from convexorm.deployments.embedded.reads import first_rows, select
 from convexorm.deployments.embedded.rows import documents, stream
 from convexorm.deployments.embedded.tables import StoredTable, number_of
 from convexorm.deployments.embedded.ties import Ids, Ties
@@ -385,17 +385,10 @@ class Transaction:
     def _stored(self, table: Table) -> StoredTable:
         return self._tables[id(table)]
 
-    def _first(self, stored: StoredTable, index: str, span: Span) -> _Row | None:
-        column = stored.columns.get(index)
-        order = f"{column}, tick" if column else "tick"
-        row = self._connection.execute(
-            f"SELECT {stored.select} FROM {stored.name} WHERE {span.where} ORDER BY {order} LIMIT 1", span.parameters
-        ).fetchone()
-        return _found(stored, row)
-
     def _find(self, stored: StoredTable, table: Table, at: Target) -> _Row | None:
         if isinstance(at, Key):
-            return self._first(stored, at.index, span_of(Range(table, at.index, at.key), stored.columns.get(at.index, "")))
+            rows = first_rows(self._connection, stored, Range(table, at.index, at.key), 1)
+            return _found(stored, rows[0]) if rows else None
         tick = id_tick(at)
         if tick is None:
             return None
@@ -480,31 +473,36 @@ class Transaction:
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        matches = self._matcher(Range(write.table, "by_id"), write.where)
-        if matches is not None and not matches(_whole(row)):
-            return False
+        if write.where is not None:
+            matches = self._matcher(Range(write.table, "by_id"), write.where)
+            if matches is not None and not matches(_whole(row)):
+                return False
         fields = {**row.fields, **write.set}
         if write.greatest:
             fields.update(greater_stored(row.fields, write.set, write.greatest))
         for name in write.unset:
             fields.pop(name, None)
+        given = write.set
         if write.compute:
-            self._compute(write, row, fields)
-        if write.compute or stored.vectors or not row.stays_small(write.set):
+            given = {**given, **self._compute(write, row, fields)}
+        if stored.vectors or not row.stays_small(given):
             write.table.check_size(fields)
         self._ties.note(position, write.table, write.set)
         self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
 
-    def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> None:
+    def _compute(self, write: Patch, row: _Row, fields: dict[str, Value]) -> Document:
+        """Put what is to be computed of a row into its fields, and say what that was."""
+        given: dict[str, Value] = {}
         for name, value in computed(write.compute, _whole(row), time.time(), write.table.name).items():
             if value is MISSING:
                 write.table.check_unset(name)
                 fields.pop(name, None)
             else:
                 write.table.check_field(name, value)
-                fields[name] = value
+                fields[name] = given[name] = value
+        return given
 
     def replace(self, position: int, write: Replace) -> Applied:
         stored, row = self._expected(position, write)
