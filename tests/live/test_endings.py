@@ -134,7 +134,7 @@ def test_an_interrupt_at_any_line_of_a_step_leaves_the_watch_whole(deployment: D
             live.next(timeout=PATIENCE)
 
         save(deployment, Task(text="x", owner_id="ada"))
-        for _ in walk(step, LIVE):
+        for _ in walk(step, *LIVE):
             count += 1
             save(deployment, Task(text="x", owner_id="ada"))
             seen = 0
