@@ -339,7 +339,7 @@ class Aggregate(Statement[T], frozen=True):
 
 
 def _folded(query: Query[Any], fold: Fold) -> Read:
-    """The read of what a query's documents come to. Raises ValidationError for the first in an order that no index gives."""
+    """What a query's documents come to, read. Raises ValidationError for the first in an order that no index gives."""
     read = query.plan()
     if read.sort is not None:
         problem = (
