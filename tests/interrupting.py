@@ -57,7 +57,7 @@ def interrupted(call: Callable[[], object], line: int, *within: Path) -> BaseExc
 
 
 def _in_destructor(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_left"):
+    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_left", "_dropped"):
         frame = frame.f_back
     return frame is not None
 
