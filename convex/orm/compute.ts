@@ -22,7 +22,7 @@ export function computed(
         return [name, valueOf(operand, document)];
       } catch (error) {
         if (!(error instanceof Uncomputable)) throw error;
-        throw badDocument(write, table, `field "${name}" cannot be computed: ${error.message}`);
+        throw badDocument(write, table, `cannot be computed: ${error.message}`, name);
       }
     }),
   );

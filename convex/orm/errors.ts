@@ -86,8 +86,12 @@ export const overLimit = (limit: string, maximum: number, actual: number, where:
     ...where,
   });
 
-export const badDocument = (write: number, table: string, why: string): Refusal =>
-  refusal("BadDocument", `Write ${write} on table "${table}": ${why}.`, { write, table });
+/** With a `field` it is this one that something is wrong with. */
+export const badDocument = (write: number, table: string, why: string, field?: string): Refusal => {
+  const at = `Write ${write} on table "${table}":`;
+  if (field === undefined) return refusal("BadDocument", `${at} ${why}.`, { write, table });
+  return refusal("BadDocument", `${at} field "${field}" ${why}.`, { write, table, field, why });
+};
 
 export const noFunction = (write: number, path: string): Refusal =>
   refusal("NoFunction", `Write ${write}: the deployment has no mutation or action "${path}" that could be scheduled.`, {

@@ -167,7 +167,7 @@ export class Transaction {
       return await run();
     } catch {
       const validator = this.catalog.validator(table);
-      const why = validator && mismatch(validator, fields);
+      const why = validator && mismatch(validator, fields, (of, text) => this.db.normalizeId(of, text) !== null);
       throw badDocument(write, table, why ?? "the deployment's schema does not accept the document");
     }
   }

@@ -6,24 +6,30 @@
  */
 import type { GenericValidator, Value } from "convex/values";
 
+/** Whether a text is an id of a table. */
+export type IsId = (table: string, text: string) => boolean;
+
 /** What is wrong with a value, or null if nothing is found; `at` is where in the document it is. */
-export function mismatch(validator: GenericValidator, value: Value | undefined, at = ""): string | null {
+export function mismatch(validator: GenericValidator, value: Value | undefined, isId: IsId, at = ""): string | null {
   if (value === undefined) return validator.isOptional === "optional" ? null : `${placeOf(at)} is missing`;
   switch (validator.kind) {
     case "object":
-      return isObject(value) ? fieldMismatch(validator.fields, value, at) : wrong(validator, value, at);
+      return isObject(value) ? fieldMismatch(validator.fields, value, isId, at) : wrong(validator, value, at);
     case "array":
       return Array.isArray(value)
-        ? first(value.map((each) => () => mismatch(validator.element, each, `${at}[]`)))
+        ? first(value.map((each) => () => mismatch(validator.element, each, isId, `${at}[]`)))
         : wrong(validator, value, at);
     case "record":
       return isObject(value)
-        ? first(Object.values(value).map((each) => () => mismatch(validator.value, each, `${at}[]`)))
+        ? first(Object.values(value).map((each) => () => mismatch(validator.value, each, isId, `${at}[]`)))
         : wrong(validator, value, at);
     case "union":
-      return unionMismatch(validator.members, value, at);
+      return unionMismatch(validator.members, value, isId, at);
     case "literal":
       return validator.value === value ? null : `${placeOf(at)} is not a value it may have`;
+    case "id":
+      if (typeof value !== "string") return wrong(validator, value, at);
+      return isId(validator.tableName, value) ? null : `${placeOf(at)} is no id of table "${validator.tableName}"`;
     default:
       return accepts(validator.kind, value) ? null : wrong(validator, value, at);
   }
@@ -32,6 +38,7 @@ export function mismatch(validator: GenericValidator, value: Value | undefined, 
 function fieldMismatch(
   fields: Record<string, GenericValidator>,
   value: Record<string, Value>,
+  isId: IsId,
   at: string,
 ): string | null {
   // The name is the document's, not the schema's, so it is not repeated.
@@ -40,13 +47,13 @@ function fieldMismatch(
   }
   const checks = Object.entries(fields).map(([name, validator]) => () => {
     const field = Object.hasOwn(value, name) ? value[name] : undefined;
-    return mismatch(validator, field, at === "" ? name : `${at}.${name}`);
+    return mismatch(validator, field, isId, at === "" ? name : `${at}.${name}`);
   });
   return first(checks);
 }
 
-function unionMismatch(members: GenericValidator[], value: Value, at: string): string | null {
-  if (members.some((member) => mismatch(member, value, at) === null)) return null;
+function unionMismatch(members: GenericValidator[], value: Value, isId: IsId, at: string): string | null {
+  if (members.some((member) => mismatch(member, value, isId, at) === null)) return null;
   const kinds = [...new Set(members.map(({ kind }) => kind))];
   return `${placeOf(at)} is ${typeOf(value)} and fits none of ${kinds.join(", ")}`;
 }
@@ -67,7 +74,6 @@ const wrong = ({ kind }: GenericValidator, value: Value, at: string): string =>
 /** `kind` is any that some version of the package has. */
 function accepts(kind: string, value: Value): boolean {
   if (kind === "any") return true;
-  if (kind === "id") return typeof value === "string";
   return typeOf(value) === (kind === "commitTs" ? "int64" : kind);
 }
 

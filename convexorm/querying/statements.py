@@ -339,12 +339,10 @@ class Aggregate(Statement[T], frozen=True):
 
 
 def _folded(query: Query[Any], fold: Fold) -> Read:
-    """What a query's documents come to, read. Raises ValidationError for the first in an order that no index gives."""
+    """The read of what a query's documents come to. ValidationError for the first in an order that no index gives."""
     read = query.plan()
     if read.sort is not None:
-        problem = (
-            "of the first documents in an order that no index has there are no aggregates; select what they are made of"
-        )
+        problem = "of the first in an order that no index has there are no aggregates; select what they are made of"
         raise ValidationError(problem, table=read.range.table.name)
     return replace(read, fold=fold)
 

@@ -98,6 +98,8 @@ async def test_what_cannot_be_computed_refuses_the_commit(open_: Open, values: A
     with pytest.raises(ValidationError, match="cannot be computed") as refused:
         await session.commit()
     assert "a text" not in str(refused.value)
+    assert (refused.value.table, refused.value.field) == ("anything", *values)
+    assert refused.value.problem.startswith("cannot be computed")
     assert (await open_().get_one(Anything, "k")).text is None
 
 

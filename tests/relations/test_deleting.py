@@ -226,7 +226,7 @@ async def test_ids_are_of_their_table(open_: Open, field: str, given: str) -> No
             await session.add(Category(name="x", **values))
         else:
             await session.update(Category, category.convex_id, values)
-        with pytest.raises(ValidationError) as caught:
+        with pytest.raises(ValidationError, match=rf"{field}.* id of table .categories.") as caught:
             await session.commit()
         assert caught.value.table == "categories"
         await session.rollback()

@@ -171,7 +171,7 @@ export class Records {
   /** Throws if Convex or the schema would refuse a document, in words that repeat nothing of it. */
   require(table: string, fields: Fields): void {
     const validator = this.catalog.validator(table);
-    const flaw = flawOf(fields) ?? (validator ? mismatch(validator, fields) : null);
+    const flaw = flawOf(fields) ?? (validator ? mismatch(validator, fields, (of, text) => this.#transaction.db.normalizeId(of, text) !== null) : null);
     if (flaw !== null)
       throw refusal("BadDocument", `A record of table "${table}" cannot be stored: ${flaw}.`, { table });
   }

@@ -268,7 +268,8 @@ def _no_such(data: Mapping[str, Any]) -> ConvexORMError:
 
 
 def _invalid(data: Mapping[str, Any]) -> ConvexORMError:
-    return ValidationError(str(data.get("message")), table=data.get("table"))
+    field = data.get("field")
+    return ValidationError(str(data.get("message" if field is None else "why")), table=data.get("table"), field=field)
 
 
 def _stale(data: Mapping[str, Any]) -> ConvexORMError:
