@@ -36,11 +36,18 @@ def interrupted(call: Callable[[], object], line: int, *within: Path) -> BaseExc
                 raise KeyboardInterrupt
         return trace
 
+    def traced() -> Iterator[
+        None
+    ]:  # what is interrupted while it handles an exception goes on handling it: a generator's own
+        sys.settrace(trace)
+        call()
+        yield
+
     before = sys.gettrace()
     gc.disable()  # what is collected meanwhile would be interrupted, too, where nobody can be told
     try:
-        sys.settrace(trace)
-        call()
+        for _ in traced():
+            break
     except KeyboardInterrupt as error:
         return error
     finally:
@@ -50,15 +57,15 @@ def interrupted(call: Callable[[], object], line: int, *within: Path) -> BaseExc
 
 
 def _in_destructor(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_all"):
+    while frame is not None and frame.f_code.co_name not in ("__del__", "_close_left", "_dropped"):
         frame = frame.f_back
     return frame is not None
 
 
-def walk(call: Callable[[], object], within: Path, *, least: int = 20) -> Iterator[BaseException]:
+def walk(call: Callable[[], object], *within: Path, least: int = 20) -> Iterator[BaseException]:
     """Interrupt a call at each of its lines, of which there are more than `least`; each time before the caller looks."""
     line = 1
-    while (error := interrupted(call, line, within)) is not None:
+    while (error := interrupted(call, line, *within)) is not None:
         yield error
         line += 1
     assert line > least

@@ -11,6 +11,7 @@ from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote import RemotePort
 from convexorm.errors import AuthError, DeploymentError, FunctionFailed, FunctionNotFound
 from convexorm.files import AsyncFiles, Files
+from convexorm.guards import Guard
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import (
     Applied,
@@ -36,7 +37,6 @@ from mastra_convex.foreign.handler import Handler
 from mastra_convex.foreign.reading import Reader
 from mastra_convex.foreign.tables import check_index
 from mastra_convex.foreign.writing import Writer
-from mastra_convex.locks import ProcessLock
 
 __all__ = ["DEFAULT_STORAGE_FUNCTION", "AdaptedDeployment", "ForeignPort", "adapted"]
 
@@ -118,20 +118,22 @@ class _Choice:
     def __init__(self, function: str) -> None:
         self.function = function
         self.foreign: bool | None = None
-        self._lock = ProcessLock()
+        self._guard = Guard()
 
     def ours(self) -> None:
         self.foreign = False
 
     def theirs(self, deployment: object) -> None:
-        with self._lock():
-            first, self.foreign = self.foreign is None, True
-        if first:
+        if self._guard(self._is_first):
             _log.warning(
                 "%r has no convexorm functions: working through %s, where commits are not atomic",
                 deployment,
                 self.function,
             )
+
+    def _is_first(self) -> bool:
+        first, self.foreign = self.foreign is None, True
+        return first
 
 
 class _AdaptedPort:

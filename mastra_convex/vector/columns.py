@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from convexorm.guards import Guard
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Value
 from mastra_convex.filters import AllOf, AnyOf, Filter, Leaf, Node, Not, Several, reached
-from mastra_convex.locks import ProcessLock
 
 __all__ = ["Columns"]
 
@@ -40,7 +40,7 @@ class Columns:
         self._present: Mask = np.array([one is not None for one in metadata], dtype=np.bool_)
         self._columns: dict[tuple[str, ...], _Column] = {}
         self._masks: dict[Hashable, Mask] = {}
-        self._lock = ProcessLock()
+        self._guard = Guard()
 
     def matching(self, filter: Filter) -> Mask:
         """Which rows match: rows without metadata match only the empty filter."""
@@ -54,11 +54,13 @@ class Columns:
         mask = self._masks.get(key)
         if mask is None:
             mask = _EVALUATORS[type(node)](self, node, holds)
-            with self._lock():
-                if len(self._masks) >= _KEPT_MASKS:
-                    self._masks.pop(next(iter(self._masks)))
-                self._masks[key] = mask
+            self._guard(lambda: self._keep(key, mask))
         return mask
+
+    def _keep(self, key: Hashable, mask: Mask) -> None:
+        if len(self._masks) >= _KEPT_MASKS:
+            self._masks.pop(next(iter(self._masks)))
+        self._masks[key] = mask
 
     def _all(self, node: AllOf, holds: bool) -> Mask:
         return self._every(node.parts, holds) if holds else self._some(node.parts, holds)

@@ -15,10 +15,10 @@ import attrs
 import numpy as np
 
 from convexorm import AsyncSession
+from convexorm.guards import Guard
 from convexorm.requests import Matrix, ReadResult, version_of, vouches
 from mastra_convex.domain import Offload
 from mastra_convex.entities import Vector, VectorIndex
-from mastra_convex.locks import ProcessLock
 from mastra_convex.vector.layers import MOST, Layers
 from mastra_convex.vector.matrices import VectorMatrix, vectors_of
 
@@ -48,18 +48,21 @@ class Matrices:
     def __init__(self, max_bytes: int, offload: Offload) -> None:
         self.max_bytes = max_bytes
         self._offload = offload
-        self._lock = ProcessLock()
+        self._guard = Guard()
         self._kept: OrderedDict[str, tuple[str | None, Layers]] = OrderedDict()
         self._too_large: set[str] = set()
 
     def known(self, index: VectorIndex, digest: str) -> Layers | None:
         """The matrix of an index, if it is the one that has this digest."""
-        with self._lock():
+
+        def found() -> Layers | None:
             kept = self._kept.get(index.index_name)
             if kept is None or kept[0] != digest or kept[1].dimension != index.dimension:
                 return None
             self._kept.move_to_end(index.index_name)
             return kept[1]
+
+        return self._guard(found)
 
     async def refreshed(
         self, session: AsyncSession, index: VectorIndex, digest: str, *, anew: bool = False
@@ -69,26 +72,27 @@ class Matrices:
         Only what has changed is read, unless all of it is to be read `anew`: in one call, then, where it fits into one.
         """
         name = index.index_name
-        with self._lock():
-            known = None if anew else self._kept.get(name)
+        known = None if anew else self._guard(lambda: self._kept.get(name))
         if name in self._too_large and await session.count(vectors_of(name)) > self._fits(index):
             return None
         if known is None or known[1].dimension != index.dimension:
             found = await self._loaded(session, index, digest)
         else:
             found = await self._caught_up(session, index, digest, *known)
-        with self._lock():
+
+        def keep() -> None:
             if found is None:
                 self._kept.pop(name, None)
                 self._too_large.add(name)
             else:
                 self._too_large.discard(name)
                 self._keep(name, digest if found.settled else None, found.matrix)
+
+        self._guard(keep)
         return found
 
     def forget(self, index_name: str) -> None:
-        with self._lock():
-            self._kept.pop(index_name, None)
+        self._guard(lambda: self._kept.pop(index_name, None))
 
     def _fits(self, index: VectorIndex) -> int:
         """How many rows may be kept."""

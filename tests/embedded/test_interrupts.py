@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -90,6 +91,8 @@ def test_an_interrupt_at_any_line_leaves_a_deployment_whole(
         assert [document["name"] for document in finish(kept.blocking.read([MILLS]))[0].docs] == ["mill"]
         assert not list(tmp_path.glob("*.partial*"))
         del error  # kept until here: it holds the frames of what it interrupted
+    gc.collect()
+    assert not [link for link in open_files() if ".copy" in link]
     for copy in tmp_path.glob("*.copy"):  # only complete ones have a name
         assert intact(copy)
         with connect(f"sqlite:///{copy}?mode=ro") as backup:
@@ -141,6 +144,18 @@ def test_an_opening_that_is_interrupted_can_be_made_again(tmp_path: Path) -> Non
             assert names(deployment) == ["x"]
         line += 2
     assert line > 50
+    error = None
+    gc.collect()
+    assert not [link for link in open_files() if str(tmp_path) in link]
+
+
+def open_files() -> list[str]:
+    """Where the descriptors of this process lead to."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found.append(os.readlink(descriptor))
+    return found
 
 
 @pytest.mark.parametrize("read", [True, False], ids=["read", "commit"])

@@ -20,7 +20,12 @@ from tests.live.conftest import PATIENCE, save
 from tests.models import Task
 
 OF_ADA = Task.query().by_index("by_owner", owner_id="ada")
-LIVE = PACKAGE / "live"
+LIVE = (
+    PACKAGE / "live",
+    PACKAGE / "guards.py",
+    PACKAGE / "deployments" / "remote" / "live",
+    PACKAGE / "deployments" / "embedded" / "watches.py",
+)
 
 
 def watching() -> list[threading.Thread]:
@@ -112,7 +117,7 @@ def test_an_interrupt_at_any_line_of_a_watch_leaves_the_deployment_whole(deploym
         with deployment.watch(OF_ADA) as live:
             live.next(timeout=PATIENCE)
 
-    for error in walk(use, LIVE):
+    for error in walk(use, *LIVE):
         assert isinstance(error, KeyboardInterrupt)
         with deployment.watch(OF_ADA.count()) as live:
             assert live.next(timeout=PATIENCE) == 1
@@ -129,7 +134,7 @@ def test_an_interrupt_at_any_line_of_a_step_leaves_the_watch_whole(deployment: D
             live.next(timeout=PATIENCE)
 
         save(deployment, Task(text="x", owner_id="ada"))
-        for _ in walk(step, LIVE):
+        for _ in walk(step, *LIVE):
             count += 1
             save(deployment, Task(text="x", owner_id="ada"))
             seen = 0

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from convexorm.deployments.embedded.connections import Connection, Pool
 from convexorm.deployments.embedded.damage import failure, primary_code
+from convexorm.deployments.embedded.descriptors import Descriptor
 from convexorm.deployments.embedded.paths import absolute
 from convexorm.errors import DeploymentError
 
@@ -114,11 +115,8 @@ def _write(path: str, connection: Connection) -> None:
 
 def _sync(path: str) -> None:
     """Have the file's contents on the disk before it gets its name."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with Descriptor(path, os.O_RDONLY) as file:
+        os.fsync(file)
 
 
 def _name(path: str, target: str) -> None:

@@ -19,10 +19,10 @@ from weakref import finalize
 
 from convexorm.deployments.embedded import forks
 from convexorm.deployments.embedded.damage import failure, has_room, is_busy
-from convexorm.deployments.embedded.works import Work
 from convexorm.errors import DeploymentError, InvalidRequestError
 from convexorm.locks import Lock
 from convexorm.schema import Table
+from convexorm.works import Work
 
 __all__ = ["BUSY_STEP", "BUSY_TIMEOUT", "Connection", "Pool", "Source"]
 
@@ -116,13 +116,22 @@ class Source(Protocol):
 
 
 class _Place:
-    """A connection, if there is one at the moment, and the turn to use it."""
+    """A connection, if there is one at the moment. Whoever still has to close it when its pool is gone keeps no more."""
 
-    __slots__ = ("connection", "turn")
+    __slots__ = ("connection",)
 
     def __init__(self) -> None:
-        self.turn: Lock[Work] = Lock()
         self.connection: Connection | None = None
+
+
+class _Turn(Lock[Work]):
+    """The turn to use a place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: _Place) -> None:
+        super().__init__()
+        self.place = place
 
 
 class Pool:
@@ -132,15 +141,14 @@ class Pool:
         self._source = source
         self._memory = source.memory
         self._places: list[_Place] = []
+        self._turns: list[_Turn] = []
         self._writers: Lock[Work] = Lock()
         self._closed = False
         self._inherited = False
-        rest = partial(_rest, self._places, self._memory)
-        finalize(self, _close_all, self._places, forks.enroll(self, rest))
+        finalize(self, _close_left, self._places, forks.enroll(self, partial(_close_at_rest, self._places)))
         if self._memory:
-            place = _Place()
+            place = self._new_turn().place
             place.connection = forks.between_forks(lambda work: source.open())
-            self._places.append(place)
         else:
             self.run(lambda connection: None)
 
@@ -154,12 +162,12 @@ class Pool:
         until = None
         while True:
             work = Work(self, writes=writes)
-            place: _Place | None = None
+            turn: _Turn | None = None
             failed: DeploymentError | None = None
             again = True
             try:
-                place = self._admit(work)
-                connection = self._connected(place, work)
+                turn = self._admit(work)
+                connection = self._connected(turn.place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
@@ -170,14 +178,14 @@ class Pool:
                 until = until or time.monotonic() + BUSY_TIMEOUT
                 again = is_busy(error) and time.monotonic() < until
             finally:
-                self._end(work, place)
+                self._end(work, turn)
             if failed is not None and not again:
                 raise failed
             for pool in forks.pools():
                 pool.mend()
 
-    def _admit(self, work: Work) -> _Place:
-        """The place to work at, once it is this work's turn."""
+    def _admit(self, work: Work) -> _Turn:
+        """The turn to work at a place, once it is this work's."""
         forks.check_process()
         if work.thread in forks.at_work:
             work.outer = forks.work_of(work.thread)
@@ -189,15 +197,15 @@ class Pool:
                 self._check_open()
             awaited = self._writers
             if self._memory or not work.writes or self._writers.take(work):
-                place = self._free_place(work)
-                if place is not None:
+                turn = self._free_turn(work)
+                if turn is not None:
                     if forks.begin(work):
                         if self._closed or self._inherited:
                             self._check_open()  # here, because it may have been closed while this waited
-                        return place
-                    place.turn.give(work)
-                elif self._places:
-                    awaited = self._places[0].turn
+                        return turn
+                    turn.give(work)
+                elif self._turns:
+                    awaited = self._turns[0]
                 self._writers.give(work)
             if not forks.forks_elsewhere(work):
                 awaited.wait(_LOOK)
@@ -219,20 +227,24 @@ class Pool:
                 )
             outer = outer.outer
 
-    def _free_place(self, work: Work) -> _Place | None:
-        """A place whose turn is this work's now; None where it has to wait."""
-        for place in self._places:
-            if place.turn.take_free(work):
-                return place
-        for place in self._places:
-            if place.turn.take(work):  # of a holder that is over
-                return place
-        if self._memory:
-            return None
-        place = _Place()
-        place.turn.take(work)
-        self._places.append(place)
-        return place
+    def _free_turn(self, work: Work) -> _Turn | None:
+        """A turn that is this work's now; None where it has to wait."""
+        for turn in self._turns:
+            if turn.take_free(work):
+                return turn
+        for turn in self._turns:
+            if turn.take(work):  # of a holder that is over
+                return turn
+        return None if self._memory else self._new_turn(work)
+
+    def _new_turn(self, work: Work | None = None) -> _Turn:
+        """The turn of a further place, which is a work's if there is one."""
+        turn = _Turn(_Place())
+        if work is not None:
+            turn.take(work)
+        self._places.append(turn.place)  # first, because what is not there is not closed
+        self._turns.append(turn)
+        return turn
 
     def _connected(self, place: _Place, work: Work) -> Connection:
         connection = place.connection
@@ -253,12 +265,12 @@ class Pool:
             connection = place.connection = self._source.open()
         return connection
 
-    def _end(self, work: Work, place: _Place | None) -> None:
-        if place is not None:
-            connection = place.connection
+    def _end(self, work: Work, turn: _Turn | None) -> None:
+        if turn is not None:
+            connection = turn.place.connection
             if connection is not None and (connection.streams or connection.in_transaction or self._closed):
-                self._settle(place)
-            place.turn.give(work)
+                self._settle(turn.place)
+            turn.give(work)
             forks.end(work)
         if work.writes:
             self._writers.give(work)
@@ -282,10 +294,10 @@ class Pool:
         """Settle what requests that are over have left behind."""
 
         def settle(work: Work) -> None:
-            for place in self._places:
-                if not place.turn.free and place.turn.take(work):
-                    self._settle(place)
-                    place.turn.give(work)
+            for turn in self._turns:
+                if not turn.free and turn.take(work):
+                    self._settle(turn.place)
+                    turn.give(work)
 
         forks.between_forks(settle, self)
 
@@ -295,16 +307,29 @@ class Pool:
         """Close the connections that are idle; those at work are closed when their request is answered."""
         forks.check_process()
         self._closed = True
-        _close_idle(self._places)
+        forks.between_forks(self._close_idle, closes=True)
+
+    def rest(self, work: Work) -> None:
+        """Close the connections to a file before a fork; all are idle, but for those the forking thread works with."""
+        if not self._memory:
+            self._close_idle(work)
+
+    def _close_idle(self, work: Work) -> None:
+        """Close the connections that nobody works with."""
+        for turn in list(self._turns):
+            if turn.place.connection is not None and turn.take(work):
+                _close(turn.place)
+                turn.give(work)
 
     def abandon(self) -> None:
         """Start afresh in a child. Memory stays with the parent."""
         thread = get_ident()
-        for place in self._places:
-            if place.connection is not None:
-                holder = place.turn.holder
-                place.connection.abandon(at_work=holder is not None and holder.thread == thread and not holder.over)
+        for turn in self._turns:
+            if turn.place.connection is not None:
+                holder = turn.holder
+                turn.place.connection.abandon(at_work=holder is not None and holder.thread == thread and not holder.over)
         self._places.clear()
+        self._turns.clear()
         self._writers = Lock()
         self._inherited = self._memory
 
@@ -320,35 +345,21 @@ def _inherited() -> DeploymentError:
     )
 
 
-def _close(place: _Place, work: Work) -> None:
-    """Close the connection of a place unless somebody works with it."""
-    if place.connection is None or not place.turn.take(work):
-        return
+def _close(place: _Place) -> None:
     connection, place.connection = place.connection, None
     if connection is not None:
         connection.close()
-    place.turn.give(work)
 
 
-def _rest(places: Sequence[_Place], memory: bool, work: Work) -> None:
-    """Close the connections to a file before a fork; all are idle, but for those the forking thread works with."""
-    if not memory:
-        for place in list(places):
-            _close(place, work)
+def _close_at_rest(places: Sequence[_Place]) -> None:
+    """Close the connections of a pool that is gone, with which nobody works any more."""
+    for place in list(places):
+        _close(place)
 
 
-def _close_idle(places: Sequence[_Place]) -> None:
-
-    def close(work: Work) -> None:
-        for place in list(places):
-            _close(place, work)
-
-    forks.between_forks(close, closes=True)
-
-
-def _close_all(places: Sequence[_Place], number: int) -> None:
+def _close_left(places: Sequence[_Place], number: int) -> None:
     """When a pool that was never closed is collected, or the interpreter ends."""
     try:
-        _close_idle(places)
+        forks.between_forks(lambda work: _close_at_rest(places), closes=True)
     finally:
         forks.strike(number)

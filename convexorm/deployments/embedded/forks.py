@@ -18,7 +18,7 @@ from threading import get_ident
 from typing import Protocol, TypeVar
 from weakref import ref
 
-from convexorm.deployments.embedded.works import Work
+from convexorm.works import Work
 
 __all__ = [
     "Pooled",
@@ -46,9 +46,12 @@ class Pooled(Protocol):
     def mend(self) -> None:
         """Settle what requests that are over have left behind."""
 
+    def rest(self, work: Work) -> None:
+        """Close what must not cross a fork, in the name of a work of the thread that forks."""
 
-_pools: dict[int, tuple[ref[Pooled], Callable[[Work], None]]] = {}
-"""All pools, and for each what closes its connections that must not cross a fork, even when the pool is gone."""
+
+_pools: dict[int, tuple[ref[Pooled], Callable[[], None]]] = {}
+"""All pools, and for each what closes its connections when it is gone."""
 at_work: dict[int, Work] = {}
 """What each thread is about, by its id; what began in the midst of something else names that as its `outer`."""
 gates: list[None] = []
@@ -62,9 +65,9 @@ _ready: set[int] = set()
 _process = [os.getpid()]
 
 
-def enroll(pool: Pooled, rest: Callable[[Work], None]) -> int:
-    """Have a pool told of forks, and `rest` called before them, until it is struck out by this number."""
-    _pools[id(pool)] = (ref(pool), rest)
+def enroll(pool: Pooled, close: Callable[[], None]) -> int:
+    """Have a pool told of forks until it is struck out by this number, and `close` called before them if it is gone."""
+    _pools[id(pool)] = (ref(pool), close)
     return id(pool)
 
 
@@ -155,8 +158,12 @@ def _come_to_rest() -> None:
     _wait_for_others(work.thread)
     at_work[work.thread] = work
     if not _ready:  # else all is at rest
-        for _, rest in list(_pools.values()):
-            rest(work)
+        for one, close in list(_pools.values()):
+            pool = one()
+            if pool is None:
+                close()
+            else:
+                pool.rest(work)
     end(work)
     work.end()
     _ready.add(work.thread)

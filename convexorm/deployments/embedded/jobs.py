@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from convexorm.deployments.base import Caller, FunctionCall, Ran
+from convexorm.deployments.embedded.descriptors import Descriptor
 from convexorm.errors import DeploymentError, InvalidRequestError, StaleDataError
 from convexorm.requests import Delete, Document, Patch, Range, Read, Write
 from convexorm.schema import SCHEDULED
@@ -143,7 +144,7 @@ class _Claim:
     folder: Path | None
     running: set[str]
     id: str
-    descriptor: int | None = None
+    file: Descriptor | None = None
 
     def take(self) -> bool:
         if self.folder is None:
@@ -155,15 +156,15 @@ class _Claim:
 
         try:
             self.folder.mkdir(exist_ok=True)
-            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            file = Descriptor(self._path, os.O_CREAT | os.O_RDWR)
         except OSError as error:
             raise DeploymentError(f"the folder of claims cannot be written: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(descriptor)
+            file.close()
             return False
-        self.descriptor = descriptor
+        self.file = file
         return True
 
     @property
@@ -173,11 +174,11 @@ class _Claim:
 
     def leave(self) -> None:
         self.running.discard(self.id)
-        if self.descriptor is not None:
+        if self.file is not None:
             with suppress(OSError):
                 os.unlink(self._path)
-            os.close(self.descriptor)
-            self.descriptor = None
+            self.file.close()
+            self.file = None
 
 
 def _milliseconds(until: datetime | None) -> float:

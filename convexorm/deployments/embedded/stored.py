@@ -20,6 +20,7 @@ from uuid import uuid4
 
 import attrs
 
+from convexorm.deployments.embedded.descriptors import Descriptor
 from convexorm.errors import DeploymentError
 from convexorm.files import PIECE, FileMetadata, Incoming, Outgoing
 from convexorm.requests import Applied, Delete, Document, Insert, Range, Read, Written
@@ -313,22 +314,22 @@ class _FolderWriting:
         self._name: str | None = None
         while True:
             path = str(folder / f"{_PARTIAL}{uuid4().hex}")
-            self._descriptor: int | None = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            if os.fstat(self._descriptor).st_nlink:  # else it was taken for left behind before it was locked
+            self._file: Descriptor | None = Descriptor(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if os.fstat(self._file.fileno()).st_nlink:  # else it was taken for left behind before it was locked
                 break
-            os.close(self._descriptor)
+            self._file.close()
         self._path = path
 
     def write(self, data: bytes) -> None:
-        assert self._descriptor is not None
+        assert self._file is not None
         rest = memoryview(data)
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            rest = rest[os.write(self._file.fileno(), rest) :]
 
     def finish(self) -> None:
-        assert self._descriptor is not None
-        os.fsync(self._descriptor)
+        assert self._file is not None
+        os.fsync(self._file)
 
     def name(self, id: str) -> None:
         self._name = str(self._folder / id)
@@ -342,19 +343,16 @@ class _FolderWriting:
             self._name = None
 
     def close(self) -> None:
-        if self._descriptor is None:
+        if self._file is None:
             return
         if self._name is None:
             with suppress(OSError):
                 os.unlink(self._path)
-        os.close(self._descriptor)
-        self._descriptor = None
+        self._file.close()
+        self._file = None
 
 
 def _sync_folder(folder: Path) -> None:
     """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with Descriptor(folder, os.O_RDONLY) as opened:
+        os.fsync(opened)

@@ -61,7 +61,7 @@ class Watches:
             raise DeploymentError("the deployment is closed")
         if self._process != os.getpid():  # those of the parent are its own
             self._watches, self._runner, self._process = {}, None, os.getpid()
-        watch = _Watch(reads, ref(mailbox, lambda _: self.wake()))
+        watch = _Watch(reads, ref(mailbox, self._dropped))
         mailbox.on_close = mailbox.on_taken = self.wake
         self._watches[id(watch)] = watch
         self._go_on()
@@ -71,6 +71,10 @@ class Watches:
         runner = self._runner
         if runner is not None:
             runner.wake()
+
+    def _dropped(self, _: object) -> None:
+        """A mailbox is gone. Python lets no exception out of here, an interrupt as little as any other."""
+        self.wake()
 
     def committed(self) -> None:
         """A commit was applied."""

@@ -13,7 +13,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import Lock, Thread, current_thread
+from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -29,6 +29,7 @@ from convexorm.deployments.remote.live.watchings import FunctionWatching, ReadWa
 from convexorm.deployments.remote.port import RemotePort
 from convexorm.deployments.remote.shares import SMALLEST
 from convexorm.errors import AuthError, ConvexORMError, DeploymentError
+from convexorm.guards import Guard
 from convexorm.late import need
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Read
@@ -75,7 +76,7 @@ class LiveConnection:
         self._session = str(uuid4())
         self._connections = 0
         self._lost = "InitialConnect"
-        self._lock = Lock()
+        self._guard = Guard()
         self._thread: Thread | None = None
         self._ring: Callable[[], None] = _nothing
         self._closed = False
@@ -93,19 +94,21 @@ class LiveConnection:
             watching = ReadWatching(mailbox, asked, self._path)
         mailbox.on_close = mailbox.on_taken = self._wake
         self._asked.append(watching)
-        with self._lock:
-            if self._closed:
-                raise DeploymentError("the deployment is closed")
-            if self._thread is None:
-                self._thread = Thread(target=self._work, name="convexorm watches", daemon=True)
-                self._thread.start()
+        self._guard(self._go_on)
         self._wake()
+
+    def _go_on(self) -> None:
+        """Have a thread run. Raises DeploymentError when this is closed."""
+        if self._closed:
+            raise DeploymentError("the deployment is closed")
+        if self._thread is None or not self._thread.is_alive():  # one that an interrupt kept from its start
+            self._thread = Thread(target=self._work, name="convexorm watches", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """End all watches, and wait until the connection is closed."""
-        with self._lock:
-            self._closed = True
-            thread = self._thread
+        self._closed = True
+        thread = self._guard(lambda: self._thread)
         self._wake()
         if thread is not None and thread is not current_thread() and self.process == os.getpid():
             thread.join()
@@ -165,12 +168,15 @@ class LiveConnection:
             for mailbox in self._mailboxes():
                 mailbox.end()
             self._watchings.clear()
-        with self._lock:
-            if self._watchings or (self._asked and not self._closed):
-                return False
-            self._ring = _nothing
-            self._thread = None
-            return True
+        return self._guard(self._stops)
+
+    def _stops(self) -> bool:
+        """Whether there is nothing left to do; then whoever comes next begins anew."""
+        if self._watchings or (self._asked and not self._closed):
+            return False
+        self._ring = _nothing
+        self._thread = None
+        return True
 
     def _opened(self) -> Any:
         from websockets.asyncio.client import connect as open_socket
