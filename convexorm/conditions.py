@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convexorm.requests import Follow
 
 __all__ = [
+    "MAX_LEVELS",
     "Combined",
     "Comparison",
     "Condition",

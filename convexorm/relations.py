@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 import attrs
 from msgspec.structs import replace
 
-from convexorm.conditions import Combined, Comparison, Condition, Exists
-from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.conditions import MAX_LEVELS, Combined, Comparison, Condition, Exists
+from convexorm.errors import InvalidRequestError, LimitExceeded, ValidationError
 from convexorm.given import several
 from convexorm.references import Reference, Target, model_named
 from convexorm.relatives import assign, related
@@ -77,8 +77,17 @@ class Path:
         """What is to be loaded with what it leads to."""
         return self._load
 
+    @property
+    def _levels(self) -> int:
+        return 1 + max((path._levels for path in self._load), default=0)
+
     def _loading(self, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-        return (*self._load, *check_paths(paths, self.relation.target))
+        """What is to be loaded with it, and these. Raises LimitExceeded where that is deeper than one call may say."""
+        loading = (*self._load, *check_paths(paths, self.relation.target))
+        levels = 1 + max((path._levels for path in loading), default=0)
+        if levels > MAX_LEVELS:
+            raise LimitExceeded("levels of relations to load", maximum=MAX_LEVELS, actual=levels)
+        return loading
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.model.__name__}.{self.name}>"

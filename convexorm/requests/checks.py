@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from convexorm.conditions import MAX_LEVELS
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.requests.commits import Commit
 from convexorm.requests.limits import (
@@ -97,11 +98,17 @@ def _check_merge(read: Read) -> None:
         raise IndexRangeError("merged ranges of other equalities", table=read.range.table.name, index=read.range.index)
 
 
-def check_follow(follow: Sequence[Follow]) -> None:
-    """Raise IndexRangeError unless these edges lead through ranges of declared indexes."""
+def check_follow(follow: Sequence[Follow], depth: int = 1) -> None:
+    """Raise IndexRangeError unless these edges lead through ranges of declared indexes, and LimitExceeded where one leads
+    from another for more levels than the arguments of a call have; a condition of it goes on from there.
+    """
     for edge in follow:
+        levels = depth if edge.filter is None else depth + edge.filter.levels
+        if levels > MAX_LEVELS:
+            what = "levels of what is loaded of each other, with those of conditions on it"
+            raise LimitExceeded(what, maximum=MAX_LEVELS, actual=levels, table=edge.range.table.name)
         edge.read("").range.check()
-        check_follow(edge.follow)
+        check_follow(edge.follow, depth + 1)
 
 
 def check_commit(commit: Commit) -> None:

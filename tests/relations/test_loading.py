@@ -11,6 +11,7 @@ from convexorm import (
     Id,
     Index,
     InvalidRequestError,
+    LimitExceeded,
     Mapped,
     Model,
     NoResultFound,
@@ -126,6 +127,30 @@ async def test_ids_lead_to_documents_of_the_same_table(open_: Open) -> None:
     )
     assert [child.name for child in found.children] == ["a", "b"]
     assert all(child.parent is found for child in found.children)
+
+
+async def test_a_tree_is_loaded_as_deep_as_a_call_may_say(open_: Open) -> None:
+    leaf = node = Category(name="0")
+    for level in range(1, 25):
+        node = Category(name=f"{level}", children=[node])
+    session = open_()
+    await save(session, node)
+    path = Category.children
+    for _ in range(19):
+        path = Category.children.load(path)
+    found = await open_().get_one(Category, node.convex_id, load=[path])
+    for _ in range(20):
+        (found,) = found.children
+    assert found.name == "4"
+    up = Category.parent.load(Category.parent.load(Category.parent))
+    assert (await open_().get_one(Category, leaf.convex_id, load=[up])).parent is not None
+    with pytest.raises(LimitExceeded, match="levels of relations to load: at most 20, got 21"):
+        Category.children.load(path)
+    conditional = Category.children.where(~Category.others.contains("x"))
+    for _ in range(19):
+        conditional = Category.children.load(conditional)
+    with pytest.raises(LimitExceeded, match="with those of conditions on it: at most 20, got 2"):
+        await open_().get_one(Category, node.convex_id, load=[conditional])
 
 
 async def test_what_a_session_has_changed_stays(open_: Open) -> None:
