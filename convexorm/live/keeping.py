@@ -30,7 +30,9 @@ def _documents(before: Sequence[Document], now: Sequence[Document]) -> Sequence[
 
 
 def _one(before: Document | None, now: Document) -> Document:
-    return before if before is not None and same(dict(before), dict(now)) else now
+    if before is None or before is now:
+        return now
+    return before if same(dict(before), dict(now)) else now
 
 
 def _edges(before: tuple[Followed, ...], now: tuple[Followed, ...]) -> tuple[Followed, ...]:

@@ -16,6 +16,7 @@ import attrs
 
 from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.reader import Reader
+from convexorm.deployments.remote.live.answers import Answers
 from convexorm.deployments.remote.live.messages import Modification
 from convexorm.deployments.remote.live.queries import Query
 from convexorm.errors import InvalidRequestError, Travelling
@@ -24,7 +25,7 @@ from convexorm.live.keeping import keep
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Document, Read, ReadResult, Search
 from convexorm.values import Value, dumps, loads_printed
-from convexorm.wire import decode_reads, encode_reads
+from convexorm.wire import encode_reads
 
 __all__ = ["FunctionWatching", "ReadWatching", "Watching", "value_of"]
 
@@ -85,6 +86,7 @@ class ReadWatching(Watching):
         self._path = path
         self._answer: list[ReadResult] = []
         self._decoded: dict[str, tuple[Modification, list[ReadResult]]] = {}
+        self._answers: dict[str, Answers] = {}
 
     def ask_less(self) -> list[Query]:
         """Ask for half as much in each call; answers the queries that are given up."""
@@ -92,6 +94,7 @@ class ReadWatching(Watching):
         given_up = list(self.queries.values())
         self.queries.clear()
         self._decoded.clear()
+        self._answers.clear()
         return given_up
 
     def _look(self) -> tuple[list[Query], list[Query], Any]:
@@ -105,8 +108,9 @@ class ReadWatching(Watching):
             query = self.queries[name] = Query(self._path, name)
             return [query], [], None
         unused = [self.queries.pop(name) for name in list(self.queries) if name not in port.used]
-        for name in self._decoded.keys() - port.used:
-            del self._decoded[name]
+        for kept in (self._decoded, self._answers):
+            for name in kept.keys() - port.used:
+                del kept[name]
         known = {id(document) for document in _documents(self._answer)}
         self._answer = keep(self._answer, answer)
         self.found_anew = sum(id(document) not in known for document in _documents(self._answer))
@@ -124,7 +128,8 @@ class ReadWatching(Watching):
         decoded = self._decoded.get(name)
         if decoded is not None and decoded[0] is query.told:
             return decoded[1]
-        results = decode_reads(loads_printed(bytes(query.told.value)), reads)
+        answers = self._answers.setdefault(name, Answers())
+        results = answers.decode(bytes(query.told.value), reads)
         if not any(read.follow for read in reads):  # a reader adds to edges what it goes on with
             self._decoded[name] = query.told, results
         return results
