@@ -30,6 +30,7 @@ from convexorm.values import MISSING, Value, dumps, loads
 if TYPE_CHECKING:
     from convexorm.query import Query
     from convexorm.references import Reference
+    from convexorm.relatives import Moves
 
 __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state"]
 
@@ -39,6 +40,10 @@ __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "fie
 
 class Watcher(typing.Protocol):
     """What an instance tells its session."""
+
+    @property
+    def moves(self) -> Moves:
+        """Which instances were put into lists, and taken out of them."""
 
     def touch(self, instance: Model) -> None:
         """A mutable value was handed out: the instance may differ from its document."""

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from convexorm.relations import Relation, Through, ToMany, ToOne
 
 __all__ = [
+    "Moves",
     "RelatedItems",
     "all_found",
     "around",
     "assign",
     "found",
+    "gone",
+    "hold_to_references",
     "join_lists",
     "known",
     "lead_alike",
@@ -35,6 +38,7 @@ __all__ = [
     "related",
     "restore",
     "settle",
+    "stay_in_step",
     "unpack",
     "unresolved",
 ]
@@ -173,6 +177,10 @@ def join_lists(instance: Model) -> None:
         if one is not None:
             found(instance, relation.reference, _value(instance, relation.reference), one)
             _enter(one, relation.inverse, instance, new=False)
+            _note(instance, relation.reference.attribute, one)
+    for items in _lists(instance):
+        if items.relation.is_through:
+            items.note()
 
 
 def _to_one(instance: Model) -> list[ToOne]:
@@ -226,6 +234,107 @@ def leave(instance: Model) -> None:
             _exit(item, inverse, instance)
 
 
+def gone(instance: Model) -> None:
+    """The document of an instance was deleted: it is in no list any longer, whatever is rolled back."""
+    for relation in _to_one(instance):
+        attribute = relation.reference.attribute
+        for one in (known(instance, relation.reference), *(one for name, _, one in _leads(instance) if name == attribute)):
+            if one is not None:
+                _forget(one, relation.inverse, instance)
+    for items in _lists(instance):
+        inverse = items.relation.inverse if items.relation.is_through else None
+        for item in items if inverse is not None else ():
+            _forget(item, inverse, instance)
+
+
+def _forget(one: Model, relation: Relation | None, instance: Model) -> None:
+    items = None if relation is None else _peek(one).get(relation.name)
+    if items is not None:
+        items.forget(instance)
+
+
+def hold_to_references(instance: Model) -> None:
+    """Let the lists hold an instance that its references mean now that they are stored, whichever way these were set."""
+    session = instance._state.session
+    if session is None:
+        return
+    for relation in _to_one(instance):
+        reference = relation.reference
+        value = _value(instance, reference)
+        leads = {held: one for attribute, held, one in _leads(instance) if attribute == reference.attribute}
+        one = known(instance, reference)
+        others = [other for other in leads.values() if other is not None and other is not one]
+        for other in others:
+            _forget(other, relation.inverse, instance)
+        if one is not None and (others or value not in leads or session.moves.has(instance, reference.attribute)):
+            found(instance, reference, value, one)
+            _enter(one, relation.inverse, instance, new=False)
+            settle(one)
+
+
+def stay_in_step(relation: ToMany | Through, owners: Iterable[Model], moves: Moves) -> None:
+    """Let lists that were loaded just now say what was put into them, or taken out, and is not stored yet."""
+    what: Any = relation.between if relation.is_through else relation.reference.attribute  # type: ignore[union-attr]
+    for owner in owners:
+        items: RelatedItems | None = _peek(owner).get(relation.name)
+        if items is None:
+            continue
+        for item in [one for one in items if moves.has(one, what) and _has_left(one, relation, owner)]:
+            items.touch()
+            items.drop(item)
+            items.rows.pop(id(item), None)
+        for item in moves.to(owner, what):
+            if isinstance(item, relation.target) and _has_joined(item, relation, owner):
+                _enter(owner, relation, item, new=False)
+                if relation.is_through and relation.inverse is not None and items.holds(item):
+                    items.rows[id(item)] = _peek(item)[relation.inverse.name].rows.get(id(owner), [])
+
+
+def _has_left(item: Model, relation: Any, owner: Model) -> bool:
+    if not relation.is_through:
+        return known(item, relation.reference) is not owner
+    theirs = None if relation.inverse is None else _peek(item).get(relation.inverse.name)
+    return theirs is not None and theirs.has_lost(owner)
+
+
+def _has_joined(item: Model, relation: Any, owner: Model) -> bool:
+    if not relation.is_through:
+        return known(item, relation.reference) is owner
+    theirs = None if relation.inverse is None else _peek(item).get(relation.inverse.name)
+    return theirs is not None and theirs.holds(owner)
+
+
+class Moves:
+    """What was put into lists, or taken out of them, since the last commit of a session: which instance, by what (the
+    attribute that refers, or the model between), and into whose list.
+    """
+
+    def __init__(self) -> None:
+        self._moved: dict[tuple[int, Any], Model] = {}
+        self._to: dict[tuple[int, Any], tuple[Model, list[Model]]] = {}
+
+    def has(self, instance: Model, what: Any) -> bool:
+        """Whether an instance was put somewhere, or taken out."""
+        return (id(instance), what) in self._moved
+
+    def note(self, instance: Model, what: Any, owner: Model | None) -> None:
+        """An instance is to be in the list of an owner, or in none. Both are kept: their `id()` shall be nobody else's."""
+        self._moved[id(instance), what] = instance
+        if owner is not None:
+            self._to.setdefault((id(owner), what), (owner, []))[1].append(instance)
+
+    def to(self, owner: Model, what: Any) -> list[Model]:
+        """What was put into the list of an owner, and maybe taken out since."""
+        known = self._to.get((id(owner), what))
+        return [] if known is None else known[1]
+
+    def clear(self) -> None:
+        """All of it is stored, or undone."""
+        if self._moved:
+            self._moved.clear()
+            self._to.clear()
+
+
 # -- changing ------------------------------------------------------------------------------------------------------
 
 
@@ -259,6 +368,14 @@ def refer(instance: Model, reference: Reference, one: Model | None) -> None:
     value = None if one is None else reference.of(one)
     setattr(instance, reference.attribute, value)
     found(instance, reference, value, one)
+    _note(instance, reference.attribute, one)
+
+
+def _note(instance: Model, what: Any, owner: Model | None) -> None:
+    """Tell the session of a change that lists loaded from now on are to show."""
+    session = instance._state.session or (None if owner is None else owner._state.session)
+    if session is not None:
+        session.moves.note(instance, what, owner)
 
 
 def _together(instance: Model, other: Model) -> None:
@@ -395,6 +512,25 @@ class RelatedItems(list[Any]):
         """Take out this very instance, and say nothing to it."""
         self._fill(one for one in self if one is not item)
 
+    def forget(self, item: Model) -> None:
+        """This very instance is stored no longer."""
+        if self.holds(item) or self.has_lost(item):
+            self.drop(item)
+            self.rows.pop(id(item), None)
+            self._stored = tuple(one for one in self._stored if one is not item)
+            self._stored_rows.pop(id(item), None)
+
+    def has_lost(self, item: Model) -> bool:
+        """Whether this very instance was taken out, and that is not stored."""
+        return not self.holds(item) and any(one is item for one in self._stored)
+
+    def note(self) -> None:
+        """Tell the session what is in the list of a new owner."""
+        relation: Any = self._relation
+        for item in self:
+            _note(item, relation.between, self._owner)
+            _note(self._owner, relation.between, item)
+
     def touch(self) -> None:
         """Tell the session that the list changes."""
         session = self._owner._state.session
@@ -496,6 +632,8 @@ class RelatedItems(list[Any]):
                 session.bring(row)
             rows = [row]
         self.rows[id(item)] = rows
+        _note(item, relation.between, self._owner)
+        _note(self._owner, relation.between, item)
         inverse = relation.inverse
         theirs = None if inverse is None else loaded_list(item, inverse)
         if theirs is not None and not theirs.holds(self._owner):
@@ -515,10 +653,14 @@ class RelatedItems(list[Any]):
             value = None if reference.nullable else UNSET
             setattr(item, reference.attribute, value)
             _held(item)[reference.attribute, value] = None
+            _note(item, reference.attribute, None)
 
     def _remove_row(self, item: Model) -> None:
+        relation: Any = self._relation
         rows = self.rows.pop(id(item), [])
-        inverse = self._relation.inverse
+        _note(item, relation.between, None)
+        _note(self._owner, relation.between, None)
+        inverse = relation.inverse
         if inverse is not None:
             _exit(item, inverse, self._owner)
             theirs = _peek(item).get(inverse.name)

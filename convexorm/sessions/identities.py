@@ -18,7 +18,7 @@ from convexorm.errors import InvalidRequestError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state
 from convexorm.records import Record, Row, Rows
-from convexorm.relatives import restore
+from convexorm.relatives import Moves, gone, restore
 from convexorm.requests import Document
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
@@ -35,7 +35,12 @@ class IdentityMap(Watcher):
     def __init__(self) -> None:
         self._instances: dict[type[Model], Instances] = {}
         self.touched: dict[int, Model] = {}
+        self._moves = Moves()
         self._watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
+
+    @property
+    def moves(self) -> Moves:
+        return self._moves
 
     @abstractmethod
     def is_doomed(self, instance: Model) -> bool:
@@ -229,6 +234,7 @@ class IdentityMap(Watcher):
 
     def removed(self, instance: Model) -> None:
         """The document of an instance was deleted."""
+        gone(instance)
         self.let_go(instance)
         instance._state.deleted = True
 
@@ -254,6 +260,7 @@ class IdentityMap(Watcher):
                 if (instance := held()) is not None:
                     instance._state.session = None
         self._instances = {}
+        self._moves.clear()
 
     def _of(self, root: type[Model]) -> Instances:
         instances = self._instances.get(root)
@@ -298,6 +305,7 @@ class IdentityMap(Watcher):
                 self.reset(instance, instance._state.document)
             self.touched = {}
         self._watched = None
+        self._moves.clear()
 
     def _forget(self, instance: Model) -> None:
         self.touched.pop(id(instance), None)

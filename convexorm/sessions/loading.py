@@ -14,7 +14,7 @@ from convexorm.errors import ValidationError
 from convexorm.model import Model
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
-from convexorm.relatives import all_found, found, listed, loaded_list, related
+from convexorm.relatives import all_found, found, listed, loaded_list, related, stay_in_step
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap, state_of
@@ -156,6 +156,7 @@ class Loader:
             if items and value is not MISSING:
                 all_found(items, reference, value, instance)
             listed(instance, relation, items, (), whole=whole)
+        stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
 
     def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> None:
         rows = self._of_groups(relation.between, edge)
@@ -176,6 +177,7 @@ class Loader:
                     self._row(relation.far, row, row_document, leads[0] if leads else None)
             pairs = pairs[: path.most]
             listed(instance, relation, [item for _, item in pairs], [row for row, _ in pairs], whole=path.whole)
+        stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
 
     def _row(self, reference: Reference, row: Model, document: Document, leads: Model | None) -> None:
         stored = document.get(reference.field)

@@ -19,7 +19,7 @@ from convexorm.given import a_mapping
 from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, set_state
 from convexorm.query import Query
-from convexorm.relatives import found, leave, unresolved
+from convexorm.relatives import found, hold_to_references, unresolved
 from convexorm.requests import (
     Applied,
     Delete,
@@ -164,6 +164,8 @@ class Change(msgspec.Struct, eq=False):
         for field in self.patch.unset:
             document.pop(field, None)
         self.instance._state.document = document
+        if self.instance._state.related is None and refers_by(self.instance, self.patch):
+            hold_to_references(self.instance)
 
 
 class ChangeByKey(msgspec.Struct, eq=False):
@@ -193,6 +195,8 @@ class ChangeByKey(msgspec.Struct, eq=False):
         for field in patch.unset:
             document.pop(field, None)
         self.identities.renew(instance, document)
+        if refers_by(instance, patch):
+            hold_to_references(instance)
         instance._state.doubtful = bool(patch.greatest or patch.compute)  # more may have been stored than was read
 
 
@@ -208,7 +212,6 @@ class Deletion(msgspec.Struct, eq=False):
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
-        leave(self.instance)
         self.identities.removed(self.instance)
 
 
@@ -257,6 +260,13 @@ class Retraction(msgspec.Struct, eq=False):
 
     def applied(self, applied: Applied, write: Write) -> None:
         pass
+
+
+def refers_by(instance: Model, patch: Patch) -> bool:
+    """Whether relations of an instance go by what a patch has changed."""
+    mapper = instance.__mapper__
+    fields = [reference.field for reference in mapper.references.values()] if mapper.relationships else ()
+    return any(field in patch.set or field in patch.unset for field in fields)
 
 
 def patch_by_key(

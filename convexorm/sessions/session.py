@@ -47,7 +47,6 @@ from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
 from convexorm.relations import Path, check_paths
-from convexorm.relatives import leave
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
@@ -792,7 +791,6 @@ class AsyncSession:
         table = self._compiler.table(type(instance))
         done, tables = await self._trees.delete(table, document, on_progress)
         self._pending.withdraw(instance)
-        leave(instance)
         self._members.removed(instance)
         self._members.doubt(lambda model: self._compiler.table(model).name in tables)
         return done

@@ -23,7 +23,7 @@ from convexorm.errors import (
 from convexorm.hooks import call_hook
 from convexorm.model import Model
 from convexorm.moments import Moment
-from convexorm.relatives import settle, unresolved
+from convexorm.relatives import hold_to_references, settle, unresolved
 from convexorm.requests import Applied, Commit, Delete, Write, Written
 from convexorm.sessions.changes import changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
@@ -85,6 +85,7 @@ class UnitOfWork:
             await self.settle()
         operations, writes = self._gathered()
         if not operations:
+            self._settle_relations(list(self._identities.touched.values()))
             return
         commit = self._compiler.commit(writes)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
@@ -100,8 +101,7 @@ class UnitOfWork:
             instances = [one.instance for one in operations if one.instance is not None]
             written = [*touched.values(), *instances]
             self._identities.watch(written)
-            for instance in [one for one in written if one._state.related]:
-                settle(instance)
+            self._settle_relations(written)
             self._unsettled = None
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
@@ -113,6 +113,15 @@ class UnitOfWork:
                 error.instance = operations[error.write].instance
             raise
         _tell(instances)
+
+    def _settle_relations(self, written: Sequence[Model]) -> None:
+        """What these instances say of each other is stored."""
+        related = [one for one in written if one._state.related]
+        for instance in related:
+            hold_to_references(instance)
+        for instance in related:
+            settle(instance)
+        self._identities.moves.clear()
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
@@ -215,8 +224,7 @@ class UnitOfWork:
                     taken.append(instance)
             elif isinstance(applied, Written) and applied.created:  # withdrawn since it was sent
                 retracted.append(Retraction(Delete(write.table, applied.id, missing="skip")))
-        for instance in self._identities.changeable():
-            settle(instance)
+        self._settle_relations(self._identities.changeable())
         self._doubt_tied(sent.commit)
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
