@@ -178,9 +178,6 @@ def join_lists(instance: Model) -> None:
             found(instance, relation.reference, _value(instance, relation.reference), one)
             _enter(one, relation.inverse, instance, new=False)
             _note(instance, relation.reference.attribute, one)
-    for items in _lists(instance):
-        if items.relation.is_through:
-            items.note()
 
 
 def _to_one(instance: Model) -> list[ToOne]:
@@ -523,13 +520,6 @@ class RelatedItems(list[Any]):
     def has_lost(self, item: Model) -> bool:
         """Whether this very instance was taken out, and that is not stored."""
         return not self.holds(item) and any(one is item for one in self._stored)
-
-    def note(self) -> None:
-        """Tell the session what is in the list of a new owner."""
-        relation: Any = self._relation
-        for item in self:
-            _note(item, relation.between, self._owner)
-            _note(self._owner, relation.between, item)
 
     def touch(self) -> None:
         """Tell the session that the list changes."""

@@ -113,6 +113,30 @@ async def test_references_that_are_set_by_hand_are_followed_once_they_are_stored
     assert new.customer is two
 
 
+async def test_what_is_set_by_hand_there_and_back_is_where_it_was(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, two = await customers(session)
+    new = Order(id="new", customer=one, placed_at=day(9))
+    await session.add(new)
+    new.customer_id = "c2"
+    await session.load([one, two], Customer.orders)
+    new.customer_id = "c1"
+    await session.commit()
+    assert (ids(one.orders), ids(two.orders)) == (["o1", "o4", "new"], ["o2", "o5"])
+
+
+async def test_what_is_known_of_no_relation_comes_into_the_list_that_it_is_set_to(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    two = await session.get_one(Customer, "c2", load=[Customer.orders])
+    order = await session.get_one(Order, "o1")
+    order.customer_id = "c2"
+    await session.commit()
+    assert ids(two.orders) == ["o2", "o5", "o1"]
+    assert order.customer is two
+
+
 # -- by chance -----------------------------------------------------------------------------------------------------
 
 
