@@ -119,6 +119,13 @@ def _kept(store: ConvexStore, name: str) -> Iterable[Model]:
     return ()
 
 
+def _kept_groups(store: ConvexStore, name: str) -> Iterable[Model]:
+    theirs = Payment.query().where(Payment.owner_id == f"{name}-7")
+    with Session(store.deployment) as session:
+        assert sum(count for _, count in session.all(theirs.group_by(Payment.paid).count())) == 100
+    return ()
+
+
 def _search(store: ConvexStore, name: str) -> Iterable[Model]:
     with Session(store.deployment) as session:
         return session.search_text(Message.by_text, "fig 3", where=Message.channel == name, limit=20)
@@ -191,6 +198,9 @@ SCENARIOS = (
     ),
     Scenario(
         "count and sum of 1,000 that are kept", _stored(_payments), _kept, calls=1, documents=2 * 16, functions=_MODELS
+    ),
+    Scenario(
+        "groups of 1,000 that are kept", _stored(_payments), _kept_groups, calls=1, documents=2 * 16, functions=_MODELS
     ),
     Scenario(
         "search_text, 20 of 500", _stored(_messages), _search, calls=1, documents=20, times_the_page=1.3, functions=_MODELS

@@ -156,18 +156,24 @@ class Many(Path, Generic[M]):
         return not self._where and self._limit is None
 
 
-def check_paths(paths: Iterable[object], model: type[Model]) -> tuple[Path, ...]:
-    """The paths. InvalidRequestError for what is none, or begins at another model."""
+def check_paths(paths: Iterable[object], model: type[Model] | None) -> tuple[Path, ...]:
+    """The paths. InvalidRequestError for what is none, or begins at another model, if one is given."""
     checked: list[Path] = []
     for path in several(paths, "relations to load"):
         if not isinstance(path, Path):
-            known = ", ".join(f"{model.__name__}.{name}" for name in model.__mapper__.relations) or "none"
             given = f"the model {path.__name__}" if isinstance(path, type) else type(path).__name__
-            raise InvalidRequestError(f"load takes relations of {model.__name__} ({known}), got {given}")
-        if not (issubclass(model, path.model) or issubclass(path.model, model)):
+            raise InvalidRequestError(f"load takes relations{_known_of(model)}, got {given}")
+        if model is not None and not (issubclass(model, path.model) or issubclass(path.model, model)):
             raise InvalidRequestError(f"{path.model.__name__}.{path.name} is no relation of {model.__name__}")
         checked.append(path)
     return tuple(checked)
+
+
+def _known_of(model: type[Model] | None) -> str:
+    if model is None:
+        return ""
+    known = ", ".join(f"{model.__name__}.{name}" for name in model.__mapper__.relations) or "none"
+    return f" of {model.__name__} ({known})"
 
 
 # -- what a class body says ----------------------------------------------------------------------------------------

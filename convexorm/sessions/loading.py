@@ -53,6 +53,9 @@ class Loader:
             state_of(instance)
             held.append(instance)
             check_paths(paths, type(instance))
+        if not held:
+            check_paths(paths, None)
+            return
         wanted: list[tuple[Path, Follow, dict[str | bytes, Any], list[Parent]]] = []
         reads: list[Read] = []
         for path in paths:

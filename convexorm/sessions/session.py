@@ -265,7 +265,7 @@ class AsyncSession:
         if root._limit is not None or root._offset or root._after is not None:
             raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
         if not query.in_pages:
-            raise ValidationError("what no index has in this order cannot be read in pages", table=table)
+            raise ValidationError("what no index has in this order, such as groups, is not read in pages", table=table)
         sieve = None if invalid is None else Sieve(query, invalid)
         query = (query if sieve is None else sieve.rows).bounded()
         read = self._compiler.statement(query)

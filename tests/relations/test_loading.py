@@ -179,6 +179,9 @@ async def test_an_instance_that_shows_an_older_document_leads_where_it_says(open
 
 @pytest.mark.parametrize("path", [Customer.orders, Order.query(), "customer", Order, Order.total])
 async def test_what_is_no_relation_of_the_model_is_refused(open_: Open, path: object) -> None:
+    for nothing in (Order.id, Order, "customer"):
+        with pytest.raises(InvalidRequestError, match="load takes relations, got"):
+            await open_().load([], nothing)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match=r"relation"):
         Order.query().load(path)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError):

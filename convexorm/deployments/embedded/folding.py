@@ -25,7 +25,7 @@ from convexorm.values import MISSING, canonical, is_plain_text
 
 __all__ = ["fold_rows"]
 
-_AT_ONCE = 2_500
+_AT_ONCE = 1_250
 """Rows whose text is parsed at once, at most."""
 _TEXT = 4 << 20
 """Bytes that such a text is to have, about."""
@@ -121,7 +121,7 @@ def _texts(connection: Connection, stored: StoredTable, span: Span) -> Iterator[
         rest = f"FROM {stored.name} WHERE {span.where} AND tick > ?"
         end = f"SELECT tick {rest} ORDER BY tick LIMIT 1 OFFSET ?"
         texts = f"SELECT count(*), CAST(group_concat(body) AS BLOB) {rest} AND tick <= ?"
-        behind, limit = -1, _AT_ONCE // 2
+        behind, limit = -1, _AT_ONCE
         while True:  # a subquery with the limit would take three times as long
             last = connection.execute(end, (*span.parameters, behind, limit - 1)).fetchone()
             until = MAX_TICK if last is None else last[0]
