@@ -5,6 +5,7 @@ mutation. The same code runs on a Convex deployment and, with no server, on an e
 """
 
 from convexorm import func
+from convexorm.calling import typed
 from convexorm.comparing import compare
 from convexorm.conditions import Condition, and_, not_, or_
 from convexorm.counters import Counter, Sum
@@ -105,4 +106,5 @@ __all__ = [
     "or_",
     "relationship",
     "to_typescript",
+    "typed",
 ]

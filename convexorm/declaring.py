@@ -56,6 +56,7 @@ class Declaration:
 
 
 _CLASS_VARIABLE = re.compile(r"(\w+\.)*ClassVar\b")
+_MAPPED = re.compile(r"(\w+\.)*Mapped\b")
 _NO_BODIES = ("builtins", "typing", "typing_extensions", "abc", "collections.abc", "convexorm.model")
 
 
@@ -64,10 +65,24 @@ def body_of(cls: type, names: Names) -> Body:
     fields: dict[str, tuple[Any, Field]] = {}
     for name, annotation in annotations_of(cls).items():
         details = cls.__dict__.get(name, attrs.NOTHING)
-        if name.startswith("_") or _is_no_column(annotation, details, names):
+        if name.startswith("_"):
+            _check_private(cls, name, annotation, details)
+            continue
+        if _is_no_column(annotation, details, names):
             continue
         fields[name] = (annotation, details if isinstance(details, Field) else field(default=details))
     return Body(names, fields)
+
+
+def _check_private(cls: type, name: str, annotation: Any, details: Any) -> None:
+    """Raise ValidationError for a column whose attribute's name begins with an underscore: nothing would be stored."""
+    mapped = (
+        _MAPPED.match(annotation) if isinstance(annotation, str) else Mapped in (annotation, typing.get_origin(annotation))
+    )
+    if mapped or isinstance(details, Field):
+        bare = name.strip("_") or "name"
+        problem = f"a column's attribute does not begin with an underscore; write `{bare}: Mapped[...]`"
+        raise ValidationError(f"{cls.__name__}.{name}: {problem}")
 
 
 def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
@@ -145,7 +160,7 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
     fields: dict[str, str] = {}
     for name, column in columns.items():
         if name in _reserved():
-            raise ValidationError("the name of an attribute that every model has", table=table, field=name)
+            raise ValidationError("the name of something that every model has", table=table, field=name)
         if column.field in fields:
             raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
         fields[column.field] = name
@@ -189,7 +204,7 @@ def _relationships(cls: type[Model], table: str, names: Names) -> dict[str, tupl
             if not isinstance(value, Relationship):
                 continue
             if name in _reserved():
-                raise ValidationError("the name of an attribute that every model has", table=table, field=name)
+                raise ValidationError("the name of something that every model has", table=table, field=name)
             if name not in annotations:
                 problem = "a relationship() without an annotation; write `name: Related[...]` or `name: RelatedList[...]`"
                 raise ValidationError(problem, table=table, field=name)
@@ -225,7 +240,7 @@ def _reserved() -> frozenset[str]:
     """What a column cannot be called."""
     from convexorm.model import Model
 
-    return frozenset(name for name in vars(Model) if not name.startswith("_"))
+    return frozenset(name for name in vars(Model) if not name.startswith("_")) | {"self"}  # a constructor has that
 
 
 def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bound, Field]]:

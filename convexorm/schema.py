@@ -378,6 +378,16 @@ def _options(parts: list[str], index: VectorIndexDef | SearchIndexDef) -> str:
 _Filtered = TypeVar("_Filtered", VectorIndexDef, SearchIndexDef)
 
 
+def names_field(name: str) -> bool:
+    """Whether a field of a table may have this name, here and in Convex."""
+    return _IDENTIFIER.match(name) is not None and name not in JAVASCRIPT_NAMES
+
+
+def names_index(name: str) -> bool:
+    """Whether an index may have this name."""
+    return _IDENTIFIER.match(name) is not None and name not in BUILT_IN_INDEXES
+
+
 @attrs.frozen(cache_hash=True)
 class Table:
     """One table: its name, its fields and its indexes.
@@ -407,17 +417,16 @@ class Table:
         if not _IDENTIFIER.match(self.name) and self.name not in SYSTEM_TABLES:
             raise ValidationError("a table's name is a letter, then letters, digits and underscores, at most 64")
         for name in self.fields:
+            if names_field(name):
+                continue
             if not _IDENTIFIER.match(name):
                 raise ValidationError(
                     "a field's name is a letter, then letters, digits and underscores, at most 64",
                     table=self.name,
                     field=name,
                 )
-            if name in JAVASCRIPT_NAMES:
-                problem = (
-                    "every object of JavaScript has something of this name; give the field another with field(name=...)"
-                )
-                raise ValidationError(problem, table=self.name, field=name)
+            problem = "every object of JavaScript has something of this name; give the field another with field(name=...)"
+            raise ValidationError(problem, table=self.name, field=name)
         if len(self.fields) > MAX_OBJECT_FIELDS:
             raise LimitExceeded("fields", maximum=MAX_OBJECT_FIELDS, actual=len(self.fields), table=self.name)
         indexes = (*self.indexes, *self.staged_indexes)
@@ -452,7 +461,7 @@ class Table:
         set_(self, "_by_name", {**BUILT_IN_INDEXES, **{index.name: index.fields for index in self.indexes}})
 
     def _check_index(self, index: IndexDef) -> None:
-        if not _IDENTIFIER.match(index.name) or index.name in BUILT_IN_INDEXES:
+        if not names_index(index.name):
             raise ValidationError(f"{index.name!r} cannot name an index", table=self.name)
         if not 1 <= len(index.fields) <= MAX_INDEX_FIELDS or len(set(index.fields)) < len(index.fields):
             raise ValidationError(

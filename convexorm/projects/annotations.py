@@ -26,7 +26,7 @@ from convexorm.schema import (
     Validator,
 )
 
-__all__ = ["Annotations", "discriminator_of", "without_null"]
+__all__ = ["WORDS", "Annotations", "constant", "discriminator_of", "without_null"]
 
 _SCALARS: Mapping[type[Validator], str] = {
     Boolean: "bool",
@@ -35,6 +35,11 @@ _SCALARS: Mapping[type[Validator], str] = {
     String: "str",
     Null: "None",
 }
+
+WORDS = frozenset(
+    ("str", "int", "float", "bool", "bytes", "list", "dict", "field", "attrs", "schema", "Any", "Literal", "NotRequired")
+) | {"Id", "Index", "Int64", "Mapped", "SearchIndex", "TypedDict", "VectorIndex", "AnyType"}
+"""What annotations and columns are written with: an attribute of such a name would stand for something else below it."""
 
 
 class Annotations:
@@ -113,7 +118,7 @@ class Annotations:
         return " | ".join(dict.fromkeys(parts))
 
     def _literals(self, literals: list[Literal]) -> str:
-        values = ", ".join(_constant(one.value) for one in literals)
+        values = ", ".join(constant(one.value) for one in literals)
         return f"{self.use('typing', 'Literal')}[{values}]"
 
     # -- classes ---------------------------------------------------------------------------------------------------
@@ -149,8 +154,8 @@ class Annotations:
         if named:
             body = "\n".join(f"    {field}: {annotation}" for field, annotation in members.items()) or "    pass"
             return f"class {name}({base}):\n{body}"
-        body = "".join(f"        {_constant(field)}: {annotation},\n" for field, annotation in members.items())
-        return f"{name} = {base}(\n    {_constant(name)},\n    {{\n{body}    }},\n)"
+        body = "".join(f"        {constant(field)}: {annotation},\n" for field, annotation in members.items())
+        return f"{name} = {base}(\n    {constant(name)},\n    {{\n{body}    }},\n)"
 
 
 def without_null(validator: Validator) -> tuple[Validator, bool]:
@@ -171,10 +176,10 @@ def discriminator_of(objects: list[Object]) -> str | None:
 
 
 def _is_attribute(name: str) -> bool:
-    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_") and name not in WORDS
 
 
-def _constant(value: Any) -> str:
+def constant(value: Any) -> str:
     """A constant as Python source, with the quotes that formatters prefer."""
     if not isinstance(value, str):
         return repr(int(value)) if isinstance(value, float) and value.is_integer() else repr(value)

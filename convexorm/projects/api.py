@@ -13,13 +13,25 @@ from convexorm.projects.annotations import Annotations, without_null
 from convexorm.projects.modules import head_of
 from convexorm.projects.names import attribute_name, class_name, unused
 from convexorm.projects.reflection import can_be_said, ordered
-from convexorm.schema import AnyValue, Array, Id, Object, Property, Table, Validator
+from convexorm.schema import AnyOf, AnyValue, Array, Id, Int64, Object, Property, Record, Table, Validator
 
 __all__ = ["KnownModel", "api_of"]
 
 _NAMES = frozenset(dir(builtins)) | {
     *("Any", "Api", "AsyncApi", "AsyncFunctions", "AsyncIterator", "AsyncSession", "Deployment", "Functions", "Id"),
-    *("Int64", "Iterator", "Literal", "NoReturn", "NotRequired", "Session", "TypedDict", "UNSET", "attrs", "builtins"),
+    *(
+        "Int64",
+        "Iterator",
+        "Literal",
+        "NoReturn",
+        "NotRequired",
+        "Session",
+        "TypedDict",
+        "UNSET",
+        "attrs",
+        "builtins",
+        "typed",
+    ),
 }
 """Names that a module of functions has for other things."""
 _OURS = frozenset({"_functions", "_session"})
@@ -226,15 +238,17 @@ class _Face:
         for field, prop in fields.items():
             name = attribute_name(field, taken)
             taken.add(name)
-            annotation = self._seen(self._words.argument(prop.validator, *place, field), hides)
-            entry = name
+            told = self._words.argument(prop.validator, *place, field)
+            annotation, entry = self._seen(told, hides), name
+            if _holds_int64(prop.validator) and can_be_said(prop.validator, *place, field):
+                entry = f"{self._words.use('convexorm', 'typed')}({told}, {name})"
             if not prop.optional:
                 needed.append(f"{name}: {annotation}")
             elif without_null(prop.validator)[1] or isinstance(prop.validator, AnyValue):
                 others.append(f"{name}: {annotation} = {self._words.use('convexorm', 'UNSET')}")
             else:
                 others.append(f"{name}: {annotation} | None = None")
-                entry = f"{self._words.use('convexorm', 'UNSET')} if {name} is None else {name}"
+                entry = f"{self._words.use('convexorm', 'UNSET')} if {name} is None else {entry}"
             entries.append(f'"{field}": {entry}')
         return [*needed, *others], entries
 
@@ -249,6 +263,22 @@ class _Face:
         if found != annotation:
             self._words.use("", "builtins")
         return found
+
+
+def _holds_int64(validator: Validator) -> bool:
+    """Whether there may be an int64 in it, which no plain value of Python's is."""
+    match validator:
+        case Int64():
+            return True
+        case Array(items):
+            return _holds_int64(items)
+        case Record(values):
+            return _holds_int64(values)
+        case Object(fields):
+            return any(_holds_int64(prop.validator) for prop in fields.values())
+        case AnyOf(members):
+            return any(map(_holds_int64, members))
+    return False
 
 
 def _method_name(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from convexorm.errors import InvalidRequestError
 from convexorm.projects.layout import Project
 
-__all__ = ["exported_functions", "exported_schema", "node"]
+__all__ = ["exported_functions", "exported_schema", "host_folder", "node"]
 
 _OLDEST = (22, 15)
 """The first Node that runs TypeScript with hooks of its own."""
@@ -27,7 +27,7 @@ _MARK = "convexorm-says:"
 _PROGRAM = """
 import { readFileSync } from "node:fs";
 import { createRequire, registerHooks } from "node:module";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 const ENDINGS = [".ts", ".tsx", ".js", "/index.ts", "/index.js"];
 const esbuildOf = (file) => {
@@ -63,6 +63,21 @@ registerHooks({
     return next(url, isModule ? { ...context, format: "module" } : context);
   },
 });
+// Projects need not keep what Convex's command line generates: where it is not there, what it would say is.
+const generated = (file) => ({
+  name: "generated",
+  setup(build) {
+    build.onResolve({ filter: /(^|\\/)_generated\\/(server|api)(\\.js)?$/ }, async ({ path, pluginData, ...from }) => {
+      if (pluginData === generated) return undefined;
+      const there = await build.resolve(path, { ...from, pluginData: generated });
+      return there.errors.length ? { path: /server/.test(path) ? "server" : "api", namespace: "generated" } : there;
+    });
+    build.onLoad({ filter: /.*/, namespace: "generated" }, ({ path }) => ({
+      contents: readFileSync(join(GENERATED, `${path}.mjs`), "utf8"),
+      resolveDir: dirname(file),
+    }));
+  },
+});
 const loaded = async (file) => {
   const esbuild = esbuildOf(file);
   let module;
@@ -80,6 +95,7 @@ const loaded = async (file) => {
       target: "esnext",
       conditions: ["convex", "module"],
       jsx: "automatic",
+      plugins: [generated(file)],
       logLevel: "silent",
       banner: { js: require },
     });
@@ -154,7 +170,8 @@ def exported_functions(project: Project) -> dict[str, Any]:
 
 
 def _evaluated(project: Project, program: str, path: Path) -> Any:
-    program = (_PROGRAM + program).replace("MARK", json.dumps(_MARK), 1)
+    known = f"const GENERATED = {json.dumps(str(host_folder() / 'generated'))};\n"
+    program = known + (_PROGRAM + program).replace("MARK", json.dumps(_MARK), 1)
     command = [node("read TypeScript"), *_RUN, program]
     try:
         run = subprocess.run(
@@ -166,6 +183,13 @@ def _evaluated(project: Project, program: str, path: Path) -> Any:
     if run.returncode != 0 or not mark:
         raise InvalidRequestError(f"{path} cannot be evaluated: {_said(run.stderr)}")
     return json.loads(exported)
+
+
+def host_folder() -> Path:
+    """Where the local host's files are, in a wheel or in a checkout."""
+    package = Path(__file__).parents[1]
+    bundled = package / "host"
+    return bundled if bundled.is_dir() else package.parent / "scripts" / "deployment"
 
 
 def node(purpose: str) -> str:

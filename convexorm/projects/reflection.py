@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import keyword
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ from convexorm import schema
 from convexorm.errors import ConvexORMError
 from convexorm.exports import Export, ExportedTable
 from convexorm.model import Model
-from convexorm.projects.annotations import Annotations, discriminator_of, without_null
+from convexorm.projects.annotations import WORDS, Annotations, constant, discriminator_of, without_null
 from convexorm.projects.modules import head_of
 from convexorm.projects.names import attribute_name, class_name, singular, unused
 from convexorm.schema import (
@@ -44,7 +45,7 @@ _NAMES = frozenset(dir(builtins)) | {
 """Names that a module of models has for other things."""
 _WRITABLE = re.compile(r"[^\"\\\n\r]+")
 _AnyIndex: TypeAlias = IndexDef | SearchIndexDef | VectorIndexDef
-_RESERVED = frozenset(dir(Model)) | {"primary_key"}
+_RESERVED = frozenset(dir(Model)) | WORDS | {"primary_key", "self"}
 
 
 def module_of(export: Export, title: str) -> str:
@@ -96,19 +97,23 @@ class _Model:
         elif variants:
             notes.append("    # documents of several shapes, whose fields are all here:")
             notes += [f"    #   {variant.typescript()}" for variant in variants]
+        fields, unsaid = _named(fields)
         taken: set[str] = set(_RESERVED)
         for field in fields:
             attribute = attribute_name(field, taken)
             taken.add(attribute)
             self._attributes[field] = attribute
         columns = self._columns(self._name, fields)
-        lines = [*columns, *self._indexes(self._table, fields, taken)] or ["    pass"]
-        body = "\n".join([*notes, *lines])
+        left, here = _split(self._table, set(fields))
+        lines = [*columns, *self._indexes(here, fields, taken)] or ["    pass"]
+        body = "\n".join([*notes, *unsaid, *lines, *_others(left)])
         return f'class {self._name}(Model, table="{self._table.name}"):\n{body}'
 
     def _family(self, field: str, kinds: Mapping[str, Mapping[str, Property]]) -> str:
         """A class for what all documents have, and below it one for each kind that the field tells apart."""
         taken: set[str] = {*_RESERVED, field}
+        said = {kind: _named(shape) for kind, shape in kinds.items()}
+        kinds = {kind: shape for kind, (shape, _) in said.items()}
         shapes = list(kinds.values())
         for name in dict.fromkeys(name for shape in shapes for name in shape):
             self._attributes[name] = attribute_name(name, taken)
@@ -125,10 +130,9 @@ class _Model:
             own = {one: prop for one, prop in shape.items() if one not in common}
             table, here = _split(table, {*shape, field})
             lines = [*self._columns(name, own), *self._indexes(here, {**told, **shape}, taken)] or ["    pass"]
+            lines = [*said[kind][1], *lines]
             classes.append("\n".join([f'class {name}({self._name}, discriminator="{kind}"):', *lines]))
-        left: list[_AnyIndex] = [*table.indexes, *table.search_indexes, *table.vector_indexes]
-        for index in left:
-            classes[0] += f"\n    # over fields that no class has all of: {index.typescript().removeprefix('.')}"
+        classes[0] = "\n".join([classes[0], *_others(table)])
         return "\n\n\n".join(classes)
 
     # -- columns ---------------------------------------------------------------------------------------------------
@@ -194,8 +198,8 @@ class _Model:
             yield self._index(vector.name, use("convexorm", "VectorIndex"), options, taken)
 
     def _index(self, name: str, kind: str, options: list[str], taken: set[str]) -> str:
-        attribute = attribute_name(name, taken) if name in taken or not name.isidentifier() else name
-        attribute = attribute if attribute == name else attribute_name(name, taken)
+        as_is = name.isidentifier() and not keyword.iskeyword(name) and name not in taken
+        attribute = name if as_is else attribute_name(name, taken)
         taken.add(attribute)
         if attribute != name:
             options = [*options, f'name="{name}"']
@@ -239,12 +243,26 @@ def _kinds(documents: Validator) -> tuple[str, Mapping[str, Mapping[str, Propert
     return field, kinds
 
 
+def _named(fields: Mapping[str, Property]) -> tuple[Mapping[str, Property], list[str]]:
+    """The fields that a column may be of, and comments on the others."""
+    named = {name: prop for name, prop in fields.items() if schema.names_field(name)}
+    others = [f'"{name}": {prop.typescript()}' for name, prop in fields.items() if name not in named]
+    return named, [f"    # of a name that no column has: {one}" for one in others]
+
+
+def _others(table: ExportedTable) -> list[str]:
+    """Comments on the indexes that a table has besides."""
+    left: list[_AnyIndex] = [*table.indexes, *table.search_indexes, *table.vector_indexes]
+    return [f"    # that no class can say: {index.typescript().removeprefix('.')}" for index in left]
+
+
 def _split(table: ExportedTable, fields: set[str]) -> tuple[ExportedTable, ExportedTable]:
     """The table without the indexes that are over these fields alone, and with only those."""
 
     def fits(index: _AnyIndex) -> bool:
         over = index.fields if isinstance(index, IndexDef) else (index.field, *index.filter_fields)
-        return all(name.partition(".")[0] in {*fields, "_creationTime"} for name in over)
+        named = schema.names_index(index.name)
+        return named and all(name.partition(".")[0] in {*fields, "_creationTime"} for name in over)
 
     def those(wanted: bool) -> ExportedTable:
         return attrs.evolve(
@@ -335,14 +353,14 @@ def _expression(validator: Validator) -> str:
         case Record(values):
             return f"schema.Record({_expression(values)})"
         case Object(fields):
-            inner = ", ".join(f"{name!r}: {_property(prop)}" for name, prop in fields.items())
+            inner = ", ".join(f"{constant(name)}: {_property(prop)}" for name, prop in fields.items())
             return f"schema.Object({{{inner}}})"
         case AnyOf(members):
             return f"schema.AnyOf(({', '.join(map(_expression, members))},))" if members else "schema.AnyOf(())"
         case Id(table):
-            return f"schema.Id({table!r})"
+            return f"schema.Id({constant(table)})"
         case Literal(value):
-            return f"schema.Literal({value!r})"
+            return f"schema.Literal({constant(value)})"
     return f"schema.{type(validator).__name__}()"
 
 

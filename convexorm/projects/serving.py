@@ -9,11 +9,9 @@ from pathlib import Path
 
 from convexorm.errors import InvalidRequestError
 from convexorm.projects.layout import Project
-from convexorm.projects.node import node
+from convexorm.projects.node import host_folder, node
 
 __all__ = ["command_of", "serve"]
-
-_PACKAGE = Path(__file__).parents[1]
 
 
 def serve(project: Project, *, port: int, admin_key: str | None, persist: Path | None) -> int:
@@ -32,8 +30,7 @@ def command_of(project: Project, *, port: int, admin_key: str | None, persist: P
     """What runs the host. Raises InvalidRequestError where there is no Node, or one that is too old, where this
     installation does not carry the host, and where the project lacks the package `convex`.
     """
-    bundled = _PACKAGE / "host"
-    host = (bundled if bundled.is_dir() else _PACKAGE.parent / "scripts" / "deployment") / "serve.mjs"
+    host = host_folder() / "serve.mjs"
     if not host.is_file():
         raise InvalidRequestError("this installation does not carry the local host; install the wheel, or use a checkout")
     functions = project.functions.resolve()

@@ -33,7 +33,12 @@ registerHooks({
     const isPath = /^\.{0,2}\/|^file:/.test(specifier);
     if (isPath) {
       const bare = specifier.replace(/\.js$/, "");
-      return first([() => next(specifier, context), ...ENDINGS.map((ending) => () => next(bare + ending, context))]);
+      const generated = /(?:^|\/)_generated\/(server|api)$/.exec(bare)?.[1];
+      return first([
+        () => next(specifier, context),
+        ...ENDINGS.map((ending) => () => next(bare + ending, context)),
+        ...(generated === undefined ? [] : [() => next(`${here}generated/${generated}.mjs`, context)]),
+      ]);
     }
     if (specifier.startsWith("node:")) return next(specifier, context);
     const at = (parentURL) => () => next(specifier, { ...context, parentURL });

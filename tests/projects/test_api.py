@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from convex import ConvexInt64
 
 from convexorm import (
     Functions,
@@ -81,6 +83,7 @@ ODD = {
         function("pages/parts.js:untold", obj(), union(obj(a=STRING), obj(a=STRING, b=STRING))),
         function("deep-er/pages.js:list", obj(of=obj(x=NUMBER, y_q=STRING)), obj(x=NUMBER, y_q=STRING), who="internal"),
         function("internal.js:same", obj(), {"type": "bigint"}),
+        function("internal.js:big", obj(n={"type": "bigint"}, some_q=array(obj(x={"type": "bigint"}))), NULL, "Mutation"),
         {"functionType": "HttpAction", "method": "GET", "path": "/x"},
     ],
 }
@@ -112,6 +115,7 @@ def test_a_spec_becomes_a_module_whose_types_hold(tmp_path: Path) -> None:
         "    api.pages.default(anything=1)\n"
         "    assert_type(api.pages.parts.untold(), Any)\n"
         "    assert_type(api.internal.same(), int)\n"
+        "    api.internal.big(n=5, some=[{'x': 6}])\n"
         "    api.internal_.deep_er.pages.list(of={'x': 1.0})\n"
     )
     check = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "api.py", "use.py", "pages.py"]
@@ -140,6 +144,26 @@ def test_what_is_not_given_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         api.pages.import_(a="x")
         api.pages.default(anything={"x": 1})
     assert seen == [{}, {"a": None, "b": None}, {"a": "x"}, {"anything": {"x": 1}}]
+
+
+def test_an_int64_is_sent_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "api_of_int64.py").write_text(api_of(Spec.told(ODD), "Odd ones.", {}))
+    monkeypatch.syspath_prepend(tmp_path)
+    sent: list[dict[str, Any]] = []
+    api = import_module("api_of_int64").Api(
+        connect("memory:", functions={"internal:big": lambda **arguments: sent.append(arguments)})
+    )
+    api.internal.big(n=5, some=[{"x": 2**60}])
+    api.internal.big(n=2**62)
+    assert sent == [
+        {"n": ConvexInt64(5), "some": [{"x": ConvexInt64(2**60)}]},
+        {"n": ConvexInt64(2**62)},
+    ]
+    for wrong in (1.5, "5", 2**63, None):
+        with pytest.raises(ValidationError, match=r"the arguments of internal:big\.n"):
+            api.internal.big(n=wrong)
+    with pytest.raises(ValidationError, match=r"internal:big\.some\[0\]"):
+        api.internal.big(n=1, some=[{"x": "a"}])
 
 
 def test_items_of_pages_come_one_after_the_other() -> None:

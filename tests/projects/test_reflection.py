@@ -65,7 +65,11 @@ export default defineSchema({
     .vectorIndex("by_embedding", { vectorField: "embedding", dimensions: 4, filterFields: ["either"] })
     .searchIndex("by_text", { searchField: "both" })
     .index("by_inside", ["kind", "inside.kind", "inside.at"]),
-  anything: defineTable(v.any()),
+  names: defineTable({
+    str: v.string(), list: v.array(v.string()), field: v.number(), self: v.string(), constructor: v.string(),
+    inner: v.object({ dict: v.string(), int: v.number() }),
+  }).index("lambda", ["self"]).index("by_constructor", ["constructor", "str"]),
+  anything: defineTable(v.any()).index("by_x", ["x"]),
 }, { schemaValidation: false });
 """
 )
@@ -100,9 +104,20 @@ export const shared = { kind: v.literal("a") };
     assert 'class Event(Model, table="events", discriminator_field="type", abstract=True):' in source
     assert 'class EventClick(Event, discriminator="click"):\n    x: Mapped[float]' in source
     assert 'class_: Mapped[str] = field(name="class")' in source
-    assert 'foo_bar_: Mapped[float] = field(name="fooBar")' in source
+    assert 'foo_bar_: Mapped[float] = field(name="foo_bar")' in source
     assert 'query_: Mapped[bool] = field(name="query")' in source
     assert 'email_ = Index("email", name="email")' in source
+    assert '# of a name that no column has: "constructor": v.string()' in source
+    assert '# of a name that no column has: "_hidden": v.optional(v.string())' in source
+    assert '# that no class can say: index("by_constructor", ["constructor", "str"])' in source
+    assert 'lambda_ = Index("self_", name="lambda")' in source
+    (tmp_path / "odd.py").write_text(source)
+    checked = [sys.executable, "-m", "mypy", "--strict", "odd.py"]
+    for program in ([sys.executable, "-c", "import odd"], [*checked, "--cache-dir", str(ROOT / ".mypy_cache")]):
+        ran = subprocess.run(
+            program, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "MYPYPATH": str(ROOT)}
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 LEGAL = (
