@@ -272,7 +272,7 @@ def hold_to_references(instance: Model) -> None:
 def stay_in_step(relation: ToMany | Through, owners: Iterable[Model], moves: Moves) -> None:
     """Let lists that were loaded just now say what was put into them, or taken out, and is not stored yet."""
     what: Any = relation.between if relation.is_through else relation.reference.attribute  # type: ignore[union-attr]
-    for owner in owners:
+    for owner in owners if moves else ():
         items: RelatedItems | None = _peek(owner).get(relation.name)
         if items is None:
             continue
@@ -309,6 +309,9 @@ class Moves:
     def __init__(self) -> None:
         self._moved: dict[tuple[int, Any], Model] = {}
         self._to: dict[tuple[int, Any], tuple[Model, list[Model]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._moved)
 
     def has(self, instance: Model, what: Any) -> bool:
         """Whether an instance was put somewhere, or taken out."""
