@@ -149,6 +149,12 @@ class _Instances(States):
             ids.append(str(document["_id"]))
             _show(document, self._follow, answer.followed, shown)
         kept = {id_: old.held[id_] for id_, some in shown.items() if old.has(id_, some)}
+        while self._follow:  # what leads to an instance that is new leads to it, not to the one before
+            leading = [id_ for id_ in kept if any(one is not _END and one["_id"] not in kept for one in shown[id_])]
+            if not leading:
+                break
+            for id_ in leading:
+                del kept[id_]
         new = [document for id_, document in zip(ids, docs, strict=True) if id_ not in kept]
         held = {**self._made(new, answer, kept), **kept} if new else kept
         items = tuple([held[id_] for id_ in ids])

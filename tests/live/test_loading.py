@@ -90,6 +90,22 @@ def test_documents_that_lead_to_one_share_its_instance(deployment: Deployment) -
         assert now["o0"].customer.country == "NL"
 
 
+def test_what_leads_to_an_instance_that_is_new_leads_to_that(deployment: Deployment) -> None:
+    fill(deployment)
+    save(deployment, Tag(id="late", owner_id="c0"), OrderTag(order_id="o1", tag_id="late"))
+    query = Customer.query().full_scan().load(Customer.orders.load(Order.tags.load(Tag.owner)))
+    with deployment.watch(query) as live, Session(deployment) as session:
+        live.next(timeout=PATIENCE)
+        session.add(Order(id="o6", customer_id="c0", placed_at=NOON))
+        session.commit()
+        change = live.next(timeout=PATIENCE)
+        now = by_id(change)
+        owner = now["c1"].orders[0].tags[0].owner
+        assert owner is now["c0"]
+        assert [order.id for order in owner.orders] == ["o0", "o3", "o6"]
+        assert {one.id for one in change.changed} == {"c0", "c1"}
+
+
 def test_what_is_loaded_through_others_is_seen(deployment: Deployment) -> None:
     fill(deployment)
     save(deployment, Tag(id="late"), Tag(id="gift"), OrderTag(order_id="o0", tag_id="late"))
