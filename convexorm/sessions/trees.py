@@ -49,21 +49,41 @@ class Trees:
     ) -> tuple[int, set[str]]:
         """How many documents were deleted, and the names of the tables that had some, or had references to them."""
         felling = _Felling(self, on_progress)
-        await felling.delete(table, root)
+        if felling.plant(table):
+            await felling.walk(table, root)
+            felling.waiting, felling.looks = set(), False
+        await felling.walk(table, root)
         return felling.done, felling.tables
 
 
 @attrs.define
 class _Felling:
-    """One deletion under way. `waiting` are the ids of those that are deleted once what refers to them is."""
+    """One deletion under way. `waiting` are the ids of those that are deleted once what refers to them is; while it only
+    `looks` whether something forbids it, nothing is deleted.
+    """
 
     trees: Trees
     on_progress: Callable[[Progress], object] | None
     done: int = 0
     tables: set[str] = attrs.field(factory=set)
     waiting: set[str] = attrs.field(factory=set)
+    looks: bool = False
+    _parents: dict[str, list[tuple[Table, Rule]]] = attrs.field(factory=dict)
+    """By the names of tables, the rules by which documents of them go along, and with those of which tables."""
 
-    async def delete(self, table: Table, root: Document) -> None:
+    def plant(self, table: Table) -> bool:
+        """Find out what may go along with a document, and whether something may forbid that, so that it is to be looked."""
+        tables = [table]
+        for parent in tables:
+            for rule in self.trees.compiler.rules(parent):
+                self.looks = self.looks or rule.action == "restrict"
+                if rule.action == "cascade":
+                    if rule.table.name not in {one.name for one in tables}:
+                        tables.append(rule.table)
+                    self._parents.setdefault(rule.table.name, []).append((parent, rule))
+        return self.looks
+
+    async def walk(self, table: Table, root: Document) -> None:
         """Delete a document, what refers to it first."""
         path = [(table, [root], self._first(table, [root]))]
         while path:
@@ -73,21 +93,24 @@ class _Felling:
                 path.append((*found, self._first(*found)))
                 continue
             path.pop()
-            gone = await self._commit([Delete(table, str(one["_id"]), missing="skip") for one in documents])
-            self._tell(sum(map(bool, gone)))
+            if not self.looks:
+                gone = await self._commit([Delete(table, str(one["_id"]), missing="skip") for one in documents])
+                self._tell(sum(map(bool, gone)))
 
     async def _first(self, table: Table, documents: Sequence[Document]) -> AsyncIterator[tuple[Table, list[Document]]]:
         """Do what has to be done before documents are deleted, and say which others are to be deleted before them."""
         self.tables.add(table.name)
         self.waiting |= {str(document["_id"]) for document in documents}
         rules = self.trees.compiler.rules(table)
-        await self._check(table, rules, documents)
+        async for found in self._forbidding(table, rules, documents):
+            yield found
         for rule in rules:
             self.tables.add(rule.table.name)
-            if rule.action == "nullify":
+            if rule.action == "nullify" and not self.looks:
                 await self._nullify(rule, documents)
             elif rule.action == "cascade" and not self.trees.compiler.rules(rule.table):
-                await self._clear(rule, documents)
+                if not self.looks:
+                    await self._clear(rule, documents)
             elif rule.action == "cascade":
                 for document in documents:
                     async for some in self._referring(rule, document):
@@ -95,19 +118,39 @@ class _Felling:
                         if others:
                             yield rule.table, others
 
-    async def _check(self, table: Table, rules: Sequence[Rule], documents: Sequence[Document]) -> None:
-        """Raise StaleDataError for what forbids to delete a document, before anything of it is deleted."""
-        reads = [
-            (rule, replace(_read(rule, document), limit=1))
-            for rule in rules
-            if rule.action == "restrict"
-            for document in documents
-            if document.get(rule.key) is not None
-        ]
-        results = await self.trees.reader.run([read for _, read in reads])
-        for (rule, _), result in zip(reads, results, strict=True):
-            if result.docs:
-                raise StaleDataError(table=table.name, reason="exists", relation=rule.relation)
+    async def _forbidding(
+        self, table: Table, rules: Sequence[Rule], documents: Sequence[Document]
+    ) -> AsyncIterator[tuple[Table, list[Document]]]:
+        """What forbids to delete documents, but goes along as well, to be deleted before them.
+
+        Raises StaleDataError where something forbids it that does not go along.
+        """
+        first: list[tuple[Table, list[Document]]] = []
+        for rule in rules:
+            for document in documents if rule.action == "restrict" else ():
+                async for some in self._referring(rule, document):
+                    for one in some:
+                        if not await self._goes_along(rule.table, one, set()):
+                            raise StaleDataError(table=table.name, reason="exists", relation=rule.relation)
+                    first.append((rule.table, some))
+        for referring, some in first:
+            others = [one for one in some if one["_id"] not in self.waiting]
+            if others:
+                yield referring, others
+
+    async def _goes_along(self, table: Table, document: Document, seen: set[str]) -> bool:
+        """Whether a document is to be deleted, too: because another one is that it refers to, at any remove."""
+        if document["_id"] in self.waiting:
+            return True
+        seen.add(str(document["_id"]))
+        for parent, rule in self._parents.get(table.name, ()):
+            key = document.get(rule.field)
+            index = "by_id" if rule.key == "_id" else next(one.name for one in parent.indexes if one.fields[0] == rule.key)
+            found = () if key is None else (await self.trees.reader.one(Read(Range(parent, index, (key,))))).docs
+            for one in found:
+                if one["_id"] not in seen and await self._goes_along(parent, one, seen):
+                    return True
+        return False
 
     async def _nullify(self, rule: Rule, documents: Sequence[Document]) -> None:
         for document in documents:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, LimitExceeded, Model, StaleDataError, ValidationError
+from convexorm import (
+    UNSET,
+    AsyncSession,
+    Deployment,
+    Id,
+    Index,
+    LimitExceeded,
+    Mapped,
+    Model,
+    Related,
+    RelatedList,
+    Session,
+    StaleDataError,
+    ValidationError,
+    connect,
+    field,
+    relationship,
+)
+from tests.conftest import serve_models
 from tests.relations.conftest import Open, day, filled, save
 from tests.relations.models import MODELS, Category, Coupon, Customer, Line, Order, OrderTag, Payment, Tag
 
@@ -231,3 +249,81 @@ async def test_ids_are_of_their_table(open_: Open, field: str, given: str) -> No
         assert caught.value.table == "categories"
         await session.rollback()
     await save(session, Category(name="y", others=[category.convex_id or "", category.convex_id or ""]))
+
+
+# -- what forbids it, and goes along -------------------------------------------------------------------------------
+
+
+class House(Model, table="houses", primary_key="id"):
+    id: Mapped[str]
+    desks: RelatedList[Desk] = relationship("by_house", on_delete="cascade")
+    drawers: RelatedList[Drawer] = relationship("by_owner", on_delete="restrict")
+    lamps: RelatedList[Lamp] = relationship("by_house", on_delete="cascade")
+    by_house_id = Index("id")
+
+
+class Lamp(Model, table="lamps", primary_key="id"):
+    id: Mapped[str]
+    house_id: Mapped[str] = field(references=House)
+    drawers: RelatedList[Drawer] = relationship("by_lamp", on_delete="restrict")
+    by_lamp_id = Index("id")
+    by_house = Index("house_id")
+
+
+class Desk(Model, table="desks"):
+    house_id: Mapped[str] = field(references=House)
+    drawers: RelatedList[Drawer] = relationship("by_desk", on_delete="cascade")
+    by_house = Index("house_id")
+
+
+class Drawer(Model, table="drawers"):
+    desk_id: Mapped[Id[Desk]] = field(default=UNSET)
+    owner_id: Mapped[str] = field(references=House)
+    lamp_id: Mapped[str | None] = field(references=Lamp, default=None)
+    desk: Related[Desk] = relationship("desk_id")
+    by_desk = Index("desk_id")
+    by_owner = Index("owner_id")
+    by_lamp = Index("lamp_id")
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Deployment]]:
+    folder = tmp_path_factory.mktemp("houses")
+    with serve_models(folder, House, Lamp, Desk, Drawer) as host, host.connect() as on_host, connect("memory:") as memory:
+        yield {"memory": memory, "host": on_host}
+
+
+@pytest.mark.parametrize("way", ["delete", "delete_key", "delete_range", "delete_all", "delete_tree"])
+@pytest.mark.parametrize("kind", ["memory", "host"])
+def test_what_goes_along_forbids_nothing(houses: dict[str, Deployment], kind: str, way: str) -> None:
+    one = House.query().where(House.id == "one")
+    with Session(houses[kind]) as session:
+
+        def deletes() -> None:
+            if way in ("delete", "delete_tree"):
+                getattr(session, way)(session.get_one(House, "one"))
+            elif way == "delete_key":
+                session.delete_key(House, "one")
+            else:
+                getattr(session, way)(one)
+            session.commit()
+
+        def left() -> list[int]:
+            return [session.count(model.query().full_scan()) for model in (House, Lamp, Desk, Drawer)]
+
+        for model in (Drawer, Desk, Lamp, House):
+            session.delete_all(model.query().full_scan())
+        mine, theirs = Desk(house_id="one"), Desk(house_id="two")
+        session.add_all([House(id="one"), House(id="two"), Lamp(id="lamp", house_id="one"), mine, theirs])
+        session.add(Drawer(desk=mine, owner_id="one", lamp_id="lamp"))
+        session.add(elsewhere := Drawer(desk=theirs, owner_id="two", lamp_id="lamp"))
+        session.commit()
+        with pytest.raises(StaleDataError) as refused:
+            deletes()
+        assert (refused.value.reason, refused.value.relation) == ("exists", "Lamp.drawers")
+        session.rollback()
+        assert left() == [2, 1, 2, 2]
+        session.update(Drawer, elsewhere.convex_id, {"lamp_id": None})
+        session.commit()
+        deletes()
+        assert left() == [1, 0, 1, 1]
