@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from convexorm.errors import InvalidRequestError
+from convexorm.exports.losses import losses_of
 from convexorm.exports.validators import validator_of
 from convexorm.schema import IndexDef, SearchIndexDef, Validator, VectorIndexDef
 
@@ -24,6 +25,8 @@ class ExportedTable:
     search_indexes: tuple[SearchIndexDef, ...] = ()
     vector_indexes: tuple[VectorIndexDef, ...] = ()
     staged: frozenset[str] = frozenset()
+    lost: Mapping[str, str] = attrs.field(factory=dict, eq=False)
+    """What TypeScript says of fields of which the validator here says less."""
 
 
 @attrs.frozen
@@ -77,5 +80,6 @@ def _table(told: Mapping[str, Any]) -> ExportedTable:
         )
         for each in both("vectorIndexes", "stagedVectorIndexes")
     )
-    documents = validator_of(told.get("documentType") or {"type": "any"}, name)
-    return ExportedTable(name, documents, indexes, search, vectors, frozenset(staged))
+    said = told.get("documentType") or {"type": "any"}
+    documents = validator_of(said, name)
+    return ExportedTable(name, documents, indexes, search, vectors, frozenset(staged), losses_of(said))

@@ -159,7 +159,8 @@ class _Model:
         if may_be_none and annotation != "None":
             annotation += " | None"
         line = _line(attribute, annotation, options, use)
-        return [f"    # {prop.typescript()}", line] if self._leads_out(prop.validator) else [line]
+        said = self._table.lost.get(field) or (prop.typescript() if self._leads_out(prop.validator) else None)
+        return [line] if said is None else [f"    # {said}", line]
 
     def _leads_out(self, validator: Validator) -> bool:
         """Whether it holds ids of a table that is left out."""

@@ -60,6 +60,8 @@ export default defineSchema({
     inside: v.object({ kind: v.string(), at: v.number() }),
     untold: v.union(v.object({ a: v.string() }), v.object({ a: v.string(), b: v.string() })),
     record: v.record(v.string(), v.object({ n: v.number() })),
+    five: v.optional(v.literal(-5n)),
+    by_event: v.array(v.record(v.id("events"), v.object({ n: v.literal(9007199254740993n) }))),
     embedding: v.array(v.float64()),
   })
     .vectorIndex("by_embedding", { vectorField: "embedding", dimensions: 4, filterFields: ["either"] })
@@ -111,6 +113,9 @@ export const shared = { kind: v.literal("a") };
     assert '# of a name that no column has: "_hidden": v.optional(v.string())' in source
     assert '# that no class can say: index("by_constructor", ["constructor", "str"])' in source
     assert 'lambda_ = Index("self_", name="lambda")' in source
+    assert "    # v.optional(v.literal(-5n))\n    five: Mapped[Int64 | None]" in source
+    record = 'v.record(v.id("events"), v.object({ "n": v.literal(9007199254740993n) }))'
+    assert f"    # v.array({record})\n    by_event: Mapped[list[dict[str, ValueByEvent]]]" in source
     (tmp_path / "odd.py").write_text(source)
     checked = [sys.executable, "-m", "mypy", "--strict", "odd.py"]
     for program in ([sys.executable, "-c", "import odd"], [*checked, "--cache-dir", str(ROOT / ".mypy_cache")]):
