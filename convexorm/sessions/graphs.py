@@ -78,7 +78,7 @@ def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]
 def refer_within(operations: Sequence[Operation], writes: Sequence[Write]) -> None:
     """Say in each write which others of the commit its references mean."""
     places: dict[int, int] | None = None
-    if not any(map(_waiting, operations)):
+    if not [one for one in operations if getattr(one, "waiting", None)]:
         return
     for operation, write in zip(operations, writes, strict=True):
         waiting = _waiting(operation)

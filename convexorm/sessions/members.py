@@ -6,6 +6,7 @@ longer, all of it goes at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from convexorm.errors import ValidationError
@@ -73,8 +74,17 @@ class Members(IdentityMap):
 
     def add(self, instance: Model, unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """Take in a new instance, and what is new around it; `AsyncSession.add` says what holds."""
+        self.add_all((instance,), unique, returning)
+
+    def add_all(self, instances: Iterable[Model], unique: bool | Query[Any] = True, returning: bool = True) -> None:
+        """The same of each of them."""
         self._turn.check()
-        if state_of(instance).session is self:
+        for instance in instances:
+            self._add(instance, unique, returning)
+
+    def _add(self, instance: Model, unique: bool | Query[Any], returning: bool) -> None:
+        state = instance._state if isinstance(instance, Model) else state_of(instance)
+        if state.session is self:
             return
         key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         self.join(instance, Insertion(self._compiler, self, instance, key, returning))

@@ -95,7 +95,9 @@ class Insertion(msgspec.Struct, eq=False):
         model = type(self.instance)
         if self.unique is True and not self.instance._state.related:  # nearly always
             self.waiting = _NOTHING
-            return Insert(*self.compiler.inserted(model, dump_valid(self.instance)), self.returning)
+            mapper = model.__mapper__
+            document = dump_valid(self.instance) if mapper.validated else mapper.dump(self.instance)
+            return Insert(*self.compiler.inserted(model, document), self.returning)
         self.waiting = unresolved(self.instance) if self.instance._state.related else _NOTHING
         document = dump_valid(self.instance, self.waiting)
         primary = self.unique is True
@@ -107,7 +109,8 @@ class Insertion(msgspec.Struct, eq=False):
         return Insert(self.compiler.table(model), document, unique, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
+        led = _led(self.instance, self.waiting) if self.waiting else _NOTHING
+        _inserted(self.identities, self.instance, applied, write, led)
 
 
 class Upsertion(msgspec.Struct, eq=False):

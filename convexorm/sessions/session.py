@@ -596,8 +596,7 @@ class AsyncSession:
 
     def add_all(self, instances: Iterable[Model], *, unique: bool = True, returning: bool = True) -> Awaitable[None]:
         """`add` each of them."""
-        for instance in several(instances, "instances"):
-            self.add(instance, unique=unique, returning=returning)
+        self._members.add_all(several(instances, "instances"), unique, returning)
         return DONE
 
     @exclusive

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.conditions import Condition
 from convexorm.counters import Counting, counter_id
+from convexorm.data import Data
 from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.damage import damaged
@@ -75,9 +75,10 @@ _STORING = frozenset((Insert, Upsert))
 """Writes that are gathered, and written many at a time."""
 
 
-class _Row(msgspec.Struct, frozen=True):
+class _Row(Data, frozen=True):
     """A stored document: its row, its `_id`, its fields without the system ones, and the JSON of those that lie in it."""
 
+    hidden = ("id", "fields", "body")
     tick: int
     id: str
     fields: dict[str, Value]

@@ -34,6 +34,9 @@ class Modification(msgspec.Struct):
     data: msgspec.Raw = msgspec.field(name="errorData", default=msgspec.Raw(b""))
     journal: str | None = None
 
+    def __repr__(self) -> str:
+        return f"<Modification {self.type} of query {self.query_id}>"
+
 
 class Message(msgspec.Struct):
     """Anything that a server says; what is of another type than is named here says nothing to a watch."""
@@ -43,6 +46,9 @@ class Message(msgspec.Struct):
     end: Version = msgspec.field(name="endVersion", default=Version())
     modifications: Sequence[Modification] = ()
     error: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Message {self.type}>"
 
 
 _decode = msgspec.json.Decoder(Message).decode
