@@ -9,7 +9,6 @@ another has the task.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -21,6 +20,7 @@ import attrs
 from convexorm import AsyncSession, ConvexORMError
 from convexorm.faces import finish
 from convexorm.live.bells import BlockingBell
+from convexorm.threads import Worker
 from mastra_convex.domain import Backend
 from mastra_convex.entities import BackgroundTask, Document
 
@@ -86,12 +86,12 @@ class Heart:
         self._claim: Claim | None = None
         self._left: deque[Claim] = deque()
         self._ended = False
-        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
 
     def start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="convexorm leases", daemon=True)
-            self._thread.start()
+        if self._worker is None or not self._worker.alive:  # one that an interrupt kept from its start
+            self._worker = Worker(self._work, "convexorm leases")
+            self._worker.start()
 
     def keep(self, claim: Claim) -> None:
         """Prolong this claim from now on."""
@@ -118,8 +118,8 @@ class Heart:
 
     def join(self) -> None:
         """Wait until it has come to its end, in a thread that may wait."""
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._worker is not None:
+            self._worker.join()
 
     def _work(self) -> None:
         claim, beat, due = None, 0, 0.0

@@ -8,8 +8,8 @@ once its last state was taken. Where it is not known what was written, as in a f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from threading import Thread
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -22,6 +22,7 @@ from convexorm.deployments.observers import Observers
 from convexorm.errors import ConvexORMError, DeploymentError
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Read
+from convexorm.threads import Worker
 
 __all__ = ["Watches"]
 
@@ -193,12 +194,12 @@ class _Runner:
         self.told = True
         """Whether a commit was applied by this process."""
         self.alarm = alarm_of(files)
-        self._thread = Thread(target=watches.run, args=(self,), name="convexorm watches", daemon=True)
-        self.start: Callable[[], None] = self._thread.start
+        self._worker = Worker(partial(watches.run, self), "convexorm watches")
+        self.start = self._worker.start
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._worker.alive
 
     def wake(self) -> None:
         self.alarm.ring()

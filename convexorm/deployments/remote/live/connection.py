@@ -13,7 +13,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -33,6 +32,7 @@ from convexorm.guards import Guard
 from convexorm.late import need
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Read
+from convexorm.threads import Worker
 from convexorm.values import Value, loads_printed
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class LiveConnection:
         self._connections = 0
         self._lost = "InitialConnect"
         self._guard = Guard()
-        self._thread: Thread | None = None
+        self._worker: Worker | None = None
         self._ring: Callable[[], None] = _nothing
         self._closed = False
         self._heard_since = False
@@ -101,17 +101,17 @@ class LiveConnection:
         """Have a thread run. Raises DeploymentError when this is closed."""
         if self._closed:
             raise DeploymentError("the deployment is closed")
-        if self._thread is None or not self._thread.is_alive():  # one that an interrupt kept from its start
-            self._thread = Thread(target=self._work, name="convexorm watches", daemon=True)
-            self._thread.start()
+        if self._worker is None or not self._worker.alive:  # one that an interrupt kept from its start
+            self._worker = Worker(self._work, "convexorm watches")
+            self._worker.start()
 
     def close(self) -> None:
         """End all watches, and wait until the connection is closed."""
         self._closed = True
-        thread = self._guard(lambda: self._thread)
+        worker = self._guard(lambda: self._worker)
         self._wake()
-        if thread is not None and thread is not current_thread() and self.process == os.getpid():
-            thread.join()
+        if worker is not None and self.process == os.getpid():
+            worker.join()
 
     def _wake(self) -> None:
         self._ring()
@@ -175,7 +175,7 @@ class LiveConnection:
         if self._watchings or (self._asked and not self._closed):
             return False
         self._ring = _nothing
-        self._thread = None
+        self._worker = None
         return True
 
     def _opened(self) -> Any:
