@@ -40,7 +40,7 @@ def test_each_request_is_told_of_with_names_and_numbers(deployment: Deployment, 
         session.commit()
         tasks = Task.query().by_index("by_owner", owner_id=unique)
         assert len(session.all(tasks)) == 3
-        session.read(tasks, Note.query().by_index("by_title", title=SECRET))
+        session.read(tasks, Note.query().by_index("by_title", title=unique))
         session.delete_range(tasks)
         session.commit()
         session.upsert(Note(id=unique, title=SECRET))

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from convexorm import (
     ValidationError,
     connect,
 )
-from tests.conftest import Host
+from tests.conftest import ROOT, Host, serve_host
 from tests.models import Note
 
 HOUR = timedelta(hours=1)
@@ -157,14 +157,20 @@ def subtests_of() -> list[str]:
     return ["host", "memory"]
 
 
-def test_the_host_runs_what_is_due(models_host: Host, unique: str) -> None:
-    with models_host.connect() as deployment, Session(deployment) as session:
+@pytest.fixture
+def own_host() -> Iterator[Host]:
+    """A host whose clock may be set."""
+    yield from serve_host(ROOT / "tests" / "functions")
+
+
+def test_the_host_runs_what_is_due(own_host: Host, unique: str) -> None:
+    with own_host.connect() as deployment, Session(deployment) as session:
         paid = session.schedule("paying:pay", {"id": unique, "owner": "ada", "amount": 3.0}, delay=HOUR)
         failed = session.schedule("paying:pay", {"id": 7}, delay=HOUR)
         session.commit()
-        headers = {"authorization": f"Convex {models_host.key}"}
-        assert httpx2.post(f"{models_host.url}/clock", json={"advance": 3_600_000}).status_code == 403
-        ran = httpx2.post(f"{models_host.url}/clock", json={"advance": 3_600_001}, headers=headers).json()
+        headers = {"authorization": f"Convex {own_host.key}"}
+        assert httpx2.post(f"{own_host.url}/clock", json={"advance": 3_600_000}).status_code == 403
+        ran = httpx2.post(f"{own_host.url}/clock", json={"advance": 3_600_001}, headers=headers).json()
         assert ran["scheduled"] >= 2
         assert of(deployment, paid.id).kind == "success"
         assert of(deployment, failed.id).kind == "failed"

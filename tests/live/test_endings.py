@@ -43,6 +43,7 @@ def descriptors() -> int:
 
 
 def test_nothing_runs_before_the_first_watch_and_after_the_last(deployment: Deployment) -> None:
+    assert all_ended()  # of those before
     watch = deployment.watch(OF_ADA)
     assert not watching()
     with watch as live, deployment.watch(OF_ADA) as second:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -730,8 +730,7 @@ async def test_a_result_larger_than_a_document_is_an_error_with_both_sizes(
 # -- costs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def full_host() -> Any:
+def full() -> Iterator[Host]:
     """A host with 700 tasks: 7 agents and statuses, 50 tasks a run and thread, all but the first 100 long done."""
     process, url = start_host(ROOT / "convex")
     host = Host(url, ADMIN_KEY)
@@ -753,6 +752,17 @@ def full_host() -> Any:
         yield host
     finally:
         stop_host(process)
+
+
+@pytest.fixture(scope="module")
+def full_host() -> Iterator[Host]:
+    yield from full()
+
+
+@pytest.fixture
+def own_full_host() -> Iterator[Host]:
+    """One whose tasks may be changed."""
+    yield from full()
 
 
 @pytest.mark.parametrize(
@@ -786,22 +796,22 @@ def test_a_page_costs_one_call_and_the_documents_of_a_page(full_host: Host, filt
         assert 0 < counts["documentsRead"] <= most
 
 
-def test_counts_and_clean_ups_read_only_what_they_are_about(full_host: Host) -> None:
-    with full_host.connect() as deployment:
+def test_counts_and_clean_ups_read_only_what_they_are_about(own_full_host: Host) -> None:
+    with own_full_host.connect() as deployment:
         tasks = ConvexStore(id="test", deployment=deployment).background_tasks
-        full_host.reset()
+        own_full_host.reset()
         assert tasks.get_running_count_by_agent(agent_id="agent3") == 15
-        counts = full_host.metrics()
+        counts = own_full_host.metrics()
         assert (counts["calls"], counts["documentsRead"]) == (1, 15)
         assert counts["responseBytes"] < 500
-        full_host.reset()
+        own_full_host.reset()
         assert tasks.update_task(task_id="t150", update={"result": 1}, options={"expected_status": "running"})
-        counts = full_host.metrics()
+        counts = own_full_host.metrics()
         assert counts["calls"] == 1
         assert counts["documentsRead"] <= 5
-        full_host.reset()
+        own_full_host.reset()
         tasks.delete_tasks(filter={"status": "timed_out", "to_date": at(9_306), "date_filter_by": "completed_at"})
-        counts = full_host.metrics()
+        counts = own_full_host.metrics()
         assert counts["calls"] == 1
         assert counts["documentsRead"] <= 20
         assert tasks.get_task(task_id="t694") is not None

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -207,6 +208,7 @@ def test_the_command_counts_again(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_counting_reads_no_document_that_is_counted(models_host: Host) -> None:
     with models_host.connect() as deployment, Session(deployment) as session:
+        session.delete_all(Payment.query().full_scan())
         session.delete_all(Rows.query().full_scan())
         session.add_all([payment(n, f"o{n % 4}") for n in range(200)])
         session.commit()
@@ -277,7 +279,7 @@ async def test_numbers_that_are_not_finite_can_be_taken_away_again(session: Asyn
 
 
 @pytest.fixture
-def wrong(deployment: Deployment, host: Host) -> Deployment:
+def wrong(deployment: Deployment, host: Host) -> Iterator[Deployment]:
     """Payments that were counted wrong: some not at all, others twice, and some that are not there."""
     with Session(deployment) as session:
         session.delete_all(Payment.query().full_scan())
@@ -291,7 +293,10 @@ def wrong(deployment: Deployment, host: Host) -> Deployment:
             session.add(Rows(counter=row.counter, key="10786500", shard=3.0, count=row.count, sum=row.sum))
             session.add(Rows(counter=row.counter, key=row.key, shard=3.0, count=row.count, sum=row.sum))
         session.commit()
-    return deployment
+    yield deployment
+    with Session(deployment) as session:
+        session.delete_all(Payment.query().full_scan())
+        session.delete_all(Rows.query().full_scan())
 
 
 def is_counted_right(deployment: Deployment) -> bool:
