@@ -19,7 +19,7 @@ import attrs
 
 from convexorm.errors import DeploymentError, InvalidRequestError, NoResultFound, ValidationError
 from convexorm.faces import blocking, named
-from convexorm.given import a_function
+from convexorm.given import a_callback
 
 if TYPE_CHECKING:
     from convexorm.references import Id
@@ -146,7 +146,7 @@ class AsyncFiles:
         what the stream or `on_progress` raises.
         """
         if on_progress is not None:
-            a_function(on_progress, "on_progress")
+            a_callback(on_progress, "on_progress")
         _check_content_type(content_type)
         reading = _Reading(self._port, source, awaits=self._awaits)
         pieces = await reading.begin()
@@ -169,7 +169,7 @@ class AsyncFiles:
         written, and what `on_progress(received, total)` raises.
         """
         if on_progress is not None:
-            a_function(on_progress, "on_progress")
+            a_callback(on_progress, "on_progress")
         incoming = await self._port.open(_id(id))
         if incoming is None:
             raise _missing()

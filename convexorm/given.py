@@ -5,11 +5,12 @@ would be right, before anything is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from convexorm.errors import InvalidRequestError
 
-__all__ = ["a_function", "a_mapping", "by_name", "several"]
+__all__ = ["a_callback", "a_function", "a_mapping", "by_name", "several"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 K = TypeVar("K")
@@ -43,6 +44,13 @@ def a_function(given: F, what: str) -> F:
     """Something that can be called."""
     if not callable(given):
         raise InvalidRequestError(f"{what} is a function, got {_name(given)}")
+    return given
+
+
+def a_callback(given: F, what: str) -> F:
+    """A function that is called and not awaited."""
+    if iscoroutinefunction(a_function(given, what)) or iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
+        raise InvalidRequestError(f"{what} is called and not awaited; make it a plain function")
     return given
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 
-from convexorm import AsyncSession, Deployment, DeploymentError, Session, StaleDataError, connect
+from convexorm import AsyncSession, Deployment, DeploymentError, InvalidRequestError, Session, StaleDataError, connect
 from convexorm.deployments.observers import Request
 from convexorm.wire import VERSION
 from mastra_convex import ConvexStore
@@ -105,6 +106,74 @@ def test_a_callback_may_go_and_what_it_raises_stays_its_own(
     Session(deployment).count(count)
     assert calls == ["read"] * 3
     assert [one.name for one in caplog.records] == ["convexorm"] * 3
+
+
+def test_what_was_handled_when_a_callback_raises_is_not_logged_along(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, unique: str
+) -> None:
+    """Neither what the request failed with, nor what the program was at, whatever the callback makes of its failure."""
+
+    def fail(request: Request) -> None:
+        try:
+            raise RuntimeError("a listener's own")
+        except RuntimeError as error:
+            raise LookupError("no gauge") from error
+
+    deployment.on_request(fail)
+    with Session(deployment) as session:
+        try:
+            raise ValueError(SECRET)
+        except ValueError:
+            session.add(Counter(name=unique))
+            session.commit()
+        session.add(Counter(name=unique))
+        with pytest.raises(StaleDataError) as refused:
+            session.commit()
+    assert SECRET not in caplog.text
+    assert "StaleDataError" not in caplog.text
+    assert [str(one.exc_info[1].__cause__) for one in caplog.records if one.exc_info and one.exc_info[1]] == [
+        "a listener's own"
+    ] * 2
+    assert isinstance(refused.value, StaleDataError)
+
+
+class Awaited:
+    async def __call__(self, news: object) -> None:
+        raise AssertionError("nobody awaits it")
+
+
+async def test_a_callback_that_would_have_to_be_awaited_is_refused_or_logged(
+    deployment: Deployment, caplog: pytest.LogCaptureFixture, unique: str
+) -> None:
+    async def later(news: object) -> None:
+        raise AssertionError("nobody awaits it")
+
+    tasks = Task.query().by_index("by_owner", owner_id=unique)
+    session = AsyncSession(deployment)
+    task = Task(text="stays", owner_id=unique)
+    await session.add(task)
+    await session.commit()
+    callbacks: list[Any] = [later, partial(later), Awaited()]
+    for callback in callbacks:
+        refused = pytest.raises(InvalidRequestError, match="not awaited")
+        with refused:
+            deployment.on_request(callback)
+        with refused:
+            await session.delete_all(tasks, on_progress=callback)
+        with refused:
+            await session.update_all(tasks, {Task.done: True}, on_progress=callback)
+        with refused:
+            await session.delete_tree(task, on_progress=callback)
+        with refused:
+            await session.recount(Task, on_progress=callback)
+        with refused:
+            deployment.files.upload(b"x", on_progress=callback)
+        with refused:
+            deployment.watch(tasks, on_state=callback)
+    assert [(one.text, one.done) for one in await AsyncSession(deployment).all(tasks)] == [("stays", False)]
+    deployment.on_request(lambda request: later(request))
+    await AsyncSession(deployment).count(tasks)
+    assert "not awaited" in caplog.text
 
 
 def test_a_store_tells_through_its_deployment(host: Host) -> None:

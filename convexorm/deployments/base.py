@@ -122,6 +122,8 @@ class Deployment(ABC):
         """Have a callback told of each request once it is over, of both faces, on the thread that made it; what ends that.
 
         What is told are names and numbers, never contents or keys. What the callback raises is logged and goes no further.
+
+        Raises InvalidRequestError for what cannot be called, or would have to be awaited.
         """
         return self.observers.add(callback)
 

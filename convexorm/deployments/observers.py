@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from convexorm.given import a_function
+from convexorm.given import a_callback
+from convexorm.listeners import tell
 from convexorm.requests import (
     Applied,
     Commit,
@@ -134,7 +135,7 @@ class Observers:
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one, too; what takes that back."""
-        a_function(listener, "who is told of requests")
+        a_callback(listener, "who is told of requests")
         entry: Listener = lambda request: listener(request)  # noqa: E731  (one listener may be added twice)
         self._listeners = (*self._listeners, entry)
 
@@ -164,10 +165,7 @@ class Observers:
             if log is not None:
                 log("%s", request)
             for listener in listeners:
-                try:
-                    listener(request)
-                except Exception:  # who listens must not be what a request fails at
-                    _failed()
+                tell(listener, request, "a listener of requests failed")
 
 
 def _debug() -> Callable[..., None] | None:
@@ -187,10 +185,6 @@ def _logger() -> Any:
 
 _DEBUG = 10
 """`logging.DEBUG`."""
-
-
-def _failed() -> None:
-    _logger().exception("a listener of requests failed")
 
 
 class ObservedPort(ABC):

@@ -12,6 +12,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from convexorm.errors import ConvexORMError, DeploymentError
+from convexorm.listeners import tell
 
 __all__ = ["Mailbox"]
 
@@ -72,12 +73,7 @@ class Mailbox(Generic[S]):
             return
         self._connected = connected
         if self._on_state is not None and not self._ended:
-            try:
-                self._on_state(connected)
-            except Exception:  # who listens must not be what a watch fails at
-                import logging
-
-                logging.getLogger("convexorm").exception("a listener of a watch's connection failed")
+            tell(self._on_state, connected, "a listener of a watch's connection failed")
 
     @property
     def over(self) -> bool:

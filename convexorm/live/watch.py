@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.faces import finish
+from convexorm.given import a_callback
 from convexorm.live.bells import AsyncBell, Bell, BlockingBell
 from convexorm.live.mailboxes import Mailbox
 from convexorm.live.states import State, States
@@ -142,8 +143,8 @@ class Watch(Generic[T]):
         subscribe: Callable[[Mailbox[Any]], object],
         on_state: Callable[[bool], object] | None = None,
     ) -> None:
-        if on_state is not None and not callable(on_state):
-            raise InvalidRequestError(f"on_state is called with True or False, got {type(on_state).__name__}")
+        if on_state is not None:
+            a_callback(on_state, "on_state")
         self._states = states
         self._subscribe = subscribe
         self._mailbox: Mailbox[Any] = Mailbox(on_state)

@@ -19,7 +19,7 @@ from convexorm.errors import (
     LimitExceeded,
     ValidationError,
 )
-from convexorm.given import several
+from convexorm.given import a_callback, several
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.requests import (
@@ -96,6 +96,8 @@ class Bulk:
 
     async def delete(self, query: Query[Any], on_progress: OnProgress | None) -> int:
         """Delete all documents of a query, with what that does to others, and say how many there were."""
+        if on_progress is not None:
+            a_callback(on_progress, "on_progress")
         range_, filter_ = self._compiler.deletable(query)
         left = query._limit
         total = 0
@@ -128,6 +130,8 @@ class Bulk:
         they came to be, which no change touches: so a cursor is a creation time and an `_id`. It says as well what the next
         commit will be, so that whoever goes on with it finds out whether that was applied before its answer got lost.
         """
+        if on_progress is not None:
+            a_callback(on_progress, "on_progress")
         read = self._compiler.read(query)
         model, table = query.model, read.range.table
         patch = patch_of_values(self._compiler, model, "", values, primary=False)
@@ -167,6 +171,8 @@ class Bulk:
 
     async def recount(self, model: type[Model], on_progress: OnProgress | None) -> int:
         """Count and add up all documents of a model anew, for its counters; how many there were."""
+        if on_progress is not None:
+            a_callback(on_progress, "on_progress")
         table = self._compiler.table(model)
         done, size, more = 0, _RECOUNTED, bool(table.counters)
         while more:

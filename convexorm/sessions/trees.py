@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from convexorm.deployments.reader import Reader
 from convexorm.errors import FunctionFailed, LimitExceeded, StaleDataError
+from convexorm.given import a_callback
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Delete,
@@ -48,6 +49,8 @@ class Trees:
         self, table: Table, root: Document, on_progress: Callable[[Progress], object] | None
     ) -> tuple[int, set[str]]:
         """How many documents were deleted, and the names of the tables that had some, or had references to them."""
+        if on_progress is not None:
+            a_callback(on_progress, "on_progress")
         felling = _Felling(self, on_progress)
         if felling.plant(table):
             await felling.walk(table, root)
