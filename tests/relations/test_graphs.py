@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from convexorm import UNSET, InvalidRequestError, NotLoadedError, ValidationError
+from convexorm import UNSET, Deployment, InvalidRequestError, NotLoadedError, ValidationError
+from convexorm.requests import Commit, Delete, Insert, Key, Write
 from tests.relations.conftest import Open, day, filled, save
 from tests.relations.models import Category, Customer, Line, Order, OrderTag, Payment, Tag
 
@@ -35,6 +36,19 @@ async def test_what_is_put_into_a_list_refers_to_its_owner(open_: Open) -> None:
     await session.commit()
     found = await open_().get_one(Customer, "c0", load=[Customer.orders])
     assert [order.id for order in found.orders] == ["o0", "o3", "o6", "o7", "new"]
+
+
+@pytest.mark.parametrize("place", [-1, 0, 1, 2, 3], ids=["none", "a delete", "itself", "what comes later", "past the end"])
+async def test_a_reference_within_a_commit_leads_to_an_insert_before_it(deployment: Deployment, place: int) -> None:
+    table = Category.__mapper__.table
+    writes: list[Write] = [
+        Delete(Tag.__mapper__.table, Key("by_tag_id", ("gone",)), missing="skip"),
+        Insert(table, {"name": "child", "others": []}, refs={"parent_id": place}),
+        Insert(table, {"name": "parent", "others": []}),
+    ]
+    with pytest.raises(ValidationError, match="refers to a write that inserts nothing before it") as refused:
+        await deployment.asynchronous.commit(Commit.new(writes))
+    assert refused.value.field == "parent_id"
 
 
 async def test_ids_are_given_within_a_commit(open_: Open) -> None:
