@@ -260,7 +260,13 @@ class Distinct(Rows[R], frozen=True):
 
     @property
     def in_pages(self) -> bool:
-        return self.plan().distinct is not None
+        return self.plan().distinct is not None and not _comes_twice(self.columns[0])
+
+
+def _comes_twice(column: Column[Any]) -> bool:
+    """Whether a missing field loads as a value does that others hold, which is at another place of an index."""
+    told = column.property()
+    return told.optional and told.validator.accepts(_stored_like(column, MISSING))
 
 
 def _common_length(access: Access) -> int | None:

@@ -264,7 +264,11 @@ class AsyncSession:
         if root._limit is not None or root._offset or root._after is not None:
             raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
         if not query.in_pages:
-            raise ValidationError("what no index has in this order, such as groups, is not read in pages", table=table)
+            problem = (
+                "what no index has in this order, each once, is not read in pages: groups, and different values of which a "
+                "missing field is one that others hold"
+            )
+            raise ValidationError(problem, table=table)
         sieve = None if invalid is None else Sieve(query, invalid)
         query = (query if sieve is None else sieve.rows).bounded()
         read = self._compiler.statement(query)
@@ -279,7 +283,7 @@ class AsyncSession:
     async def stream(self, query: Rows[R], *, invalid: Literal["raise", "skip"] | None = None) -> AsyncIterator[R]:
         """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory.
 
-        What no index has in this order, such as groups, is read at once. `invalid` is as for `all`, but collects nothing.
+        What no index has in this order, each once, such as groups, is read at once. `invalid` is as for `all`, without "collect".
         """
         sieve = None if invalid is None else Sieve(check_rows(query), invalid, collects=False)
         read = self._compiler.statement(check_rows(query) if sieve is None else sieve.rows)

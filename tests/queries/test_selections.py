@@ -266,6 +266,30 @@ def test_documents_older_than_an_attribute_are_in_the_group_of_its_default() -> 
             assert session.all(everything.where(Grown.text != "").distinct(Grown.done)) == [True, False]
 
 
+class Ticket(Model, table="tickets"):
+    text: Mapped[str] = field(default="")
+    status: Mapped[str] = field(default="open", optional=True)
+    by_text = Index("text")
+    by_status = Index("status")
+
+
+class Plain(Model, table="tickets"):
+    status: Mapped[str | None] = field(default=None)
+
+
+def test_a_value_that_documents_hold_and_others_lack_comes_once_or_not_in_pages() -> None:
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add_all([Plain(), Plain(status="open"), Plain(status="done")])
+            session.commit()
+        with Session(deployment) as session:
+            different = Ticket.query().distinct(Ticket.status)
+            assert session.all(different) == list(session.stream(different)) == ["open", "done"]
+            with pytest.raises(ValidationError, match="each once, is not read in pages"):
+                session.page(different, 1)
+            assert session.page(Ticket.query().distinct(Ticket.text), 1).items == [""]
+
+
 ODD: list[Any] = [
     *(
         None,
