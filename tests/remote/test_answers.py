@@ -242,8 +242,9 @@ def test_a_pause_that_is_asked_for_is_made(monkeypatch: pytest.MonkeyPatch, aske
     assert pauses == [1.0]
 
 
-def test_a_pause_longer_than_the_call_may_take_is_not_waited_for() -> None:
-    busy = attrs.evolve(failed(429, "TooManyWrites"), headers={"Retry-After": "3600"})
+@pytest.mark.parametrize("asked", ["3600", "604800", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_pause_longer_than_the_call_may_take_is_not_waited_for(asked: str) -> None:
+    busy = attrs.evolve(failed(429, "TooManyWrites"), headers={"Retry-After": asked})
     with (
         serve(lambda call: busy) as server,
         connect(server.url, KEY) as deployment,
@@ -291,6 +292,44 @@ def test_a_key_runs_what_it_has_the_operation_for(limited_host: tuple[str, Host]
                 continue
             with pytest.raises(AuthError, match=f"lacks deployment:functions:runInternal{operation}"):
                 do(Session(deployment))
+        if has == "Queries":
+            return
+        lacking = "Queries" if has == "Mutations" else "Mutations"
+        with pytest.raises(AuthError, match=f"lacks deployment:functions:runInternal{lacking}"):
+            deployment.files.upload(b"of a key that may not look at it")
+        with pytest.raises(AuthError, match="lacks deployment:functions:runInternalQueries"):
+            deployment.files.download("kg200000000000000000000000000000")
+
+
+def test_an_upload_that_may_not_be_looked_at_leaves_no_file() -> None:
+    asked: list[Any] = []
+
+    def handle(call: dict[str, Any]) -> Answer:
+        if call == {}:  # the file itself
+            return Answer(b'{"storageId":"s"}')
+        asked.append((call["path"], call["args"].get("op"), call["args"].get("id")))
+        if call["path"] == "orm:file":
+            return failed(403, "OperationNotPermitted")
+        return success({"version": VERSION, "url": f"{server.url}/upload", "deleted": True})
+
+    with (
+        serve(handle) as server,
+        connect(server.url, KEY) as deployment,
+        pytest.raises(AuthError, match="lacks deployment:functions:runInternalQueries"),
+    ):
+        deployment.files.upload(b"{}")
+    assert asked == [("orm:store", "upload", None), ("orm:file", None, "s"), ("orm:store", "delete", "s")]
+
+
+def test_a_call_may_be_busy_for_as_long_as_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pause(seconds: float) -> None:
+        assert seconds <= 8
+
+    answers = itertools.chain([failed(429, "TooManyWrites")] * 1_100, itertools.repeat(APPLIED))
+    with serve(lambda call: next(answers)) as server, connect(server.url, KEY, timeout=7_200) as deployment:
+        monkeypatch.setattr(deployment.blocking, "_pause", pause)
+        finish(deployment.blocking.commit(COMMIT))
+        assert len(server.calls) == 1_101
 
 
 # -- less at a time ------------------------------------------------------------------------------------------------

@@ -109,11 +109,11 @@ class RemoteDeployment(Deployment):
 
     @property
     def files(self) -> Files:
-        return Files(RemoteFiles(self.blocking, BlockingTransfers(self._timeout), self._module))
+        return Files(RemoteFiles(self.blocking, BlockingTransfers(self._timeout)))
 
     @property
     def async_files(self) -> AsyncFiles:
-        return AsyncFiles(RemoteFiles(self.asynchronous, AsyncTransfers(self._timeout), self._module))
+        return AsyncFiles(RemoteFiles(self.asynchronous, AsyncTransfers(self._timeout)))
 
     def _call(self, target: Target, body: bytes | None) -> Call:
         headers = self._headers

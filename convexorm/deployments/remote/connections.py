@@ -97,7 +97,7 @@ class Reply:
     def asked_to_wait(self) -> float:
         """Seconds that a deployment, or a proxy before it, asks to be left alone for."""
         asked = self.headers.get(b"retry-after", b"")
-        if asked.isdigit() and len(asked) < 6:
+        if asked.isdigit():
             return float(asked)
         until, now = _date(asked), self.date() or datetime.now(UTC)
         return 0.0 if until is None else max(0.0, (until - now).total_seconds())

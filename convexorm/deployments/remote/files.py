@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 import attrs
 import msgspec
 
-from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote.port import RemotePort
 from convexorm.deployments.remote.transfers import Body, Transfers
-from convexorm.errors import DeploymentError
+from convexorm.errors import ConvexORMError, DeploymentError
 from convexorm.files import FileMetadata, Incoming, Outgoing
 from convexorm.wire import DEPLOY, VERSION
 
@@ -29,7 +29,6 @@ class RemoteFiles:
 
     port: RemotePort
     transfers: Transfers
-    module: str
 
     async def work(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self.transfers.work(call, *args, **kwargs)
@@ -43,7 +42,12 @@ class RemoteFiles:
         if not 200 <= status < 300:
             raise DeploymentError(f"the deployment refuses the upload, HTTP {status}")
         id_ = _stored_id(body)
-        found = await self.describe(id_)
+        try:
+            found = await self.describe(id_)
+        except ConvexORMError:
+            with suppress(ConvexORMError):  # it says nothing that the first one does not
+                await self.delete(id_)
+            raise
         if found is None or found[0].size != file.sent or found[0].sha256 != file.sha256:
             await self.delete(id_)
             raise DeploymentError("the deployment has stored other bytes than were sent; they are deleted again")
@@ -63,8 +67,7 @@ class RemoteFiles:
         raise DeploymentError(f"the deployment refuses the download, HTTP {status}")
 
     async def describe(self, id: str) -> tuple[FileMetadata, str] | None:
-        call = FunctionCall("query", f"{self.module}:file", {"version": VERSION, "id": id})
-        file = _answer(await self.port.ask(call)).get("file")
+        file = _answer(await self.port.ask_ours("query", "file", {"id": id})).get("file")
         if file is None:
             return None
         return _metadata(file), str(file["url"])
@@ -73,8 +76,7 @@ class RemoteFiles:
         return bool((await self._mutate({"op": "delete", "id": id})).get("deleted"))
 
     async def _mutate(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        call = FunctionCall("mutation", f"{self.module}:store", {"version": VERSION, **arguments})
-        return _answer(await self.port.ask(call))
+        return _answer(await self.port.ask_ours("mutation", "store", arguments))
 
 
 @attrs.define

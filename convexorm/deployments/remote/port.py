@@ -261,6 +261,13 @@ class RemotePort(ObservedPort):
             request.function, request.count = call.path, 1
             return await self._asked(_Call(self._limits, request, resend=not once), call, refused)
 
+    async def ask_ours(self, kind: Kind, function: str, arguments: Mapping[str, Any]) -> Value:
+        """What a function of ours answers; a failure that says nothing is looked into. Raises what `ask` does."""
+        with self.observers.watch("call") as request:
+            request.function, request.count = self._path(function), 1
+            call = _Call(self._limits, request)
+            return await self._ask(call, kind, self._path(function), {"version": VERSION, **arguments})
+
     async def _asked(self, ours: _Call, call: FunctionCall, refused: Refused) -> Value:
         if call.component is None:
             target, body = Target(f"/api/{call.kind}", call.token), _body(call.path, call.arguments)
@@ -382,7 +389,7 @@ class RemotePort(ObservedPort):
             call.failed += not failure.busy or call.most == 1
             if call.failed >= call.most or failure.wait > call.deadline.within(failure.wait):
                 raise call.given_up(self._where, failure) from failure.__cause__
-            longest = min(_LONGEST, _BACKOFF * 2**call.made)
+            longest = min(_LONGEST, _BACKOFF * 2 ** min(call.made, 30))  # a call may be made for hours
             await self._pause(call.deadline.within(failure.wait + random.uniform(0, longest)))
             if call.deadline.over:
                 raise call.given_up(self._where, failure) from failure.__cause__
