@@ -283,7 +283,8 @@ class AsyncSession:
     async def stream(self, query: Rows[R], *, invalid: Literal["raise", "skip"] | None = None) -> AsyncIterator[R]:
         """The documents of the query, one by one, read some at a time. Only those you keep or change stay in memory.
 
-        What no index has in this order, each once, such as groups, is read at once. `invalid` is as for `all`, without "collect".
+        What no index has in this order, each once, such as groups, is read at once. `invalid` is as for `all`, but collects
+        nothing.
         """
         sieve = None if invalid is None else Sieve(check_rows(query), invalid, collects=False)
         read = self._compiler.statement(check_rows(query) if sieve is None else sieve.rows)
