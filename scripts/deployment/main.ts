@@ -2,7 +2,7 @@
  * A Convex deployment on this machine, for tests and development:
  *
  *     npm run deployment -- [--port 3210] [--admin-key KEY] [--functions convex] [--latency 0] [--user-time 500] [--redact]
- *         [--allow OPERATION …] [--persist FILE] [--exit-with-stdin]
+ *         [--allow OPERATION]… [--persist FILE] [--exit-with-stdin]
  *
  * `--latency` are the milliseconds between the run of a mutation and its commit, in which others may commit: with it mutations overlap, and
  * conflict as they do on Convex. `--user-time` are those that one query or mutation may take apart from its system calls.
