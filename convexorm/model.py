@@ -41,9 +41,8 @@ __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "fie
 class Watcher(typing.Protocol):
     """What an instance tells its session."""
 
-    @property
-    def moves(self) -> Moves:
-        """Which instances were put into lists, and taken out of them."""
+    moves: Moves
+    """Which instances were put into lists, and taken out of them."""
 
     def touch(self, instance: Model) -> None:
         """A mutable value was handed out: the instance may differ from its document."""

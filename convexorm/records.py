@@ -31,17 +31,13 @@ Row: TypeAlias = tuple[int, str, str]
 class Rows(Sequence[Mapping[str, Value]]):
     """Documents as rows, which are parsed when somebody looks at a document."""
 
-    __slots__ = ("_parse", "_parsed", "rows")
+    __slots__ = ("_parse", "parsed", "rows")
 
     def __init__(self, rows: Sequence[Row], parse: Callable[[Sequence[Row]], list[Mapping[str, Value]]]) -> None:
         self.rows = rows
         self._parse = parse
-        self._parsed: list[Mapping[str, Value]] | None = None
-
-    @property
-    def parsed(self) -> bool:
-        """Whether somebody has looked at a document."""
-        return self._parsed is not None
+        self.parsed: list[Mapping[str, Value]] | None = None
+        """The documents, once somebody has looked at one."""
 
     def document(self, row: Row) -> Mapping[str, Value]:
         """The document of one of the rows."""
@@ -49,9 +45,9 @@ class Rows(Sequence[Mapping[str, Value]]):
         return document
 
     def _documents(self) -> list[Mapping[str, Value]]:
-        if self._parsed is None:
-            self._parsed = self._parse(self.rows)
-        return self._parsed
+        if self.parsed is None:
+            self.parsed = self._parse(self.rows)
+        return self.parsed
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, rewritten
@@ -48,33 +49,38 @@ R = TypeVar("R")
 _DELETING: frozenset[type] = frozenset((Delete, DeleteRange))
 
 
-class Compiler:
+class Compiler(msgspec.Struct, eq=False):
     """Compiles for one session, which may have other names for tables and knows each table by one class."""
 
-    def __init__(self, names: Mapping[str, str] | None, *, measures: bool = True) -> None:
-        self._names = dict(names or {})
-        self.measures = measures
-        """Whether a document's size is looked at before it is sent: not where the port may make it smaller."""
-        self._tables: dict[str, Table] = {}
-        self._mappers: dict[str, Mapper] = {}
-        self._written: dict[str, Mapper] = {}
-        """The mapper of each table by its name for this session."""
-        self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
-        self._inserted: dict[type[Model], tuple[Table, Table, tuple[Unique, ...]]] = {}
-        """For each model its table, that by the name for this session, and what of a new document is to be its own."""
+    _names: Mapping[str, str] | None
+    """Those that tables have for this session, where it is not their own."""
+    measures: bool = True
+    """Whether a document's size is looked at before it is sent: not where the port may make it smaller."""
+    _tables: dict[str, Table] = {}
+    _mappers: dict[str, Mapper] = {}
+    _written: dict[str, Mapper] = {}
+    """The mapper of each table by its name for this session."""
+    _claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
+    _inserted: dict[type[Model], tuple[Table, Table, tuple[Unique, ...]]] = {}
+    """For each model its table, that by the name for this session, and what of a new document is to be its own."""
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
-        self._mappers = {}
-        self._written = {}
-        self._inserted = {}
+        if self._mappers:
+            self._mappers = {}
+            self._written = {}
+            self._inserted = {}
+
+    def _name(self, table: str) -> str:
+        """The name that a table has for this session."""
+        return table if self._names is None else self._names.get(table, table)
 
     def mapper(self, model: type[Model]) -> Mapper:
         """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
         mapper = mapper_of(model)
         known = self._mappers.get(mapper.name)
         if known is None:
-            known = self._mappers[mapper.name] = self._written[self._names.get(mapper.name, mapper.name)] = mapper.root
+            known = self._mappers[mapper.name] = self._written[self._name(mapper.name)] = mapper.root
         if known is not mapper.root:
             raise InvalidRequestError(
                 f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
@@ -90,8 +96,7 @@ class Compiler:
     def _renamed(self, table: Table) -> Table:
         known = self._tables.get(table.name)
         if known is None:
-            name = self._names.get(table.name, table.name)
-            known = self._tables[table.name] = table.renamed(name, self._names)
+            known = self._tables[table.name] = table.renamed(self._name(table.name), self._names or {})
         return known
 
     # -- reads -----------------------------------------------------------------------------------------------------
@@ -141,10 +146,10 @@ class Compiler:
     def _across(self, condition: Condition) -> Condition:
         return rewritten(condition, lambda one: attrs.evolve(one, edge=self._followed(one.edge)))
 
-    def read_of_key(self, model: type[Model], at: Key, load: Sequence[Path] = ()) -> Read:
+    def read_of_key(self, mapper: Mapper, at: Key, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
-        range_ = Range(self.table(model), at.index, at.key)
-        return Read(range_, filter=model.__mapper__.only, limit=1, follow=self.follow(load) if load else ())
+        range_ = Range(self._renamed(mapper.table) if self._names else mapper.table, at.index, at.key)
+        return Read(range_, filter=mapper.only, limit=1, follow=self.follow(load) if load else ())
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -224,7 +229,10 @@ class Compiler:
 
     def key(self, model: type[Model], key: Any) -> Key:
         """Where the document with a primary key is found, or with an `_id` for a model without one."""
-        mapper = mapper_of(model)
+        return self.key_of(mapper_of(model), key)
+
+    def key_of(self, mapper: Mapper, key: Any) -> Key:
+        """The same of a mapper's model."""
         names = mapper.key
         if not names:
             if not isinstance(key, str):

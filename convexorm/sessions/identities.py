@@ -33,24 +33,21 @@ class IdentityMap(Watcher):
     """The instances of one session. `touched` are those touched since the last commit, by id."""
 
     def __init__(self) -> None:
-        self._instances: dict[type[Model], Instances] = {}
+        self.of_models: dict[type[Model], Instances] = {}
+        """The instances of each model of which any was looked for."""
         self.touched: dict[int, Model] = {}
-        self._moves = Moves()
+        self.moves = Moves()
         self._watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
 
-    @property
-    def moves(self) -> Moves:
-        return self._moves
-
     @abstractmethod
-    def is_doomed(self, instance: Model) -> bool:
-        """Whether the next commit deletes the instance, or inserts it."""
+    def found_gone(self, instance: Model) -> None:
+        """The document of an instance was asked for, and is not there."""
 
     def __contains__(self, instance: Model) -> bool:
         return instance._state.session is self
 
     def __iter__(self) -> Iterator[Model]:
-        for instances in list(self._instances.values()):
+        for instances in list(self.of_models.values()):
             yield from instances
 
     # -- one instance of each document -----------------------------------------------------------------------------
@@ -58,8 +55,11 @@ class IdentityMap(Watcher):
     def load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
         mapper = model.__mapper__
-        if type(documents) is Rows and mapper.decode is not None and not documents.parsed:
-            return self._load_rows(model, documents, mapper.decode)
+        if type(documents) is Rows and (decode := mapper.decode) is not None and documents.parsed is None:
+            rows = documents.rows
+            if len(rows) == 1:
+                return [self._load_row(model, self._of(model), documents, rows[0], decode)]
+            return self._load_rows(model, documents, decode)
         polymorphic = mapper.polymorphic
         instances = self._of(mapper.root.model)
         refs = instances.refs
@@ -114,7 +114,8 @@ class IdentityMap(Watcher):
 
     def _load_row(self, model: type[M], instances: Instances, rows: Rows, row: Row, decode: Callable[[str], Record]) -> M:
         tick, id_, body = row
-        instance: Any = instances.get(id_)
+        known = instances.refs.get(id_)
+        instance: Any = None if known is None else known()
         if instance is not None and instance._state.looked_at:
             if instance._state.doubtful:
                 self.renew(instance, rows.document(row))
@@ -126,7 +127,7 @@ class IdentityMap(Watcher):
             held = rows.document(row)
         if instance is None:
             instance = model.__new__(model)
-            set_state(instance, InstanceState(held, self, id_, tick))
+            _set(instance, "_state", InstanceState(held, self, id_, tick))
             instances.put(id_, instance)
         else:  # nobody has looked at it, so the newer document may stand in
             state = instance._state
@@ -136,18 +137,18 @@ class IdentityMap(Watcher):
 
     def held(self, model: type[Model], identity: Identity) -> Model | None:
         """The instance whose document has this primary key, or this `_id` for a model without one."""
-        instances = self._instances.get(model.__mapper__.root.model)
+        instances = self.of_models.get(model.__mapper__.root.model)
         held = None if instances is None else instances.by_key(identity)
         return held if isinstance(held, model) else None
 
     def by_id(self, model: type[Model], id: str) -> Model | None:
         """The instance whose document has this `_id`."""
-        instances = self._instances.get(model.__mapper__.root.model)
+        instances = self.of_models.get(model.__mapper__.root.model)
         return None if instances is None else instances.get(id)
 
     def knows(self, model: type[Model]) -> bool:
         """Whether there may be instances of a model."""
-        return root_of(model) in self._instances
+        return root_of(model) in self.of_models
 
     def adopt(self, instance: Model) -> None:
         """Take in a transient instance. Raises InvalidRequestError for any other."""
@@ -223,7 +224,7 @@ class IdentityMap(Watcher):
     def let_go(self, instance: Model) -> None:
         """Forget an instance, which is detached then, and its changes."""
         state = instance._state
-        instances = self._instances.get(root_of(type(instance)))
+        instances = self.of_models.get(root_of(type(instance)))
         if instances is not None and state.document is not None:
             id_ = state.document["_id"]
             assert isinstance(id_, str)
@@ -238,34 +239,26 @@ class IdentityMap(Watcher):
         self.let_go(instance)
         instance._state.deleted = True
 
-    def found_gone(self, instance: Model) -> None:
-        """The document of an instance was asked for, and is not there.
-
-        Where something is pending about the instance, the commit is to say so.
-        """
-        if not self.is_doomed(instance) and not changed_fields(instance):
-            self.removed(instance)
-
     def doubt(self, models: Callable[[type[Model]], bool]) -> None:
         """Some documents of these models were deleted: `get` is to look again before it answers one of the instances."""
-        for model, instances in self._instances.items():
+        for model, instances in self.of_models.items():
             if models(model):
                 for instance in instances:
                     instance._state.doubtful = True
 
     def clear(self) -> None:
-        """Let go of every instance."""
-        for instances in self._instances.values():
-            for held in instances.refs.values():
-                if (instance := held()) is not None:
-                    instance._state.session = None
-        self._instances = {}
-        self._moves.clear()
+        """Let go of every instance, none of which has changes."""
+        if self.of_models:
+            for instances in self.of_models.values():
+                for held in instances.refs.values():
+                    if (instance := held()) is not None:
+                        instance._state.session = None
+            self.of_models = {}
 
     def _of(self, root: type[Model]) -> Instances:
-        instances = self._instances.get(root)
+        instances = self.of_models.get(root)
         if instances is None:
-            instances = self._instances[root] = Instances(root)
+            instances = self.of_models[root] = Instances(root)
         return instances
 
     # -- which may differ ------------------------------------------------------------------------------------------
@@ -304,8 +297,9 @@ class IdentityMap(Watcher):
             for instance in self.changeable():
                 self.reset(instance, instance._state.document)
             self.touched = {}
-        self._watched = None
-        self._moves.clear()
+            self._watched = None
+        if self.moves.moved:
+            self.moves.clear()
 
     def _forget(self, instance: Model) -> None:
         self.touched.pop(id(instance), None)

@@ -15,7 +15,7 @@ from convexorm.query import Query
 from convexorm.references import Reference
 from convexorm.relatives import around, join_lists, leave
 from convexorm.requests import Delete
-from convexorm.sessions.changes import is_new
+from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
 from convexorm.sessions.instances import identity_of, key_of
@@ -35,9 +35,6 @@ class Members(IdentityMap):
         self._turn = turn
         self._compiler = compiler
         self._pending = pending
-
-    def is_doomed(self, instance: Model) -> bool:
-        return self._pending.about(instance)
 
     # -- what instances tell -----------------------------------------------------------------------------------------
 
@@ -71,6 +68,11 @@ class Members(IdentityMap):
         return self.held(target, identity) if pending is MISSING else pending
 
     # -- who comes and goes ------------------------------------------------------------------------------------------
+
+    def found_gone(self, instance: Model) -> None:
+        # where something is pending about it, the commit is to say so
+        if not self._pending.about(instance) and not changed_fields(instance):
+            self.removed(instance)
 
     def add(self, instance: Model, unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """Take in a new instance, and what is new around it; `AsyncSession.add` says what holds."""

@@ -57,15 +57,14 @@ class _Unsettled(msgspec.Struct, eq=False):
             )
 
 
-class UnitOfWork:
+class UnitOfWork(msgspec.Struct, eq=False):
     """Writes what is pending in a session, and what has changed of its instances, through a port."""
 
-    def __init__(self, port: Port, compiler: Compiler, identities: IdentityMap, pending: Pending) -> None:
-        self._port = port
-        self._compiler = compiler
-        self._identities = identities
-        self._pending = pending
-        self._unsettled: _Unsettled | None = None
+    _port: Port
+    _compiler: Compiler
+    _identities: IdentityMap
+    _pending: Pending
+    _unsettled: _Unsettled | None = None
 
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
@@ -149,9 +148,10 @@ class UnitOfWork:
     def rollback(self) -> None:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
         self._unsettled = None
-        for operation in self._pending.clear():
-            if operation.instance is not None and is_new(operation.instance):
-                operation.instance._state.session = None
+        if self._pending.operations:
+            for operation in self._pending.clear():
+                if operation.instance is not None and is_new(operation.instance):
+                    operation.instance._state.session = None
         self._identities.forget_changes()
 
     # -- gathering -------------------------------------------------------------------------------------------------

@@ -134,15 +134,18 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
-        one = reads[0] if len(reads) == 1 else None
-        prefix = one is not None and is_prefix(one)
-        if not prefix:
+        if len(reads) == 1:
+            (one,) = reads
+            prefix = is_prefix(one)
+            if not prefix:
+                check_reads(reads)
+            if prefix or _is_one_statement(one):
+                request = partial(self._read_one, of_prefix if prefix else answer, one)
+                found = self._pool.run(request, tables=(one.range.table,))
+                if found is not None:
+                    return [found]
+        else:
             check_reads(reads)
-        if one is not None and (prefix or _is_one_statement(one)):
-            request = partial(self._read_one, of_prefix if prefix else answer, one)
-            found = self._pool.run(request, tables=(one.range.table,))
-            if found is not None:
-                return [found]
         return self._read_all(reads)
 
     def _read_one(

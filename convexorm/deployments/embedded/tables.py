@@ -22,7 +22,7 @@ from typing import Any
 from convexorm.deployments.embedded.cells import body_maker, keys_maker
 from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
-from convexorm.deployments.embedded.rows import unpacked
+from convexorm.deployments.embedded.rows import parser, unpacked
 from convexorm.deployments.embedded.texts import create_text, form_of, stored_texts
 from convexorm.late import need
 from convexorm.requests import Document
@@ -71,6 +71,7 @@ class StoredTable:
         keys = [f"k{place}" for place in range(len(self.forms))]
         kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *keys]
         self.select = ", ".join(("tick", "id", "body", *self.vectors.values()))
+        self.parse = parser(table.name)
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
         self._updates: dict[tuple[int, ...], str] = {}
