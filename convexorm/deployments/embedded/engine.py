@@ -245,9 +245,11 @@ class Engine:
 
     def commit(self, commit: Commit) -> list[Applied]:
         """Apply all writes or none; an id that is remembered is answered as it was."""
-        self.check_writable()
+        if self._source.unwritable is not None:
+            self.check_writable()
         check_commit(commit)
-        self._check_known(commit)
+        if self.functions:
+            self._check_known(commit)
         tables = commit.tables()
         if [table for table in tables if table.counters]:
             tables.append(COUNTERS)
@@ -260,7 +262,7 @@ class Engine:
         try:
             catalog = self._ensure(connection, tables)
             written = Written(connection) if catalog.watched else None
-            results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
+            results = Transaction(connection, _by_id(catalog, tables), commit, written).apply()
             self._ledger.remember(connection, commit, results)
         except (ConvexORMError, sqlite3.IntegrityError):
             known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
@@ -296,7 +298,7 @@ class Engine:
         connection.execute("BEGIN IMMEDIATE")
         catalog = self._ensure(connection, tables)
         written = Written(connection) if catalog.watched else None
-        results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
+        results = Transaction(connection, _by_id(catalog, tables), commit, written).apply()
         try:
             if landing is not None:
                 landing(results)
@@ -326,14 +328,13 @@ class Engine:
         connection.rollback()
 
     def _check_known(self, commit: Commit) -> None:
-        """Raise FunctionNotFound for a function to be scheduled that has no fake, if there are fakes."""
-        if self.functions:
-            for write in commit.writes:
-                if isinstance(write, Schedule) and canonical_name(write.path) not in self.functions:
-                    raise FunctionNotFound(
-                        f"there is no fake for {write.path!r} among the deployment's functions; nothing was written",
-                        function=write.path,
-                    )
+        """Raise FunctionNotFound for a function to be scheduled that has no fake."""
+        for write in commit.writes:
+            if isinstance(write, Schedule) and canonical_name(write.path) not in self.functions:
+                raise FunctionNotFound(
+                    f"there is no fake for {write.path!r} among the deployment's functions; nothing was written",
+                    function=write.path,
+                )
 
     def withdraw(self, commit: Commit) -> list[Applied] | None:
         """The answer to a commit that was applied; else None, and it will not be."""

@@ -80,6 +80,8 @@ def _entry(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 def _dumps(results: Sequence[Applied]) -> str:
     """The answers as JSON; of a new document its `_id`, which begins with its time."""
+    if len(results) == 1 and results[0] is True:
+        return "[true]"
     return msgspec.json.encode([one.id if type(one) is Written and one.created else _told(one) for one in results]).decode()
 
 

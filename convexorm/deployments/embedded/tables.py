@@ -80,6 +80,7 @@ class StoredTable:
         whether these are whole keys.
         """
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
+        self.by_id = f"SELECT {self.select} FROM {self.name} WHERE tick = ? AND id = ?"
 
     @cached_property
     def keys(self) -> Callable[[Document], tuple[bytes, ...]]:
@@ -108,7 +109,9 @@ class StoredTable:
 
     def keyed_by(self, fields: Collection[str]) -> Sequence[int]:
         """The places of the key columns that change with these fields."""
-        return sorted({place for field in fields for place in self._keyed.get(field, ())})
+        keyed = self._keyed
+        found = [keyed[field] for field in fields if field in keyed]
+        return sorted({place for places in found for place in places}) if found else ()
 
     @cached_property
     def _keyed(self) -> Mapping[str, Sequence[int]]:
@@ -136,6 +139,12 @@ class StoredTable:
 
     def fields(self, row: Sequence[Any]) -> dict[str, Any]:
         """A document without its system fields, by its row as `select` names the columns."""
+        try:
+            document = loads(row[2])
+            if type(document) is dict and type(row[1]) is str and not self.vectors:
+                return document
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass  # which is said below
         return decoded(self.label, _fields, row, self.vectors)
 
     def changes(self, connection: sqlite3.Connection) -> int:

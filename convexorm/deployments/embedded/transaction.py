@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from convexorm.aggregates import Sum
@@ -73,6 +75,8 @@ _MAX_RANGED_BYTES = 6 << 20
 
 _STORING = frozenset((Insert, Upsert))
 """Writes that are gathered, and written many at a time."""
+_REFERRING = frozenset((Insert, Upsert, Patch))
+"""Writes that may refer to others of the commit."""
 
 
 class _Row(Data, frozen=True):
@@ -119,50 +123,65 @@ class _Batch:
         self.unique: list[bytes | None] = []
 
 
-class Transaction:
-    """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
+class Transaction(msgspec.Struct, eq=False):
+    """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time.
 
-    def __init__(
-        self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit, written: Noted | None = None
-    ) -> None:
-        """`tables` has the stored form of each table that the commit names, by the id of that object. `written` is where it
-        notes what it writes, if somebody is to know.
-        """
-        self._noted = written
-        self._ties = Ties(self, commit.rules, commit.checks)
-        self._checked = commit.checks
-        self._ids = Ids(lambda table: number_of(connection, table))
-        self._connection = connection
-        self._tables = tables
-        self._ticks: dict[str, int] = {}
-        self._changes: dict[str, int] = {}
-        self._batch: _Batch | None = None
-        self._contested: list[tuple[int, Table, Key]] = []
-        self._results: list[Applied] = []
-        self._counting = Counting()
-        self._deleted = 0
-        self._ranged = 0
-        self._ranged_bytes = 0
+    `tables` has the stored form of each table that the commit names, by the id of that object. `noted` is where it notes
+    what it writes, if somebody is to know.
+    """
 
-    def apply(self, writes: Sequence[Write]) -> list[Applied]:
+    _connection: Connection
+    _tables: Mapping[int, StoredTable]
+    _commit: Commit
+    _noted: Noted | None = None
+    _made_ties: Ties | None = None
+    _made_ids: Ids | None = None
+    _ticks: dict[str, int] = {}
+    _changes: dict[str, int] = {}
+    _batch: _Batch | None = None
+    _contested: list[tuple[int, Table, Key]] = []
+    _results: list[Applied] = []
+    _counting: Counting = msgspec.field(default_factory=Counting)
+    _deleted: int = 0
+    _ranged: int = 0
+    _ranged_bytes: int = 0
+
+    @property
+    def _ties(self) -> Ties:
+        """Made when they are first asked for: most commits tie nothing."""
+        if self._made_ties is None:
+            self._made_ties = Ties(self, self._commit.rules, self._commit.checks)
+        return self._made_ties
+
+    @property
+    def _ids(self) -> Ids:
+        if self._made_ids is None:
+            self._made_ids = Ids(partial(number_of, self._connection))
+        return self._made_ids
+
+    def apply(self) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
-        tied = {key for key, one in self._tables.items() if one.table.id_fields or one.label in self._checked}
+        checks = self._commit.checks
+        tied = [key for key, one in self._tables.items() if one.table.id_fields or (checks and one.label in checks)]
         write: Any
-        for position, write in enumerate(writes):
-            if getattr(write, "refs", None):
+        for position, write in enumerate(self._commit.writes):
+            kind = type(write)
+            if kind in _REFERRING and write.refs:
                 self._flush()
                 write = self._with_ids(write)
             if tied and id(write.table) in tied:
                 self._tie(position, write)
-            if type(write) not in _STORING or not self._gathered(position, write):
+            if kind not in _STORING or not self._gathered(position, write):
                 if self._batch is not None:
                     self._flush()
-                self._results.append(_HANDLERS[type(write)](self, position, write))
-        self._flush()
+                self._results.append(_HANDLERS[kind](self, position, write))
+        if self._batch is not None:
+            self._flush()
         for position, table, key in self._contested:
             if self._holders(table, key) > 1:
                 raise taken(table, key, position)
-        self._ties.hold()
+        if self._made_ties is not None:
+            self._made_ties.hold()
         for (counter, of), change in self._counting.changes.items():
             self._count(counter, of, change)
         if self._noted is not None:
@@ -245,7 +264,7 @@ class Transaction:
         A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held.
         One that is held, maybe by a document that is to give it up, is looked at again after all writes.
         """
-        for key, given in claimed(write.table, write.unique, document, before) if write.unique else ():
+        for key, given in claimed(write.table, write.unique, document, before):
             if self._holders(write.table, key):
                 if given and before is None:
                     raise taken(write.table, key, position)
@@ -393,22 +412,20 @@ class Transaction:
         tick = id_tick(at)
         if tick is None:
             return None
-        row = self._connection.execute(
-            f"SELECT {stored.select} FROM {stored.name} WHERE tick = ? AND id = ?", (tick, at)
-        ).fetchone()
-        return _found(stored, row)
+        return _found(stored, self._connection.execute(stored.by_id, (tick, at)).fetchone())
 
     def _expected(self, position: int, write: Patch | Replace | Delete) -> tuple[StoredTable, _Row | None]:
         """The document a write is about, as it expects it; None where it is gone and that is fine."""
-        stored = self._stored(write.table)
+        stored = self._tables[id(write.table)]
         row = self._find(stored, write.table, write.at)
         if row is None:
             if write.missing == "skip":
                 return stored, None
             raise StaleDataError(table=write.table.name, reason="missing", write=position)
-        changed = _changed(row, write.expect)
-        if changed:
-            raise StaleDataError(table=write.table.name, reason="changed", write=position, fields=changed)
+        if write.expect:
+            changed = _changed(row, write.expect)
+            if changed:
+                raise StaleDataError(table=write.table.name, reason="changed", write=position, fields=changed)
         return stored, row
 
     def _store(
@@ -430,7 +447,7 @@ class Transaction:
         if places is None or places:
             keys = stored.keys(fields)
             keys = keys if places is None else [keys[place] for place in places]
-        values = stored.row(fields, keys, self._change(stored), declared=declared)
+        values = stored.row(fields, keys, self._change(stored) if stored.vectors else 0, declared=declared)
         if self._noted is not None:
             self._noted.changing(stored, [row.tick])
         self._connection.execute(stored.update(places), (*values, row.tick))
@@ -439,7 +456,8 @@ class Transaction:
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
-        self._claim(position, write, write.doc)
+        if write.unique:
+            self._claim(position, write, write.doc)
         return self._add(write.table, stored, write.doc)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
@@ -488,8 +506,10 @@ class Transaction:
             given = {**given, **self._compute(write, row, fields)}
         if stored.vectors or not row.stays_small(given):
             write.table.check_size(fields)
-        self._ties.note(position, write.table, write.set)
-        self._claim(position, write, fields, row.fields)
+        if self._commit.checks:
+            self._ties.note(position, write.table, write.set)
+        if write.unique:
+            self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
 
@@ -691,4 +711,12 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects, in alphabetical order."""
     held = row.fields
-    return sorted([name for name, value in expect.items() if not meets(held.get(name, MISSING), value)])
+    changed: list[str] = []
+    for name, expected in expect.items():
+        value = held.get(name, MISSING)
+        if type(value) is str and type(expected) is str:  # the commonest
+            if value != expected:
+                changed.append(name)
+        elif not meets(value, expected):
+            changed.append(name)
+    return sorted(changed)
