@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from msgspec import UNSET
+
 from convexorm.compiling import function
 from convexorm.expressions import Column
-from convexorm.types import quick_of
+from convexorm.types import ColumnType, quick_of
 from convexorm.values import MISSING, Value, owned
 
-__all__ = ["differing_function", "dump_function", "fill_function"]
+__all__ = ["attributes_function", "differing_function", "dump_function", "fill_function"]
 
 Columns = Mapping[str, Column[Any]]
 
@@ -23,13 +25,13 @@ def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[st
     out take their defaults. It raises ValidationError for what cannot be stored.
     """
     known: dict[str, Any] = {"MISSING": MISSING, "owned": owned}
-    body = ["document = {}"]
+    body = ["document = {}"] if of_rows else ["document = {}", "attributes = given.__dict__"]
     for place, (name, column) in enumerate(columns.items()):
         if of_rows:
             known[f"default_{place}"] = column.default
             body.append(f"value = given[{name!r}] if {name!r} in given else default_{place}()")
         else:
-            body.append(f"value = given.{name}")
+            body.append(f"value = attributes[{name!r}] if {name!r} in attributes else given.{name}")
         body += _stored(place, column, known)
     return function("dump", "given", [*body, "return document"], known)
 
@@ -49,27 +51,57 @@ def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[
     yield f"    {kept}{'owned(value)' if column.type.mutable else 'value'}"
 
 
-def differing_function(columns: Columns) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:
-    """The function from an instance's attributes, and the document that it was loaded from, to the names of those that may
-    differ: for all others what the document holds is what they would be stored as.
+def attributes_function(columns: Columns) -> Callable[[Mapping[str, Any]], dict[str, Any] | None]:
+    """The function from what a constructor is given to the attributes of a new instance; None where it is given anything
+    else, or what an attribute refuses.
     """
-    known: dict[str, Any] = {"MISSING": MISSING}
-    body = ["found = []", "shown = attributes.get", "get = document.get"]
+    known: dict[str, Any] = {}
+    body: list[str] = []
+    for place, (name, column) in enumerate(columns.items()):
+        value = f"given[{name!r}]"
+        if column.has_default:
+            known[f"default_{place}"] = column.default
+            body += [f"if {name!r} in given:", f"    value = {value}", "else:"]
+            body += [f"    value = default_{place}()", "    left += 1"]
+            value = "value"
+        if type(column.type).adopt is not ColumnType.adopt:
+            known[f"adopt_{place}"] = column.type.adopt
+            body += [f"value = {value}", f"attributes[{name!r}] = value if value is None else adopt_{place}(value)"]
+        else:
+            body.append(f"attributes[{name!r}] = {value}")
+    guarded = ["attributes, left = {}, 0", "try:", *(f"    {line}" for line in body or ["pass"])]
+    guarded += [
+        "except Exception:",
+        "    return None",
+        f"return attributes if len(given) + left == {len(columns)} else None",
+    ]
+    return function("attributes", "given", guarded, known)
+
+
+def differing_function(
+    columns: Columns, slots: Mapping[str, str] | None = None
+) -> Callable[[Mapping[str, Any], Any], list[str]]:
+    """The function from an instance's attributes, and the document that it was loaded from, to the names of those that may
+    differ: for all others what the document holds is what they would be stored as. With the names of `slots`, by field, it
+    is that of a record in the document's place.
+    """
+    known: dict[str, Any] = {"MISSING": MISSING if slots is None else UNSET}
+    body = ["found = []"] if slots else ["found = []", "get = document.get"]
     for name, column in columns.items():
+        body.append(f"if {name!r} in attributes:")
         if column.type.mutable:
-            body.append(f"if {name!r} in attributes:")
             body.append(f"    found.append({name!r})")
             continue
-        same = ["value is MISSING", f"value is (stored := get({column.field!r}, MISSING))"]
+        stored = f"get({column.field!r}, MISSING)" if slots is None else f"document.{slots[column.field]}"
+        same = ["value is stored"]
         if column.nullable and column.none == "absent":
             same.append("(value is None and stored is MISSING)")
         quick = quick_of(column.type)
         if quick is not None and column.type.as_is is None:
             known.update(quick.names)
             same.append(f"({quick.condition} and {quick.stored} == stored)".format("value"))
-        body.append(f"value = shown({name!r}, MISSING)")
-        body.append(f"if not ({' or '.join(same)}):")
-        body.append(f"    found.append({name!r})")
+        body += [f"    value, stored = attributes[{name!r}], {stored}", f"    if not ({' or '.join(same)}):"]
+        body.append(f"        found.append({name!r})")
     return function("differing", "attributes, document", [*body, "return found"], known)
 
 

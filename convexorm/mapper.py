@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from convexorm.conditions import Comparison, Membership
-from convexorm.conversions import differing_function, dump_function, fill_function
+from convexorm.conversions import attributes_function, differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
@@ -228,6 +228,19 @@ class Mapper:
     def fill(self) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
         """Adds to an instance's attributes those that its document holds as they are."""
         return fill_function(self.columns)
+
+    @cached_property
+    def attributes(self) -> Callable[[Mapping[str, Any]], dict[str, Any] | None]:
+        """From what a constructor is given to the attributes of a new instance. None where that is for attrs to say: it is
+        something else, or there are validators.
+        """
+        if self.validated:
+            return lambda given: None
+        try:
+            return attributes_function(self.columns)
+        except NameError:  # a later name
+            self.__dict__.pop("attributes", None)
+            return lambda given: None
 
     @cached_property
     def differing(self) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:

@@ -185,6 +185,11 @@ class Model:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
+        attributes = mapper.attributes(values)
+        if attributes is not None:  # nearly always
+            attributes["_state"] = InstanceState(looked_at=True)
+            _set(self, "__dict__", attributes)
+            return
         set_state(self, InstanceState(looked_at=True))
         given: Mapping[str, Any] = {}
         if mapper.relationships and not mapper.relationships.keys().isdisjoint(values):
@@ -296,7 +301,10 @@ class Model:
 
 def set_state(instance: Model, state: InstanceState) -> None:
     """Give an instance its state; what its class does when attributes are set has no say in it."""
-    object.__setattr__(instance, "_state", state)
+    _set(instance, "_state", state)
+
+
+_set = object.__setattr__
 
 
 _RELATED = "_related"

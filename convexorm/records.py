@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from convexorm.compiling import function
+from convexorm.conversions import differing_function
 from convexorm.expressions import Column
 from convexorm.schema import AnyOf, Boolean, Id, Literal, Null, Number, String, Validator
 from convexorm.types import quick_load_of
@@ -72,6 +73,8 @@ class Record(msgspec.Struct, gc=False):
     """Adds to an instance's attributes what needs no conversion, or nearly none."""
     document: ClassVar[Callable[[Any], dict[str, Value]]]
     """The document, without its system fields."""
+    differing: ClassVar[Callable[[Mapping[str, Any], Any], list[str]]]
+    """The names of the attributes of an instance that may differ from the record."""
 
     def get(self, field: str, default: Missing = MISSING) -> Value | Missing:
         """What the document holds in a field."""
@@ -113,12 +116,14 @@ def record_type(name: str, columns: Mapping[str, Column[Any]]) -> type[Record]:
         else:  # each for itself: what cannot be loaded says so where it is looked at
             shown += ["try:", *(f"    {one}" for one in lines), "except ValueError:", "    pass"]
     body = [f"document = {{{', '.join(always)}}}", *sometimes, "return document"]
+    places = {column.field: f"f{place}" for place, column in enumerate(columns.values())}
     made: Any = msgspec.defstruct(
         f"Record of {name}",
         slots,
         bases=(Record,),
         namespace={
-            "places": {column.field: f"f{place}" for place, column in enumerate(columns.values())},
+            "places": places,
+            "differing": staticmethod(differing_function(columns, places)),
             "show": function("show", "record, attributes", shown or ["pass"], known),
             "document": function("document", "record", body, known),
         },

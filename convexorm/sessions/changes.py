@@ -8,6 +8,7 @@ from typing import Any
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column
 from convexorm.model import Model
+from convexorm.records import Record
 from convexorm.references import UNSET
 from convexorm.relatives import unresolved
 from convexorm.requests import Document, Expect, Patch, Unique
@@ -37,17 +38,21 @@ def changes_of(instance: Model) -> Changes:
     """What differs from the loaded document. Raises ValidationError where an attribute holds what cannot be stored, and
     where the change would lose what the document holds inside the value and the model does not know.
     """
-    document = instance._state.document
+    held = instance._state.held
     changes: dict[str, tuple[Value | Missing, Value | Missing]] = {}
-    if document is None:
+    if held is None:
         return changes
-    held, mapper = instance.__dict__, instance.__mapper__
-    for name in mapper.differing(held, document):
+    attributes, mapper = instance.__dict__, instance.__mapper__
+    for name in type(held).differing(attributes, held) if isinstance(held, Record) else mapper.differing(attributes, held):
         column = mapper.columns[name]
-        old = document.get(column.field, MISSING)
-        if held[name] is UNSET and name in unresolved(instance):
+        old = held.get(column.field, MISSING)
+        if attributes[name] is UNSET and name in unresolved(instance):
             continue  # it is to hold the id of a document that is not there yet
-        new = column.dump(held[name])
+        new = column.dump(attributes[name])
+        if type(old) is type(new) is str is column.type.as_is:  # the commonest
+            if old != new:
+                changes[column.field] = (old, new)
+            continue
         if column.type.equal(old, new):
             continue
         anew = _stored_anew(column, old, new)
@@ -59,7 +64,7 @@ def changes_of(instance: Model) -> Changes:
                 "the document holds what the model does not know, and the change would lose it; declare it, or have the "
                 "whole value replaced with session.update(...)"
             )
-            raise ValidationError(problem, table=mapper.name, field=column.field, path=lost).of(document["_id"])
+            raise ValidationError(problem, table=mapper.name, field=column.field, path=lost).of(instance._state.known_id)
         changes[column.field] = (old, owned(new))
     return changes
 

@@ -38,8 +38,8 @@ class Catalog:
 
     def table(self, table: Table) -> StoredTable | None:
         """A table as it is stored, whatever of it is there; None if nothing is."""
-        stored = self.known(table)
-        if stored is not None:
+        stored = self._known.get(table.name)
+        if stored is not None and stored.table is table:
             return stored
         row = self._rows.get(table.name)
         if row is None:
@@ -67,7 +67,7 @@ class Catalog:
 
 def look(connection: sqlite3.Connection, before: Catalog | None) -> Catalog:
     """The catalog as the open transaction finds it: the one from before, if that is still so."""
-    version = _version(connection)
+    version: int = connection.execute(_VERSION).fetchone()[0]
     if before is not None and before.version == version:
         return before
     if _is_empty(connection):
@@ -97,8 +97,11 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _version(connection: sqlite3.Connection) -> int:
     """SQLite's own count of the changes of tables."""
-    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    version: int = connection.execute(_VERSION).fetchone()[0]
     return version
+
+
+_VERSION = "PRAGMA schema_version"
 
 
 def _stored(table: Table, row: _Row) -> StoredTable:

@@ -204,7 +204,13 @@ class Pool:
             if self._closed or self._inherited:
                 self._check_open()
             awaited = self._writers
-            if self._memory or not work.writes or self._writers.take(work):
+            writers = self._writers
+            if (
+                self._memory
+                or not work.writes
+                or writers.held.setdefault(None, work) is work  # nearly always
+                or writers.take(work)
+            ):
                 turn: _Turn | None
                 for turn in self._turns:
                     if turn.held.setdefault(None, work) is work:

@@ -73,7 +73,7 @@ class Engine:
         self._searcher: Searcher | None = None
         self._ledger = Ledger()
         self._pool = Pool(source)
-        self.on_commit: Callable[[], object] = _nothing_to_do
+        self.on_commit: Callable[[], object] | None = None
         """Called when a commit was applied; it must not wait."""
 
     def close(self) -> None:
@@ -91,7 +91,9 @@ class Engine:
 
     def _ensure(self, connection: Connection, tables: Iterable[Table]) -> Catalog:
         """The tables with all that these declare; to be kept as what is known once it is committed."""
-        seen = self._look(connection)
+        seen = self._catalog
+        if seen is None or not self._source.memory:
+            seen = self._look(connection)
         catalog = seen.ensured(connection, tables)
         if catalog is not seen:
             self._catalog = None  # until it is committed: an interrupt may leave that open
@@ -251,10 +253,13 @@ class Engine:
         if self.functions:
             self._check_known(commit)
         tables = commit.tables()
-        if [table for table in tables if table.counters]:
-            tables.append(COUNTERS)
+        for table in tables:
+            if table.counters:
+                tables.append(COUNTERS)
+                break
         applied = self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
-        self.on_commit()
+        if self.on_commit is not None:
+            self.on_commit()
         return applied
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
@@ -362,10 +367,6 @@ class Engine:
         """Give back the space that deleted documents have left."""
         self.check_writable()
         self._pool.run(_vacuum, writes=True)
-
-
-def _nothing_to_do() -> None:
-    """Nobody is to be told of commits."""
 
 
 @attrs.frozen

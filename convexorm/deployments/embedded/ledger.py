@@ -24,6 +24,8 @@ __all__ = ["COMMIT_RETENTION", "Ledger"]
 COMMIT_RETENTION = 3600
 """Seconds for which a commit's answer is remembered."""
 _WITHDRAWN = "null"
+_DONE = [True]
+"""What most commits answer: their one document was there."""
 _EVERY = 16
 """Commits from one look at what may be forgotten to the next."""
 _LOOKED_AT = 64
@@ -46,7 +48,7 @@ class Ledger:
 
     def remember(self, connection: sqlite3.Connection, commit: Commit, results: Sequence[Applied]) -> None:
         """Keep the answer to a commit. Raises sqlite3.IntegrityError if there is one already."""
-        self._enter(connection, commit, _dumps(results))
+        self._enter(connection, commit, "[true]" if results == _DONE else _dumps(results))
 
     def withdraw(self, connection: sqlite3.Connection, commit: Commit) -> list[Applied] | None:
         """The answer to a commit that was applied; else None, and it will not be applied when it arrives."""
@@ -80,8 +82,6 @@ def _entry(connection: sqlite3.Connection, commit: Commit) -> str | None:
 
 def _dumps(results: Sequence[Applied]) -> str:
     """The answers as JSON; of a new document its `_id`, which begins with its time."""
-    if len(results) == 1 and results[0] is True:
-        return "[true]"
     return msgspec.json.encode([one.id if type(one) is Written and one.created else _told(one) for one in results]).decode()
 
 

@@ -100,18 +100,19 @@ class StoredTable:
         writes an entry of an index again although it stays the same. None is all of them.
         """
         found = tuple(range(len(self.forms))) if places is None else tuple(places)
-        if found not in self._updates:
+        statement = self._updates.get(found)
+        if statement is None:
             kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *(f"k{place}" for place in found)]
-            self._updates[found] = (
-                f"UPDATE {self.name} SET body = ?{''.join(f', {one} = ?' for one in kept)} WHERE tick = ?"
-            )
-        return self._updates[found]
+            columns = "".join([f", {one} = ?" for one in kept])
+            statement = self._updates[found] = f"UPDATE {self.name} SET body = ?{columns} WHERE tick = ?"
+        return statement
 
     def keyed_by(self, fields: Collection[str]) -> Sequence[int]:
         """The places of the key columns that change with these fields."""
         keyed = self._keyed
-        found = [keyed[field] for field in fields if field in keyed]
-        return sorted({place for places in found for place in places}) if found else ()
+        if keyed.keys().isdisjoint(fields):
+            return ()
+        return sorted({place for field in fields for place in keyed.get(field, ())})
 
     @cached_property
     def _keyed(self) -> Mapping[str, Sequence[int]]:

@@ -59,7 +59,7 @@ from convexorm.requests import (
     taken,
 )
 from convexorm.schema import COUNTERS, Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, size_of
 
 __all__ = ["Transaction"]
 
@@ -91,11 +91,14 @@ class _Row(Data, frozen=True):
     @property
     def plain(self) -> bool:
         """Whether JSON has words of its own for all that it holds."""
-        return is_plain_text(self.body)
+        return '"$' not in self.body
 
     def stays_small(self, given: Document) -> bool:
         """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
-        return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
+        size = 9 * len(self.body)
+        for name, value in given.items():
+            size += 4 * len(name) + (4 * len(value) if type(value) is str else size_of(value))
+        return size < MAX_DOCUMENT_SIZE // 2
 
 
 def _whole(row: _Row) -> Document:
@@ -442,11 +445,13 @@ class Transaction(msgspec.Struct, eq=False):
         if table.counters:
             self._counting.remove(table, row.fields)
             self._counting.add(table, fields)
-        places = None if changed is None else stored.keyed_by(changed)
+        places: Sequence[int] | None = None
         keys: Sequence[bytes] = ()
-        if places is None or places:
+        if changed is None:
             keys = stored.keys(fields)
-            keys = keys if places is None else [keys[place] for place in places]
+        elif places := stored.keyed_by(changed):
+            all_keys = stored.keys(fields)
+            keys = [all_keys[place] for place in places]
         values = stored.row(fields, keys, self._change(stored) if stored.vectors else 0, declared=declared)
         if self._noted is not None:
             self._noted.changing(stored, [row.tick])
