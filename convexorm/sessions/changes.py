@@ -11,7 +11,7 @@ from convexorm.model import Model
 from convexorm.records import Record
 from convexorm.references import UNSET
 from convexorm.relatives import unresolved
-from convexorm.requests import Document, Expect, Patch, Unique
+from convexorm.requests import Patch, Unique
 from convexorm.schema import Table
 from convexorm.types.codec import key_step
 from convexorm.validation import validate
@@ -80,7 +80,6 @@ def changed_fields(instance: Model) -> set[str]:
 def patch_of(
     instance: Model,
     changes: Changes,
-    document: Document,
     table: Table,
     unique: Sequence[Unique],
     waiting: Collection[str] = (),
@@ -91,17 +90,27 @@ def patch_of(
 
     Raises ValidationError.
     """
-    validate(instance, changes)  # what was not touched may be older than its validator
-    set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
-    unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
-    columns = type(instance).__mapper__.columns
-    expect: Expect = {
-        **{field: old for field, (old, _) in changes.items()},
-        **{columns[name].field: document.get(columns[name].field, MISSING) for name in waiting},
-    }
-    if measured and any(map(_may_be_large, set_.values())):
-        table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
-    return Patch(table, document["_id"], set_, unset, expect, unique=unique)
+    mapper, state = instance.__mapper__, instance._state
+    if mapper.validated:
+        validate(instance, changes)  # what was not touched may be older than its validator
+    set_: dict[str, Value] = {}
+    unset: list[str] = []
+    expect: dict[str, Value | Missing] = {}
+    large = False
+    for field, (old, new) in changes.items():
+        expect[field] = old
+        if new is MISSING:
+            unset.append(field)
+        else:
+            set_[field] = new
+            large = large or _may_be_large(new)
+    for name in waiting:
+        field, held = mapper.columns[name].field, state.held
+        expect[field] = MISSING if held is None else held.get(field, MISSING)
+    if measured and large:
+        document = {**(state.document or {}), **set_}
+        table.check_size({name: value for name, value in document.items() if name[0] != "_"})
+    return Patch(table, state.known_id, set_, tuple(unset), expect, unique=unique)
 
 
 def _may_be_large(value: Value) -> bool:

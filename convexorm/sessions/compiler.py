@@ -177,10 +177,21 @@ class Compiler(msgspec.Struct, eq=False):
 
         Raises InvalidRequestError where a relation that says what deleting does speaks of a class that is not there.
         """
-        written = {write.table.name for write in writes}
-        checks = {name: found for name in written if (found := self._checks(name))}
+        written: set[str] = set()
+        deleted: set[str] = set()
+        before: Table | None = None
+        for write in writes:
+            table = write.table
+            if table is not before:  # they are often about one table, one after the other
+                written.add(table.name)
+                before = table
+            if type(write) in _DELETING:
+                deleted.add(table.name)
+        checks: dict[str, Sequence[Check]] = {}
+        for name in written:
+            if found := self._checks(name):
+                checks[name] = found
         rules: dict[str, Sequence[Rule]] = {}
-        deleted = {write.table.name for write in writes if type(write) in _DELETING}
         while deleted:
             name = deleted.pop()
             ruled = self._rules_of(name)

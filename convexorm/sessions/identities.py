@@ -188,11 +188,17 @@ class IdentityMap(Watcher):
                 self.let_go(other)
         instances.put(id_, instance)
 
+    def check_persistent(self, instance: Model) -> InstanceState:
+        """The state of an instance that is persistent here. Raises InvalidRequestError for any other."""
+        state = instance._state if isinstance(instance, Model) else state_of(instance)
+        if state.held is None or state.session is not self:
+            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+        return state
+
     def document_of(self, instance: Model) -> Document:
         """The document of an instance that is persistent here. Raises InvalidRequestError for any other."""
-        document = state_of(instance).document
-        if document is None or instance not in self:
-            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+        document = self.check_persistent(instance).document
+        assert document is not None
         return document
 
     def check_held(self, instance: Model) -> None:
@@ -273,7 +279,7 @@ class IdentityMap(Watcher):
         Those touched since the last commit are kept; those whose mutable values were handed out before it only as long as
         somebody else keeps them.
         """
-        touched = list(self.touched.values())
+        touched = list(self.touched.values()) if self.touched else []
         if self._watched:
             watched = list(self._watched.values())
             touched += [one for one in watched if id(one) not in self.touched and one in self]

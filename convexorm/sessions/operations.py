@@ -162,12 +162,14 @@ class Change(msgspec.Struct, eq=False):
         return self.patch
 
     def applied(self, applied: Applied, write: Write) -> None:
-        led = _led(self.instance, self.waiting)
-        document = {**self.identities.document_of(self.instance), **self.patch.set, **led}
-        for field in self.patch.unset:
+        patch, state = self.patch, self.identities.check_persistent(self.instance)
+        document: dict[str, Value] = {**(state.document or _NOTHING), **patch.set}
+        if self.waiting:
+            document.update(_led(self.instance, self.waiting))
+        for field in patch.unset:
             document.pop(field, None)
-        self.instance._state.document = document
-        if self.instance._state.related is None and refers_by(self.instance, self.patch):
+        state.held = document
+        if state.related is None and self.instance.__mapper__.relationships and refers_by(self.instance, patch):
             hold_to_references(self.instance)
 
 
