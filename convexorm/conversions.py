@@ -51,31 +51,27 @@ def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[
     yield f"    {kept}{'owned(value)' if column.type.mutable else 'value'}"
 
 
-def attributes_function(columns: Columns) -> Callable[[Mapping[str, Any]], dict[str, Any] | None]:
-    """The function from what a constructor is given to the attributes of a new instance; None where it is given anything
-    else, or what an attribute refuses.
+def attributes_function(columns: Columns) -> Callable[[dict[str, Any]], bool]:
+    """The function that makes what a constructor is given, by name, the attributes of a new instance, with the defaults of
+    those left out; whether it is that, and nothing else.
     """
-    known: dict[str, Any] = {}
+    known: dict[str, Any] = {"names": frozenset(columns)}
+    adopting: list[str] = []
     body: list[str] = []
     for place, (name, column) in enumerate(columns.items()):
-        value = f"given[{name!r}]"
         if column.has_default:
             known[f"default_{place}"] = column.default
-            body += [f"if {name!r} in given:", f"    value = {value}", "else:"]
-            body += [f"    value = default_{place}()", "    left += 1"]
-            value = "value"
+            body += [f"if {name!r} not in given:", f"    given[{name!r}] = default_{place}()"]
         if type(column.type).adopt is not ColumnType.adopt:
             known[f"adopt_{place}"] = column.type.adopt
-            body += [f"value = {value}", f"attributes[{name!r}] = value if value is None else adopt_{place}(value)"]
-        else:
-            body.append(f"attributes[{name!r}] = {value}")
-    guarded = ["attributes, left = {}, 0", "try:", *(f"    {line}" for line in body or ["pass"])]
-    guarded += [
-        "except Exception:",
-        "    return None",
-        f"return attributes if len(given) + left == {len(columns)} else None",
-    ]
-    return function("attributes", "given", guarded, known)
+            adopting += [
+                f"    if (value := given[{name!r}]) is not None:",
+                f"        given[{name!r}] = adopt_{place}(value)",
+            ]
+    body += ["if given.keys() != names:", "    return False"]
+    if adopting:
+        body += ["try:", *adopting, "except Exception:", "    return False"]
+    return function("attributes", "given", [*body, "return True"], known)
 
 
 def differing_function(

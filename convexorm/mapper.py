@@ -230,17 +230,11 @@ class Mapper:
         return fill_function(self.columns)
 
     @cached_property
-    def attributes(self) -> Callable[[Mapping[str, Any]], dict[str, Any] | None]:
-        """From what a constructor is given to the attributes of a new instance. None where that is for attrs to say: it is
+    def attributes(self) -> Callable[[dict[str, Any]], bool]:
+        """Makes what a constructor is given the attributes of a new instance. False where that is for attrs to do: it is
         something else, or there are validators.
         """
-        if self.validated:
-            return lambda given: None
-        try:
-            return attributes_function(self.columns)
-        except NameError:  # a later name
-            self.__dict__.pop("attributes", None)
-            return lambda given: None
+        return attributes_function(self.columns) if not self.validated else lambda given: False
 
     @cached_property
     def differing(self) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:

@@ -185,10 +185,9 @@ class Model:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
-        attributes = mapper.attributes(values)
-        if attributes is not None:  # nearly always
-            attributes["_state"] = InstanceState(looked_at=True)
-            _set(self, "__dict__", attributes)
+        if mapper.attributes(values):  # nearly always
+            values["_state"] = InstanceState(looked_at=True)
+            _set(self, "__dict__", values)
             return
         set_state(self, InstanceState(looked_at=True))
         given: Mapping[str, Any] = {}
