@@ -482,6 +482,10 @@ class Column(_Operand[T], _Number[T]):
     def __getitem__(self, step: str | int) -> Path:
         return Path(self, (step,))
 
+    def equality(self, value: object) -> Comparison:
+        """`==` with a value that is not None."""
+        return Comparison(self.field, "eq", self.operand(value), (), self.table)
+
     def _compare(self, op: Operator, value: object) -> Condition:
         if value is None and self._stored_either_way:  # missing and null are neighbours, and come before everything
             return Comparison(self.field, _EITHER_NONE[op], None, (), self.table)

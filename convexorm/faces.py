@@ -34,6 +34,8 @@ DONE: Awaitable[None] = _Done()
 
 def finish(awaitable: Awaitable[T]) -> T:
     """The result of an awaitable that never suspends."""
+    if awaitable is DONE:
+        return None  # type: ignore[return-value]
     steps = awaitable if type(awaitable) is CoroutineType else awaitable.__await__()
     try:
         steps.send(None)

@@ -79,6 +79,7 @@ class StoredTable:
         """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order; and
         whether these are whole keys.
         """
+        self.latest = f"SELECT coalesce(max(tick), 0) FROM {self.name}"
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
         self.by_id = f"SELECT {self.select} FROM {self.name} WHERE tick = ? AND id = ?"
 
@@ -94,6 +95,10 @@ class StoredTable:
     @property
     def counts_changes(self) -> bool:
         return bool(self.vectors)
+
+    def holders(self, column: str) -> str:
+        """The statement that finds two of the rows at most that hold a key in a key column."""
+        return f"SELECT 1 FROM {self.name} WHERE {column} = ? LIMIT 2"
 
     def update(self, places: Sequence[int] | None = None) -> str:
         """The statement that gives the row of a tick another document, and another key in these of the key columns: SQLite

@@ -167,6 +167,7 @@ class Transaction(msgspec.Struct, eq=False):
         checks = self._commit.checks
         tied = [key for key, one in self._tables.items() if one.table.id_fields or (checks and one.label in checks)]
         write: Any
+        alone = len(self._commit.writes) == 1
         for position, write in enumerate(self._commit.writes):
             kind = type(write)
             if kind in _REFERRING and write.refs:
@@ -174,7 +175,7 @@ class Transaction(msgspec.Struct, eq=False):
                 write = self._with_ids(write)
             if tied and id(write.table) in tied:
                 self._tie(position, write)
-            if kind not in _STORING or not self._gathered(position, write):
+            if alone or kind not in _STORING or not self._gathered(position, write):
                 if self._batch is not None:
                     self._flush()
                 self._results.append(_HANDLERS[kind](self, position, write))
@@ -373,14 +374,19 @@ class Transaction(msgspec.Struct, eq=False):
                 held.setdefault(key, (tick, id_))
         return held
 
-    def _next(self, stored: StoredTable, count: int) -> Iterator[tuple[int, str]]:
-        """The ticks and the `_id`s of the next documents: later than all others of their table."""
+    def _last(self, stored: StoredTable) -> int:
+        """The tick that the next document of a table is to be later than."""
         last = self._ticks.get(stored.name)
         if last is None:
-            last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
+            last = self._connection.execute(stored.latest).fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
             if last >= _LATEST:
                 raise damaged(stored.label)
+        return last
+
+    def _next(self, stored: StoredTable, count: int) -> Iterator[tuple[int, str]]:
+        """The ticks and the `_id`s of the next documents: later than all others of their table."""
+        last = self._last(stored)
         random = os.urandom(7 * count).hex()
         number = f"{stored.number:04x}"
         for start in range(0, len(random), 14):
@@ -461,9 +467,16 @@ class Transaction(msgspec.Struct, eq=False):
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
-        if write.unique:
-            self._claim(position, write, write.doc)
-        return self._add(write.table, stored, write.doc)
+        keys = stored.keys(write.doc)
+        for one in write.unique:
+            if one.key is not None or one.index not in stored.places:
+                self._claim(position, write, write.doc)
+                break
+            own = _own_key(stored, one.index, keys)
+            if own is not None and self._connection.execute(stored.holders(own[0]), (own[1],)).fetchall():
+                self._claim(position, write, write.doc)
+                break
+        return self._add(write.table, stored, write.doc, keys)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
@@ -482,10 +495,14 @@ class Transaction(msgspec.Struct, eq=False):
         self._store(write.table, stored, row, document, declared=not kept or row.plain)
         return Written(row.id, time_of(row.tick), False, identity)
 
-    def _add(self, table: Table, stored: StoredTable, document: Document) -> Written:
-        self._counting.add(table, document)
-        ((tick, id_),) = self._next(stored, 1)
-        values = stored.row(document, stored.keys(document), self._change(stored))
+    def _add(self, table: Table, stored: StoredTable, document: Document, keys: Sequence[bytes] | None = None) -> Written:
+        if table.counters:
+            self._counting.add(table, document)
+        self._ticks[stored.name] = tick = self._last(stored) + 1
+        id_ = f"{tick:014x}{stored.number:04x}{os.urandom(7).hex()}"
+        values = stored.row(
+            document, stored.keys(document) if keys is None else keys, self._change(stored) if stored.vectors else 0
+        )
         self._connection.execute(stored.insert, (tick, id_, *values))
         if self._noted is not None:
             self._noted.inserted(stored, [tick])
