@@ -216,6 +216,11 @@ class Mapper:
         return index.name
 
     @cached_property
+    def unique_fields(self) -> frozenset[str]:
+        """The fields of these indexes."""
+        return frozenset(field for one in self.unique_indexes for field in one.fields)
+
+    @cached_property
     def unique_indexes(self) -> tuple[IndexDef, ...]:
         """The indexes in which no two documents have one key: that of the primary key first, then those declared so."""
         named = {index.name: index for index in self.table.indexes}
@@ -434,6 +439,7 @@ class Mapper:
                 "table",
                 "primary_index",
                 "unique_indexes",
+                "unique_fields",
                 "polymorphic",
                 "only",
                 "watches_loads",

@@ -323,6 +323,8 @@ class Compiler(msgspec.Struct, eq=False):
             known = self._claims[model] = indexes, tuple([Unique(one.name) for one in indexes])
         if primary and fields is None:
             return known[1]
+        if fields is not None and model.__mapper__.unique_fields.isdisjoint(fields):
+            return ()
         return tuple(
             [
                 claim

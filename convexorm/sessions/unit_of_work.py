@@ -108,9 +108,10 @@ class UnitOfWork(msgspec.Struct, eq=False):
                 self._doubt_tied(commit)
             if self._pending.operations:
                 self._pending.done(operations)
-            written = [*touched.values(), *instances]
-            identities.watch(written)
-            self._settle_relations(written)
+            if touched or instances:
+                written = [*touched.values(), *instances]
+                identities.watch(written)
+                self._settle_relations(written)
             self._unsettled = None
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
@@ -121,7 +122,8 @@ class UnitOfWork(msgspec.Struct, eq=False):
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        _tell(instances)
+        if instances:
+            _tell(instances)
 
     def _settle_relations(self, written: Iterable[Model]) -> None:
         """What these instances say of each other is stored."""

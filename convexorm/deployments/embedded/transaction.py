@@ -97,7 +97,8 @@ class _Row(Data, frozen=True):
         """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
         size = 9 * len(self.body)
         for name, value in given.items():
-            size += 4 * len(name) + (4 * len(value) if type(value) is str else size_of(value))
+            kind = type(value)
+            size += 4 * len(name) + (4 * len(value) if kind is str else 9 if kind is float else size_of(value))
         return size < MAX_DOCUMENT_SIZE // 2
 
 
