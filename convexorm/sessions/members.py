@@ -13,7 +13,7 @@ from convexorm.errors import ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.references import Reference
-from convexorm.relatives import around, join_lists, leave
+from convexorm.relatives import Moves, around, join_lists, leave
 from convexorm.requests import Delete
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
@@ -31,7 +31,7 @@ class Members(IdentityMap):
     """An identity map that knows what is pending about its instances. It is theirs for one task or thread at a time."""
 
     def __init__(self, turn: Turn, compiler: Compiler, pending: Pending) -> None:
-        super().__init__()
+        self.of_models, self.touched, self.moves = {}, {}, Moves()
         self._turn = turn
         self._compiler = compiler
         self._pending = pending

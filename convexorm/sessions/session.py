@@ -915,7 +915,8 @@ class AsyncSession:
 
     def _let_all_go(self) -> None:
         self._unit_of_work.rollback()
-        self._members.clear()
+        if self._members.of_models:
+            self._members.clear()
         self._compiler.forget_models()
 
     @exclusive
