@@ -186,7 +186,7 @@ class Model:
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
         if mapper.attributes(values):  # nearly always
-            values["_state"] = InstanceState(looked_at=True)
+            values["_state"] = InstanceState(None, None, "", 0, True)
             _set(self, "__dict__", values)
             return
         set_state(self, InstanceState(looked_at=True))

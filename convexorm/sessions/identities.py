@@ -179,7 +179,8 @@ class IdentityMap(Watcher):
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
         instance._state.held = document
         id_: Any = document["_id"]
-        instances = self._of(instance.__mapper__.root.model)
+        root = instance.__mapper__.root.model
+        instances = self.of_models.get(root) or self._of(root)
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:

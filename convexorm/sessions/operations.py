@@ -109,8 +109,13 @@ class Insertion(msgspec.Struct, eq=False):
         return Insert(self.compiler.table(model), document, unique, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        led = _led(self.instance, self.waiting) if self.waiting else _NOTHING
-        _inserted(self.identities, self.instance, applied, write, led)
+        if self.waiting:
+            _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
+            return
+        written: Any = applied
+        document: dict[str, Value] = {**write.doc}  # type: ignore[union-attr]
+        document["_id"], document["_creationTime"] = written.id, written.creation_time
+        self.identities.inserted(self.instance, document)
 
 
 class Upsertion(msgspec.Struct, eq=False):
