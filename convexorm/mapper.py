@@ -237,9 +237,11 @@ class Mapper:
     @cached_property
     def attributes(self) -> Callable[[dict[str, Any]], bool]:
         """Makes what a constructor is given the attributes of a new instance. False where that is for attrs to do: it is
-        something else, or there are validators.
+        something else, or there are validators, or methods that attrs calls.
         """
-        return attributes_function(self.columns) if not self.validated else lambda given: False
+        if self.validated or hasattr(self.model, "__attrs_pre_init__") or hasattr(self.model, "__attrs_post_init__"):
+            return lambda given: False
+        return attributes_function(self.columns)
 
     @cached_property
     def differing(self) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:
