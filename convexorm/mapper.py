@@ -24,7 +24,7 @@ from convexorm.hooks import hooks_of
 from convexorm.records import Record, record_type
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
-from convexorm.requests import Expect, OneOf
+from convexorm.requests import Expect, OneOf, Unique
 from convexorm.schema import (
     AnyOf,
     Array,
@@ -214,6 +214,11 @@ class Mapper:
             on = "that field alone" if len(self.key) == 1 else "exactly those fields"
             raise ValidationError(f"primary_key={shown} needs an index on {on}", table=self.name)
         return index.name
+
+    @cached_property
+    def claims(self) -> tuple[Unique, ...]:
+        """What a write to a whole document is to make its own: its key in each of these indexes."""
+        return tuple(Unique(one.name) for one in self.unique_indexes)
 
     @cached_property
     def unique_fields(self) -> frozenset[str]:
@@ -442,6 +447,7 @@ class Mapper:
                 "primary_index",
                 "unique_indexes",
                 "unique_fields",
+                "claims",
                 "polymorphic",
                 "only",
                 "watches_loads",

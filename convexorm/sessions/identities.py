@@ -150,6 +150,11 @@ class IdentityMap(Watcher):
 
     def adopt(self, instance: Model) -> None:
         """Take in a transient instance. Raises InvalidRequestError for any other."""
+        self.check_adoptable(instance)
+        instance._state.session = self
+
+    def check_adoptable(self, instance: Model) -> None:
+        """Raise InvalidRequestError for an instance that is not transient."""
         state = instance._state
         if state.deleted:
             raise InvalidRequestError(f"{instance!r} is deleted")
@@ -157,7 +162,6 @@ class IdentityMap(Watcher):
             raise InvalidRequestError(f"{instance!r} is in a session already")
         if state.held is not None:
             raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
-        state.session = self
 
     def attach(self, instance: M) -> M:
         """The session's instance of a detached instance's document: the one it holds already, or else this one."""

@@ -914,9 +914,10 @@ class AsyncSession:
         return DONE
 
     def _let_all_go(self) -> None:
+        members = self._members
         self._unit_of_work.rollback()
-        if self._members.of_models:
-            self._members.clear()
+        if members.of_models:
+            members.clear()
         self._compiler.forget_models()
 
     @exclusive
