@@ -98,9 +98,9 @@ class StoredTable:
     def counts_changes(self) -> bool:
         return bool(self.vectors)
 
-    def holders(self, column: str) -> str:
-        """The statement that finds two of the rows at most that hold a key in a key column."""
-        return f"SELECT 1 FROM {self.name} WHERE {column} = ? LIMIT 2"
+    def holder(self, column: str) -> str:
+        """The statement that finds whether a row holds a key in a key column."""
+        return f"SELECT 1 FROM {self.name} WHERE {column} = ? LIMIT 1"
 
     def update(self, places: Sequence[int] | None = None) -> str:
         """The statement that gives the row of a tick another document, and another key in these of the key columns: SQLite

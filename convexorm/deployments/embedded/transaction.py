@@ -477,7 +477,7 @@ class Transaction(msgspec.Struct, eq=False):
                 self._claim(position, write, write.doc)
                 break
             own = _own_key(stored, one.index, keys)
-            if own is not None and self._connection.execute(stored.holders(own[0]), (own[1],)).fetchall():
+            if own is not None and self._connection.execute(stored.holder(own[0]), (own[1],)).fetchone():
                 self._claim(position, write, write.doc)
                 break
         return self._add(write.table, stored, write.doc, keys)
