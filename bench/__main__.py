@@ -1,7 +1,7 @@
 """`python -m bench [NAME …]`: run the measurements, one process each, and print their tables.
 
-`embedded` and `relations` beside SQLAlchemy, `http` beside bare httpx2, `costs` what operations cost on Convex,
-`live` what watches take, `conversations` real ones, `vectors` beside numpy, faiss and the npm package.
+`embedded`, `instructions` and `relations` beside SQLAlchemy, `http` beside bare httpx2, `costs` what operations cost on
+Convex, `live` what watches take, `conversations` real ones, `vectors` beside numpy, faiss and the npm package.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 
-NAMES = ("costs", "conversations", "embedded", "http", "live", "relations", "vectors")
+NAMES = ("costs", "conversations", "embedded", "http", "instructions", "live", "relations", "vectors")
 
 
 def main(names: list[str]) -> int:
