@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from convexorm.compiling import function
 from convexorm.expressions import Column
-from convexorm.types import ColumnType, quick_of
+from convexorm.types import ColumnType, quick_adopt_of, quick_of
 from convexorm.values import MISSING, Value, owned
 
 __all__ = ["attributes_function", "differing_function", "dump_function", "fill_function"]
@@ -25,7 +25,8 @@ def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[st
     out take their defaults. It raises ValidationError for what cannot be stored.
     """
     known: dict[str, Any] = {"MISSING": MISSING, "owned": owned}
-    body = ["document = {}"] if of_rows else ["document = {}", "attributes = given.__dict__"]
+    body = [] if of_rows else ["attributes = given.__dict__", *_at_once(columns, known)]
+    body.append("document = {}")
     for place, (name, column) in enumerate(columns.items()):
         if of_rows:
             known[f"default_{place}"] = column.default
@@ -34,6 +35,40 @@ def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[st
             body.append(f"value = attributes[{name!r}] if {name!r} in attributes else given.{name}")
         body += _stored(place, column, known)
     return function("dump", "given", [*body, "return document"], known)
+
+
+def _at_once(columns: Columns, known: dict[str, Any]) -> list[str]:
+    """The lines that answer the document in one expression where all values are the commonest; none, where a type has no
+    such values.
+    """
+    values = [f"value_{place}" for place in range(len(columns))]
+    always, sometimes, conditions = [], [], []
+    for value, column in zip(values, columns.values(), strict=True):
+        quick = quick_of(column.type)
+        if quick is None or column.type.mutable:
+            return []
+        known.update(quick.names)
+        stored, condition = quick.stored.format(value), quick.condition.format(value)
+        if not column.nullable:
+            always.append(f"{column.field!r}: {stored}")
+        elif column.none == "null":
+            always.append(f"{column.field!r}: None if {value} is None else {stored}")
+        else:
+            sometimes += [f"        if {value} is not None:", f"            document[{column.field!r}] = {stored}"]
+        conditions.append(f"({value} is None or {condition})" if column.nullable else condition)
+    if not columns:
+        return []
+    return [
+        "try:",
+        f"    {', '.join(values)}, = {', '.join(f'attributes[{name!r}]' for name in columns)},",
+        "except KeyError:",
+        "    pass",
+        "else:",
+        f"    if {' and '.join(conditions)}:",
+        f"        document = {{{', '.join(always)}}}",
+        *sometimes,
+        "        return document",
+    ]
 
 
 def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[str]:
@@ -64,8 +99,11 @@ def attributes_function(columns: Columns) -> Callable[[dict[str, Any]], bool]:
             body += [f"if {name!r} not in given:", f"    given[{name!r}] = default_{place}()"]
         if type(column.type).adopt is not ColumnType.adopt:
             known[f"adopt_{place}"] = column.type.adopt
+            quick = quick_adopt_of(column.type)
+            known.update({} if quick is None else quick.names)
+            other = "" if quick is None else f" and not ({quick.condition.format('value')})"
             adopting += [
-                f"    if (value := given[{name!r}]) is not None:",
+                f"    if (value := given[{name!r}]) is not None{other}:",
                 f"        given[{name!r}] = adopt_{place}(value)",
             ]
     body += ["if given.keys() != names:", "    return False"]

@@ -289,7 +289,8 @@ def operand_of(value: object, column: Column[Any]) -> Operand:
         dumped = column.dump(value)
         if dumped is MISSING or dumped is None:
             raise ValidationError("computed with a value, got None", table=column.table, field=column.field)
-        check_value(dumped)
+        if type(dumped) is not float or dumped != dumped:
+            check_value(dumped)
         return Constant(dumped)
     if other.table != column.table or type(other.type) is not type(column.type):
         problem = f"computed with an attribute of another {'model' if other.table != column.table else 'type'}"

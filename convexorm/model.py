@@ -186,8 +186,8 @@ class Model:
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
         if mapper.attributes(values):  # nearly always
-            values["_state"] = InstanceState(looked_at=True)
-            _set(self, "__dict__", values)
+            values["_state"] = InstanceState(None, None, "", 0, True)
+            self.__dict__.update(values)  # beside what a class of its own may have set before
             return
         set_state(self, InstanceState(looked_at=True))
         given: Mapping[str, Any] = {}

@@ -60,7 +60,6 @@ class Compiler(msgspec.Struct, eq=False):
     _mappers: dict[str, Mapper] = {}
     _written: dict[str, Mapper] = {}
     """The mapper of each table by its name for this session."""
-    _claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
     _inserted: dict[type[Model], tuple[Table, Table, tuple[Unique, ...]]] = {}
     """For each model its table, that by the name for this session, and what of a new document is to be its own."""
 
@@ -317,16 +316,15 @@ class Compiler(msgspec.Struct, eq=False):
 
         Without `primary` the primary key is left out, unless its index is declared unique.
         """
-        indexes = model.__mapper__.unique_indexes
-        known = self._claims.get(model)
-        if known is None or known[0] is not indexes:
-            known = self._claims[model] = indexes, tuple([Unique(one.name) for one in indexes])
+        mapper = model.__mapper__
         if primary and fields is None:
-            return known[1]
+            return mapper.claims
+        if fields is not None and mapper.unique_fields.isdisjoint(fields):
+            return ()
         return tuple(
             [
                 claim
-                for one, claim in zip(*known, strict=True)
+                for one, claim in zip(mapper.unique_indexes, mapper.claims, strict=True)
                 if (primary or one.unique) and (fields is None or any(field in fields for field in one.fields))
             ]
         )

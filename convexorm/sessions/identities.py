@@ -18,7 +18,7 @@ from convexorm.errors import InvalidRequestError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state
 from convexorm.records import Record, Row, Rows
-from convexorm.relatives import Moves, gone, restore
+from convexorm.relatives import gone, restore
 from convexorm.requests import Document
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
@@ -32,12 +32,10 @@ M = TypeVar("M", bound=Model)
 class IdentityMap(Watcher):
     """The instances of one session. `touched` are those touched since the last commit, by id."""
 
-    def __init__(self) -> None:
-        self.of_models: dict[type[Model], Instances] = {}
-        """The instances of each model of which any was looked for."""
-        self.touched: dict[int, Model] = {}
-        self.moves = Moves()
-        self._watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
+    of_models: dict[type[Model], Instances]
+    """The instances of each model of which any was looked for."""
+    touched: dict[int, Model]
+    _watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
 
     @abstractmethod
     def found_gone(self, instance: Model) -> None:
@@ -152,6 +150,11 @@ class IdentityMap(Watcher):
 
     def adopt(self, instance: Model) -> None:
         """Take in a transient instance. Raises InvalidRequestError for any other."""
+        self.check_adoptable(instance)
+        instance._state.session = self
+
+    def check_adoptable(self, instance: Model) -> None:
+        """Raise InvalidRequestError for an instance that is not transient."""
         state = instance._state
         if state.deleted:
             raise InvalidRequestError(f"{instance!r} is deleted")
@@ -159,7 +162,6 @@ class IdentityMap(Watcher):
             raise InvalidRequestError(f"{instance!r} is in a session already")
         if state.held is not None:
             raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
-        state.session = self
 
     def attach(self, instance: M) -> M:
         """The session's instance of a detached instance's document: the one it holds already, or else this one."""
@@ -181,7 +183,8 @@ class IdentityMap(Watcher):
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
         instance._state.held = document
         id_: Any = document["_id"]
-        instances = self._of(instance.__mapper__.root.model)
+        root = instance.__mapper__.root.model
+        instances = self.of_models.get(root) or self._of(root)
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:
@@ -254,12 +257,11 @@ class IdentityMap(Watcher):
 
     def clear(self) -> None:
         """Let go of every instance, none of which has changes."""
-        if self.of_models:
-            for instances in self.of_models.values():
-                for held in instances.refs.values():
-                    if (instance := held()) is not None:
-                        instance._state.session = None
-            self.of_models = {}
+        for instances in self.of_models.values():
+            for held in instances.refs.values():
+                if (instance := held()) is not None:
+                    instance._state.session = None
+        self.of_models = {}
 
     def _of(self, root: type[Model]) -> Instances:
         instances = self.of_models.get(root)

@@ -13,7 +13,7 @@ from convexorm.errors import ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.references import Reference
-from convexorm.relatives import around, join_lists, leave
+from convexorm.relatives import Moves, around, join_lists, leave
 from convexorm.requests import Delete
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
@@ -31,7 +31,7 @@ class Members(IdentityMap):
     """An identity map that knows what is pending about its instances. It is theirs for one task or thread at a time."""
 
     def __init__(self, turn: Turn, compiler: Compiler, pending: Pending) -> None:
-        super().__init__()
+        self.of_models, self.touched, self.moves = {}, {}, Moves()
         self._turn = turn
         self._compiler = compiler
         self._pending = pending
@@ -80,22 +80,22 @@ class Members(IdentityMap):
 
     def add_all(self, instances: Iterable[Model], unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """The same of each of them."""
-        self._turn.check()
+        if self._turn.held:
+            self._turn.check()
+        compiler, key = self._compiler, unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         for instance in instances:
-            self._add(instance, unique, returning)
-
-    def _add(self, instance: Model, unique: bool | Query[Any], returning: bool) -> None:
-        state = instance._state if isinstance(instance, Model) else state_of(instance)
-        if state.session is self:
-            return
-        key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
-        self.join(instance, Insertion(self._compiler, self, instance, key, returning))
+            state = instance._state if isinstance(instance, Model) else state_of(instance)
+            if state.session is not self:
+                self.join(instance, Insertion(compiler, self, instance, key, returning))
 
     def join(self, instance: Model, operation: Insertion | Upsertion) -> None:
         """Take in a new instance, with the operation that is to store it, and what is new around it."""
-        self.adopt(instance)
+        state = instance._state
+        if state.session is not None or state.held is not None or state.deleted:
+            self.check_adoptable(instance)
+        state.session = self
         self._pending.ask(operation)
-        if instance._state.related or instance.__mapper__.relationships:
+        if state.related or instance.__mapper__.relationships:
             self._gather(instance)
 
     def _gather(self, instance: Model) -> None:

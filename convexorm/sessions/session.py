@@ -697,7 +697,8 @@ class AsyncSession:
         """
         self._turn.check()
         patch = patch_by_key(self._compiler, model, key, values, expected=expected, missing_ok=missing_ok, unique=unique)
-        identity = self._compiler.identity(model, key)
+        at = patch.at
+        identity = at if isinstance(at, str) else identity_of(at.key)
         self._pending.ask(ChangeByKey(self._members, root_of(model), identity, patch))
         return DONE
 
@@ -913,8 +914,10 @@ class AsyncSession:
         return DONE
 
     def _let_all_go(self) -> None:
+        members = self._members
         self._unit_of_work.rollback()
-        self._members.clear()
+        if members.of_models:
+            members.clear()
         self._compiler.forget_models()
 
     @exclusive

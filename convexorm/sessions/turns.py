@@ -120,14 +120,19 @@ def exclusive(
             turn.give(use)
             running.close()  # it has never begun if it is another's turn
 
+    _INNER[alone] = method
     return cast("Callable[Concatenate[S, P], Coroutine[Any, Any, T]]", alone)
+
+
+_INNER: dict[object, Callable[..., Any]] = {}
+"""What `exclusive` methods run, by these."""
 
 
 def blocking(method: Callable[Concatenate[Any, P], Awaitable[T]]) -> Callable[Concatenate[Any, P], T]:
     """The plain face of a method of a session's core, in one step if it is `exclusive`."""
-    if not hasattr(method, "__wrapped__"):
+    inner = _INNER.get(method)
+    if inner is None:
         return faces.blocking(method)
-    inner: Callable[..., Coroutine[Any, Any, T]] = method.__wrapped__
 
     @wraps(method)
     def run(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:

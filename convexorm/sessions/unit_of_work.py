@@ -108,9 +108,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
                 self._doubt_tied(commit)
             if self._pending.operations:
                 self._pending.done(operations)
-            written = [*touched.values(), *instances]
-            identities.watch(written)
-            self._settle_relations(written)
+            hooked = self._settled([*touched.values(), *instances]) if touched or instances else False
             self._unsettled = None
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
@@ -121,7 +119,22 @@ class UnitOfWork(msgspec.Struct, eq=False):
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        _tell(instances)
+        if hooked:
+            _tell(instances)
+
+    def _settled(self, written: Sequence[Model]) -> bool:
+        """These instances are as they are stored; whether any of them has hooks."""
+        mutable = related = hooked = False
+        for one in written:
+            mapper = one.__mapper__
+            mutable = mutable or bool(mapper.mutable)
+            hooked = hooked or bool(mapper.hooks)
+            related = related or bool(one._state.related)
+        if mutable:
+            self._identities.watch(written)
+        if related or self._identities.moves.moved:
+            self._settle_relations(written)
+        return hooked
 
     def _settle_relations(self, written: Iterable[Model]) -> None:
         """What these instances say of each other is stored."""
@@ -168,10 +181,18 @@ class UnitOfWork(msgspec.Struct, eq=False):
     def _gathered(self) -> tuple[list[Operation], list[Write]]:
         """Everything there is to write, changes first."""
         pending, changeable = self._pending.operations, self._identities.changeable()
-        if self._call_hooks(pending, changeable):
+        hooked = False
+        for operation in pending:
+            hooked = hooked or (operation.instance is not None and bool(operation.instance.__mapper__.hooks))
+        for instance in changeable:
+            hooked = hooked or bool(instance.__mapper__.hooks)
+        if hooked:
+            self._call_hooks()
             pending, changeable = self._pending.operations, self._identities.changeable()
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
-        related = [one for one in operations if one.instance is not None and one.instance._state.related]
+        related = False
+        for operation in operations:
+            related = related or (operation.instance is not None and bool(operation.instance._state.related))
         if related:
             operations = in_order(operations)
         writes = [operation.write() for operation in operations]
@@ -179,21 +200,17 @@ class UnitOfWork(msgspec.Struct, eq=False):
             refer_within(operations, writes)
         return operations, writes
 
-    def _call_hooks(self, pending: Sequence[Operation], changeable: Sequence[Model]) -> bool:
-        """Call what is to be called before a commit, before anything of it is looked at; whether there was anything. Hooks
-        may change instances.
-        """
-        told = [one.instance for one in pending if one.instance is not None and one.instance.__mapper__.hooks]
-        for instance in told:
-            call_hook("before_insert" if is_new(instance) else "before_delete", instance)
-        if told:
-            changeable = self._identities.changeable()
-        watching = [one for one in changeable if "before_update" in one.__mapper__.hooks] if changeable else ()
+    def _call_hooks(self) -> None:
+        """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
+        for operation in [*self._pending.operations]:
+            instance = operation.instance
+            if instance is not None and instance.__mapper__.hooks:
+                call_hook("before_insert" if is_new(instance) else "before_delete", instance)
+        watching = [one for one in self._identities.changeable() if "before_update" in one.__mapper__.hooks]
         doomed = {id(one.instance) for one in self._pending.operations} if watching else ()
         for instance in watching:
             if id(instance) not in doomed and changes_of(instance):
                 call_hook("before_update", instance)
-        return bool(told or watching)
 
     def _changes(self, changeable: Sequence[Model]) -> list[Operation]:
         """The changes of persistent instances that are not to be deleted."""

@@ -100,6 +100,7 @@ class IsoDatetimeType(ColumnType[datetime]):
         "(text[:-1] + '.000Z' if len(text := plain({0})) == 20 else text[:23] + 'Z')",
         {"datetime": datetime, "UTC": UTC, "plain": to_builtins},
     )
+    quick_adopt = Quick("type({0}) is datetime and not {0}.microsecond % 1000", names={"datetime": datetime})
     quick_load = Quick("(time := from_iso({0})).tzinfo is UTC", "time", {"from_iso": datetime.fromisoformat, "UTC": UTC})
 
     def dump(self, value: datetime) -> Value:

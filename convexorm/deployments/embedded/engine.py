@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -89,15 +89,17 @@ class Engine:
             catalog = self._catalog = connection.catalog = look(connection, catalog)
         return catalog
 
-    def _ensure(self, connection: Connection, tables: Iterable[Table]) -> Catalog:
-        """The tables with all that these declare; to be kept as what is known once it is committed."""
+    def _ensure(self, connection: Connection, tables: Iterable[Table]) -> tuple[Catalog, Mapping[int, StoredTable]]:
+        """The tables with all that these declare; to be kept as what is known once it is committed. And these as they are
+        stored, by the id of the object.
+        """
         seen = self._catalog
         if seen is None or not self._source.memory:
-            seen = self._look(connection)
-        catalog = seen.ensured(connection, tables)
+            seen = self._catalog = connection.catalog = look(connection, seen)
+        catalog, stored = seen.ensured(connection, tables)
         if catalog is not seen:
             self._catalog = None  # until it is committed: an interrupt may leave that open
-        return catalog
+        return catalog, stored
 
     def _answered(self, tables: Sequence[Table], work: Callable[[Connection, Sequence[StoredTable | None]], T]) -> T:
         """What `work` answers in a transaction, given the stored forms of tables; None for one that is not there."""
@@ -128,7 +130,7 @@ class Engine:
     def _widen(self, tables: Sequence[Table], connection: Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         there = [table for table in tables if self._look(connection).table(table) is not None]
-        catalog = self._ensure(connection, there)
+        catalog, _ = self._ensure(connection, there)
         connection.execute("COMMIT")
         self._catalog = catalog
 
@@ -265,9 +267,9 @@ class Engine:
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            catalog = self._ensure(connection, tables)
+            catalog, stored = self._ensure(connection, tables)
             written = Written(connection) if catalog.watched else None
-            results = Transaction(connection, _by_id(catalog, tables), commit, written).apply()
+            results = Transaction(connection, stored, commit, written).apply()
             self._ledger.remember(connection, commit, results)
         except (ConvexORMError, sqlite3.IntegrityError):
             known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
@@ -301,9 +303,9 @@ class Engine:
         connection: Connection,
     ) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
-        catalog = self._ensure(connection, tables)
+        catalog, stored = self._ensure(connection, tables)
         written = Written(connection) if catalog.watched else None
-        results = Transaction(connection, _by_id(catalog, tables), commit, written).apply()
+        results = Transaction(connection, stored, commit, written).apply()
         try:
             if landing is not None:
                 landing(results)
@@ -429,15 +431,6 @@ def _copy_files(copy: Callable[[str, str], None], path: str, folder: str) -> Non
 def _vacuum(connection: Connection) -> None:
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _by_id(catalog: Catalog, tables: Iterable[Table]) -> dict[int, StoredTable]:
-    found = {}
-    for table in tables:
-        stored = catalog.table(table)
-        if stored is not None:
-            found[id(table)] = stored
-    return found
 
 
 def _with_index(stored: StoredTable, index: str) -> StoredTable:

@@ -27,7 +27,7 @@ from convexorm.deployments.embedded.texts import create_text, form_of, stored_te
 from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.schema import Table
-from convexorm.values import dumps, loads
+from convexorm.values import MISSING, canonical, dumps, loads
 
 __all__ = ["StoredTable", "ensure_table", "index_changes", "number_of"]
 
@@ -79,6 +79,8 @@ class StoredTable:
         """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order; and
         whether these are whole keys.
         """
+        self.lacking = [canonical(MISSING) * len(form) for form in self.forms]
+        """The keys of a document that lacks all of the fields, by their places."""
         self.latest = f"SELECT coalesce(max(tick), 0) FROM {self.name}"
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
         self.by_id = f"SELECT {self.select} FROM {self.name} WHERE tick = ? AND id = ?"
@@ -96,9 +98,9 @@ class StoredTable:
     def counts_changes(self) -> bool:
         return bool(self.vectors)
 
-    def holders(self, column: str) -> str:
-        """The statement that finds two of the rows at most that hold a key in a key column."""
-        return f"SELECT 1 FROM {self.name} WHERE {column} = ? LIMIT 2"
+    def holder(self, column: str) -> str:
+        """The statement that finds whether a row holds a key in a key column."""
+        return f"SELECT 1 FROM {self.name} WHERE {column} = ? LIMIT 1"
 
     def update(self, places: Sequence[int] | None = None) -> str:
         """The statement that gives the row of a tick another document, and another key in these of the key columns: SQLite

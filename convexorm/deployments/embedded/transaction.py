@@ -97,7 +97,8 @@ class _Row(Data, frozen=True):
         """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
         size = 9 * len(self.body)
         for name, value in given.items():
-            size += 4 * len(name) + (4 * len(value) if type(value) is str else size_of(value))
+            kind = type(value)
+            size += 4 * len(name) + (4 * len(value) if kind is str else 9 if kind is float else size_of(value))
         return size < MAX_DOCUMENT_SIZE // 2
 
 
@@ -300,10 +301,11 @@ class Transaction(msgspec.Struct, eq=False):
             if key != keys[place]:
                 return False
         elif write.unique:
-            own = None if write.unique[0].key is not None else _own_key(stored, write.unique[0].index, keys)
-            if own is None:
+            (one,) = write.unique
+            at = stored.places.get(one.index)
+            if one.key is not None or at is None or keys[at] == stored.lacking[at]:
                 return False
-            column, key = own
+            column, key = stored.columns[one.index], keys[at]
         batch = self._batch
         if batch is None or batch.stored is not stored or (column is not None and batch.column not in (None, column)):
             self._flush()
@@ -324,17 +326,19 @@ class Transaction(msgspec.Struct, eq=False):
         held = self._held(stored, batch.column, {key for key in batch.unique if key is not None})
         new = self._next(stored, len(batch.writes))
         inserts, updates, ticks = [], [], []
+        results, row_of = self._results, stored.row
         for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
-            values = stored.row(write.doc, keys, seq)
+            values = row_of(write.doc, keys, seq)
             row = held.get(key) if key is not None else None
             if row is None or type(write) is Insert:
                 if row is not None:
                     ((taken_key, _),) = claimed(write.table, write.unique, write.doc)
                     self._contested.append((position, write.table, taken_key))
                 made = next(new)
-                inserts.append((*made, *values))
-                ticks.append(made[0])
-                self._results.append(Written(made[1], made[0] / 1000))
+                tick, id_ = made
+                inserts.append((tick, id_, *values))
+                ticks.append(tick)
+                results.append(Written(id_, tick / 1000))
                 if place is not None:
                     held.setdefault(keys[place], made)
             else:
@@ -473,7 +477,7 @@ class Transaction(msgspec.Struct, eq=False):
                 self._claim(position, write, write.doc)
                 break
             own = _own_key(stored, one.index, keys)
-            if own is not None and self._connection.execute(stored.holders(own[0]), (own[1],)).fetchall():
+            if own is not None and self._connection.execute(stored.holder(own[0]), (own[1],)).fetchone():
                 self._claim(position, write, write.doc)
                 break
         return self._add(write.table, stored, write.doc, keys)
@@ -706,13 +710,10 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
-_LACKING = canonical(MISSING)
-
-
 def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
     """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
     place = stored.places.get(index)
-    if place is None or keys[place] == _LACKING * len(stored.indexes[index]):
+    if place is None or keys[place] == stored.lacking[place]:
         return None
     return stored.columns[index], keys[place]
 
