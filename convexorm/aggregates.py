@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 import attrs
@@ -88,7 +87,12 @@ class Sum:
             return self.odd
         if self.int64 and not self.bits:
             return self.int64
-        return _rounded(Fraction(self.bits, 1 << -LEAST) + self.int64)
+        return _rounded(self._exact, 1 << -LEAST)
+
+    @property
+    def _exact(self) -> int:
+        """The sum of those that are finite, in least bits."""
+        return self.bits + (self.int64 << -LEAST)
 
     @property
     def whole(self) -> int:
@@ -102,7 +106,7 @@ class Sum:
             return None
         if self.odd != 0:
             return self.odd
-        return _rounded((Fraction(self.bits, 1 << -LEAST) + self.int64) / self.n)
+        return _rounded(self._exact, self.n << -LEAST)
 
     def less(self, other: Sum) -> Sum:
         """Without the numbers of another sum, which are among these."""
@@ -165,11 +169,12 @@ def _odds_told(told: Any) -> tuple[int, int, int]:
     return (infinite, negative, others)
 
 
-def _rounded(exact: Fraction) -> float:
+def _rounded(numerator: int, denominator: int) -> float:
+    """The float64 next to a fraction, which the division of ints is."""
     try:
-        return float(exact)
+        return numerator / denominator
     except OverflowError:
-        return math.inf if exact > 0 else -math.inf
+        return math.inf if numerator > 0 else -math.inf
 
 
 @attrs.define

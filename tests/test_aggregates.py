@@ -69,6 +69,20 @@ def test_sums_of_what_is_known_to_be_numbers(values: Sequence[Any]) -> None:
     assert total.n == len(values)
 
 
+@pytest.mark.parametrize("values", [*NUMBERS, [ConvexInt64(2**62), 0.1, ConvexInt64(3)], [1.0, ConvexInt64(2)]], ids=repr)
+def test_totals_and_averages_are_rounded_once(values: Sequence[Any]) -> None:
+    total = Sum()
+    total.take_all(values)
+    numbers = [float(value) if isinstance(value, int | float) else value.value for value in values]
+    if not all(map(math.isfinite, numbers)):
+        assert repr(total.total) == repr(sum(numbers))
+        return
+    exact = sum(map(Fraction, numbers), Fraction())
+    assert (total.average is None) == (not values)
+    for found, wanted in ((total.total, exact), (total.average or 0.0, exact / max(1, len(values)))):
+        assert found == (float(wanted) if abs(wanted) < 2**1024 - 2**970 else math.inf)
+
+
 def test_a_sum_that_takes_too_many_rounds_is_found_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aggregates, "_SUMS", 1)
     total = Sum()
