@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any, TypeAlias
 
 import attrs
@@ -21,8 +20,10 @@ __all__ = ["BEGINNINGS", "LEAST", "Extreme", "Group", "Groups", "Partial", "Sum"
 
 LEAST = -1074
 """The exponent of the least bit of a float64."""
-_EXACT = 2.0**53
-"""Up to which a sum of whole numbers is exact."""
+_SUMS = 50
+"""How often what was left out of a sum is summed. Twice is enough, but for numbers of very different sizes."""
+_NUMBERS = frozenset((int, float))
+_ABSENT = frozenset((type(None), Missing))
 
 
 @attrs.define
@@ -53,20 +54,23 @@ class Sum:
         self.n += 1
 
     def take_all(self, values: Sequence[Value | Missing]) -> None:
-        """Add several values, those that are numbers; whole ones at once."""
-        kinds = set(map(type, values))
-        if kinds == {float} and all(map(float.is_integer, values)):  # type: ignore[arg-type]
-            total = math.fsum(values)  # type: ignore[arg-type]
-            if abs(total) <= _EXACT:
-                self.bits += int(total) << -LEAST
-                self.n += len(values)
-                return
-        elif kinds == {int}:
-            self.bits += sum(values) << -LEAST  # type: ignore[arg-type]
-            self.n += len(values)
+        """Add several values, those that are numbers."""
+        kinds, given = _given(values)
+        if kinds <= _NUMBERS:
+            self.take_numbers(given)
             return
-        for value in values:
+        for value in given:
             self.take(value)
+
+    def take_numbers(self, values: Sequence[float]) -> None:
+        """Add several values that are all numbers, ints or floats."""
+        bits = _bits_of(values)
+        if bits is None:
+            for value in values:
+                self.take(value)
+        else:
+            self.bits += bits
+            self.n += len(values)
 
     @property
     def odd(self) -> float:
@@ -83,7 +87,12 @@ class Sum:
             return self.odd
         if self.int64 and not self.bits:
             return self.int64
-        return _rounded(Fraction(self.bits, 1 << -LEAST) + self.int64)
+        return _rounded(self._exact, 1 << -LEAST)
+
+    @property
+    def _exact(self) -> int:
+        """The sum of those that are finite, in least bits."""
+        return self.bits + (self.int64 << -LEAST)
 
     @property
     def whole(self) -> int:
@@ -97,7 +106,7 @@ class Sum:
             return None
         if self.odd != 0:
             return self.odd
-        return _rounded((Fraction(self.bits, 1 << -LEAST) + self.int64) / self.n)
+        return _rounded(self._exact, self.n << -LEAST)
 
     def less(self, other: Sum) -> Sum:
         """Without the numbers of another sum, which are among these."""
@@ -120,6 +129,29 @@ class Sum:
         return Sum(self.n + later.n, self.bits + later.bits, self.int64 + later.int64, _added(self.odds, later.odds))
 
 
+def _bits_of(values: Sequence[float]) -> int | None:
+    """The exact sum of numbers in least bits of float64; None of some for which it takes one after the other.
+
+    `fsum` rounds once: what it has left out is summed again, until nothing is left.
+    """
+    try:
+        total = sum(values)
+        if type(total) is int:  # as all of them are
+            return total << -LEAST
+        bits = sum([value for value in values if type(value) is int]) << -LEAST
+        left = [value for value in values if type(value) is float]
+        for _ in range(_SUMS):
+            total = math.fsum(left)
+            numerator, denominator = total.as_integer_ratio()
+            bits += numerator << (-LEAST + 1 - denominator.bit_length())
+            if total == 0:
+                return bits
+            left.append(-total)
+    except (OverflowError, ValueError):  # something is not finite, or becomes so
+        return None
+    return None
+
+
 def odds_of(value: float) -> tuple[int, int, int]:
     """A number that is not finite, or their sum, as `Sum` counts them; 0 is none."""
     return (int(value == math.inf), int(value == -math.inf), int(math.isnan(value)))
@@ -137,11 +169,12 @@ def _odds_told(told: Any) -> tuple[int, int, int]:
     return (infinite, negative, others)
 
 
-def _rounded(exact: Fraction) -> float:
+def _rounded(numerator: int, denominator: int) -> float:
+    """The float64 next to a fraction, which the division of ints is."""
     try:
-        return float(exact)
+        return numerator / denominator
     except OverflowError:
-        return math.inf if exact > 0 else -math.inf
+        return math.inf if numerator > 0 else -math.inf
 
 
 @attrs.define
@@ -160,11 +193,13 @@ class Extreme:
 
     def take_all(self, values: Sequence[Value | Missing]) -> None:
         """Several values."""
-        kinds = set(map(type, values))
-        if kinds == {str} or kinds == {int}:
-            self.take(max(values) if self.side > 0 else min(values))  # type: ignore[type-var]
-            return
-        for value in values:
+        kinds, given = _given(values)
+        if kinds == {str} or (kinds and kinds <= _NUMBERS and not any(map(math.isnan, given))):
+            found = max(given) if self.side > 0 else min(given)
+            if found != 0 or kinds == {int}:  # of floats there are two zeros
+                self.take(found)
+                return
+        for value in given:
             self.take(value)
 
     def _is_further(self, value: Value) -> bool:
@@ -177,6 +212,14 @@ class Extreme:
         both = Extreme(self.side, self.value)
         both.take(later.value)
         return both
+
+
+def _given(values: Sequence[Value | Missing]) -> tuple[set[type], Sequence[Value]]:
+    """The types of values, and the values, without those that are missing or null."""
+    kinds = set(map(type, values))
+    if kinds.isdisjoint(_ABSENT):
+        return kinds, values
+    return kinds - _ABSENT, [value for value in values if value is not None and value is not MISSING]
 
 
 @attrs.define

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from convexorm.compiling import function
-from convexorm.values import MISSING, Value
+from convexorm.values import Value
 
 if TYPE_CHECKING:
     from convexorm.schema import Property
@@ -23,20 +23,20 @@ def vouching(
     `largest` characters of text.
 
     `conditions` are, for kinds of validators, what has to be so of `value`, in Python's words, for nothing to be wrong with
-    it, as it never is of MISSING; `is_text(value)` is known.
+    it; `is_text(value)` is known.
     """
-    body = ["get = document.get", f"size, known = 0, {sum(not prop.optional for prop in fields.values())}"]
+    body = [f"size, known = 0, {sum(not prop.optional for prop in fields.values())}"]
     for name, prop in fields.items():
         condition = conditions.get(type(prop.validator))
         refused = "return False" if condition is None else f"if not ({condition}): return False"
         measured = "size += len(value)" if "is str" in (condition or "") else "pass"
-        body.append(f"value = get({name!r}, MISSING)")
-        if prop.optional:
-            body += ["if value is not MISSING:", *(f"    {line}" for line in (refused, measured, "known += 1"))]
-        else:
-            body += [refused, measured]
+        lines = [f"value = document[{name!r}]", refused, measured]
+        body += (
+            [f"if {name!r} in document:", *(f"    {line}" for line in (*lines, "known += 1"))] if prop.optional else lines
+        )
+    body = ["try:", *(f"    {line}" for line in body), "except KeyError:", "    return False"]
     body.append(f"return known == len(document) and size <= {largest}")
-    return function("vouches", "document", body, {"MISSING": MISSING, "is_text": _is_text})
+    return function("vouches", "document", body, {"is_text": _is_text})
 
 
 def _is_text(value: str) -> bool:

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
-import attrs
-
+from convexorm.data import Data
 from convexorm.errors import ValidationError
 from convexorm.foreign import is_int64
 from convexorm.values import MAX_ARRAY_LENGTH, MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical, same
@@ -19,23 +19,22 @@ from convexorm.values import MAX_ARRAY_LENGTH, MAX_SAFE_INTEGER, MISSING, Missin
 __all__ = ["Arithmetic", "Constant", "Extreme", "Listed", "Now", "Operand", "Stored", "computed"]
 
 
-@attrs.frozen
-class Constant:
+class Constant(Data, frozen=True):
     """A value that is given."""
 
-    value: Value = attrs.field(repr=False)
+    hidden = ("value",)
+    value: Value
 
 
-@attrs.frozen
-class Stored:
+class Stored(Data, frozen=True):
     """What the document holds in a field; `default` where that is missing or null."""
 
+    hidden = ("default",)
     field: str
-    default: Value | Missing = attrs.field(default=MISSING, repr=False)
+    default: Value | Missing = MISSING
 
 
-@attrs.frozen
-class Arithmetic:
+class Arithmetic(Data, frozen=True):
     """A number of two. If it is to be `whole`, one beyond 2**53 is refused, which a float64 would round."""
 
     op: Literal["add", "sub", "mul", "div"]
@@ -44,17 +43,16 @@ class Arithmetic:
     whole: bool = False
 
 
-@attrs.frozen
-class Listed:
+class Listed(Data, frozen=True):
     """The array with a value at its end, or without all that are equal to it; a missing one is empty."""
 
+    hidden = ("value",)
     op: Literal["append", "remove"]
     field: str
-    value: Value = attrs.field(repr=False)
+    value: Value
 
 
-@attrs.frozen
-class Extreme:
+class Extreme(Data, frozen=True):
     """The least or greatest of two, in Convex's order; what is missing or null is left out."""
 
     op: Literal["least", "greatest"]
@@ -62,8 +60,7 @@ class Extreme:
     right: Operand
 
 
-@attrs.frozen
-class Now:
+class Now(Data, frozen=True):
     """The deployment's time: milliseconds since the epoch, or a text as of ISO 8601."""
 
     form: Literal["milliseconds", "text"]
@@ -91,7 +88,7 @@ def computed(fields: Mapping[str, Operand], document: Mapping[str, Value], now: 
 
 
 def _value(operand: Operand, document: Mapping[str, Value], now: float) -> Value | Missing:
-    return _VALUES[type(operand)](operand, document, now)
+    return operand.value if type(operand) is Constant else _VALUES[type(operand)](operand, document, now)
 
 
 def _stored(operand: Stored, document: Mapping[str, Value], now: float) -> Value | Missing:
@@ -122,14 +119,14 @@ def _arithmetic(operand: Arithmetic, document: Mapping[str, Value], now: float) 
 
 _PLAIN = frozenset((int, float))
 _INTEGERS: dict[str, Callable[[int, int], int]] = {
-    "add": lambda left, right: left + right,
-    "sub": lambda left, right: left - right,
-    "mul": lambda left, right: left * right,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
 }
 _FLOATS: dict[str, Callable[[float, float], float]] = {
-    "add": lambda left, right: left + right,
-    "sub": lambda left, right: left - right,
-    "mul": lambda left, right: left * right,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
     "div": lambda left, right: math.nan if right == 0 else left / right,
 }
 
@@ -163,7 +160,6 @@ def _now(operand: Now, document: Mapping[str, Value], now: float) -> Value:
 
 
 _VALUES: dict[type, Callable[[Any, Mapping[str, Value], float], Value | Missing]] = {
-    Constant: lambda operand, document, now: operand.value,
     Stored: _stored,
     Arithmetic: _arithmetic,
     Listed: _listed,

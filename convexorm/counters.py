@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
 from convexorm.aggregates import Sum as Total
 from convexorm.errors import ValidationError
@@ -60,11 +60,10 @@ def counter_key(counter: CounterDef, document: Mapping[str, Value]) -> str:
     return b"".join(canonical(document.get(field, MISSING)) for field in counter.by).hex()
 
 
-@attrs.define
-class Counting:
+class Counting(msgspec.Struct, eq=False):
     """What the writes of a commit add to counters."""
 
-    changes: dict[tuple[str, str], Total] = attrs.field(factory=dict)
+    changes: dict[tuple[str, str], Total] = {}
 
     def add(self, table: Table, document: Mapping[str, Value]) -> None:
         """A document is there that was not."""

@@ -289,7 +289,8 @@ def operand_of(value: object, column: Column[Any]) -> Operand:
         dumped = column.dump(value)
         if dumped is MISSING or dumped is None:
             raise ValidationError("computed with a value, got None", table=column.table, field=column.field)
-        check_value(dumped)
+        if type(dumped) is not float or dumped != dumped:
+            check_value(dumped)
         return Constant(dumped)
     if other.table != column.table or type(other.type) is not type(column.type):
         problem = f"computed with an attribute of another {'model' if other.table != column.table else 'type'}"
@@ -495,6 +496,10 @@ class Column(_Operand[T], _Number[T]):
 
     def __getitem__(self, step: str | int) -> Path:
         return Path(self, (step,))
+
+    def equality(self, value: object) -> Comparison:
+        """`==` with a value that is not None."""
+        return Comparison(self.field, "eq", self.operand(value), (), self.table)
 
     def _compare(self, op: Operator, value: object) -> Condition:
         if value is None and self._stored_either_way:  # missing and null are neighbours, and come before everything

@@ -13,10 +13,13 @@ from functools import wraps
 from types import CoroutineType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-__all__ = ["DONE", "blocking", "blocking_stream", "finish", "named", "shared"]
+__all__ = ["DONE", "SUSPENDED", "blocking", "blocking_stream", "finish", "named", "shared"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SUSPENDED = "a blocking deployment suspended; its port must not await anything"
+"""What is wrong with a coroutine that does not come to its end in one step."""
 
 
 class _Done:
@@ -31,12 +34,14 @@ DONE: Awaitable[None] = _Done()
 
 def finish(awaitable: Awaitable[T]) -> T:
     """The result of an awaitable that never suspends."""
+    if awaitable is DONE:
+        return None  # type: ignore[return-value]
     steps = awaitable if type(awaitable) is CoroutineType else awaitable.__await__()
     try:
         steps.send(None)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
-    raise RuntimeError("a blocking deployment suspended; its port must not await anything")
+    raise RuntimeError(SUSPENDED)
 
 
 def named(cls: type, name: str) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from sys import _getframe
 from typing import TypeVar
 
 from convexorm.locks import Lock
-from convexorm.works import Work
+from convexorm.works import Work, work_in
 
 __all__ = ["Guard"]
 
@@ -30,7 +31,7 @@ class Guard:
     def __call__(self, action: Callable[[], T]) -> T:
         process = os.getpid()
         lock = self._locks.get(process) or self._locks.setdefault(process, Lock())
-        work = Work()
+        work = work_in(_getframe())
         while not lock.take(work):
             lock.wait(_LOOK)
         try:

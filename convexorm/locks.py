@@ -7,25 +7,22 @@ whose holder is over takes it over, exactly one of them.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from contextlib import suppress
 from threading import Lock as Bell
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 __all__ = ["Holder", "Lock"]
 
 
-class Holder(ABC):
+class Holder(Protocol):
     """Something under way in whose name locks are held."""
 
-    __slots__ = ("heirs",)
-
-    def __init__(self) -> None:
-        self.heirs: dict[object, Holder] = {}
-        """Who took locks over from this one."""
+    heirs: dict[object, Any]
+    """Who took locks over from this one."""
 
     @property
-    @abstractmethod
     def over(self) -> bool:
         """Whether it has come to its end, so that it holds nothing any more, whether it gave that back or not."""
 
@@ -33,61 +30,54 @@ class Holder(ABC):
 H = TypeVar("H", bound=Holder)
 
 
-class Lock(Generic[H]):
+class Lock(msgspec.Struct, Generic[H], eq=False, kw_only=True):
     """What one holder holds at a time."""
 
-    __slots__ = ("_held", "_waiting")
-
-    def __init__(self) -> None:
-        self._held: dict[None, H] = {}  # a dictionary, since of two threads that set its default only one does
-        self._waiting: list[Bell] = []
+    held: dict[None, H] = {}  # a dictionary, since of two threads that set its default only one does
+    waiting: list[Bell] = []
 
     @property
     def free(self) -> bool:
-        return not self._held
+        return not self.held
 
     @property
     def holder(self) -> H | None:
         """Who holds it, be that over or not."""
-        first = self._held.get(None)
+        first = self.held.get(None)
         return None if first is None else self._last(first)
-
-    def take_free(self, holder: H) -> bool:
-        """Whether it is this holder's now, because nobody held it."""
-        return self._held.setdefault(None, holder) is holder
 
     def take(self, holder: H) -> bool:
         """Whether it is this holder's now: it was free, or whoever held it is over."""
-        first = self._held.setdefault(None, holder)
+        first = self.held.setdefault(None, holder)
         if first is holder:
             return True
         last = self._last(first)
-        if not last.over or self._held.get(None) is not first:  # else given back while this was looked at
+        if not last.over or self.held.get(None) is not first:  # else given back while this was looked at
             return False
         return last.heirs.setdefault(self, holder) is holder
 
     def _last(self, holder: H) -> H:
         """Who took it over from this holder, and from that one, to the last."""
         while (heir := holder.heirs.get(self)) is not None:
-            holder = heir  # type: ignore[assignment]  # of the same kind as all that take it
+            holder = heir
         return holder
 
     def give(self, holder: H) -> None:
         """Give it back, if it is this holder's, and wake one who waits."""
-        first = self._held.get(None)
+        first = self.held.get(None)
         if first is not holder and (first is None or self._last(first) is not holder):
             return
-        self._held.pop(None)
-        if self._waiting:
+        self.held.pop(None)
+        if self.waiting:
             with suppress(IndexError, RuntimeError):  # somebody else woke them
-                self._waiting.pop(0).release()
+                self.waiting.pop(0).release()
 
     def wait(self, seconds: float) -> None:
         """Wait until it is given back, or so long: a holder that is over gives nothing back."""
         bell = Bell()
         bell.acquire()
-        self._waiting.append(bell)
+        self.waiting.append(bell)
         if not self.free:
             bell.acquire(timeout=seconds)
         with suppress(ValueError):
-            self._waiting.remove(bell)
+            self.waiting.remove(bell)

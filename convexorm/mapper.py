@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from convexorm.conditions import Comparison, Membership
-from convexorm.conversions import differing_function, dump_function, fill_function
+from convexorm.conversions import attributes_function, differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column
@@ -24,7 +24,7 @@ from convexorm.hooks import hooks_of
 from convexorm.records import Record, record_type
 from convexorm.references import UNSET, Reference, references_of
 from convexorm.relations import Relation, Relationship, resolved
-from convexorm.requests import Expect, OneOf
+from convexorm.requests import Expect, OneOf, Unique
 from convexorm.schema import (
     AnyOf,
     Array,
@@ -216,6 +216,16 @@ class Mapper:
         return index.name
 
     @cached_property
+    def claims(self) -> tuple[Unique, ...]:
+        """What a write to a whole document is to make its own: its key in each of these indexes."""
+        return tuple(Unique(one.name) for one in self.unique_indexes)
+
+    @cached_property
+    def unique_fields(self) -> frozenset[str]:
+        """The fields of these indexes."""
+        return frozenset(field for one in self.unique_indexes for field in one.fields)
+
+    @cached_property
     def unique_indexes(self) -> tuple[IndexDef, ...]:
         """The indexes in which no two documents have one key: that of the primary key first, then those declared so."""
         named = {index.name: index for index in self.table.indexes}
@@ -228,6 +238,15 @@ class Mapper:
     def fill(self) -> Callable[[dict[str, Any], Mapping[str, Value]], None]:
         """Adds to an instance's attributes those that its document holds as they are."""
         return fill_function(self.columns)
+
+    @cached_property
+    def attributes(self) -> Callable[[dict[str, Any]], bool]:
+        """Makes what a constructor is given the attributes of a new instance. False where that is for attrs to do: it is
+        something else, or there are validators, or methods that attrs calls.
+        """
+        if self.validated or hasattr(self.model, "__attrs_pre_init__") or hasattr(self.model, "__attrs_post_init__"):
+            return lambda given: False
+        return attributes_function(self.columns)
 
     @cached_property
     def differing(self) -> Callable[[Mapping[str, Any], Mapping[str, Value]], list[str]]:
@@ -433,6 +452,8 @@ class Mapper:
                 "table",
                 "primary_index",
                 "unique_indexes",
+                "unique_fields",
+                "claims",
                 "polymorphic",
                 "only",
                 "watches_loads",

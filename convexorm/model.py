@@ -41,9 +41,8 @@ __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "fie
 class Watcher(typing.Protocol):
     """What an instance tells its session."""
 
-    @property
-    def moves(self) -> Moves:
-        """Which instances were put into lists, and taken out of them."""
+    moves: Moves
+    """Which instances were put into lists, and taken out of them."""
 
     def touch(self, instance: Model) -> None:
         """A mutable value was handed out: the instance may differ from its document."""
@@ -186,6 +185,10 @@ class Model:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")
+        if mapper.attributes(values):  # nearly always
+            values["_state"] = InstanceState(None, None, "", 0, True)
+            self.__dict__.update(values)  # beside what a class of its own may have set before
+            return
         set_state(self, InstanceState(looked_at=True))
         given: Mapping[str, Any] = {}
         if mapper.relationships and not mapper.relationships.keys().isdisjoint(values):
@@ -297,7 +300,10 @@ class Model:
 
 def set_state(instance: Model, state: InstanceState) -> None:
     """Give an instance its state; what its class does when attributes are set has no say in it."""
-    object.__setattr__(instance, "_state", state)
+    _set(instance, "_state", state)
+
+
+_set = object.__setattr__
 
 
 _RELATED = "_related"

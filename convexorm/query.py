@@ -21,9 +21,9 @@ from convexorm.querying.ordering import OrderedAccess, ordered
 from convexorm.querying.planning import Access, accesses, conjuncts, equal
 from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, Rows, Select
 from convexorm.relations import Path, check_paths
-from convexorm.requests import Document, Ordering, Read, ReadResult, index_key
+from convexorm.requests import Document, Ordering, Range, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
-from convexorm.values import is_whole
+from convexorm.values import Missing, Value, is_whole
 
 if TYPE_CHECKING:
     from convexorm.live.changes import Change
@@ -45,10 +45,12 @@ Order = Literal["asc", "desc"]
 class Query(Rows[M], frozen=True):
     """Documents of one model. Every method answers a new query; nothing is read before a session executes it."""
 
-    hidden = ("_after",)
+    hidden = ("_after", "_equal")
     model: type[M]
     _index: str | None = None
     _range: tuple[Comparison, ...] = ()
+    _equal: tuple[Value | Missing, ...] | None = None
+    """What the first fields of the index are to be, where that is all that the range says."""
     _where: tuple[Condition, ...] = ()
     _order: Order = "asc"
     _limit: int | None = None
@@ -70,20 +72,25 @@ class Query(Rows[M], frozen=True):
         below and above, once each. `_creationTime` is the last field of every index. Raises IndexRangeError for
         anything else, and ValidationError for a value the field cannot hold.
         """
-        table = self.model.__mapper__.table
+        mapper = self.model.__mapper__
+        table, columns = mapper.table, mapper.columns
         name = index if isinstance(index, str) else str(getattr(index, "name", index))
         fields = table.key_fields(name)
         comparisons: list[Comparison] = []
         for attribute, value in equalities.items():
-            column = self.model.__mapper__.columns.get(attribute)
+            column = columns.get(attribute)
             if column is None:
-                known = ", ".join(self.model.__mapper__.columns)
+                known = ", ".join(columns)
                 raise IndexRangeError(f"no attribute {attribute!r}; there are {known}", table=table.name, index=name)
-            comparisons += _comparisons(column == value, table, name, fields)
+            if value is not None:
+                comparisons.append(column.equality(value))
+            else:
+                comparisons += _comparisons(column == value, table, name, fields)
         for condition in conditions:
             self._check(condition, "by_index")
             comparisons += _comparisons(condition, table, name, fields)
-        if equal(table, name, comparisons) is None and _surplus(fields, self._led(fields, comparisons)):
+        equalities_alone = equal(fields, comparisons)
+        if equalities_alone is None and _surplus(fields, self._led(fields, comparisons)):
             given = ", ".join(f"{one.field} {SYMBOLS[one.op]}" for one in comparisons)
             raise IndexRangeError(
                 f"not a range: {given}. Give equalities on the first fields, in index order, then at most one lower and "
@@ -92,7 +99,7 @@ class Query(Rows[M], frozen=True):
                 index=name,
                 fields=fields,
             )
-        return replace(self, _index=name, _range=tuple(comparisons))
+        return replace(self, _index=name, _range=tuple(comparisons), _equal=equalities_alone)
 
     def where(self, *conditions: Condition) -> Self:
         """Only documents for which all `conditions` hold.
@@ -311,14 +318,13 @@ class Query(Rows[M], frozen=True):
         mapper = self.model.__mapper__
         if (
             self._index is not None
+            and self._equal is not None
             and not self._where
             and not self._ordering
             and self._after is None
             and mapper.only is None
         ):
-            range_ = equal(mapper.table, self._index, self._range)
-            if range_ is not None:
-                return Read(range_, self._order, None, None, self._offset, self._limit)
+            return Read(Range(mapper.table, self._index, self._equal), self._order, None, None, self._offset, self._limit)
         choice = self._ordered() if self._ordering else None
         access = choice.access if choice is not None else next(iter(self.accesses()))
         unconditional = not self.conditions() and (self._bounded or self._limit is not None)

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from convexorm.compiling import function
+from convexorm.conversions import differing_function
 from convexorm.expressions import Column
 from convexorm.schema import AnyOf, Boolean, Id, Literal, Null, Number, String, Validator
 from convexorm.types import quick_load_of
@@ -31,17 +32,13 @@ Row: TypeAlias = tuple[int, str, str]
 class Rows(Sequence[Mapping[str, Value]]):
     """Documents as rows, which are parsed when somebody looks at a document."""
 
-    __slots__ = ("_parse", "_parsed", "rows")
+    __slots__ = ("_parse", "parsed", "rows")
 
     def __init__(self, rows: Sequence[Row], parse: Callable[[Sequence[Row]], list[Mapping[str, Value]]]) -> None:
         self.rows = rows
         self._parse = parse
-        self._parsed: list[Mapping[str, Value]] | None = None
-
-    @property
-    def parsed(self) -> bool:
-        """Whether somebody has looked at a document."""
-        return self._parsed is not None
+        self.parsed: list[Mapping[str, Value]] | None = None
+        """The documents, once somebody has looked at one."""
 
     def document(self, row: Row) -> Mapping[str, Value]:
         """The document of one of the rows."""
@@ -49,9 +46,9 @@ class Rows(Sequence[Mapping[str, Value]]):
         return document
 
     def _documents(self) -> list[Mapping[str, Value]]:
-        if self._parsed is None:
-            self._parsed = self._parse(self.rows)
-        return self._parsed
+        if self.parsed is None:
+            self.parsed = self._parse(self.rows)
+        return self.parsed
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,6 +73,8 @@ class Record(msgspec.Struct, gc=False):
     """Adds to an instance's attributes what needs no conversion, or nearly none."""
     document: ClassVar[Callable[[Any], dict[str, Value]]]
     """The document, without its system fields."""
+    differing: ClassVar[Callable[[Mapping[str, Any], Any], list[str]]]
+    """The names of the attributes of an instance that may differ from the record."""
 
     def get(self, field: str, default: Missing = MISSING) -> Value | Missing:
         """What the document holds in a field."""
@@ -117,12 +116,14 @@ def record_type(name: str, columns: Mapping[str, Column[Any]]) -> type[Record]:
         else:  # each for itself: what cannot be loaded says so where it is looked at
             shown += ["try:", *(f"    {one}" for one in lines), "except ValueError:", "    pass"]
     body = [f"document = {{{', '.join(always)}}}", *sometimes, "return document"]
+    places = {column.field: f"f{place}" for place, column in enumerate(columns.values())}
     made: Any = msgspec.defstruct(
         f"Record of {name}",
         slots,
         bases=(Record,),
         namespace={
-            "places": {column.field: f"f{place}" for place, column in enumerate(columns.values())},
+            "places": places,
+            "differing": staticmethod(differing_function(columns, places)),
             "show": function("show", "record, attributes", shown or ["pass"], known),
             "document": function("document", "record", body, known),
         },

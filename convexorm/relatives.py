@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 
+import msgspec
+
 from convexorm.errors import NoResultFound, NotLoadedError, ValidationError
 from convexorm.given import several
 from convexorm.references import UNSET
@@ -301,38 +303,37 @@ def _has_joined(item: Model, relation: Any, owner: Model) -> bool:
     return theirs is not None and theirs.holds(owner)
 
 
-class Moves:
+class Moves(msgspec.Struct, eq=False):
     """What was put into lists, or taken out of them, since the last commit of a session: which instance, by what (the
     attribute that refers, or the model between), and into whose list.
     """
 
-    def __init__(self) -> None:
-        self._moved: dict[tuple[int, Any], Model] = {}
-        self._to: dict[tuple[int, Any], tuple[Model, list[Model]]] = {}
+    moved: dict[tuple[int, Any], Model] = {}
+    targets: dict[tuple[int, Any], tuple[Model, list[Model]]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._moved)
+        return bool(self.moved)
 
     def has(self, instance: Model, what: Any) -> bool:
         """Whether an instance was put somewhere, or taken out."""
-        return (id(instance), what) in self._moved
+        return (id(instance), what) in self.moved
 
     def note(self, instance: Model, what: Any, owner: Model | None) -> None:
         """An instance is to be in the list of an owner, or in none. Both are kept: their `id()` shall be nobody else's."""
-        self._moved[id(instance), what] = instance
+        self.moved[id(instance), what] = instance
         if owner is not None:
-            self._to.setdefault((id(owner), what), (owner, []))[1].append(instance)
+            self.targets.setdefault((id(owner), what), (owner, []))[1].append(instance)
 
     def to(self, owner: Model, what: Any) -> list[Model]:
         """What was put into the list of an owner, and maybe taken out since."""
-        known = self._to.get((id(owner), what))
+        known = self.targets.get((id(owner), what))
         return [] if known is None else known[1]
 
     def clear(self) -> None:
         """All of it is stored, or undone."""
-        if self._moved:
-            self._moved.clear()
-            self._to.clear()
+        if self.moved:
+            self.moved.clear()
+            self.targets.clear()
 
 
 # -- changing ------------------------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ def canonical(value: Value | Missing) -> bytes:
 
     Raises ValidationError for an object that is no Convex value.
     """
+    if type(value) is str and value.isascii() and "\0" not in value:  # the commonest
+        return f"\x10{value}\0".encode()
     encoder = _CANONICAL.get(type(value))
     if encoder is not None:
         return encoder(value)

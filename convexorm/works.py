@@ -6,40 +6,36 @@ be cleared.
 
 from __future__ import annotations
 
-import sys
 from threading import get_ident
 from types import FrameType
 
-from convexorm.locks import Holder
+import msgspec
 
-__all__ = ["Work"]
+__all__ = ["Work", "work_in"]
 
 
-class Work(Holder):
-    """Something under way on this thread, in the frame of whoever makes it."""
+class Work(msgspec.Struct, eq=False):
+    """Something under way on a thread, in the frame of whoever makes it."""
 
-    __slots__ = ("_frame", "outer", "owner", "thread", "writes")
-
-    def __init__(self, owner: object = None, *, writes: bool = False) -> None:
-        self.heirs = {}
-        self.owner = owner
-        self.writes = writes
-        self.thread = get_ident()
-        self.outer: Work | None = None
-        """The work in whose midst this one began: a signal's handler, say, in the midst of a request."""
-        self._frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None
+    thread: int
+    owner: object = None
+    writes: bool = False
+    outer: Work | None = None
+    """The work in whose midst this one began: a signal's handler, say, in the midst of a request."""
+    heirs: dict[object, Work] = {}
 
     @property
     def over(self) -> bool:
         """Whether its frame has come to its end, by whatever way."""
-        frame = self._frame
+        frame = self.frame
         if frame is None:
             return True
         try:
             frame.clear()
         except RuntimeError:  # it is executing
             return False
-        self._frame = None
+        self.frame = None
         return True
 
     @property
@@ -54,4 +50,9 @@ class Work(Holder):
 
     def end(self) -> None:
         """Say that it holds nothing any more."""
-        self._frame = None
+        self.frame = None
+
+
+def work_in(frame: FrameType, owner: object = None) -> Work:
+    """What this thread is about in a frame."""
+    return Work(frame, get_ident(), owner)

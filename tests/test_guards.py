@@ -57,7 +57,7 @@ def test_one_waits_for_another() -> None:
 
 def test_an_interrupt_at_any_line_leaves_a_guard_to_others() -> None:
     guard = Guard()
-    for error in walk(lambda: guard(lambda: None), PACKAGE):
+    for error in walk(lambda: guard(lambda: None), PACKAGE, least=10):
         other = threading.Thread(target=guard, args=(lambda: None,), daemon=True)
         other.start()
         other.join(20)

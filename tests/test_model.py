@@ -219,6 +219,35 @@ def test_an_instance_that_was_not_made_says_what_is_missing() -> None:
                 make()
 
 
+def test_what_attrs_calls_around_a_constructor_is_called() -> None:
+    class Step(Model, table="steps"):
+        name: Mapped[str]
+        log: Mapped[list[str]] = field(factory=list)
+
+        def __attrs_pre_init__(self) -> None:
+            calls.append("before")
+
+        def __attrs_post_init__(self) -> None:
+            self.log = [*self.log, self.name]
+
+    calls: list[str] = []
+    assert Step(name="a").log == ["a"]
+    assert Step(name="b", log=["z"]).log == ["z", "b"]
+    assert calls == ["before", "before"]
+
+
+def test_a_constructor_of_the_class_may_set_what_is_no_column_before_and_after() -> None:
+    class Step(Model, table="steps"):
+        name: Mapped[str]
+
+        def __init__(self, name: str) -> None:
+            self.seen: list[str] = []
+            super().__init__(name=name)
+            self.seen.append(self.name)
+
+    assert Step("a").seen == ["a"]
+
+
 def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:
     task = Task(text="x", owner_id="u")
     assert (task.convex_id, task.creation_time, task.primary_key) == (None, None, None)

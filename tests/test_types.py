@@ -153,6 +153,15 @@ def test_iso_text_is_javascripts_and_sorts_by_time(at: datetime) -> None:
     assert column_type(IsoDatetime).load(text) == at.replace(microsecond=at.microsecond // 1_000 * 1_000)
 
 
+@given(st.datetimes(timezones=st.sampled_from((UTC, timezone(timedelta(hours=-3, minutes=30))))))
+def test_an_iso_text_is_pythons_with_three_decimals(at: datetime) -> None:
+    try:
+        utc = at.astimezone(UTC)
+    except OverflowError:
+        return
+    assert iso_timestamp(at) == utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

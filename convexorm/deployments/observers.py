@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -192,18 +192,20 @@ class ObservedPort(ABC):
 
     observers: Observers
 
-    async def read(self, reads: Sequence[Read]) -> list[ReadResult]:
-        if not self.observers.listening:
-            return await self._read(reads, None)
+    def read(self, reads: Sequence[Read]) -> Coroutine[Any, Any, list[ReadResult]]:
+        return self._told_read(reads) if self.observers.listening else self._read(reads, None)
+
+    async def _told_read(self, reads: Sequence[Read]) -> list[ReadResult]:
         with self.observers.watch("read") as request:
             request.of_reads(reads)
             results = await self._read(reads, request)
             request.documents = sum(map(_found, results))
             return results
 
-    async def commit(self, commit: Commit) -> list[Applied]:
-        if not self.observers.listening:
-            return await self._commit(commit, None)
+    def commit(self, commit: Commit) -> Coroutine[Any, Any, list[Applied]]:
+        return self._told_commit(commit) if self.observers.listening else self._commit(commit, None)
+
+    async def _told_commit(self, commit: Commit) -> list[Applied]:
         with self.observers.watch("commit") as request:
             request.of_writes(commit)
             results = await self._commit(commit, request)

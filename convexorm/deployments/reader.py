@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from convexorm.requests import (
@@ -31,11 +32,10 @@ class Answering(Protocol):
     async def search(self, search: Search) -> list[tuple[float, Document]]: ...
 
 
-class Reader:
+class Reader(msgspec.Struct, eq=False):
     """Reads through one port."""
 
-    def __init__(self, port: Answering) -> None:
-        self._port = port
+    _port: Answering
 
     async def one(self, read: Read) -> ReadResult:
         """The whole answer to one read, with all that it leads to."""

@@ -38,7 +38,7 @@ class AsyncLive(Generic[T]):
         """What was made of the answer of this number; `owed` as long as it has not been given."""
         self._owed: State | None = None
         self._number = -1
-        self._turn = Turn("watch")
+        self._turn = Turn(noun="watch")
         mailbox.ring = bell.ring
 
     @property

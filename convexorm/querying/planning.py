@@ -70,17 +70,24 @@ def accesses(table: Table, conditions: Sequence[Condition], index: str | None = 
     return sorted(found, key=lambda one: one.score if one.covers else (*one.score[:2], 0), reverse=True)
 
 
-def equal(table: Table, index: str, comparisons: Sequence[Condition]) -> Range | None:
-    """The range of nothing but equalities on the first fields of an index, the commonest; None for any other."""
+def equal(fields: Sequence[str], comparisons: Sequence[Comparison]) -> tuple[Value | Missing, ...] | None:
+    """What the first of an index's fields are to be, where comparisons are equalities on these alone, which is commonest;
+    None for any others, and for one of `_creationTime`.
+    """
     given: dict[str, Value | Missing] = {}
     for one in comparisons:
-        if type(one) is not Comparison or one.op != "eq" or one.place is None:
+        if one.op != "eq":
             return None
-        given[one.place] = one.value
-    fields = table.declared_fields(index)[: len(given)]
-    if len(fields) < len(comparisons) or not all(map(given.__contains__, fields)):
+        place = one.place if one.path else one.field
+        if place is None:
+            return None
+        given[place] = one.value
+    if len(given) < len(comparisons) or "_creationTime" in given:
         return None
-    return Range(table, index, tuple([given[field] for field in fields]))
+    try:
+        return tuple([given[field] for field in fields[: len(given)]])
+    except KeyError:
+        return None
 
 
 def _plain(table: Table, index: str, conditions: Sequence[Condition]) -> Access | None:

@@ -21,7 +21,19 @@ from convexorm.requests.limits import (
     MAX_WRITES,
 )
 from convexorm.requests.ranges import Bound, Document, KeyValue, Range, index_key, key_length
-from convexorm.requests.reads import Fold, Follow, Ordering, Pack, Read, Search, Term, TextSearch, in_order, is_plain
+from convexorm.requests.reads import (
+    Fold,
+    Follow,
+    Ordering,
+    Pack,
+    Read,
+    Search,
+    Term,
+    TextSearch,
+    in_order,
+    is_plain,
+    says_no_more,
+)
 from convexorm.requests.results import Applied, DeletedRange, Followed, Group, Matrix, ReadResult, Written, joined_edges
 from convexorm.requests.writes import (
     Cancel,
@@ -105,6 +117,7 @@ __all__ = [
     "joined_edges",
     "key_length",
     "meets",
+    "says_no_more",
     "tables_across",
     "taken",
     "version_digest",

@@ -113,25 +113,33 @@ def check_follow(follow: Sequence[Follow], depth: int = 1) -> None:
 
 def check_commit(commit: Commit) -> None:
     """Raise ValidationError, IndexRangeError or LimitExceeded unless every write can be held, before any is applied."""
-    if len(commit.writes) > MAX_WRITES:
-        raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(commit.writes))
-    kinds = {type(write) for write in commit.writes}
-    if Recount in kinds and len(commit.writes) > 1:
-        raise ValidationError("a recount is a commit of its own", table=commit.writes[0].table.name)
-    if Schedule in kinds:
-        _check_scheduled([write for write in commit.writes if isinstance(write, Schedule)])
-    for position, write in enumerate(commit.writes):
+    writes = commit.writes
+    if len(writes) > MAX_WRITES:
+        raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(writes))
+    scheduled: list[Schedule] = []
+    write: Any
+    for position, write in enumerate(writes):
         kind = type(write)
-        if write.table.name in SYSTEM_TABLES and kind is not Schedule and kind is not Cancel:
+        if kind is Schedule:
+            scheduled.append(write)
+        elif write.table.name in SYSTEM_TABLES and kind is not Cancel:
             raise ValidationError(
                 "a table of Convex's own, which it writes itself; it can only be read", table=write.table.name
             )
+        elif kind is Recount and len(writes) > 1:
+            raise ValidationError("a recount is a commit of its own", table=write.table.name)
         _CHECKS[kind](write)
-        refs: Mapping[str, int] | None = getattr(write, "refs", None)
-        for field, place in refs.items() if refs else ():
-            if not 0 <= place < position or not isinstance(commit.writes[place], Insert | Upsert):
-                problem = "refers to a write that inserts nothing before it"
-                raise ValidationError(problem, table=write.table.name, field=field)
+        if kind in _REFERRING and write.refs:
+            _check_refs(write, writes[:position])
+    if scheduled:
+        _check_scheduled(scheduled)
+
+
+def _check_refs(write: Insert | Upsert | Patch, before: Sequence[object]) -> None:
+    for field, place in write.refs.items():
+        if not 0 <= place < len(before) or not isinstance(before[place], Insert | Upsert):
+            problem = "refers to a write that inserts nothing before it"
+            raise ValidationError(problem, table=write.table.name, field=field)
 
 
 def check_search(search: Search) -> VectorIndexDef:
@@ -207,7 +215,8 @@ def _check_unique(table: Table, unique: Sequence[Unique]) -> None:
 
 
 def _check_insert(write: Insert) -> None:
-    _check_unique(write.table, write.unique)
+    if write.unique:
+        _check_unique(write.table, write.unique)
     write.table.check(write.doc if not write.refs else _with_some_ids(write.doc, write.refs))
 
 
@@ -223,10 +232,13 @@ def _with_some_ids(fields: Document, refs: Mapping[str, int]) -> Document:
 
 
 def _check_patch(write: Patch) -> None:
-    _check_key(write.table, write.at)
-    _check_unique(write.table, write.unique)
+    table = write.table
+    if type(write.at) is not str:
+        _check_key(table, write.at)
+    if write.unique:
+        _check_unique(table, write.unique)
     for name, value in (write.set if not write.refs else _with_some_ids(write.set, write.refs)).items():
-        write.table.check_field(name, value)
+        table.check_field(name, value)
     for name in write.unset:
         write.table.check_unset(name)
         if name in write.set:
@@ -282,6 +294,7 @@ def _check_cancel(write: Cancel) -> None:
     check_value(write.id)
 
 
+_REFERRING = frozenset((Insert, Upsert, Patch))
 _CHECKS: dict[type, Callable[[Any], None]] = {
     Schedule: _check_schedule,
     Cancel: _check_cancel,

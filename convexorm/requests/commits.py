@@ -68,8 +68,9 @@ class Commit(Data, frozen=True):
         """All tables that it is about, each object once."""
         tables: dict[int, Table] = {}
         for write in self.writes:
-            tables[id(write.table)] = write.table
-            condition = write.where if type(write) is Patch else write.filter if type(write) is DeleteRange else None
+            table, kind = write.table, type(write)
+            tables[id(table)] = table
+            condition = write.where if kind is Patch else write.filter if kind is DeleteRange else None  # type: ignore[union-attr]
             if condition is not None:  # which may speak of other tables
                 tables.update((id(table), table) for table in tables_across(condition))
         for held in (self.rules, self.checks):

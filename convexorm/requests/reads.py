@@ -11,7 +11,19 @@ from convexorm.requests.ranges import Document, KeyValue, Range
 from convexorm.schema import Table
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Missing, Value, canonical
 
-__all__ = ["Fold", "Follow", "Ordering", "Pack", "Read", "Search", "Term", "TextSearch", "in_order", "is_plain"]
+__all__ = [
+    "Fold",
+    "Follow",
+    "Ordering",
+    "Pack",
+    "Read",
+    "Search",
+    "Term",
+    "TextSearch",
+    "in_order",
+    "is_plain",
+    "says_no_more",
+]
 
 
 class Ordering(Data, frozen=True):
@@ -138,10 +150,29 @@ def in_order(documents: Iterable[Document], sort: Sequence[Ordering]) -> list[Do
 
 def is_plain(read: Read) -> bool:
     """Whether a read says no more than equalities, an order, a filter and a limit, and nothing is wrong with these."""
+    return says_no_more(read) and len(read.range.eq) <= len(read.range.table.declared_fields(read.range.index))
+
+
+def says_no_more(read: Read) -> bool:
+    """The same, but that the index may not be there, or have fewer fields."""
     range_, limit = read.range, read.limit
     return (
-        read == Read(range_, read.order, filter=read.filter, limit=limit)
-        and range_ == Range(range_.table, range_.index, range_.eq)
+        range_.lower is None
+        and range_.upper is None
+        and range_.union is None
+        and read.after is None
+        and not read.skip
+        and not read.peek
+        and not read.count
+        and read.pack is None
+        and read.digest is None
+        and read.since is None
+        and read.select is None
+        and read.fold is None
+        and read.merge is None
+        and read.distinct is None
+        and read.sort is None
+        and not read.follow
+        and read.search is None
         and (limit is None or 0 <= limit < MAX_SAFE_INTEGER)
-        and len(range_.eq) <= len(range_.table.declared_fields(range_.index))
     )

@@ -94,13 +94,13 @@ class ReadResult(Data, frozen=True):
     more: bool
     next: KeyValue | None = None
     matrix: Matrix | None = None
-    digests: Mapping[str, str] = msgspec.field(default_factory=dict)
+    digests: Mapping[str, str] = MappingProxyType({})
     gone: frozenset[str] | None = None
     """Ids that are not in the range any more, of a read of what has changed `since`; `digests` are then those of changed
     documents alone.
     """
     last: KeyValue | None = None
-    groups: Groups = msgspec.field(default_factory=dict)
+    groups: Groups = MappingProxyType({})
     followed: tuple[Followed, ...] = ()
 
     def joined(self, later: ReadResult) -> ReadResult:

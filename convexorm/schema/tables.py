@@ -260,7 +260,8 @@ class Table:
             raise self._unknown(name)
         if not accepts(value):
             raise self._mismatch(name, value)
-        if type(value) is not str or not value.isascii():
+        kind = type(value)
+        if not (kind is str and value.isascii()) and not (kind is float and value == value):
             self._check_value(name, value)
 
     def _check_value(self, name: str, value: Value) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 from convexorm.errors import ValidationError
 from convexorm.expressions import Column
 from convexorm.model import Model
+from convexorm.records import Record
 from convexorm.references import UNSET
 from convexorm.relatives import unresolved
-from convexorm.requests import Document, Expect, Patch, Unique
+from convexorm.requests import Patch, Unique
 from convexorm.schema import Table
 from convexorm.types.codec import key_step
 from convexorm.validation import validate
@@ -37,17 +38,21 @@ def changes_of(instance: Model) -> Changes:
     """What differs from the loaded document. Raises ValidationError where an attribute holds what cannot be stored, and
     where the change would lose what the document holds inside the value and the model does not know.
     """
-    document = instance._state.document
+    held = instance._state.held
     changes: dict[str, tuple[Value | Missing, Value | Missing]] = {}
-    if document is None:
+    if held is None:
         return changes
-    held, mapper = instance.__dict__, instance.__mapper__
-    for name in mapper.differing(held, document):
+    attributes, mapper = instance.__dict__, instance.__mapper__
+    for name in type(held).differing(attributes, held) if isinstance(held, Record) else mapper.differing(attributes, held):
         column = mapper.columns[name]
-        old = document.get(column.field, MISSING)
-        if held[name] is UNSET and name in unresolved(instance):
+        old = held.get(column.field, MISSING)
+        if attributes[name] is UNSET and name in unresolved(instance):
             continue  # it is to hold the id of a document that is not there yet
-        new = column.dump(held[name])
+        new = column.dump(attributes[name])
+        if type(old) is type(new) is str is column.type.as_is:  # the commonest
+            if old != new:
+                changes[column.field] = (old, new)
+            continue
         if column.type.equal(old, new):
             continue
         anew = _stored_anew(column, old, new)
@@ -59,7 +64,7 @@ def changes_of(instance: Model) -> Changes:
                 "the document holds what the model does not know, and the change would lose it; declare it, or have the "
                 "whole value replaced with session.update(...)"
             )
-            raise ValidationError(problem, table=mapper.name, field=column.field, path=lost).of(document["_id"])
+            raise ValidationError(problem, table=mapper.name, field=column.field, path=lost).of(instance._state.known_id)
         changes[column.field] = (old, owned(new))
     return changes
 
@@ -75,7 +80,6 @@ def changed_fields(instance: Model) -> set[str]:
 def patch_of(
     instance: Model,
     changes: Changes,
-    document: Document,
     table: Table,
     unique: Sequence[Unique],
     waiting: Collection[str] = (),
@@ -86,17 +90,27 @@ def patch_of(
 
     Raises ValidationError.
     """
-    validate(instance, changes)  # what was not touched may be older than its validator
-    set_ = {field: new for field, (_, new) in changes.items() if new is not MISSING}
-    unset = tuple(field for field, (_, new) in changes.items() if new is MISSING)
-    columns = type(instance).__mapper__.columns
-    expect: Expect = {
-        **{field: old for field, (old, _) in changes.items()},
-        **{columns[name].field: document.get(columns[name].field, MISSING) for name in waiting},
-    }
-    if measured and any(map(_may_be_large, set_.values())):
-        table.check_size({name: value for name, value in {**document, **set_}.items() if name[0] != "_"})
-    return Patch(table, document["_id"], set_, unset, expect, unique=unique)
+    mapper, state = instance.__mapper__, instance._state
+    if mapper.validated:
+        validate(instance, changes)  # what was not touched may be older than its validator
+    set_: dict[str, Value] = {}
+    unset: list[str] = []
+    expect: dict[str, Value | Missing] = {}
+    large = False
+    for field, (old, new) in changes.items():
+        expect[field] = old
+        if new is MISSING:
+            unset.append(field)
+        else:
+            set_[field] = new
+            large = large or _may_be_large(new)
+    for name in waiting:
+        field, held = mapper.columns[name].field, state.held
+        expect[field] = MISSING if held is None else held.get(field, MISSING)
+    if measured and large:
+        document = {**(state.document or {}), **set_}
+        table.check_size({name: value for name, value in document.items() if name[0] != "_"})
+    return Patch(table, state.known_id, set_, tuple(unset), expect, unique=unique)
 
 
 def _may_be_large(value: Value) -> bool:

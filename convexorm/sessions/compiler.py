@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, rewritten
@@ -48,33 +49,37 @@ R = TypeVar("R")
 _DELETING: frozenset[type] = frozenset((Delete, DeleteRange))
 
 
-class Compiler:
+class Compiler(msgspec.Struct, eq=False):
     """Compiles for one session, which may have other names for tables and knows each table by one class."""
 
-    def __init__(self, names: Mapping[str, str] | None, *, measures: bool = True) -> None:
-        self._names = dict(names or {})
-        self.measures = measures
-        """Whether a document's size is looked at before it is sent: not where the port may make it smaller."""
-        self._tables: dict[str, Table] = {}
-        self._mappers: dict[str, Mapper] = {}
-        self._written: dict[str, Mapper] = {}
-        """The mapper of each table by its name for this session."""
-        self._claims: dict[type[Model], tuple[tuple[IndexDef, ...], tuple[Unique, ...]]] = {}
-        self._inserted: dict[type[Model], tuple[Table, Table, tuple[Unique, ...]]] = {}
-        """For each model its table, that by the name for this session, and what of a new document is to be its own."""
+    _names: Mapping[str, str] | None
+    """Those that tables have for this session, where it is not their own."""
+    measures: bool = True
+    """Whether a document's size is looked at before it is sent: not where the port may make it smaller."""
+    _tables: dict[str, Table] = {}
+    _mappers: dict[str, Mapper] = {}
+    _written: dict[str, Mapper] = {}
+    """The mapper of each table by its name for this session."""
+    _inserted: dict[type[Model], tuple[Table, Table, tuple[Unique, ...]]] = {}
+    """For each model its table, that by the name for this session, and what of a new document is to be its own."""
 
     def forget_models(self) -> None:
         """Another class may stand for a table from now on."""
-        self._mappers = {}
-        self._written = {}
-        self._inserted = {}
+        if self._mappers:
+            self._mappers = {}
+            self._written = {}
+            self._inserted = {}
+
+    def _name(self, table: str) -> str:
+        """The name that a table has for this session."""
+        return table if self._names is None else self._names.get(table, table)
 
     def mapper(self, model: type[Model]) -> Mapper:
         """The mapper of a model. InvalidRequestError where the session works with another class of the same table."""
         mapper = mapper_of(model)
         known = self._mappers.get(mapper.name)
         if known is None:
-            known = self._mappers[mapper.name] = self._written[self._names.get(mapper.name, mapper.name)] = mapper.root
+            known = self._mappers[mapper.name] = self._written[self._name(mapper.name)] = mapper.root
         if known is not mapper.root:
             raise InvalidRequestError(
                 f"this session has table {mapper.name!r} as {known.model.__module__}.{known.model.__qualname__}, which is "
@@ -90,8 +95,7 @@ class Compiler:
     def _renamed(self, table: Table) -> Table:
         known = self._tables.get(table.name)
         if known is None:
-            name = self._names.get(table.name, table.name)
-            known = self._tables[table.name] = table.renamed(name, self._names)
+            known = self._tables[table.name] = table.renamed(self._name(table.name), self._names or {})
         return known
 
     # -- reads -----------------------------------------------------------------------------------------------------
@@ -141,10 +145,10 @@ class Compiler:
     def _across(self, condition: Condition) -> Condition:
         return rewritten(condition, lambda one: attrs.evolve(one, edge=self._followed(one.edge)))
 
-    def read_of_key(self, model: type[Model], at: Key, load: Sequence[Path] = ()) -> Read:
+    def read_of_key(self, mapper: Mapper, at: Key, load: Sequence[Path] = ()) -> Read:
         """The read of the document with a primary key."""
-        range_ = Range(self.table(model), at.index, at.key)
-        return Read(range_, filter=model.__mapper__.only, limit=1, follow=self.follow(load) if load else ())
+        range_ = Range(self._renamed(mapper.table) if self._names else mapper.table, at.index, at.key)
+        return Read(range_, filter=mapper.only, limit=1, follow=self.follow(load) if load else ())
 
     def search(self, index: VectorIndex[Any], vector: Sequence[float], limit: int, where: Condition | None) -> Search:
         """A vector search. Raises InvalidRequestError for what is no vector index of a model."""
@@ -172,10 +176,21 @@ class Compiler:
 
         Raises InvalidRequestError where a relation that says what deleting does speaks of a class that is not there.
         """
-        written = {write.table.name for write in writes}
-        checks = {name: found for name in written if (found := self._checks(name))}
+        written: set[str] = set()
+        deleted: set[str] = set()
+        before: Table | None = None
+        for write in writes:
+            table = write.table
+            if table is not before:  # they are often about one table, one after the other
+                written.add(table.name)
+                before = table
+            if type(write) in _DELETING:
+                deleted.add(table.name)
+        checks: dict[str, Sequence[Check]] = {}
+        for name in written:
+            if found := self._checks(name):
+                checks[name] = found
         rules: dict[str, Sequence[Rule]] = {}
-        deleted = {write.table.name for write in writes if type(write) in _DELETING}
         while deleted:
             name = deleted.pop()
             ruled = self._rules_of(name)
@@ -224,7 +239,10 @@ class Compiler:
 
     def key(self, model: type[Model], key: Any) -> Key:
         """Where the document with a primary key is found, or with an `_id` for a model without one."""
-        mapper = mapper_of(model)
+        return self.key_of(mapper_of(model), key)
+
+    def key_of(self, mapper: Mapper, key: Any) -> Key:
+        """The same of a mapper's model."""
         names = mapper.key
         if not names:
             if not isinstance(key, str):
@@ -298,16 +316,15 @@ class Compiler:
 
         Without `primary` the primary key is left out, unless its index is declared unique.
         """
-        indexes = model.__mapper__.unique_indexes
-        known = self._claims.get(model)
-        if known is None or known[0] is not indexes:
-            known = self._claims[model] = indexes, tuple([Unique(one.name) for one in indexes])
+        mapper = model.__mapper__
         if primary and fields is None:
-            return known[1]
+            return mapper.claims
+        if fields is not None and mapper.unique_fields.isdisjoint(fields):
+            return ()
         return tuple(
             [
                 claim
-                for one, claim in zip(*known, strict=True)
+                for one, claim in zip(mapper.unique_indexes, mapper.claims, strict=True)
                 if (primary or one.unique) and (fields is None or any(field in fields for field in one.fields))
             ]
         )

@@ -19,7 +19,7 @@ from convexorm.errors import InvalidRequestError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state
 from convexorm.records import Record, Row, Rows
-from convexorm.relatives import Moves, gone, restore
+from convexorm.relatives import gone, restore
 from convexorm.requests import Document
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
@@ -33,25 +33,20 @@ M = TypeVar("M", bound=Model)
 class IdentityMap(Watcher):
     """The instances of one session. `touched` are those touched since the last commit, by id."""
 
-    def __init__(self) -> None:
-        self._instances: dict[type[Model], Instances] = {}
-        self.touched: dict[int, Model] = {}
-        self._moves = Moves()
-        self._watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
-
-    @property
-    def moves(self) -> Moves:
-        return self._moves
+    of_models: dict[type[Model], Instances]
+    """The instances of each model of which any was looked for."""
+    touched: dict[int, Model]
+    _watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
 
     @abstractmethod
-    def is_doomed(self, instance: Model) -> bool:
-        """Whether the next commit deletes the instance, or inserts it."""
+    def found_gone(self, instance: Model) -> None:
+        """The document of an instance was asked for, and is not there."""
 
     def __contains__(self, instance: Model) -> bool:
         return instance._state.session is self
 
     def __iter__(self) -> Iterator[Model]:
-        for instances in list(self._instances.values()):
+        for instances in list(self.of_models.values()):
             yield from instances
 
     # -- one instance of each document -----------------------------------------------------------------------------
@@ -59,8 +54,11 @@ class IdentityMap(Watcher):
     def load(self, model: type[M], documents: Sequence[Document]) -> list[M]:
         """The instances of documents: the ones the session holds already, unchanged, or new ones."""
         mapper = model.__mapper__
-        if type(documents) is Rows and mapper.decode is not None and not documents.parsed:
-            return self._load_rows(model, documents, mapper.decode)
+        if type(documents) is Rows and (decode := mapper.decode) is not None and documents.parsed is None:
+            rows = documents.rows
+            if len(rows) == 1:
+                return [self._load_row(model, self._of(model), documents, rows[0], decode)]
+            return self._load_rows(model, documents, decode)
         polymorphic = mapper.polymorphic
         instances = self._of(mapper.root.model)
         refs = instances.refs
@@ -115,7 +113,8 @@ class IdentityMap(Watcher):
 
     def _load_row(self, model: type[M], instances: Instances, rows: Rows, row: Row, decode: Callable[[str], Record]) -> M:
         tick, id_, body = row
-        instance: Any = instances.get(id_)
+        known = instances.refs.get(id_)
+        instance: Any = None if known is None else known()
         if instance is not None and instance._state.looked_at:
             if instance._state.doubtful:
                 self.renew(instance, rows.document(row))
@@ -127,7 +126,7 @@ class IdentityMap(Watcher):
             held = rows.document(row)
         if instance is None:
             instance = model.__new__(model)
-            set_state(instance, InstanceState(held, self, id_, tick))
+            _set(instance, "_state", InstanceState(held, self, id_, tick))
             instances.put(id_, instance)
         else:  # nobody has looked at it, so the newer document may stand in
             state = instance._state
@@ -137,21 +136,26 @@ class IdentityMap(Watcher):
 
     def held(self, model: type[Model], identity: Identity) -> Model | None:
         """The instance whose document has this primary key, or this `_id` for a model without one."""
-        instances = self._instances.get(model.__mapper__.root.model)
+        instances = self.of_models.get(model.__mapper__.root.model)
         held = None if instances is None else instances.by_key(identity)
         return held if isinstance(held, model) else None
 
     def by_id(self, model: type[Model], id: str) -> Model | None:
         """The instance whose document has this `_id`."""
-        instances = self._instances.get(model.__mapper__.root.model)
+        instances = self.of_models.get(model.__mapper__.root.model)
         return None if instances is None else instances.get(id)
 
     def knows(self, model: type[Model]) -> bool:
         """Whether there may be instances of a model."""
-        return root_of(model) in self._instances
+        return root_of(model) in self.of_models
 
     def adopt(self, instance: Model) -> None:
         """Take in a transient instance. Raises InvalidRequestError for any other."""
+        self.check_adoptable(instance)
+        instance._state.session = self
+
+    def check_adoptable(self, instance: Model) -> None:
+        """Raise InvalidRequestError for an instance that is not transient."""
         state = instance._state
         if state.deleted:
             raise InvalidRequestError(f"{instance!r} is deleted")
@@ -159,7 +163,6 @@ class IdentityMap(Watcher):
             raise InvalidRequestError(f"{instance!r} is in a session already")
         if state.held is not None:
             raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
-        state.session = self
 
     def attach(self, instance: M) -> M:
         """The session's instance of a detached instance's document: the one it holds already, or else this one."""
@@ -181,18 +184,25 @@ class IdentityMap(Watcher):
         """A new instance has become this document. One that had it before is let go: of a document there is one."""
         instance._state.held = document
         id_: Any = document["_id"]
-        instances = self._of(instance.__mapper__.root.model)
+        root = instance.__mapper__.root.model
+        instances = self.of_models.get(root) or self._of(root)
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:
                 self.let_go(other)
         instances.put(id_, instance)
 
+    def check_persistent(self, instance: Model) -> InstanceState:
+        """The state of an instance that is persistent here. Raises InvalidRequestError for any other."""
+        state = instance._state if isinstance(instance, Model) else state_of(instance)
+        if state.held is None or state.session is not self:
+            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+        return state
+
     def document_of(self, instance: Model) -> Document:
         """The document of an instance that is persistent here. Raises InvalidRequestError for any other."""
-        document = state_of(instance).document
-        if document is None or instance not in self:
-            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+        document = self.check_persistent(instance).document
+        assert document is not None
         return document
 
     def check_held(self, instance: Model) -> None:
@@ -225,7 +235,7 @@ class IdentityMap(Watcher):
     def let_go(self, instance: Model) -> None:
         """Forget an instance, which is detached then, and its changes."""
         state = instance._state
-        instances = self._instances.get(root_of(type(instance)))
+        instances = self.of_models.get(root_of(type(instance)))
         if instances is not None and state.document is not None:
             id_ = state.document["_id"]
             assert isinstance(id_, str)
@@ -240,34 +250,25 @@ class IdentityMap(Watcher):
         self.let_go(instance)
         instance._state.deleted = True
 
-    def found_gone(self, instance: Model) -> None:
-        """The document of an instance was asked for, and is not there.
-
-        Where something is pending about the instance, the commit is to say so.
-        """
-        if not self.is_doomed(instance) and not changed_fields(instance):
-            self.removed(instance)
-
     def doubt(self, models: Callable[[type[Model]], bool]) -> None:
         """Some documents of these models were deleted: `get` is to look again before it answers one of the instances."""
-        for model, instances in self._instances.items():
+        for model, instances in self.of_models.items():
             if models(model):
                 for instance in instances:
                     instance._state.doubtful = True
 
     def clear(self) -> None:
-        """Let go of every instance."""
-        for instances in self._instances.values():
+        """Let go of every instance, none of which has changes."""
+        for instances in self.of_models.values():
             for held in instances.refs.values():
                 if (instance := held()) is not None:
                     instance._state.session = None
-        self._instances = {}
-        self._moves.clear()
+        self.of_models = {}
 
     def _of(self, root: type[Model]) -> Instances:
-        instances = self._instances.get(root)
+        instances = self.of_models.get(root)
         if instances is None:
-            instances = self._instances[root] = Instances(root)
+            instances = self.of_models[root] = Instances(root)
         return instances
 
     # -- which may differ ------------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ class IdentityMap(Watcher):
         Those touched since the last commit are kept; those whose mutable values were handed out before it only as long as
         somebody else keeps them.
         """
-        touched = list(self.touched.values())
+        touched = list(self.touched.values()) if self.touched else []
         if self._watched:
             watched = list(self._watched.values())
             touched += [one for one in watched if id(one) not in self.touched and one in self]
@@ -306,8 +307,9 @@ class IdentityMap(Watcher):
             for instance in self.changeable():
                 self.reset(instance, instance._state.document)
             self.touched = {}
-        self._watched = None
-        self._moves.clear()
+            self._watched = None
+        if self.moves.moved:
+            self.moves.clear()
 
     def _forget(self, instance: Model) -> None:
         self.touched.pop(id(instance), None)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from weakref import ref
 
+import msgspec
+
 from convexorm.values import MISSING, Missing, Value, canonical
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def key_of(model: type[Model], document: Document) -> list[Value | Missing]:
     return [get(field, MISSING) for field in model.__mapper__.key_fields]
 
 
-class Instances:
+class Instances(msgspec.Struct, eq=False):
     """A weak mapping without callbacks: what has died is swept out when the mapping has doubled since the last sweep.
 
     Loading many documents is mostly entering them here, and this takes a third of what a WeakValueDictionary does.
@@ -41,13 +43,10 @@ class Instances:
     is found out when it is first asked for, and kept from then on.
     """
 
-    __slots__ = ("_ids", "_model", "_sweep_at", "refs")
-
-    def __init__(self, model: type[Model]) -> None:
-        self._model = model
-        self.refs: dict[str, ref[Model]] = {}
-        self._ids: dict[Identity, str] | None = None
-        self._sweep_at = _SWEEP_FROM
+    _model: type[Model]
+    refs: dict[str, ref[Model]] = {}
+    _ids: dict[Identity, str] | None = None
+    _sweep_at: int = _SWEEP_FROM
 
     def get(self, id: str) -> Model | None:
         """The instance with this `_id`, if somebody still keeps it."""

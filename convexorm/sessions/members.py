@@ -14,9 +14,9 @@ from convexorm.errors import ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
 from convexorm.references import Reference
-from convexorm.relatives import around, join_lists, leave
+from convexorm.relatives import Moves, around, join_lists, leave
 from convexorm.requests import Delete
-from convexorm.sessions.changes import is_new
+from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
 from convexorm.sessions.instances import identity_of, key_of
@@ -32,13 +32,10 @@ class Members(IdentityMap):
     """An identity map that knows what is pending about its instances. It is theirs for one task or thread at a time."""
 
     def __init__(self, turn: Turn, compiler: Compiler, pending: Pending) -> None:
-        super().__init__()
+        self.of_models, self.touched, self.moves = {}, {}, Moves()
         self._turn = turn
         self._compiler = compiler
         self._pending = pending
-
-    def is_doomed(self, instance: Model) -> bool:
-        return self._pending.about(instance)
 
     # -- what instances tell -----------------------------------------------------------------------------------------
 
@@ -73,31 +70,36 @@ class Members(IdentityMap):
 
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
+    def found_gone(self, instance: Model) -> None:
+        # where something is pending about it, the commit is to say so
+        if not self._pending.about(instance) and not changed_fields(instance):
+            self.removed(instance)
+
     def add(self, instance: Model, unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """Take in a new instance, and what is new around it; `AsyncSession.add` says what holds."""
         self.add_all((instance,), unique, returning)
 
     def add_all(self, instances: Iterable[Model], unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """The same of each of them."""
-        self._turn.check()
+        if self._turn.held:
+            self._turn.check()
+        compiler, key = self._compiler, unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         for instance in instances:
-            self._add(instance, unique, returning)
-
-    def _add(self, instance: Model, unique: bool | Query[Any], returning: bool) -> None:
-        try:
-            state = instance._state if isinstance(instance, Model) else state_of(instance)
-        except AttributeError:
-            raise unmade(instance) from None
-        if state.session is self:
-            return
-        key = unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
-        self.join(instance, Insertion(self._compiler, self, instance, key, returning))
+            try:
+                state = instance._state if isinstance(instance, Model) else state_of(instance)
+            except AttributeError:
+                raise unmade(instance) from None
+            if state.session is not self:
+                self.join(instance, Insertion(compiler, self, instance, key, returning))
 
     def join(self, instance: Model, operation: Insertion | Upsertion) -> None:
         """Take in a new instance, with the operation that is to store it, and what is new around it."""
-        self.adopt(instance)
+        state = instance._state
+        if state.session is not None or state.held is not None or state.deleted:
+            self.check_adoptable(instance)
+        state.session = self
         self._pending.ask(operation)
-        if instance._state.related or instance.__mapper__.relationships:
+        if state.related or instance.__mapper__.relationships:
             self._gather(instance)
 
     def _gather(self, instance: Model) -> None:

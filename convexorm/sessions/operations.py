@@ -109,8 +109,13 @@ class Insertion(msgspec.Struct, eq=False):
         return Insert(self.compiler.table(model), document, unique, self.returning)
 
     def applied(self, applied: Applied, write: Write) -> None:
-        led = _led(self.instance, self.waiting) if self.waiting else _NOTHING
-        _inserted(self.identities, self.instance, applied, write, led)
+        if self.waiting:
+            _inserted(self.identities, self.instance, applied, write, _led(self.instance, self.waiting))
+            return
+        written: Any = applied
+        document: dict[str, Value] = {**write.doc}  # type: ignore[union-attr]
+        document["_id"], document["_creationTime"] = written.id, written.creation_time
+        self.identities.inserted(self.instance, document)
 
 
 class Upsertion(msgspec.Struct, eq=False):
@@ -162,12 +167,14 @@ class Change(msgspec.Struct, eq=False):
         return self.patch
 
     def applied(self, applied: Applied, write: Write) -> None:
-        led = _led(self.instance, self.waiting)
-        document = {**self.identities.document_of(self.instance), **self.patch.set, **led}
-        for field in self.patch.unset:
+        patch, state = self.patch, self.identities.check_persistent(self.instance)
+        document: dict[str, Value] = {**(state.document or _NOTHING), **patch.set}
+        if self.waiting:
+            document.update(_led(self.instance, self.waiting))
+        for field in patch.unset:
             document.pop(field, None)
-        self.instance._state.document = document
-        if self.instance._state.related is None and refers_by(self.instance, self.patch):
+        state.held = document
+        if state.related is None and self.instance.__mapper__.relationships and refers_by(self.instance, patch):
             hold_to_references(self.instance)
 
 
@@ -284,7 +291,8 @@ def patch_by_key(
 ) -> Patch:
     """The write of `session.update`."""
     patch = patch_of_values(compiler, model, compiler.target(model, key), values, primary=unique is None)
-    patch.expect = compiler.expected(model, expected)
+    if expected or model.__mapper__.only is not None:
+        patch.expect = compiler.expected(model, expected)
     patch.missing = "skip" if missing_ok else "fail"
     if unique is not None:
         whole = compiler.whole_key(unique)
@@ -296,17 +304,17 @@ def patch_of_values(
     compiler: Compiler, model: type[Model], at: str | Key, values: Mapping[Any, Any], *, primary: bool
 ) -> Patch:
     """The write that gives attributes, by name or as columns, these values or what is to be computed. ValidationError."""
-    table = compiler.table(model)
-    given = {
-        _name_of(compiler, model, name): one for name, one in a_mapping(values, "attributes with their values").items()
-    }
+    table, columns = compiler.table(model), model.__mapper__.columns
+    given: dict[str, Any] = {}
+    for attribute, one in (values if type(values) is dict else a_mapping(values, "attributes with their values")).items():
+        given[attribute if type(attribute) is str else _name_of(compiler, model, attribute)] = one
     plain: dict[str, Any] = {}
     set_: dict[str, Value] = {}
     unset: list[str] = []
     compute: dict[str, Operand] = {}
     greatest: list[str] = []
     for name, value in given.items():
-        column = compiler.column(model, name)
+        column = columns.get(name) or compiler.column(model, name)
         if isinstance(value, _COMPUTED):
             compute[column.field] = value.operand(column) if isinstance(value, Now) else operand_of(value, column)
             continue
@@ -325,8 +333,7 @@ def patch_of_values(
             unset.append(column.field)
         else:
             set_[column.field] = owned(dumped)
-    length = sum(len(value) for value in set_.values() if isinstance(value, str | bytes))
-    if compiler.measures and length > MAX_DOCUMENT_SIZE // 8:
+    if compiler.measures and sum([len(one) for one in set_.values() if isinstance(one, str | bytes)]) > _MEASURED_FROM:
         table.check_size(set_)
     claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
     return Patch(table, at, set_, tuple(unset), unique=claims, greatest=tuple(greatest), compute=compute)
@@ -343,6 +350,8 @@ def _name_of(compiler: Compiler, model: type[Model], name: object) -> str:
 
 
 _COMPUTED = (Computed, Now, Column)
+_MEASURED_FROM = MAX_DOCUMENT_SIZE // 8
+"""Characters of what is set from which on its size is looked at."""
 
 
 def check_keyed(model: type[Model]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from convexorm.model import Model
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import PRIMARY, Compiler, root_of
@@ -14,52 +16,51 @@ from convexorm.values import MISSING, Missing
 __all__ = ["Pending"]
 
 
-class Pending:
+class Pending(msgspec.Struct, eq=False):
     """Operations that are not written yet. What they do to unique keys is found out when it is first asked for."""
 
-    def __init__(self, compiler: Compiler) -> None:
-        self._compiler = compiler
-        self._operations: list[Operation] = []
-        self._ahead: dict[tuple[type[Model], str, Identity], Model | None] | None = None
-        self._rekeyed: list[Model] = []
+    _compiler: Compiler
+    operations: list[Operation] = []
+    _ahead: dict[tuple[type[Model], str, Identity], Model | None] | None = None
+    _rekeyed: list[Model] = []
 
     def __iter__(self) -> Iterator[Operation]:
-        return iter(self._operations)
+        return iter(self.operations)
 
     def __len__(self) -> int:
-        return len(self._operations)
+        return len(self.operations)
 
     def ask(self, operation: Operation) -> None:
         """Something is to be written by the next commit."""
-        self._operations.append(operation)
+        self.operations.append(operation)
         if self._ahead is not None:
             self._look_ahead(operation)
 
     def ask_first(self, operations: Sequence[Operation]) -> None:
         """These are to be written before all others."""
-        self._operations = [*operations, *self._operations]
+        self.operations = [*operations, *self.operations]
         self._ahead = None
 
     def withdraw(self, instance: Model) -> None:
         """Nothing is to be done about an instance any more."""
-        self._operations = [one for one in self._operations if one.instance is not instance]
+        self.operations = [one for one in self.operations if one.instance is not instance]
         self._ahead = None
 
     def done(self, operations: Iterable[Operation]) -> None:
         """These are written; what was asked for since is pending still."""
-        if self._operations:
+        if self.operations:
             written = set(map(id, operations))
-            self._operations = [one for one in self._operations if id(one) not in written]
+            self.operations = [one for one in self.operations if id(one) not in written]
             self._ahead = None
 
     def clear(self) -> list[Operation]:
         """Forget everything, and say what it was."""
-        operations, self._operations, self._ahead = self._operations, [], None
+        operations, self.operations, self._ahead = self.operations, [], None
         return operations
 
     def about(self, instance: Model) -> bool:
         """Whether an operation is about this instance: a new one is to be inserted, a persistent one to be deleted."""
-        return any(one.instance is instance for one in self._operations)
+        return any(one.instance is instance for one in self.operations)
 
     def touched(self, instance: Model) -> None:
         """An attribute was set: a new instance may have another primary key."""
@@ -70,11 +71,11 @@ class Pending:
         """What is to have this primary key, or this key in a unique index, after the next commit: an instance, None, or
         MISSING if that decides nothing. What is to be deleted is known by its primary key alone.
         """
-        if not self._operations:
+        if not self.operations:
             return MISSING
         if self._ahead is None:
             self._ahead, self._rekeyed = {}, []
-            for operation in self._operations:
+            for operation in self.operations:
                 self._look_ahead(operation)
         while self._rekeyed:
             instance = self._rekeyed.pop()

@@ -108,13 +108,12 @@ class AsyncSession:
     def __init__(
         self, deployment: Deployment, *, tables: Mapping[str, str] | None = None, _port: Port | None = None
     ) -> None:
-        port = _port or check_deployment(deployment).asynchronous
-        self._turn = Turn()
-        self._port = port
-        self._compiler = compiler = Compiler(tables, measures=not getattr(port, "takes_any_size", False))
+        self._port = port = _port or check_deployment(deployment).asynchronous
+        self._turn = turn = Turn()
+        self._compiler = compiler = Compiler(dict(tables) if tables else None, not getattr(port, "takes_any_size", False))
         self._reader = Reader(port)
         self._pending = pending = Pending(compiler)
-        self._members = members = Members(self._turn, compiler, pending)
+        self._members = members = Members(turn, compiler, pending)
         self._unit_of_work = UnitOfWork(port, compiler, members, pending)
 
     @cached_property
@@ -148,15 +147,20 @@ class AsyncSession:
         return await self._get(model, key, load)
 
     async def _get(self, model: type[M], key: Any, load: Sequence[Path] = ()) -> M | None:
-        at, paths = self._compiler.key(model, key), check_paths(load, model) if type(load) is not tuple or load else ()
-        identity = identity_of(at.key)
-        pending = self._pending.at(model, identity)
-        known = self._members.held(model, identity) if pending is MISSING else cast("M | None", pending)
-        if pending is not MISSING or (known is not None and not known._state.doubtful):
-            if paths and known is not None:
-                await self._loader.load([known], paths)
-            return cast("M | None", known)
-        return await self._got(model, at, paths, await self._reader.one(self._compiler.read_of_key(model, at, paths)))
+        mapper = self._compiler.mapper(model)
+        at, paths = self._compiler.key_of(mapper, key), check_paths(load, model) if type(load) is not tuple or load else ()
+        if self._pending.operations or self._members.of_models:
+            identity = identity_of(at.key)
+            pending = self._pending.at(model, identity)
+            known = self._members.held(model, identity) if pending is MISSING else cast("M | None", pending)
+            if pending is not MISSING or (known is not None and not known._state.doubtful):
+                if paths and known is not None:
+                    await self._loader.load([known], paths)
+                return cast("M | None", known)
+        result = await self._reader.one(self._compiler.read_of_key(mapper, at, paths))
+        if result.count and not paths:
+            return self._members.load(model, result.docs)[0]
+        return await self._got(model, at, paths, result)
 
     async def _loaded(self, model: type[Any], paths: Sequence[Path], result: ReadResult) -> list[Any]:
         """The instances of an answer's documents, with what these paths lead to."""
@@ -548,7 +552,8 @@ class AsyncSession:
         return pending is MISSING or pending is instance
 
     async def _get_many(self, model: type[M], keys: Sequence[Key], paths: Sequence[Path] = ()) -> list[M | None]:
-        reads = [self._compiler.read_of_key(model, at, paths) for at in keys]
+        mapper = self._compiler.mapper(model)
+        reads = [self._compiler.read_of_key(mapper, at, paths) for at in keys]
         results = await self._reader.run(reads)
         return [await self._got(model, at, paths, result) for at, result in zip(keys, results, strict=True)]
 
@@ -693,7 +698,8 @@ class AsyncSession:
         """
         self._turn.check()
         patch = patch_by_key(self._compiler, model, key, values, expected=expected, missing_ok=missing_ok, unique=unique)
-        identity = self._compiler.identity(model, key)
+        at = patch.at
+        identity = at if isinstance(at, str) else identity_of(at.key)
         self._pending.ask(ChangeByKey(self._members, root_of(model), identity, patch))
         return DONE
 
@@ -911,8 +917,10 @@ class AsyncSession:
         return DONE
 
     def _let_all_go(self) -> None:
+        members = self._members
         self._unit_of_work.rollback()
-        self._members.clear()
+        if members.of_models:
+            members.clear()
         self._compiler.forget_models()
 
     @exclusive
@@ -977,7 +985,8 @@ class AsyncSession:
 
     def _leave(self) -> None:
         """`close`, which has nothing to wait for. Raises InvalidRequestError while the session is in use."""
-        self._turn.check()
+        if self._turn.held:
+            self._turn.check()
         self._let_all_go()
 
 

@@ -7,7 +7,9 @@ it overwrites to be what they were.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -40,6 +42,9 @@ may be under way for a while.
 """
 
 
+_NOTHING: Mapping[str, Model] = MappingProxyType({})
+
+
 class _Unsettled(msgspec.Struct, eq=False):
     """A commit that may have been applied or not: it was sent, and its answer is not there."""
 
@@ -57,15 +62,14 @@ class _Unsettled(msgspec.Struct, eq=False):
             )
 
 
-class UnitOfWork:
+class UnitOfWork(msgspec.Struct, eq=False):
     """Writes what is pending in a session, and what has changed of its instances, through a port."""
 
-    def __init__(self, port: Port, compiler: Compiler, identities: IdentityMap, pending: Pending) -> None:
-        self._port = port
-        self._compiler = compiler
-        self._identities = identities
-        self._pending = pending
-        self._unsettled: _Unsettled | None = None
+    _port: Port
+    _compiler: Compiler
+    _identities: IdentityMap
+    _pending: Pending
+    _unsettled: _Unsettled | None = None
 
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
@@ -83,25 +87,28 @@ class UnitOfWork:
         """Write everything; `AsyncSession.commit` says what holds."""
         if self._unsettled is not None:
             await self.settle()
+        identities = self._identities
         operations, writes = self._gathered()
         if not operations:
-            self._settle_relations(list(self._identities.touched.values()))
+            self._settle_relations(list(identities.touched.values()))
             return
         commit = self._compiler.commit(writes)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
-        self._unsettled = _Unsettled(commit, operations, Moment.now())
-        touched = self._identities.touched
+        self._unsettled = _Unsettled(commit, operations, Moment(time.time(), time.monotonic()))
+        touched = identities.touched
         try:
-            self._identities.touched = {}
+            identities.touched = {}
             results = await self._port.commit(commit)
+            instances: list[Model] = []
             for operation, write, applied in zip(operations, writes, results, strict=True):
                 operation.applied(applied, write)
-            self._doubt_tied(commit)
-            self._pending.done(operations)
-            instances = [one.instance for one in operations if one.instance is not None]
-            written = [*touched.values(), *instances]
-            self._identities.watch(written)
-            self._settle_relations(written)
+                if operation.instance is not None:
+                    instances.append(operation.instance)
+            if commit.rules:
+                self._doubt_tied(commit)
+            if self._pending.operations:
+                self._pending.done(operations)
+            hooked = self._settled([*touched.values(), *instances]) if touched or instances else False
             self._unsettled = None
         except BaseException as error:
             self._identities.touched = {**touched, **self._identities.touched}
@@ -112,22 +119,36 @@ class UnitOfWork:
             if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
-        _tell(instances)
+        if hooked:
+            _tell(instances)
 
-    def _settle_relations(self, written: Sequence[Model]) -> None:
+    def _settled(self, written: Sequence[Model]) -> bool:
+        """These instances are as they are stored; whether any of them has hooks."""
+        mutable = related = hooked = False
+        for one in written:
+            mapper = one.__mapper__
+            mutable = mutable or bool(mapper.mutable)
+            hooked = hooked or bool(mapper.hooks)
+            related = related or bool(one._state.related)
+        if mutable:
+            self._identities.watch(written)
+        if related or self._identities.moves.moved:
+            self._settle_relations(written)
+        return hooked
+
+    def _settle_relations(self, written: Iterable[Model]) -> None:
         """What these instances say of each other is stored."""
         related = [one for one in written if one._state.related]
         for instance in related:
             hold_to_references(instance)
         for instance in related:
             settle(instance)
-        self._identities.moves.clear()
+        if self._identities.moves.moved:
+            self._identities.moves.clear()
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
-        tables = commit.rules and {
-            rule.table.name for rules in commit.rules.values() for rule in rules if rule.action != "restrict"
-        }
+        tables = {rule.table.name for rules in commit.rules.values() for rule in rules if rule.action != "restrict"}
         if tables:
             self._identities.doubt(lambda model: self._compiler.table(model).name in tables)
 
@@ -149,49 +170,64 @@ class UnitOfWork:
     def rollback(self) -> None:
         """Forget everything pending: new instances leave the session, changed ones show their documents again."""
         self._unsettled = None
-        for operation in self._pending.clear():
-            if operation.instance is not None and is_new(operation.instance):
-                operation.instance._state.session = None
+        if self._pending.operations:
+            for operation in self._pending.clear():
+                if operation.instance is not None and is_new(operation.instance):
+                    operation.instance._state.session = None
         self._identities.forget_changes()
 
     # -- gathering -------------------------------------------------------------------------------------------------
 
     def _gathered(self) -> tuple[list[Operation], list[Write]]:
         """Everything there is to write, changes first."""
-        self._call_hooks()
-        operations = in_order([*self._changes(), *self._pending])
+        pending, changeable = self._pending.operations, self._identities.changeable()
+        hooked = False
+        for operation in pending:
+            hooked = hooked or (operation.instance is not None and bool(operation.instance.__mapper__.hooks))
+        for instance in changeable:
+            hooked = hooked or bool(instance.__mapper__.hooks)
+        if hooked:
+            self._call_hooks()
+            pending, changeable = self._pending.operations, self._identities.changeable()
+        operations = [*self._changes(changeable), *pending] if changeable else [*pending]
+        related = False
+        for operation in operations:
+            related = related or (operation.instance is not None and bool(operation.instance._state.related))
+        if related:
+            operations = in_order(operations)
         writes = [operation.write() for operation in operations]
-        refer_within(operations, writes)
+        if related:
+            refer_within(operations, writes)
         return operations, writes
 
     def _call_hooks(self) -> None:
         """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
-        for operation in list(self._pending):
+        for operation in [*self._pending.operations]:
             instance = operation.instance
             if instance is not None and instance.__mapper__.hooks:
                 call_hook("before_insert" if is_new(instance) else "before_delete", instance)
         watching = [one for one in self._identities.changeable() if "before_update" in one.__mapper__.hooks]
-        doomed = {id(one.instance) for one in self._pending} if watching else ()
+        doomed = {id(one.instance) for one in self._pending.operations} if watching else ()
         for instance in watching:
             if id(instance) not in doomed and changes_of(instance):
                 call_hook("before_update", instance)
 
-    def _changes(self) -> list[Operation]:
+    def _changes(self, changeable: Sequence[Model]) -> list[Operation]:
         """The changes of persistent instances that are not to be deleted."""
         found: list[Operation] = []
-        changeable = self._identities.changeable()
-        doomed = {id(one.instance) for one in self._pending} if changeable and self._pending else ()
+        compiler, pending = self._compiler, self._pending.operations
+        doomed = {id(one.instance) for one in pending} if pending else ()
         for instance in changeable:
             if id(instance) in doomed:
                 continue
-            waiting = unresolved(instance)
+            waiting = unresolved(instance) if instance._state.related else _NOTHING
             changes = changes_of(instance)
             if changes or waiting:
-                document = self._identities.document_of(instance)
-                columns = instance.__mapper__.columns
+                self._identities.check_persistent(instance)
+                model, columns = type(instance), instance.__mapper__.columns
                 changed = {*changes, *[columns[name].field for name in waiting]} if waiting else changes
-                table, unique = self._compiler.table(type(instance)), self._compiler.unique(type(instance), changed)
-                patch = patch_of(instance, changes, document, table, unique, waiting, measured=self._compiler.measures)
+                table, unique = compiler.table(model), compiler.unique(model, changed)
+                patch = patch_of(instance, changes, table, unique, waiting, measured=compiler.measures)
                 found.append(Change(self._identities, instance, patch, waiting))
         return found
 

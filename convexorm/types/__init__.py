@@ -8,7 +8,7 @@ A family a module: `scalars`, `times`, `texts`, `choices`, `anything` (without a
 
 from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled, result_type
 from convexorm.types.anything import JSON_MARK, AnyType, JsonTextType, JsonType, MarkedJsonType, json_text
-from convexorm.types.codec import ColumnType, dumper, loader, quick_load_of, quick_of
+from convexorm.types.codec import ColumnType, dumper, loader, quick_adopt_of, quick_load_of, quick_of
 from convexorm.types.names import Names, annotations_of, bindings
 from convexorm.types.scalars import FloatType, StrType
 from convexorm.types.times import IsoDatetimeType, TimestampType, iso_timestamp
@@ -36,6 +36,7 @@ __all__ = [
     "iso_timestamp",
     "json_text",
     "loader",
+    "quick_adopt_of",
     "quick_load_of",
     "quick_of",
     "result_type",

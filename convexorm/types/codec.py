@@ -21,7 +21,19 @@ from convexorm.schema import AnyValue, Validator
 from convexorm.types.names import Names
 from convexorm.values import MAX_DOCUMENT_NESTING, Missing, Value, check_value, same
 
-__all__ = ["ColumnType", "Quick", "dumper", "key_step", "loader", "quick_load_of", "quick_of", "refuse", "total", "within"]
+__all__ = [
+    "ColumnType",
+    "Quick",
+    "dumper",
+    "key_step",
+    "loader",
+    "quick_adopt_of",
+    "quick_load_of",
+    "quick_of",
+    "refuse",
+    "total",
+    "within",
+]
 
 T = TypeVar("T")
 C = TypeVar("C", bound="type[ColumnType[Any]]")
@@ -54,6 +66,7 @@ class ColumnType(Generic[T]):
     ordered: bool = True
     as_is: type | None = None
     quick: ClassVar[Quick | None] = None
+    quick_adopt: ClassVar[Quick | None] = None
     quick_load: ClassVar[Quick | None] = None
 
     @property
@@ -130,6 +143,11 @@ def _is_total(codec: ColumnType[Any], method: str) -> bool:
 def quick_load_of(codec: ColumnType[Any]) -> Quick | None:
     """The same for a call of `load`; it may raise ValueError, as `load` would."""
     return codec.quick_load if type(codec) in _TOTAL else None
+
+
+def quick_adopt_of(codec: ColumnType[Any]) -> Quick | None:
+    """The values that `adopt` answers as they are; None where it has to be asked."""
+    return codec.quick_adopt if type(codec) in _TOTAL else None
 
 
 def quick_of(codec: ColumnType[Any]) -> Quick | None:

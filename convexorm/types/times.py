@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from msgspec import to_builtins
+
 from convexorm import schema
 from convexorm.conditions import Operator
 from convexorm.errors import ValidationError
@@ -79,7 +81,8 @@ class TimestampType(ColumnType[datetime]):
 
 def iso_timestamp(value: datetime) -> str:
     """JavaScript's `toISOString`: UTC, exactly three decimals (microseconds are cut off), `Z`."""
-    return _utc(value).isoformat(timespec="milliseconds")[:-6] + "Z"
+    text: str = to_builtins(_utc(value))  # a quarter of what `isoformat` takes; microseconds, if there are any
+    return text[:-1] + ".000Z" if len(text) == 20 else text[:23] + "Z"
 
 
 @total
@@ -94,9 +97,10 @@ class IsoDatetimeType(ColumnType[datetime]):
     mutable = False
     quick = Quick(
         "type({0}) is datetime and {0}.tzinfo is UTC",
-        "{0}.isoformat(timespec='milliseconds')[:-6] + 'Z'",
-        {"datetime": datetime, "UTC": UTC},
+        "(text[:-1] + '.000Z' if len(text := plain({0})) == 20 else text[:23] + 'Z')",
+        {"datetime": datetime, "UTC": UTC, "plain": to_builtins},
     )
+    quick_adopt = Quick("type({0}) is datetime and not {0}.microsecond % 1000", names={"datetime": datetime})
     quick_load = Quick("(time := from_iso({0})).tzinfo is UTC", "time", {"from_iso": datetime.fromisoformat, "UTC": UTC})
 
     def dump(self, value: datetime) -> Value:

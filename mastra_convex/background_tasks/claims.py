@@ -44,7 +44,7 @@ class AsyncClaims:
         self._worker = uuid4().hex
         self._heart = heart = Heart(backend)
         self._end = finalize(self, heart.end)
-        self._turn = Turn("loop over claimed tasks")
+        self._turn = Turn(noun="loop over claimed tasks")
         self._seen: dict[str, tuple[Mapping[str, Any], float]] = {}
         """Leases, and since when they are seen like this."""
         self._live: AsyncLive[Any] | None = None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from convexorm import DeploymentError, Index, Mapped, Model, Session, connect, field
-from convexorm.deployments.embedded import folding, walks
+from convexorm.deployments.embedded import excerpts, folding, walks
 from convexorm.requests import ReadResult
 
 QUICK = 0.0, 1.5, 2.0**60, 0.1, None
@@ -127,8 +127,9 @@ def test_a_row_that_is_no_document_is_refused(body: object, tmp_path: Path) -> N
         with sqlite3.connect(tmp_path / "file.db") as raw:
             raw.execute("UPDATE t1 SET body = CAST(? AS TEXT) WHERE tick = (SELECT max(tick) FROM t1)", (body,))
         raw.close()
-        with pytest.raises(DeploymentError, match="sales"):
-            session.all(Sale.query().full_scan().group_by(Sale.state).count())
+        for query in (Sale.query().full_scan(), Sale.query().by_index("by_state", Sale.state > "")):
+            with pytest.raises(DeploymentError, match="sales"):
+                session.all(query.group_by(Sale.state).count())
 
 
 def test_texts_that_are_too_long_are_found_one_by_one(folded: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +143,57 @@ def test_texts_that_are_too_long_are_found_one_by_one(folded: list[bool], monkey
         monkeypatch.setattr(folding, "_texts", too_long)
         assert session.all(Sale.query().full_scan().group_by(Sale.paid).count()) == [(False, 33), (True, 17)]
     assert folded == [False]
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each text had that was parsed; texts of few rows."""
+    sizes: list[int] = []
+    parse = excerpts._parsed
+
+    def counted(text: bytes, size: int, wanted: excerpts.Wanted) -> excerpts.Excerpt | None:
+        sizes.append(size)
+        return parse(text, size, wanted)
+
+    monkeypatch.setattr(excerpts, "_parsed", counted)
+    monkeypatch.setattr(folding, "_AT_ONCE", 20)
+    excerpts.forget()
+    return sizes
+
+
+def test_rows_that_are_as_they_were_are_not_parsed_again(parsed: list[int]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        add(session, QUICK)
+        everything = Sale.query().full_scan()
+        sums, most = everything.group_by(Sale.paid).sum(Sale.n), everything.group_by(Sale.paid).max(Sale.n)
+        before = session.all(sums)
+        assert parsed == [20, 20, 10]
+        assert session.all(sums) == before
+        assert session.all(most) == [(False, 4), (True, 4)]
+        assert parsed == [20, 20, 10]
+        session.all(everything)[25].n += 100
+        session.commit()
+        assert sum(n for _, n in session.all(sums)) == sum(n for _, n in before) + 100
+        assert parsed == [20, 20, 10, 20]
+        session.add(Sale(state="x", n=1_000))
+        session.commit()
+        assert sum(n for _, n in session.all(sums)) == sum(n for _, n in before) + 1_100
+        assert parsed == [20, 20, 10, 20, 11]
+
+
+def test_what_was_kept_is_not_changed_by_what_is_made_of_it(parsed: list[int]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        add(session, QUICK)
+        answers = {repr(session.read(one)) for _ in range(3) for one in [Sale.query().full_scan().sum(Sale.n)]}
+        assert len(answers) == 1
+        grouped = Sale.query().full_scan().group_by(Sale.paid).sum(Sale.amount)
+        assert len({repr(session.read(grouped)) for _ in range(3)}) == 1
+
+
+def test_groups_of_few_rows_are_not_kept(parsed: list[int]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Sale(state=str(n), n=n) for n in range(20)])
+        session.commit()
+        for _ in range(2):
+            assert len(session.all(Sale.query().full_scan().group_by(Sale.state).sum(Sale.n))) == 20
+    assert parsed == [20, 20]

@@ -178,8 +178,8 @@ def test_a_fork_in_the_midst_of_a_request_of_the_same_thread_does_not_wait_for_i
         before = signal.signal(signal.SIGUSR1, fork)
         apply = Transaction.apply
 
-        def interrupted(self: Transaction, writes: Any) -> Any:
-            applied = apply(self, writes)
+        def interrupted(self: Transaction) -> Any:
+            applied = apply(self)
             if not waits:
                 signal.raise_signal(signal.SIGUSR1)
             return applied
@@ -203,8 +203,8 @@ def test_a_child_that_returns_into_the_request_it_was_forked_in_cannot_write(
         apply = Transaction.apply
         children: list[int] = []
 
-        def forked(self: Transaction, writes: Any) -> Any:
-            applied = apply(self, writes)
+        def forked(self: Transaction) -> Any:
+            applied = apply(self)
             children.append(os.fork())
             return applied
 

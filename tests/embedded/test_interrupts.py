@@ -172,8 +172,8 @@ def test_a_request_from_a_signal_handler_in_the_midst_of_a_commit_does_not_join_
         except InvalidRequestError as error:
             refused.append(error)
 
-    def signalled(self: Transaction, writes: Any) -> Any:
-        applied = apply(self, writes)
+    def signalled(self: Transaction) -> Any:
+        applied = apply(self)
         signal.raise_signal(signal.SIGUSR1)
         return applied
 

@@ -38,8 +38,8 @@ class Catalog:
 
     def table(self, table: Table) -> StoredTable | None:
         """A table as it is stored, whatever of it is there; None if nothing is."""
-        stored = self.known(table)
-        if stored is not None:
+        stored = self._known.get(table.name)
+        if stored is not None and stored.table is table:
             return stored
         row = self._rows.get(table.name)
         if row is None:
@@ -52,8 +52,21 @@ class Catalog:
         stored = self._known.get(table.name)
         return stored if stored is not None and stored.table is table else None
 
-    def ensured(self, connection: sqlite3.Connection, tables: Iterable[Table]) -> Catalog:
-        """The catalog with all that these tables declare, created in the open transaction where need be."""
+    def ensured(self, connection: sqlite3.Connection, tables: Iterable[Table]) -> tuple[Catalog, dict[int, StoredTable]]:
+        """The catalog with all that these tables declare, created in the open transaction where need be; and each as it is
+        stored, by the id of that object.
+        """
+        found: dict[int, StoredTable] = {}
+        for table in tables:
+            stored = self._known.get(table.name)
+            if stored is None or stored.table is not table:
+                stored = self.table(table)
+            if stored is None or not stored.complete:
+                return self._widened(connection, tables)
+            found[id(table)] = stored
+        return self, found
+
+    def _widened(self, connection: sqlite3.Connection, tables: Iterable[Table]) -> tuple[Catalog, dict[int, StoredTable]]:
         catalog = self
         for table in tables:
             stored = catalog.table(table)
@@ -62,12 +75,13 @@ class Catalog:
                 rows = {**catalog._rows, table.name: made.entry}
                 known = {**catalog._known, table.name: made}
                 catalog = Catalog(_version(connection), rows, known, watched=catalog.watched)
-        return catalog
+        found = {id(table): stored for table in tables if (stored := catalog.table(table)) is not None}
+        return catalog, found  # found at the end: a table may have got another name for what the next one says of it
 
 
 def look(connection: sqlite3.Connection, before: Catalog | None) -> Catalog:
     """The catalog as the open transaction finds it: the one from before, if that is still so."""
-    version = _version(connection)
+    version: int = connection.execute(_VERSION).fetchone()[0]
     if before is not None and before.version == version:
         return before
     if _is_empty(connection):
@@ -97,8 +111,11 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _version(connection: sqlite3.Connection) -> int:
     """SQLite's own count of the changes of tables."""
-    version: int = connection.execute("PRAGMA schema_version").fetchone()[0]
+    version: int = connection.execute(_VERSION).fetchone()[0]
     return version
+
+
+_VERSION = "PRAGMA schema_version"
 
 
 def _stored(table: Table, row: _Row) -> StoredTable:

@@ -27,7 +27,7 @@ def keys_maker(forms: Sequence[tuple[str, ...]]) -> Callable[[Document], tuple[b
                 part = parts[field] = f"part_{len(parts)}"
                 lines.append(f"value = get({field!r}, MISSING)")
                 plain = "type(value) is str and '\\0' not in value"
-                lines.append(f"{part} = ('\\x10' + value + '\\0').encode() if {plain} else canonical(value)")
+                lines.append(f"{part} = f'\\x10{{value}}\\0'.encode() if {plain} else canonical(value)")
     keys = [
         " + ".join(parts[field] for field in fields)
         if all(field in parts for field in fields)

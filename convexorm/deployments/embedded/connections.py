@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from os import getpid
+from sys import _getframe
 from threading import get_ident
 from typing import Any, Protocol, TypeVar
 from weakref import finalize
@@ -124,14 +126,10 @@ class _Place:
         self.connection: Connection | None = None
 
 
-class _Turn(Lock[Work]):
+class _Turn(Lock[Work], eq=False, kw_only=True):
     """The turn to use a place."""
 
-    __slots__ = ("place",)
-
-    def __init__(self, place: _Place) -> None:
-        super().__init__()
-        self.place = place
+    place: _Place
 
 
 class Pool:
@@ -161,13 +159,22 @@ class Pool:
         """
         until = None
         while True:
-            work = Work(self, writes=writes)
+            work = Work(_getframe(), get_ident(), self, writes)
             turn: _Turn | None = None
             failed: DeploymentError | None = None
             again = True
             try:
                 turn = self._admit(work)
-                connection = self._connected(turn.place, work)
+                connection = turn.place.connection
+                if (
+                    writes
+                    or connection is None
+                    or connection.streams
+                    or connection.in_transaction
+                    or connection.state is not None
+                    or connection.file != self._source.file
+                ):
+                    connection = self._connected(turn.place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
                     return answer
@@ -186,7 +193,8 @@ class Pool:
 
     def _admit(self, work: Work) -> _Turn:
         """The turn to work at a place, once it is this work's."""
-        forks.check_process()
+        if forks.process[0] != getpid():
+            forks.check_process()
         if work.thread in forks.at_work:
             work.outer = forks.work_of(work.thread)
             self._check_outer(work)
@@ -196,10 +204,22 @@ class Pool:
             if self._closed or self._inherited:
                 self._check_open()
             awaited = self._writers
-            if self._memory or not work.writes or self._writers.take(work):
-                turn = self._free_turn(work)
+            writers = self._writers
+            if (
+                self._memory
+                or not work.writes
+                or writers.held.setdefault(None, work) is work  # nearly always
+                or writers.take(work)
+            ):
+                turn: _Turn | None
+                for turn in self._turns:
+                    if turn.held.setdefault(None, work) is work:
+                        break
+                else:
+                    turn = self._further_turn(work)
                 if turn is not None:
-                    if forks.begin(work):
+                    forks.at_work[work.thread] = work
+                    if not forks.gates or forks.begin(work):
                         if self._closed or self._inherited:
                             self._check_open()  # here, because it may have been closed while this waited
                         return turn
@@ -227,11 +247,8 @@ class Pool:
                 )
             outer = outer.outer
 
-    def _free_turn(self, work: Work) -> _Turn | None:
-        """A turn that is this work's now; None where it has to wait."""
-        for turn in self._turns:
-            if turn.take_free(work):
-                return turn
+    def _further_turn(self, work: Work) -> _Turn | None:
+        """A turn that is this work's now, where none was free; None where it has to wait."""
         for turn in self._turns:
             if turn.take(work):  # of a holder that is over
                 return turn
@@ -239,7 +256,7 @@ class Pool:
 
     def _new_turn(self, work: Work | None = None) -> _Turn:
         """The turn of a further place, which is a work's if there is one."""
-        turn = _Turn(_Place())
+        turn = _Turn(place=_Place())
         if work is not None:
             turn.take(work)
         self._places.append(turn.place)  # first, because what is not there is not closed
@@ -271,10 +288,13 @@ class Pool:
             if connection is not None and (connection.streams or connection.in_transaction or self._closed):
                 self._settle(turn.place)
             turn.give(work)
-            forks.end(work)
+            if work.outer is None:
+                forks.at_work.pop(work.thread, None)
+            else:
+                forks.end(work)
         if work.writes:
             self._writers.give(work)
-        work.end()
+        work.frame = None
 
     def _settle(self, place: _Place) -> None:
         connection = place.connection

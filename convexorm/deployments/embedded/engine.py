@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -73,7 +73,7 @@ class Engine:
         self._searcher: Searcher | None = None
         self._ledger = Ledger()
         self._pool = Pool(source)
-        self.on_commit: Callable[[], object] = _nothing_to_do
+        self.on_commit: Callable[[], object] | None = None
         """Called when a commit was applied; it must not wait."""
 
     def close(self) -> None:
@@ -89,13 +89,17 @@ class Engine:
             catalog = self._catalog = connection.catalog = look(connection, catalog)
         return catalog
 
-    def _ensure(self, connection: Connection, tables: Iterable[Table]) -> Catalog:
-        """The tables with all that these declare; to be kept as what is known once it is committed."""
-        seen = self._look(connection)
-        catalog = seen.ensured(connection, tables)
+    def _ensure(self, connection: Connection, tables: Iterable[Table]) -> tuple[Catalog, Mapping[int, StoredTable]]:
+        """The tables with all that these declare; to be kept as what is known once it is committed. And these as they are
+        stored, by the id of the object.
+        """
+        seen = self._catalog
+        if seen is None or not self._source.memory:
+            seen = self._catalog = connection.catalog = look(connection, seen)
+        catalog, stored = seen.ensured(connection, tables)
         if catalog is not seen:
             self._catalog = None  # until it is committed: an interrupt may leave that open
-        return catalog
+        return catalog, stored
 
     def _answered(self, tables: Sequence[Table], work: Callable[[Connection, Sequence[StoredTable | None]], T]) -> T:
         """What `work` answers in a transaction, given the stored forms of tables; None for one that is not there."""
@@ -126,7 +130,7 @@ class Engine:
     def _widen(self, tables: Sequence[Table], connection: Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         there = [table for table in tables if self._look(connection).table(table) is not None]
-        catalog = self._ensure(connection, there)
+        catalog, _ = self._ensure(connection, there)
         connection.execute("COMMIT")
         self._catalog = catalog
 
@@ -134,15 +138,18 @@ class Engine:
 
     def read(self, reads: Sequence[Read]) -> list[ReadResult]:
         """All answers from one snapshot, each whole."""
-        one = reads[0] if len(reads) == 1 else None
-        prefix = one is not None and is_prefix(one)
-        if not prefix:
+        if len(reads) == 1:
+            (one,) = reads
+            prefix = is_prefix(one)
+            if not prefix:
+                check_reads(reads)
+            if prefix or _is_one_statement(one):
+                request = partial(self._read_one, of_prefix if prefix else answer, one)
+                found = self._pool.run(request, tables=(one.range.table,))
+                if found is not None:
+                    return [found]
+        else:
             check_reads(reads)
-        if one is not None and (prefix or _is_one_statement(one)):
-            request = partial(self._read_one, of_prefix if prefix else answer, one)
-            found = self._pool.run(request, tables=(one.range.table,))
-            if found is not None:
-                return [found]
         return self._read_all(reads)
 
     def _read_one(
@@ -242,22 +249,27 @@ class Engine:
 
     def commit(self, commit: Commit) -> list[Applied]:
         """Apply all writes or none; an id that is remembered is answered as it was."""
-        self.check_writable()
+        if self._source.unwritable is not None:
+            self.check_writable()
         check_commit(commit)
-        self._check_known(commit)
+        if self.functions:
+            self._check_known(commit)
         tables = commit.tables()
-        if [table for table in tables if table.counters]:
-            tables.append(COUNTERS)
+        for table in tables:
+            if table.counters:
+                tables.append(COUNTERS)
+                break
         applied = self._pool.run(partial(self._commit, commit, tables), writes=True, tables=tables)
-        self.on_commit()
+        if self.on_commit is not None:
+            self.on_commit()
         return applied
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            catalog = self._ensure(connection, tables)
+            catalog, stored = self._ensure(connection, tables)
             written = Written(connection) if catalog.watched else None
-            results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
+            results = Transaction(connection, stored, commit, written).apply()
             self._ledger.remember(connection, commit, results)
         except (ConvexORMError, sqlite3.IntegrityError):
             known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
@@ -291,9 +303,9 @@ class Engine:
         connection: Connection,
     ) -> list[Applied]:
         connection.execute("BEGIN IMMEDIATE")
-        catalog = self._ensure(connection, tables)
+        catalog, stored = self._ensure(connection, tables)
         written = Written(connection) if catalog.watched else None
-        results = Transaction(connection, _by_id(catalog, tables), commit, written).apply(commit.writes)
+        results = Transaction(connection, stored, commit, written).apply()
         try:
             if landing is not None:
                 landing(results)
@@ -323,14 +335,13 @@ class Engine:
         connection.rollback()
 
     def _check_known(self, commit: Commit) -> None:
-        """Raise FunctionNotFound for a function to be scheduled that has no fake, if there are fakes."""
-        if self.functions:
-            for write in commit.writes:
-                if isinstance(write, Schedule) and canonical_name(write.path) not in self.functions:
-                    raise FunctionNotFound(
-                        f"there is no fake for {write.path!r} among the deployment's functions; nothing was written",
-                        function=write.path,
-                    )
+        """Raise FunctionNotFound for a function to be scheduled that has no fake."""
+        for write in commit.writes:
+            if isinstance(write, Schedule) and canonical_name(write.path) not in self.functions:
+                raise FunctionNotFound(
+                    f"there is no fake for {write.path!r} among the deployment's functions; nothing was written",
+                    function=write.path,
+                )
 
     def withdraw(self, commit: Commit) -> list[Applied] | None:
         """The answer to a commit that was applied; else None, and it will not be."""
@@ -358,10 +369,6 @@ class Engine:
         """Give back the space that deleted documents have left."""
         self.check_writable()
         self._pool.run(_vacuum, writes=True)
-
-
-def _nothing_to_do() -> None:
-    """Nobody is to be told of commits."""
 
 
 @attrs.frozen
@@ -424,15 +431,6 @@ def _copy_files(copy: Callable[[str, str], None], path: str, folder: str) -> Non
 def _vacuum(connection: Connection) -> None:
     connection.execute("VACUUM")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _by_id(catalog: Catalog, tables: Iterable[Table]) -> dict[int, StoredTable]:
-    found = {}
-    for table in tables:
-        stored = catalog.table(table)
-        if stored is not None:
-            found[id(table)] = stored
-    return found
 
 
 def _with_index(stored: StoredTable, index: str) -> StoredTable:

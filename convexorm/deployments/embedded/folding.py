@@ -1,4 +1,4 @@
-"""Aggregates of many documents at once: of each row's JSON only the fields in question are parsed, many rows in one text.
+"""Aggregates of many documents at once, from what their rows hold in the fields in question.
 
 What JSON has no plain word for, what is not as its table declares it, and what Python takes for equal though Convex does
 not, is left to the way that looks at one document after the other.
@@ -9,25 +9,22 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache, reduce
-from operator import attrgetter, or_
 from typing import Any
 
-import msgspec
-
-from convexorm.aggregates import BEGINNINGS, Group, Groups
+from convexorm.aggregates import BEGINNINGS, Group, Groups, Sum
 from convexorm.deployments.embedded.connections import Connection
-from convexorm.deployments.embedded.keys import MAX_TICK, Span, span_of
+from convexorm.deployments.embedded.excerpts import Wanted, excerpt_of, kinds_of
+from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.requests import Fold, Read, ReadResult
-from convexorm.schema import SYSTEM_FIELDS, AnyOf, Boolean, Id, Literal, Null, Number, Property, String, Validator
-from convexorm.values import MISSING, canonical, is_plain_text
+from convexorm.schema import SYSTEM_FIELDS
+from convexorm.values import MISSING, canonical
 
 __all__ = ["fold_rows"]
 
 _AT_ONCE = 1_250
-"""Rows whose text is parsed at once, at most."""
-_TEXT = 4 << 20
+"""Rows that lie in one text, at most."""
+_TEXT = 1 << 18
 """Bytes that such a text is to have, about."""
 
 
@@ -43,114 +40,53 @@ def fold_rows(connection: Connection, stored: StoredTable, read: Read) -> ReadRe
         return None
     if any(field in SYSTEM_FIELDS or field in stored.vectors for field in fields):
         return None
-    span = span_of(read.range, stored.columns.get(read.range.index, ""))
-    kinds = {field: _kinds(read.range.table.fields.get(field)) for field in fields}
-    decoder, names = _decoder(tuple(kinds.items()))
-    known = [kinds[field] for field in fold.by]
-    mixed = [field for field, some in zip(fold.by, known, strict=True) if some is None or some > _MIXED]
-    numeric = any(some is None or int in some for some in known)
+    declared = read.range.table.fields
+    wanted = Wanted(tuple((field, kinds_of(declared.get(field))) for field in fields), fold.by, summed)
     kept: dict[Any, list[Any]] = defaultdict(list)
-    found: dict[str, set[type]] = {field: set() for field in mixed}
+    found: list[set[type]] = [set() for _ in fold.by]
     count, has_signed_zero = 0, False
     try:
-        for size, text in _texts(connection, stored, span):
-            if None in kinds.values() and not is_plain_text(text):
-                return None
-            rows = decoder.decode(text)
-            if len(rows) != size:  # a row that holds none, or several
+        for size, text in _texts(connection, stored, span_of(read.range, stored.columns.get(read.range.index, ""))):
+            excerpt = excerpt_of(text, size, wanted)
+            if excerpt is None:
                 return None
             count += size
-            if numeric and not has_signed_zero:
-                has_signed_zero = b":-0" in text
-            for field in mixed:
-                found[field].update(map(type, map(attrgetter(names[field]), rows)))
-            _gather(kept, rows, [names[field] for field in fold.by], [names[field] for field in summed])
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # not what is parsed quickly, or a key that is no scalar
+            has_signed_zero |= excerpt.has_signed_zero
+            for known, kinds in zip(found, excerpt.kinds, strict=True):
+                known |= kinds
+            for key, values in excerpt.groups.items():
+                kept[key] += values
+    except (sqlite3.DataError, UnicodeError, TypeError):  # too long a text, or none
         return None
-    except sqlite3.DataError:  # too long a text
+    if not all(map(_are_apart, found)) or (has_signed_zero and _has_zero(kept)):
         return None
-    if not all(map(_are_apart, found.values())) or (has_signed_zero and _has_zero(kept)):
-        return None
-    return ReadResult((), count, 0, False, groups=_groups(fold, kept, summed))
-
-
-_KINDS: Mapping[type[Validator], frozenset[type]] = {
-    String: frozenset((str,)),
-    Id: frozenset((str,)),
-    Number: frozenset((int, float)),
-    Boolean: frozenset((bool,)),
-    Null: frozenset((type(None),)),
-}
-_MIXED = frozenset((int, bool))
-
-
-def _kinds(declared: Any) -> frozenset[type] | None:
-    """What values of a field are in Python, where they are such that JSON has plain words for; None of others."""
-    if isinstance(declared, Property):
-        kinds = _kinds(declared.validator)
-        return kinds | {type(MISSING)} if kinds and declared.optional else kinds
-    if isinstance(declared, AnyOf):
-        members = [_kinds(member) for member in declared.members]
-        plain = [kinds for kinds in members if kinds is not None]
-        return frozenset(kind for kinds in plain for kind in kinds) if len(plain) == len(members) else None
-    if isinstance(declared, Literal):
-        kind = type(declared.value)
-        return _KINDS[Number] if kind in _KINDS[Number] else frozenset((kind,))
-    return _KINDS.get(type(declared))
-
-
-@lru_cache(maxsize=256)
-def _decoder(
-    fields: tuple[tuple[str, frozenset[type] | None], ...],
-) -> tuple[msgspec.json.Decoder[Any], dict[str, str]]:
-    """What parses these fields of many documents, each of its kinds, and by which attributes they are known then."""
-    names = {field: f"f{place}" for place, (field, _) in enumerate(fields)}
-    told: list[Any] = []
-    for field, kinds in fields:
-        plain = [kind for kind in kinds or () if kind is not type(MISSING)]
-        annotation: Any = Any if kinds is None else reduce(or_, plain)
-        is_there = kinds is not None and type(MISSING) not in kinds
-        told.append((names[field], annotation) if is_there else (names[field], annotation, MISSING))
-    row = msgspec.defstruct("Row", told, rename={name: field for field, name in names.items()}, gc=False, kw_only=True)
-    return msgspec.json.Decoder(list[row]), names  # type: ignore[valid-type]
+    return ReadResult((), count, 0, False, groups=_groups(fold, kept, wanted))
 
 
 def _texts(connection: Connection, stored: StoredTable, span: Span) -> Iterator[tuple[int, bytes]]:
-    """The JSON of the rows as arrays, some rows at a time, and how many those are."""
+    """The JSON of the rows, some rows at a time with commas between them, and how many those are."""
     if all(condition.startswith("tick ") or condition.endswith(" = ?") for condition in span.conditions):
         rest = f"FROM {stored.name} WHERE {span.where} AND tick > ?"
         end = f"SELECT tick {rest} ORDER BY tick LIMIT 1 OFFSET ?"
-        texts = f"SELECT count(*), CAST(group_concat(body) AS BLOB) {rest} AND tick <= ?"
+        bodies = "CAST(group_concat(body) AS BLOB)"
         behind, limit = -1, _AT_ONCE
-        while True:  # a subquery with the limit would take three times as long
-            last = connection.execute(end, (*span.parameters, behind, limit - 1)).fetchone()
-            until = MAX_TICK if last is None else last[0]
-            size, text = connection.execute(texts, (*span.parameters, behind, until)).fetchone()
-            if size:
-                yield size, b"[%b]" % (text or b"")
-            if last is None:
-                return
+        # A subquery with the limit would take twice as long.
+        while found := connection.execute(end, (*span.parameters, behind, limit - 1)).fetchone():
+            until = found[0]
+            statement = f"SELECT {bodies} {rest} AND tick <= ?"
+            (text,) = connection.execute(statement, (*span.parameters, behind, until)).fetchone()
+            yield limit, text or b""
             behind, limit = until, max(1, min(_AT_ONCE, 2 * limit, limit * _TEXT // (len(text or b"") or 1)))
+        size, text = connection.execute(f"SELECT count(*), {bodies} {rest}", (*span.parameters, behind)).fetchone()
+        if size:
+            yield size, text or b""
+        return
     cursor = connection.stream(f"SELECT body FROM {stored.name} WHERE {span.where}", span.parameters)
     try:
         while rows := cursor.fetchmany(_AT_ONCE):
-            yield len(rows), f"[{','.join([body for (body,) in rows])}]".encode()
+            yield len(rows), ",".join([body for (body,) in rows]).encode()
     finally:
         cursor.close()
-
-
-def _gather(kept: dict[Any, list[Any]], rows: Sequence[Any], by: Sequence[str], of: Sequence[str]) -> None:
-    """Put what rows hold in the attributes `of`, as tuples if these are several, to that of others alike in `by`."""
-    if by == ["f0"] and of == ["f1"]:
-        for row in rows:  # the commonest, and half as long as what is below
-            kept[row.f0].append(row.f1)
-        return
-    values: Sequence[Any] = rows if not of else list(map(attrgetter(*of), rows))
-    if not by:
-        kept[()].extend(values)
-        return
-    for key, value in zip(map(attrgetter(*by), rows), values, strict=True):
-        kept[key].append(value)
 
 
 _SCALARS = frozenset((str, type(None), type(MISSING)))
@@ -167,13 +103,18 @@ def _has_zero(keys: Iterable[Any]) -> bool:
     return any(value == 0 and value is not False for key in keys for value in (key if type(key) is tuple else (key,)))
 
 
-def _groups(fold: Fold, kept: dict[Any, list[Any]], summed: Sequence[str]) -> Groups:
+def _groups(fold: Fold, kept: Mapping[Any, Sequence[Any]], wanted: Wanted) -> Groups:
+    numeric = {field for field, kinds in wanted.kinds if kinds is not None and kinds <= _NUMBERS}
     groups: dict[bytes, Group] = {}
     for held, values in kept.items():
         key = held if len(fold.by) != 1 else (held,)
-        columns = [values] if len(summed) <= 1 else list(zip(*values, strict=True))
+        columns = [values] if len(wanted.of) <= 1 else list(zip(*values, strict=True))
         partials = tuple(BEGINNINGS[term.op]() for term in fold.of)
         for term, partial in zip(fold.of, partials, strict=True):
-            partial.take_all(columns[0 if term.field is None else summed.index(term.field)])
+            column = columns[0 if term.field is None else wanted.of.index(term.field)]
+            if type(partial) is Sum and term.field in numeric:
+                partial.take_numbers(column)
+            else:
+                partial.take_all(column)
         groups[b"".join(map(canonical, key))] = Group(key, partials)
     return groups

@@ -14,11 +14,12 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from sys import _getframe
 from threading import get_ident
 from typing import Protocol, TypeVar
 from weakref import ref
 
-from convexorm.works import Work
+from convexorm.works import Work, work_in
 
 __all__ = [
     "Pooled",
@@ -31,6 +32,7 @@ __all__ = [
     "forks_elsewhere",
     "gates",
     "pools",
+    "process",
     "strike",
     "wait_for_forks",
     "work_of",
@@ -62,7 +64,8 @@ _waiting: set[int] = set()
 """Those of them that wait for others to end."""
 _ready: set[int] = set()
 """Those of them for whom everything has come to rest, and is to stay so."""
-_process = [os.getpid()]
+process = [os.getpid()]
+"""The process that all of this is about."""
 
 
 def enroll(pool: Pooled, close: Callable[[], None]) -> int:
@@ -122,7 +125,7 @@ def between_forks(action: Callable[[Work], T], owner: object = None, *, closes: 
 
     One that `closes` something goes on while others prepare to fork, who wait for it: it would be open in their children.
     """
-    work = Work(owner)
+    work = work_in(_getframe(), owner)
     work.outer = work_of(work.thread)
     while not begin(work):
         if work.outer is not None:  # whoever forks waits for this thread
@@ -142,7 +145,7 @@ def between_forks(action: Callable[[Work], T], owner: object = None, *, closes: 
 
 def check_process() -> None:
     """Start afresh in a child that was not told of its fork."""
-    if _process[0] != os.getpid():
+    if process[0] != os.getpid():
         _start_afresh()
 
 
@@ -151,7 +154,7 @@ def _others_work(thread: int) -> bool:
 
 
 def _come_to_rest() -> None:
-    work = Work()
+    work = work_in(_getframe())
     work.outer = work_of(work.thread)
     _ready.discard(work.thread)
     _forking.add(work.thread)
@@ -188,13 +191,13 @@ def _go_on() -> None:
 
 
 def _start_afresh() -> None:
-    if _process[0] == os.getpid():
+    if process[0] == os.getpid():
         return
     for pool in pools():
         pool.abandon()
     for container in (at_work, gates, _forking, _waiting, _ready):
         container.clear()
-    _process[0] = os.getpid()
+    process[0] = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):

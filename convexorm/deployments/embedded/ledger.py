@@ -46,7 +46,7 @@ class Ledger:
 
     def remember(self, connection: sqlite3.Connection, commit: Commit, results: Sequence[Applied]) -> None:
         """Keep the answer to a commit. Raises sqlite3.IntegrityError if there is one already."""
-        self._enter(connection, commit, _dumps(results))
+        self._enter(connection, commit, _dumps_one(results[0]) if len(results) == 1 else _dumps(results))
 
     def withdraw(self, connection: sqlite3.Connection, commit: Commit) -> list[Applied] | None:
         """The answer to a commit that was applied; else None, and it will not be applied when it arrives."""
@@ -81,6 +81,13 @@ def _entry(connection: sqlite3.Connection, commit: Commit) -> str | None:
 def _dumps(results: Sequence[Applied]) -> str:
     """The answers as JSON; of a new document its `_id`, which begins with its time."""
     return msgspec.json.encode([one.id if type(one) is Written and one.created else _told(one) for one in results]).decode()
+
+
+def _dumps_one(one: Applied) -> str:
+    """The commonest: a document is new, or was there."""
+    if type(one) is Written and one.created:
+        return f'["{one.id}"]'
+    return "[true]" if one is True else _dumps((one,))
 
 
 def _told(one: Applied) -> object:

@@ -11,11 +11,22 @@ from convexorm.deployments.documents import document_digest, packed
 from convexorm.deployments.embedded.changes import changes_since
 from convexorm.deployments.embedded.connections import Connection
 from convexorm.deployments.embedded.keys import BEHIND, Span, span_of
-from convexorm.deployments.embedded.rows import documents, stream, unparsed
+from convexorm.deployments.embedded.rows import ANSWERING, documents, stream, unparsed
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.late import need
-from convexorm.requests import Document, Range, Read, ReadResult, is_plain, version_digest, whole_digest
+from convexorm.records import Rows
+from convexorm.requests import (
+    Document,
+    KeyValue,
+    Range,
+    Read,
+    ReadResult,
+    check_reads,
+    says_no_more,
+    version_digest,
+    whole_digest,
+)
 from convexorm.values import canonical
 
 __all__ = ["answer", "first_rows", "is_prefix", "of_prefix", "of_span", "select"]
@@ -49,14 +60,22 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
 
 def is_prefix(read: Read) -> bool:
     """Whether a read is of the commonest kind: the first so many documents of those whose keys begin with some values."""
-    return read.filter is None and bool(read.limit) and is_plain(read)
+    return read.filter is None and bool(read.limit) and says_no_more(read)
 
 
 def of_prefix(connection: Connection, stored: StoredTable, read: Read) -> ReadResult:
     """The answer to such a read."""
-    rows = first_rows(connection, stored, read.range, read.limit or 0, read.order)
-    found = documents(rows, stored.vectors, stored.label) if stored.vectors else unparsed(rows, stored.label)
-    return ReadResult(found, len(rows), 0, False)
+    range_, limit = read.range, read.limit or 0
+    eq = range_.eq
+    known = stored.prefixes.get((range_.index, len(eq), read.order))
+    if known is None:
+        check_reads((read,))
+        rows = first_rows(connection, stored, range_, limit, read.order)
+    else:
+        rows = _rows_of(connection, known, eq, limit)
+    if stored.vectors or ANSWERING.known is not None:
+        return ReadResult(documents(rows, stored.vectors, stored.label), len(rows), 0, False)
+    return ReadResult(Rows(rows, stored.parse), len(rows), 0, False)
 
 
 def first_rows(
@@ -64,20 +83,21 @@ def first_rows(
 ) -> list[Any]:
     """The first rows of a range that only has equalities; the statement is the same for all their values."""
     eq = range.eq
-    shape = (range.index, len(eq), order)
-    known = stored.prefixes.get(shape)
-    parameters: Sequence[object]
-    if known is None:
-        span = span_of(range, stored.columns.get(range.index, ""))
-        statement, parameters = f"{select(stored, Read(range, order=order), span)} LIMIT ?", (*span.parameters, limit)
-        fields = len(stored.indexes.get(range.index, ()))
-        if 0 < len(eq) <= fields:
-            stored.prefixes[shape] = statement, len(eq) == fields
-    else:
-        statement, whole = known
-        key = canonical(eq[0]) if len(eq) == 1 else b"".join(map(canonical, eq))
-        parameters = (key, limit) if whole else (key, key + BEHIND, limit)
-    return connection.execute(statement, parameters).fetchall()
+    known = stored.prefixes.get((range.index, len(eq), order))
+    if known is not None:
+        return _rows_of(connection, known, eq, limit)
+    span = span_of(range, stored.columns.get(range.index, ""))
+    statement = f"{select(stored, Read(range, order=order), span)} LIMIT ?"
+    fields = len(stored.indexes.get(range.index, ()))
+    if 0 < len(eq) <= fields:
+        stored.prefixes[range.index, len(eq), order] = statement, len(eq) == fields
+    return connection.execute(statement, (*span.parameters, limit)).fetchall()
+
+
+def _rows_of(connection: Connection, known: tuple[str, bool], eq: KeyValue, limit: int) -> list[Any]:
+    statement, whole = known
+    key = canonical(eq[0]) if len(eq) == 1 else b"".join(map(canonical, eq))
+    return connection.execute(statement, (key, limit) if whole else (key, key + BEHIND, limit)).fetchall()
 
 
 def of_span(connection: Connection, stored: StoredTable, read: Read, span: Span) -> ReadResult:
@@ -97,7 +117,7 @@ def of_span(connection: Connection, stored: StoredTable, read: Read, span: Span)
     skipped = read.skip if found or not read.skip else _passed(connection, stored, read, span)
     if more:
         found.pop()
-    return ReadResult(found if stored.vectors else unparsed(found, stored.label), len(found), skipped, more)
+    return ReadResult(found if stored.vectors else unparsed(found, stored.parse), len(found), skipped, more)
 
 
 def _unpacked(connection: Connection, stored: StoredTable, statement: str, parameters: Sequence[Any]) -> list[Document]:

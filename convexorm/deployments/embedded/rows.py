@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, overload
 
@@ -14,7 +15,7 @@ from convexorm.records import Row, Rows
 from convexorm.requests import Document
 from convexorm.values import Value, loads
 
-__all__ = ["ANSWERING", "Known", "LazyDocuments", "documents", "stream", "unpacked", "unparsed"]
+__all__ = ["ANSWERING", "Known", "LazyDocuments", "documents", "parser", "stream", "unpacked", "unparsed"]
 
 
 def unpacked(document: dict[str, Value], vectors: Collection[str], blobs: Iterable[bytes | None]) -> dict[str, Value]:
@@ -96,11 +97,14 @@ def _documents(rows: Sequence[tuple[Any, ...]], vectors: Mapping[str, str]) -> l
     return found
 
 
-def unparsed(rows: Sequence[Row], table: str) -> Sequence[Document]:
-    """The documents of rows without packed arrays, parsed when somebody looks at them, unless some are known."""
-    if ANSWERING.known is not None:
-        return documents(rows, {}, table)
-    return Rows(rows, lambda some: documents(some, {}, table))
+def parser(table: str) -> Callable[[Sequence[Row]], list[Document]]:
+    """What makes documents of the rows of a table without packed arrays."""
+    return partial(documents, vectors={}, table=table)
+
+
+def unparsed(rows: Sequence[Row], parse: Callable[[Sequence[Row]], list[Document]]) -> Sequence[Document]:
+    """The documents of such rows, parsed when somebody looks at them, unless some are known."""
+    return Rows(rows, parse) if ANSWERING.known is None else parse(rows)
 
 
 class LazyDocuments(Sequence[Document]):

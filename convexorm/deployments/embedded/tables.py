@@ -22,12 +22,12 @@ from typing import Any
 from convexorm.deployments.embedded.cells import body_maker, keys_maker
 from convexorm.deployments.embedded.damage import damaged, decoded
 from convexorm.deployments.embedded.keys import document_key
-from convexorm.deployments.embedded.rows import unpacked
+from convexorm.deployments.embedded.rows import parser, unpacked
 from convexorm.deployments.embedded.texts import create_text, form_of, stored_texts
 from convexorm.late import need
 from convexorm.requests import Document
 from convexorm.schema import Table
-from convexorm.values import dumps, loads
+from convexorm.values import MISSING, canonical, dumps, loads
 
 __all__ = ["StoredTable", "ensure_table", "index_changes", "number_of"]
 
@@ -71,6 +71,7 @@ class StoredTable:
         keys = [f"k{place}" for place in range(len(self.forms))]
         kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *keys]
         self.select = ", ".join(("tick", "id", "body", *self.vectors.values()))
+        self.parse = parser(table.name)
         columns = ", ".join(("tick", "id", "body", *kept))
         self.insert = f"INSERT INTO {self.name} ({columns}) VALUES (?, ?, ?{', ?' * len(kept)})"
         self._updates: dict[tuple[int, ...], str] = {}
@@ -78,7 +79,11 @@ class StoredTable:
         """Statements for reads of the first documents whose keys begin with some values: by index, how many, and order; and
         whether these are whole keys.
         """
+        self.lacking = [canonical(MISSING) * len(form) for form in self.forms]
+        """The keys of a document that lacks all of the fields, by their places."""
+        self.latest = f"SELECT coalesce(max(tick), 0) FROM {self.name}"
         self.delete = f"DELETE FROM {self.name} WHERE tick = ?"
+        self.by_id = f"SELECT {self.select} FROM {self.name} WHERE tick = ? AND id = ?"
 
     @cached_property
     def keys(self) -> Callable[[Document], tuple[bytes, ...]]:
@@ -93,21 +98,28 @@ class StoredTable:
     def counts_changes(self) -> bool:
         return bool(self.vectors)
 
+    def holder(self, column: str) -> str:
+        """The statement that finds whether a row holds a key in a key column."""
+        return f"SELECT 1 FROM {self.name} WHERE {column} = ? LIMIT 1"
+
     def update(self, places: Sequence[int] | None = None) -> str:
         """The statement that gives the row of a tick another document, and another key in these of the key columns: SQLite
         writes an entry of an index again although it stays the same. None is all of them.
         """
         found = tuple(range(len(self.forms))) if places is None else tuple(places)
-        if found not in self._updates:
+        statement = self._updates.get(found)
+        if statement is None:
             kept = [*self.vectors.values(), *(["seq"] if self.vectors else []), *(f"k{place}" for place in found)]
-            self._updates[found] = (
-                f"UPDATE {self.name} SET body = ?{''.join(f', {one} = ?' for one in kept)} WHERE tick = ?"
-            )
-        return self._updates[found]
+            columns = "".join([f", {one} = ?" for one in kept])
+            statement = self._updates[found] = f"UPDATE {self.name} SET body = ?{columns} WHERE tick = ?"
+        return statement
 
     def keyed_by(self, fields: Collection[str]) -> Sequence[int]:
         """The places of the key columns that change with these fields."""
-        return sorted({place for field in fields for place in self._keyed.get(field, ())})
+        keyed = self._keyed
+        if keyed.keys().isdisjoint(fields):
+            return ()
+        return sorted({place for field in fields for place in keyed.get(field, ())})
 
     @cached_property
     def _keyed(self) -> Mapping[str, Sequence[int]]:
@@ -135,6 +147,12 @@ class StoredTable:
 
     def fields(self, row: Sequence[Any]) -> dict[str, Any]:
         """A document without its system fields, by its row as `select` names the columns."""
+        try:
+            document = loads(row[2])
+            if type(document) is dict and type(row[1]) is str and not self.vectors:
+                return document
+        except (ValueError, TypeError, KeyError, RecursionError):
+            pass  # which is said below
         return decoded(self.label, _fields, row, self.vectors)
 
     def changes(self, connection: sqlite3.Connection) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import attrs
+import msgspec
 
 from convexorm.deployments.embedded.keys import id_tick
 from convexorm.errors import LimitExceeded, StaleDataError, ValidationError
@@ -56,18 +57,17 @@ class _Lead:
     value: Value
 
 
-class Ties:
+class Ties(msgspec.Struct, eq=False):
     """The rules and checks of one commit."""
 
-    def __init__(self, rows: Rows, rules: Mapping[str, Iterable[Rule]], checks: Mapping[str, Iterable[Check]]) -> None:
-        self._rows = rows
-        self._rules = rules
-        self._checks = checks
-        self._removed: set[str] = set()
-        self._restrictions: list[_Restriction] = []
-        self._leads: dict[tuple[str, str, str | bytes], _Lead] = {}
-        self._ranges = 0
-        self._bytes = 0
+    _rows: Rows
+    _rules: Mapping[str, Iterable[Rule]]
+    _checks: Mapping[str, Iterable[Check]]
+    _removed: set[str] = set()
+    _restrictions: list[_Restriction] = []
+    _leads: dict[tuple[str, str, str | bytes], _Lead] = {}
+    _ranges: int = 0
+    _bytes: int = 0
 
     def rules_of(self, table: Table) -> Iterable[Rule]:
         return self._rules.get(table.name, ())
@@ -118,7 +118,7 @@ class Ties:
 
     def note(self, position: int, table: Table, fields: Mapping[str, Value]) -> None:
         """Note the fields that a write sets and that have to lead somewhere."""
-        for check in self._checks.get(table.name, ()):
+        for check in self._checks.get(table.name, ()) if self._checks else ():
             value = fields.get(check.field)
             if value is not None:
                 place = check.table.name, check.index, hashable(value)
@@ -135,12 +135,11 @@ class Ties:
                 raise StaleDataError(table=lead.table.name, reason="missing", write=lead.position, fields=fields)
 
 
-class Ids:
+class Ids(msgspec.Struct, eq=False):
     """Checks that ids are those of documents of the tables that fields say, there or not, as Convex does."""
 
-    def __init__(self, number_of: Callable[[str], int | None]) -> None:
-        self._number_of = number_of
-        self._numbers: dict[str, int | None] = {}
+    _number_of: Callable[[str], int | None]
+    _numbers: dict[str, int | None] = {}
 
     def check(self, table: Table, fields: Mapping[str, Value]) -> None:
         """Raise ValidationError for an id of another table, or of none."""

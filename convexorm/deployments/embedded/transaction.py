@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from convexorm.aggregates import Sum
@@ -57,7 +59,7 @@ from convexorm.requests import (
     taken,
 )
 from convexorm.schema import COUNTERS, Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, is_plain_text, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, size_of
 
 __all__ = ["Transaction"]
 
@@ -73,6 +75,8 @@ _MAX_RANGED_BYTES = 6 << 20
 
 _STORING = frozenset((Insert, Upsert))
 """Writes that are gathered, and written many at a time."""
+_REFERRING = frozenset((Insert, Upsert, Patch))
+"""Writes that may refer to others of the commit."""
 
 
 class _Row(Data, frozen=True):
@@ -87,11 +91,15 @@ class _Row(Data, frozen=True):
     @property
     def plain(self) -> bool:
         """Whether JSON has words of its own for all that it holds."""
-        return is_plain_text(self.body)
+        return '"$' not in self.body
 
     def stays_small(self, given: Document) -> bool:
         """Whether it is far from too large, also with these fields: a character of JSON stands for 9 bytes at most."""
-        return 9 * len(self.body) + size_of(given) < MAX_DOCUMENT_SIZE // 2
+        size = 9 * len(self.body)
+        for name, value in given.items():
+            kind = type(value)
+            size += 4 * len(name) + (4 * len(value) if kind is str else 9 if kind is float else size_of(value))
+        return size < MAX_DOCUMENT_SIZE // 2
 
 
 def _whole(row: _Row) -> Document:
@@ -119,50 +127,66 @@ class _Batch:
         self.unique: list[bytes | None] = []
 
 
-class Transaction:
-    """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time."""
+class Transaction(msgspec.Struct, eq=False):
+    """Applies the writes of one commit in order. Inserts and upserts are gathered and written many at a time.
 
-    def __init__(
-        self, connection: Connection, tables: Mapping[int, StoredTable], commit: Commit, written: Noted | None = None
-    ) -> None:
-        """`tables` has the stored form of each table that the commit names, by the id of that object. `written` is where it
-        notes what it writes, if somebody is to know.
-        """
-        self._noted = written
-        self._ties = Ties(self, commit.rules, commit.checks)
-        self._checked = commit.checks
-        self._ids = Ids(lambda table: number_of(connection, table))
-        self._connection = connection
-        self._tables = tables
-        self._ticks: dict[str, int] = {}
-        self._changes: dict[str, int] = {}
-        self._batch: _Batch | None = None
-        self._contested: list[tuple[int, Table, Key]] = []
-        self._results: list[Applied] = []
-        self._counting = Counting()
-        self._deleted = 0
-        self._ranged = 0
-        self._ranged_bytes = 0
+    `tables` has the stored form of each table that the commit names, by the id of that object. `noted` is where it notes
+    what it writes, if somebody is to know.
+    """
 
-    def apply(self, writes: Sequence[Write]) -> list[Applied]:
+    _connection: Connection
+    _tables: Mapping[int, StoredTable]
+    _commit: Commit
+    _noted: Noted | None = None
+    _made_ties: Ties | None = None
+    _made_ids: Ids | None = None
+    _ticks: dict[str, int] = {}
+    _changes: dict[str, int] = {}
+    _batch: _Batch | None = None
+    _contested: list[tuple[int, Table, Key]] = []
+    _results: list[Applied] = []
+    _counting: Counting = msgspec.field(default_factory=Counting)
+    _deleted: int = 0
+    _ranged: int = 0
+    _ranged_bytes: int = 0
+
+    @property
+    def _ties(self) -> Ties:
+        """Made when they are first asked for: most commits tie nothing."""
+        if self._made_ties is None:
+            self._made_ties = Ties(self, self._commit.rules, self._commit.checks)
+        return self._made_ties
+
+    @property
+    def _ids(self) -> Ids:
+        if self._made_ids is None:
+            self._made_ids = Ids(partial(number_of, self._connection))
+        return self._made_ids
+
+    def apply(self) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
-        tied = {key for key, one in self._tables.items() if one.table.id_fields or one.label in self._checked}
+        checks = self._commit.checks
+        tied = [key for key, one in self._tables.items() if one.table.id_fields or (checks and one.label in checks)]
         write: Any
-        for position, write in enumerate(writes):
-            if getattr(write, "refs", None):
+        alone = len(self._commit.writes) == 1
+        for position, write in enumerate(self._commit.writes):
+            kind = type(write)
+            if kind in _REFERRING and write.refs:
                 self._flush()
                 write = self._with_ids(write)
             if tied and id(write.table) in tied:
                 self._tie(position, write)
-            if type(write) not in _STORING or not self._gathered(position, write):
+            if alone or kind not in _STORING or not self._gathered(position, write):
                 if self._batch is not None:
                     self._flush()
-                self._results.append(_HANDLERS[type(write)](self, position, write))
-        self._flush()
+                self._results.append(_HANDLERS[kind](self, position, write))
+        if self._batch is not None:
+            self._flush()
         for position, table, key in self._contested:
             if self._holders(table, key) > 1:
                 raise taken(table, key, position)
-        self._ties.hold()
+        if self._made_ties is not None:
+            self._made_ties.hold()
         for (counter, of), change in self._counting.changes.items():
             self._count(counter, of, change)
         if self._noted is not None:
@@ -245,7 +269,7 @@ class Transaction:
         A key that nobody holds at that moment is the document's own: whoever takes it later in this commit finds it held.
         One that is held, maybe by a document that is to give it up, is looked at again after all writes.
         """
-        for key, given in claimed(write.table, write.unique, document, before) if write.unique else ():
+        for key, given in claimed(write.table, write.unique, document, before):
             if self._holders(write.table, key):
                 if given and before is None:
                     raise taken(write.table, key, position)
@@ -277,10 +301,11 @@ class Transaction:
             if key != keys[place]:
                 return False
         elif write.unique:
-            own = None if write.unique[0].key is not None else _own_key(stored, write.unique[0].index, keys)
-            if own is None:
+            (one,) = write.unique
+            at = stored.places.get(one.index)
+            if one.key is not None or at is None or keys[at] == stored.lacking[at]:
                 return False
-            column, key = own
+            column, key = stored.columns[one.index], keys[at]
         batch = self._batch
         if batch is None or batch.stored is not stored or (column is not None and batch.column not in (None, column)):
             self._flush()
@@ -301,17 +326,19 @@ class Transaction:
         held = self._held(stored, batch.column, {key for key in batch.unique if key is not None})
         new = self._next(stored, len(batch.writes))
         inserts, updates, ticks = [], [], []
+        results, row_of = self._results, stored.row
         for position, write, keys, key in zip(batch.positions, batch.writes, batch.keys, batch.unique, strict=True):
-            values = stored.row(write.doc, keys, seq)
+            values = row_of(write.doc, keys, seq)
             row = held.get(key) if key is not None else None
             if row is None or type(write) is Insert:
                 if row is not None:
                     ((taken_key, _),) = claimed(write.table, write.unique, write.doc)
                     self._contested.append((position, write.table, taken_key))
                 made = next(new)
-                inserts.append((*made, *values))
-                ticks.append(made[0])
-                self._results.append(Written(made[1], made[0] / 1000))
+                tick, id_ = made
+                inserts.append((tick, id_, *values))
+                ticks.append(tick)
+                results.append(Written(id_, tick / 1000))
                 if place is not None:
                     held.setdefault(keys[place], made)
             else:
@@ -351,14 +378,19 @@ class Transaction:
                 held.setdefault(key, (tick, id_))
         return held
 
-    def _next(self, stored: StoredTable, count: int) -> Iterator[tuple[int, str]]:
-        """The ticks and the `_id`s of the next documents: later than all others of their table."""
+    def _last(self, stored: StoredTable) -> int:
+        """The tick that the next document of a table is to be later than."""
         last = self._ticks.get(stored.name)
         if last is None:
-            last = self._connection.execute(f"SELECT coalesce(max(tick), 0) FROM {stored.name}").fetchone()[0]
+            last = self._connection.execute(stored.latest).fetchone()[0]
             last = max(last, time.time_ns() // 1000 - 1)
             if last >= _LATEST:
                 raise damaged(stored.label)
+        return last
+
+    def _next(self, stored: StoredTable, count: int) -> Iterator[tuple[int, str]]:
+        """The ticks and the `_id`s of the next documents: later than all others of their table."""
+        last = self._last(stored)
         random = os.urandom(7 * count).hex()
         number = f"{stored.number:04x}"
         for start in range(0, len(random), 14):
@@ -393,22 +425,20 @@ class Transaction:
         tick = id_tick(at)
         if tick is None:
             return None
-        row = self._connection.execute(
-            f"SELECT {stored.select} FROM {stored.name} WHERE tick = ? AND id = ?", (tick, at)
-        ).fetchone()
-        return _found(stored, row)
+        return _found(stored, self._connection.execute(stored.by_id, (tick, at)).fetchone())
 
     def _expected(self, position: int, write: Patch | Replace | Delete) -> tuple[StoredTable, _Row | None]:
         """The document a write is about, as it expects it; None where it is gone and that is fine."""
-        stored = self._stored(write.table)
+        stored = self._tables[id(write.table)]
         row = self._find(stored, write.table, write.at)
         if row is None:
             if write.missing == "skip":
                 return stored, None
             raise StaleDataError(table=write.table.name, reason="missing", write=position)
-        changed = _changed(row, write.expect)
-        if changed:
-            raise StaleDataError(table=write.table.name, reason="changed", write=position, fields=changed)
+        if write.expect:
+            changed = _changed(row, write.expect)
+            if changed:
+                raise StaleDataError(table=write.table.name, reason="changed", write=position, fields=changed)
         return stored, row
 
     def _store(
@@ -425,12 +455,14 @@ class Transaction:
         if table.counters:
             self._counting.remove(table, row.fields)
             self._counting.add(table, fields)
-        places = None if changed is None else stored.keyed_by(changed)
+        places: Sequence[int] | None = None
         keys: Sequence[bytes] = ()
-        if places is None or places:
+        if changed is None:
             keys = stored.keys(fields)
-            keys = keys if places is None else [keys[place] for place in places]
-        values = stored.row(fields, keys, self._change(stored), declared=declared)
+        elif places := stored.keyed_by(changed):
+            all_keys = stored.keys(fields)
+            keys = [all_keys[place] for place in places]
+        values = stored.row(fields, keys, self._change(stored) if stored.vectors else 0, declared=declared)
         if self._noted is not None:
             self._noted.changing(stored, [row.tick])
         self._connection.execute(stored.update(places), (*values, row.tick))
@@ -439,8 +471,16 @@ class Transaction:
 
     def insert(self, position: int, write: Insert) -> Applied:
         stored = self._stored(write.table)
-        self._claim(position, write, write.doc)
-        return self._add(write.table, stored, write.doc)
+        keys = stored.keys(write.doc)
+        for one in write.unique:
+            if one.key is not None or one.index not in stored.places:
+                self._claim(position, write, write.doc)
+                break
+            own = _own_key(stored, one.index, keys)
+            if own is not None and self._connection.execute(stored.holder(own[0]), (own[1],)).fetchone():
+                self._claim(position, write, write.doc)
+                break
+        return self._add(write.table, stored, write.doc, keys)
 
     def upsert(self, position: int, write: Upsert) -> Applied:
         stored = self._stored(write.table)
@@ -459,10 +499,14 @@ class Transaction:
         self._store(write.table, stored, row, document, declared=not kept or row.plain)
         return Written(row.id, time_of(row.tick), False, identity)
 
-    def _add(self, table: Table, stored: StoredTable, document: Document) -> Written:
-        self._counting.add(table, document)
-        ((tick, id_),) = self._next(stored, 1)
-        values = stored.row(document, stored.keys(document), self._change(stored))
+    def _add(self, table: Table, stored: StoredTable, document: Document, keys: Sequence[bytes] | None = None) -> Written:
+        if table.counters:
+            self._counting.add(table, document)
+        self._ticks[stored.name] = tick = self._last(stored) + 1
+        id_ = f"{tick:014x}{stored.number:04x}{os.urandom(7).hex()}"
+        values = stored.row(
+            document, stored.keys(document) if keys is None else keys, self._change(stored) if stored.vectors else 0
+        )
         self._connection.execute(stored.insert, (tick, id_, *values))
         if self._noted is not None:
             self._noted.inserted(stored, [tick])
@@ -488,8 +532,10 @@ class Transaction:
             given = {**given, **self._compute(write, row, fields)}
         if stored.vectors or not row.stays_small(given):
             write.table.check_size(fields)
-        self._ties.note(position, write.table, write.set)
-        self._claim(position, write, fields, row.fields)
+        if self._commit.checks:
+            self._ties.note(position, write.table, write.set)
+        if write.unique:
+            self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
         return True
 
@@ -664,13 +710,10 @@ def _whole_key(stored: StoredTable, at: Key, document: Document, keys: Sequence[
     return stored.columns[at.index], keys[place] if own else b"".join(map(canonical, at.key)), place
 
 
-_LACKING = canonical(MISSING)
-
-
 def _own_key(stored: StoredTable, index: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
     """The same of the key that a document has itself, whose keys are `keys`; None where it lacks all of the fields."""
     place = stored.places.get(index)
-    if place is None or keys[place] == _LACKING * len(stored.indexes[index]):
+    if place is None or keys[place] == stored.lacking[place]:
         return None
     return stored.columns[index], keys[place]
 
@@ -691,4 +734,12 @@ _HANDLERS: dict[type, Callable[[Transaction, int, Any], Applied]] = {
 def _changed(row: _Row, expect: Expect) -> list[str]:
     """The names of the fields that are not what a write expects, in alphabetical order."""
     held = row.fields
-    return sorted([name for name, value in expect.items() if not meets(held.get(name, MISSING), value)])
+    changed: list[str] = []
+    for name, expected in expect.items():
+        value = held.get(name, MISSING)
+        if type(value) is str and type(expected) is str:  # the commonest
+            if value != expected:
+                changed.append(name)
+        elif not meets(value, expected):
+            changed.append(name)
+    return sorted(changed)

@@ -14,6 +14,7 @@ from convexorm.deployments.embedded.folding import fold_rows
 from convexorm.deployments.embedded.keys import Span, span_of
 from convexorm.deployments.embedded.rows import stream
 from convexorm.deployments.embedded.tables import StoredTable
+from convexorm.deployments.embedded.tallies import tally_keys
 from convexorm.deployments.embedded.texts import find_texts
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.requests import Bound, Document, KeyValue, Range, Read, ReadResult, index_key
@@ -28,7 +29,7 @@ def answer(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     if read.search is not None:
         return find_texts(connection, stored, read)
     if read.fold is not None:
-        folded = fold_rows(connection, stored, read)
+        folded = tally_keys(connection, stored, read) or fold_rows(connection, stored, read)
         if folded is not None:
             return folded
     if read.merge is not None or read.distinct is not None or read.fold is not None:
