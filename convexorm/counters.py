@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from convexorm.aggregates import Sum as Total
+from convexorm.errors import ValidationError
 from convexorm.given import several
 from convexorm.schema import CounterDef, Table
 from convexorm.values import MISSING, Value, canonical
@@ -25,6 +26,9 @@ class Counter:
     """
 
     def __init__(self, *by: str) -> None:
+        """Raises ValidationError for anything but the names of attributes."""
+        for attribute in by:
+            _check_attribute(attribute)
         self.by = by
         self.of: str | None = None
 
@@ -37,7 +41,13 @@ class Sum(Counter):
 
     def __init__(self, attribute: str, *, by: str | tuple[str, ...] = ()) -> None:
         super().__init__(*((by,) if isinstance(by, str) else several(by, "attributes to add up by")))
+        _check_attribute(attribute)
         self.of = attribute
+
+
+def _check_attribute(attribute: object) -> None:
+    if not isinstance(attribute, str):
+        raise ValidationError(f"a counter is told the names of attributes, got {type(attribute).__name__}")
 
 
 def counter_id(table: str, name: str) -> str:

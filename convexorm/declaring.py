@@ -13,24 +13,24 @@ import typing
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
 from convexorm.counters import Counter
-from convexorm.errors import ValidationError
+from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped, show
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
-from convexorm.types.names import Bound, register
+from convexorm.types.names import Bound, is_class_variable, register
 from convexorm.validation import check_value_of
 
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
+__all__ = ["Body", "Declaration", "declare", "frame_of_declaration", "unmade"]
 
 AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any], SearchIndex[Any])
 Searched = TypeVar("Searched", VectorIndex[Any], SearchIndex[Any])
@@ -55,7 +55,6 @@ class Declaration:
     abstract: bool = False
 
 
-_CLASS_VARIABLE = re.compile(r"(\w+\.)*ClassVar\b")
 _MAPPED = re.compile(r"(\w+\.)*Mapped\b")
 _NO_BODIES = ("builtins", "typing", "typing_extensions", "abc", "collections.abc", "convexorm.model")
 
@@ -89,7 +88,7 @@ def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
     if isinstance(details, Relationship):
         return True
     if isinstance(annotation, str):
-        if _CLASS_VARIABLE.match(annotation):
+        if is_class_variable(annotation):
             return True
         try:
             annotation = names.resolve(annotation)
@@ -97,12 +96,14 @@ def _is_no_column(annotation: Any, details: Any, names: Names) -> bool:
             return False
     if isinstance(details, Index | VectorIndex | SearchIndex):
         return True
-    return annotation is Final or ClassVar in (annotation, typing.get_origin(annotation))
+    return annotation is Final or is_class_variable(annotation)
 
 
 def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
     """Give a class that has a table, or a place in its parent's, its mapper and its columns."""
     names = Names(cls, frame)
+    _check_told(told)
+    _check_bases(cls)
     cls._body = body_of(cls, names)
     if told.abstract and (told.table is None or told.discriminator is not None):
         raise ValidationError(
@@ -129,8 +130,6 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
             )
     else:
         parent = None
-    if told.discriminator is not None and not isinstance(told.discriminator, str):
-        raise ValidationError(f"a discriminator is a str, got {type(told.discriminator).__name__}")
     mapper = _mapper(cls, told, parent, names)
     cls.__mapper__ = mapper
     register(cls)
@@ -148,6 +147,44 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
         raise
     finally:
         names.declared()
+
+
+def _check_told(told: Declaration) -> None:
+    """Raise ValidationError for what a class statement cannot be told."""
+    for name, given in (
+        ("table", told.table),
+        ("discriminator", told.discriminator),
+        ("discriminator_field", told.discriminator_field),
+    ):
+        if given is not None and not isinstance(given, str):
+            raise ValidationError(f"a {name} is a str, got {type(given).__name__}")
+    key = told.primary_key
+    if key is not None and not isinstance(key, str) and not (isinstance(key, tuple) and all(map(_is_name, key))):
+        raise ValidationError(f"a primary_key is an attribute's name, or a tuple of several, got {type(key).__name__}")
+
+
+def _is_name(given: object) -> bool:
+    return isinstance(given, str)
+
+
+_OTHER_KINDS = {
+    "__dataclass_fields__": "a dataclass",
+    "__attrs_attrs__": "an attrs class",
+    "__pydantic_fields__": "a pydantic model",
+}
+
+
+def _check_bases(cls: type[Model]) -> None:
+    """Raise ValidationError for a base that has made fields of its annotations, and an `__init__` for them."""
+    from convexorm.model import Model
+
+    for base in cls.__mro__:
+        kind = next((kind for marker, kind in _OTHER_KINDS.items() if vars(base).get(marker)), None)
+        if kind is not None and not issubclass(base, Model):
+            raise ValidationError(
+                f"{cls.__name__}: {base.__name__} is {kind}, which keeps the defaults of its fields to itself; what models "
+                "share is a plain class"
+            )
 
 
 def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: Names) -> Mapper:
@@ -297,7 +334,7 @@ def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
         raise ValidationError(
             f"all instances would share this {made}; make one for each with field(factory=...)", table=table, field=name
         )
-    default: Callable[[], Any] | None = details.factory
+    default = details.maker
     if default is None and details.default is not attrs.NOTHING:
         default = lambda: details.default  # noqa: E731
     return Column(
@@ -308,6 +345,7 @@ def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
         optional=details.optional,
         default=default,
         compile=partial(_compiled, table, name, bound, details.type),
+        told_default=None if details.default is attrs.NOTHING else details.default,
     )
 
 
@@ -360,13 +398,24 @@ def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
 
 
 def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    state = instance._state
+    try:
+        state = instance._state
+    except AttributeError:
+        raise unmade(instance) from None
     if not state.looked_at and state.held is not None:  # before anything that was set could be taken for what is stored
         state.looked_at = True
         show(instance, state.held)
     if state.session is not None:
         state.session.changing(instance)
     return value
+
+
+def unmade(instance: Model) -> InvalidRequestError:
+    """The error of an instance that `Model.__init__` has not made."""
+    return InvalidRequestError(
+        f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
+        "__init__ of the class and its bases, and leave out @dataclass"
+    )
 
 
 def _adopter(column: Column[Any]) -> Callable[[Any], Any] | None:

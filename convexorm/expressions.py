@@ -362,6 +362,7 @@ class Column(_Operand[T], _Number[T]):
         optional: bool = False,
         default: Callable[[], Any] | None = None,
         compile: Callable[[], tuple[ColumnType[Any], bool]],
+        told_default: Any = None,
     ) -> None:
         self.table = table
         self.name = name
@@ -370,6 +371,7 @@ class Column(_Operand[T], _Number[T]):
         self.optional = optional
         self._default = default
         self._compile = compile
+        self._told_default = told_default
 
     def compile(self) -> None:
         """Find out what the annotation says. ValidationError if that cannot be stored, NameError for a later name."""
@@ -396,6 +398,18 @@ class Column(_Operand[T], _Number[T]):
         if self._default is None:
             raise ValidationError("required, and not given", table=self.table, field=self.name)
         return self._default()  # type: ignore[no-any-return]
+
+    def check_default(self) -> None:
+        """Raise ValidationError for a default, told as a value, that could not be stored.
+
+        None may be told of any column: it is to be set before a commit.
+        """
+        if self._told_default is None or self._told_default is UNSET:
+            return
+        try:
+            self.dump(self._told_default)
+        except ValidationError as error:
+            raise self._placed(error, f"its default cannot be stored: {error.problem}") from error.__cause__
 
     def property(self) -> Property:
         """The field as the schema declares it."""

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import copy
 import typing
 from collections.abc import Callable
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 import attrs
 from typing_extensions import TypeVar
@@ -14,6 +21,7 @@ from convexorm.errors import ValidationError
 from convexorm.expressions import NoneForm
 from convexorm.references import Target
 from convexorm.types import ColumnType
+from convexorm.values import is_whole
 
 if TYPE_CHECKING:
     from convexorm.conditions import Condition
@@ -21,6 +29,10 @@ if TYPE_CHECKING:
     from convexorm.querying.texts import TextQuery
 
 __all__ = ["Field", "Index", "SearchIndex", "VectorIndex", "field"]
+
+
+_SHARED = (str, int, float, bytes, type(None), Enum, date, time, timedelta, Decimal, UUID, PurePath)
+"""What cannot be changed in place, so that all instances may share it."""
 
 
 @attrs.frozen
@@ -38,9 +50,17 @@ class Field:
     check: bool = False
 
     @property
+    def maker(self) -> Callable[[], Any] | None:
+        """What makes the default anew for each instance; None where there is none, or where all may share it."""
+        if self.factory is not None or self.default is attrs.NOTHING or isinstance(self.default, _SHARED):
+            return self.factory
+        return partial(copy.deepcopy, self.default)
+
+    @property
     def made(self) -> Any:
         """The default as attrs takes it."""
-        return self.default if self.factory is None else attrs.Factory(self.factory)
+        maker = self.maker
+        return self.default if maker is None else attrs.Factory(maker)
 
 
 def field(
@@ -62,8 +82,8 @@ def field(
     is the Convex field's, where it differs from the attribute's. `type` overrides how values are stored. `none` says how
     `None` is stored: `"absent"` (no field), `"null"`, or `"either"` (written as no field; null is accepted and read too).
     `optional` lets the schema accept documents without the field although the model always writes it. `validator` is an
-    attrs validator, run by the constructor and before a commit of the instance; `update` and `bulk_upsert`, which have no
-    instances, pass it by. `references` is the model, or its name, whose primary key the column holds; with `check` (there,
+    attrs validator, run by the constructor, when the attribute is set, by `update`, `bulk_upsert` and `merge`, and before a
+    commit of the instance. `references` is the model, or its name, whose primary key the column holds; with `check` (there,
     or on an `Id` column) a commit that leaves it to lead nowhere is refused. Raises ValidationError for details that
     contradict each other.
     """
@@ -75,6 +95,9 @@ def field(
         raise ValidationError(f"a factory is called for each default, as in factory=list; got {_kind(factory)}")
     if type is not None and not isinstance(type, ColumnType):
         raise ValidationError(f"type is a ColumnType that dumps and loads the values, got {_kind(type)}")
+    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
+        if not callable(one):
+            raise ValidationError(f"a validator is called with the instance, the attribute and the value, got {_kind(one)}")
     if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
         raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
     return Field(name, type, none, optional, default, factory, validator, references, check)
@@ -97,6 +120,8 @@ class Index:
 
     def __init__(self, *attributes: str, unique: bool = False, staged: bool = False, name: str | None = None) -> None:
         _check_told(unique=unique, staged=staged)
+        for attribute in attributes:
+            _told_attribute(attribute)
         if unique and staged:
             raise ValidationError("an index that is staged cannot be kept unique: it is not there to be looked at")
         self.attributes = attributes
@@ -125,6 +150,13 @@ def _told_name(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ValidationError(f"name is the index's name in Convex, got {_kind(name) if name != '' else 'nothing'}")
     return name
+
+
+def _told_attribute(attribute: object) -> str:
+    """The attribute that an index was told. Raises ValidationError for anything but its name."""
+    if not isinstance(attribute, str):
+        raise ValidationError(f"an index is told the names of attributes, as in Index('owner_id'), got {_kind(attribute)}")
+    return attribute
 
 
 def _told_fields(fields: object) -> tuple[str, ...]:
@@ -160,7 +192,9 @@ class VectorIndex(typing.Generic[M]):
         _check_told(staged=staged)
         if unique is not False:
             raise ValidationError(f"a vector index is not unique; declare Index({attribute!r}, unique=True) beside it")
-        self.attribute = attribute
+        self.attribute = _told_attribute(attribute)
+        if not is_whole(dimensions):
+            raise ValidationError(f"dimensions is how many floats a vector has, got {_kind(dimensions)}")
         self.dimensions = dimensions
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
@@ -187,7 +221,7 @@ class SearchIndex(typing.Generic[M]):
         self, attribute: str, *, filter_fields: tuple[str, ...] = (), staged: bool = False, name: str | None = None
     ) -> None:
         _check_told(staged=staged)
-        self.attribute = attribute
+        self.attribute = _told_attribute(attribute)
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)

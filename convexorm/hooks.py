@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from inspect import iscoroutinefunction
+from inspect import getattr_static, iscoroutinefunction
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,16 @@ a newer one was loaded into it; `after_commit` when all of the commit is written
 
 
 def hooks_of(model: type, table: str) -> Mapping[str, Callable[[Any], None]]:
-    """The hooks of a class by name. Raises ValidationError for one that would have to be awaited."""
+    """The hooks of a class by name. Raises ValidationError for one that would have to be awaited, or is no plain method."""
     found: dict[str, Callable[[Any], None]] = {}
     for name in HOOKS:
-        method = getattr(model, name, None)
+        method = getattr_static(model, name, None)
         if isinstance(method, FunctionType):
             if iscoroutinefunction(method):
                 raise ValidationError("a hook waits for nothing; make it a plain method", table=table, field=name)
             found[name] = method
+        elif callable(method) or isinstance(method, classmethod):
+            raise ValidationError("a hook is called with the instance; make it a plain method", table=table, field=name)
     return found
 
 

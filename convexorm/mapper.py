@@ -276,6 +276,12 @@ class Mapper:
         return tuple(name for name, column in self.columns.items() if column.type.mutable)
 
     @cached_property
+    def shown(self) -> frozenset[str]:
+        """What an instance holds because of what is stored: its columns, and what `cached_property`s made of them."""
+        made = (name for base in self.model.__mro__ for name, one in vars(base).items() if isinstance(one, cached_property))
+        return frozenset((*self.columns, *made))
+
+    @cached_property
     def hooks(self) -> Mapping[str, Callable[[Any], None]]:
         """The methods of the class that a session calls, by name."""
         return hooks_of(self.model, self.name)
@@ -462,6 +468,7 @@ class Mapper:
         for column in self.columns.values():
             if "type" not in vars(column):
                 column.compile()
+            column.check_default()
         for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
         for reference in self.references.values():

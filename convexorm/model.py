@@ -278,7 +278,7 @@ class Model:
         """The columns by attribute as JSON text, exactly: what JSON has no word for is written as Convex writes it."""
         columns = self.__mapper__.columns
         dumped = {name: column.dump(getattr(self, name)) for name, column in columns.items()}
-        return dumps({name: value for name, value in dumped.items() if value is not MISSING})
+        return dumps({name: None if value is MISSING else value for name, value in dumped.items()})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

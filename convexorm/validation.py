@@ -16,7 +16,7 @@ from convexorm.errors import InvalidRequestError, ValidationError
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["check_value_of", "validate", "validate_changes"]
+__all__ = ["check_value_of", "check_values_of", "validate", "validate_changes"]
 
 
 def validate(instance: Model, changed: Container[str] | None = None) -> None:
@@ -63,6 +63,15 @@ def check_value_of(instance: Model, attribute: attrs.Attribute[Any], value: Any)
         words = words if not isinstance(value, str) or not value else words.replace(value, "…")
         mapper = instance.__mapper__
         raise ValidationError(words, table=mapper.name, field=mapper.columns[attribute.name].field) from None
+
+
+def check_values_of(instance: Model, values: Mapping[str, Any]) -> None:
+    """Run the columns' validators on what attributes are about to be set to. Raises ValidationError."""
+    if not instance.__mapper__.validated:
+        return
+    for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
+        if attribute.name in values:
+            check_value_of(instance, attribute, values[attribute.name])
 
 
 def _check_whole(instance: Model) -> None:

@@ -36,6 +36,8 @@ class Color(enum.Enum):
     ONE = 1
     HALF = 0.5
     YES = True
+    NOWHERE = -0.0
+    NEVER = math.inf
 
 
 class Word(enum.StrEnum):
@@ -198,7 +200,11 @@ SCALARS: list[Kind] = [
     Kind("StrEnum", Word, same(st.sampled_from(Word))),
     Kind("IntEnum", Number, same(st.sampled_from(Number))),
     Kind("Flag", Bits, same(st.sampled_from([*Bits, Bits(0), Bits.READ | Bits.WRITE]))),
-    Kind("Literal", Literal["a", 1, True, 0.5], same(st.sampled_from(["a", 1, True, 0.5]))),
+    Kind(
+        "Literal",
+        Literal["a", 1, True, 0.5],
+        same(st.sampled_from(["a", 1, True, 0.5])) | st.sampled_from([(np.int64(1), 1), (np.bool_(True), True)]),
+    ),
     Kind("Int64", Int64, same(st.integers(-(2**63), 2**63 - 1))),
     Kind(
         "IsoDatetime",
@@ -207,6 +213,8 @@ SCALARS: list[Kind] = [
     ),
     Kind("JsonText", JsonText, same(st.dictionaries(KEYS, JSON, max_size=3) | JSON), hashable=False),
     Kind("Any", Any, same(ANYTHING), hashable=False),
+    Kind("a bare list", list, same(st.lists(ANYTHING, max_size=2)), hashable=False),
+    Kind("a bare dict", dict, same(st.dictionaries(st.sampled_from(["a", "10"]), ANYTHING, max_size=2)), hashable=False),
     Kind("Path", Path, same(TEXT.filter(lambda text: "\0" not in text).map(Path))),
     Kind(
         "Shape", Shape, same(st.builds(Circle, st.just("circle"), FLOATS) | st.builds(Square, st.just("square"), INTEGERS))

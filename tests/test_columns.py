@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import importlib
 import math
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import typing
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 from uuid import UUID
 
@@ -20,6 +22,7 @@ import numpy as np
 import pytest
 
 from convexorm import (
+    Counter,
     Deployment,
     Index,
     InvalidRequestError,
@@ -27,18 +30,21 @@ from convexorm import (
     JsonText,
     Mapped,
     Model,
+    SearchIndex,
     Session,
+    Sum,
     ValidationError,
     VectorIndex,
     connect,
     field,
 )
+from convexorm.conditions import Condition
 from convexorm.faces import finish
 from convexorm.requests import Commit, Insert
 from convexorm.schema import AnyOf, Object, Property, String
 from convexorm.types import ColumnType, column_type
 from convexorm.values import Value
-from tests.conftest import Host
+from tests.conftest import Host, serve_models
 from tests.models import Anything, Note, Task
 
 T = TypeVar("T")
@@ -86,14 +92,78 @@ class Rounded:
     size: float = attrs.field(converter=_one_more)
 
 
+@dataclasses.dataclass
+class Split:
+    """Takes text, holds a list, and does not take that."""
+
+    tags: list[str]
+
+    def __post_init__(self) -> None:
+        self.tags = self.tags.split(",")  # type: ignore[attr-defined]
+
+
+@dataclasses.dataclass(init=False)
+class Parsed:
+    number: int
+
+    def __init__(self, text: str) -> None:
+        self.number = int(text)
+
+
+def _split(text: str) -> list[str]:
+    return text.split(",")
+
+
+@attrs.define
+class Listed:
+    tags: list[str] = attrs.field(converter=_split)
+
+
+@attrs.define
+class Positive:
+    number: int = attrs.field(validator=attrs.validators.gt(0))
+
+
+def _no_longer(positive: Positive) -> Positive:
+    object.__setattr__(positive, "number", -1)
+    return positive
+
+
+@dataclasses.dataclass
+class Sorted:
+    """Does something to its fields, and takes them again."""
+
+    tags: list[str]
+    first: str = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tags.sort()
+        self.first = self.tags[0]
+
+
 class Point(NamedTuple):
     x: int
     y: int = 0
 
 
+class Square(NamedTuple("Square", [("width", int), ("height", int)])):
+    """A named tuple that is made of less than it holds."""
+
+    def __new__(cls, side: int) -> Square:
+        return super().__new__(cls, side, side)
+
+
 class Options(TypedDict):
     at: datetime
     name: NotRequired[str]
+
+
+class Valued(TypedDict, Generic[T]):
+    item: T
+
+
+class Numbered(Valued[int]):
+    name: str
 
 
 class Colour(enum.Enum):
@@ -147,6 +217,12 @@ class Word(enum.StrEnum):
         (timedelta, timedelta.max, "made.v: a timedelta beyond 285 years"),
         (Any, {Word.A: Colour.RED}, 'made.v["a"]: expected a value of JSON or bytes, got Colour'),
         (Literal["a", "b"], "c", "made.v: expected 'a' or 'b', got another str"),
+        (list, {"a": 1}, "made.v: expected list[Any], got dict"),
+        (dict, [1], "made.v: expected dict[str, Any], got list"),
+        (list[Split], [Split("a,b")], "made.v[0]: Split does not take again what it holds"),  # type: ignore[arg-type]
+        (Parsed, Parsed("3"), "made.v: Parsed does not take again what it holds, so it could not be loaded"),
+        (Listed, Listed("a,b"), "made.v: Listed does not take again what it holds"),
+        (Positive, _no_longer(Positive(1)), "made.v: Positive does not take again what it holds"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_its_path_and_writes_nothing(annotation: Any, value: Any, words: str) -> None:
@@ -206,6 +282,15 @@ def stored(annotation: Any, value: Any) -> Any:
         (Any, {"a": [1.0, 1.5, np.int64(2)]}, {"a": [1, 1.5, 2]}),
         (Measured, Measured(3), Measured(3)),
         (Rounded, Rounded(1.0), Rounded(1.0)),
+        (Positive, Positive(1), Positive(1)),
+        (Square, Square(2), Square(2)),
+        (list, (1, "a"), [1, "a"]),
+        (list[list | None], [None, [1]], [None, [1]]),  # type: ignore[type-arg]
+        (dict[str, dict | None], {"a": None, "b": {}}, {"a": None, "b": {}}),  # type: ignore[type-arg]
+        (typing.Tuple, (1, "a"), (1, "a")),  # noqa: UP006
+        (Literal[1, 2], np.int64(2), 2),
+        (Literal[True, "x"], np.bool_(True), True),
+        (Numbered, {"item": 1, "name": "x"}, {"item": 1, "name": "x"}),
         (Options, {"at": NOON}, {"at": NOON}),
         (list[Literal["a", None]], ["a", None], ["a", None]),
         (Annotated[int | None, "years"], None, None),
@@ -215,6 +300,42 @@ def test_a_value_is_taken_for_what_it_plainly_means(annotation: Any, value: Any,
     found = stored(annotation, value)
     assert found == loaded
     assert type(found) is type(loaded)
+
+
+def test_to_be_stored_changes_nothing_of_a_value() -> None:
+    tags = ["b", "a"]
+    one = Sorted(tags)
+    tags.append("0")
+    found = stored(Sorted, one)
+    assert (found.tags, found.first) == (tags, "a")
+    assert tags == ["a", "b", "0"]
+
+
+def test_a_typed_dict_of_a_generic_one_checks_what_it_is_of() -> None:
+    with pytest.raises(ValidationError, match=r'made\.v\["item"\]: expected int, got str'):
+        stored(Numbered, {"item": "x", "name": "x"})
+
+
+class Limit(enum.Enum):
+    NONE = math.inf
+    LEAST = -math.inf
+    BELOW = -0.0
+    HALF = 0.5
+
+
+def test_every_value_of_an_enum_is_taken_by_every_deployment(tmp_path: Path) -> None:
+    class Limited(Model, table="limited"):
+        limit: Mapped[Limit]
+        by_limit = Index("limit")
+
+    with serve_models(tmp_path, Limited) as host, host.connect() as remote, connect("memory:") as embedded:
+        for deployment in (remote, embedded):
+            with Session(deployment) as session:
+                session.add_all(Limited(limit=limit) for limit in Limit)
+                session.commit()
+            with Session(deployment) as session:
+                for limit in Limit:
+                    assert session.one(Limited.query().by_index("by_limit", limit=limit)).limit is limit
 
 
 def test_objects_load_with_their_keys_in_convexs_order(deployment: Deployment, unique: str) -> None:
@@ -295,6 +416,49 @@ def test_decimals_are_found_by_their_value_and_have_no_order() -> None:
         for compare in comparisons:
             with pytest.raises(ValidationError, match=r"prices\.amount: a Decimal is stored in a form that has another"):
                 compare(Decimal(2))
+
+
+class Urgency(enum.Enum):
+    """Has an order of its own."""
+
+    LOW = "low"
+    HIGH = "high"
+
+    def __lt__(self, other: Urgency) -> bool:
+        return self is Urgency.LOW and other is Urgency.HIGH
+
+
+@dataclasses.dataclass(order=True)
+class Version:
+    major: int
+    build: int = 0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Path, Path("a/b")),
+        (set[int], {1}),
+        (Version, Version(1)),
+        (Point, Point(1)),
+        (Urgency, Urgency.LOW),
+        (dict[str, int], {}),
+        (JsonText, 1),
+        (list[Decimal], [Decimal(1)]),
+        (tuple[int, Path], (1, Path("a"))),
+    ],
+)
+def test_what_is_stored_in_another_order_than_its_own_is_not_asked_for_it(annotation: Any, value: Any) -> None:
+    column = model_of(annotation).v
+    for ask in (column.__lt__, column.__ge__, lambda given: column.between(given, given)):
+        with pytest.raises(ValidationError, match=r"made\.v: .* is stored in a form that has another order"):
+            ask(value)
+    assert isinstance(column == value, Condition)
+
+
+def test_values_that_are_compared_as_python_compares_them_are() -> None:
+    for annotation, value in ((Word, Word.A), (Colour, Colour.RED), (list[int], [1]), (tuple[int, str], (1, "a"))):
+        assert isinstance(model_of(annotation).v < value, Condition)
 
 
 # -- spellings -----------------------------------------------------------------------------------------------------
@@ -393,6 +557,12 @@ class Given:
     once: dataclasses.InitVar[int]
 
 
+class Undecorated(Part):
+    """Looks as if it had one more field."""
+
+    colour: str = "red"
+
+
 class Odd(enum.Enum):
     A = (1, 2)
 
@@ -417,6 +587,12 @@ class Odd(enum.Enum):
         (Holder[T], "the type variable ~T stands for no type here"),  # type: ignore[valid-type]
         (Task, "Task is a model.*store its key"),
         (print, "no Convex type for <built-in function print>; give it one"),
+        (Undecorated, "Undecorated.colour is no field; make Undecorated what its base is, too"),
+        (dict[str], r"dict\[str\], which is of 1 types in place of 2"),  # type: ignore[misc]
+        (list[int, str], r"list\[int, str\], which is of 2 types in place of 1"),  # type: ignore[misc]
+        (set[int, str], r"which is of 2 types in place of 1"),  # type: ignore[misc]
+        (Literal[()], "a Literal of nothing"),
+        (enum.Flag, "the flag Flag has no members"),
     ],
 )
 def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotation: Any, words: str) -> None:
@@ -432,6 +608,15 @@ def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotati
         (lambda: field(default=1, factory=int), "a default or a factory, not both"),
         (lambda: field(factory=3), "a factory is called"),  # type: ignore[arg-type]
         (lambda: field(type=str), "type is a ColumnType that dumps and loads the values, got the class str"),  # type: ignore[arg-type]
+        (lambda: field(validator=5), "a validator is called with the instance, the attribute and the value, got int"),
+        (lambda: field(validator=[attrs.validators.gt(0), "x"]), "a validator is called.*got str"),
+        (lambda: Index(5), "an index is told the names of attributes.*got int"),  # type: ignore[arg-type]
+        (lambda: Counter(5), "a counter is told the names of attributes, got int"),  # type: ignore[arg-type]
+        (lambda: Sum(5), "a counter is told the names of attributes, got int"),  # type: ignore[arg-type]
+        (lambda: SearchIndex(5), "an index is told the names of attributes.*got int"),  # type: ignore[arg-type]
+        (lambda: VectorIndex("x", dimensions="3"), "dimensions is how many floats a vector has, got str"),  # type: ignore[arg-type]
+        (lambda: model_of(int, default="x"), "made.v: its default cannot be stored: expected int, got str"),
+        (lambda: model_of(list[int], default=dataclasses.field(default=3)), "its default cannot be stored"),
         (lambda: model_of(str, name="constructor"), "made.constructor: every object of JavaScript"),
         (lambda: type("A", (Model,), {"x": field()}, table="a"), "a field.. without an annotation"),
         (
@@ -514,6 +699,31 @@ def test_what_a_type_of_ones_own_does_wrong_is_said() -> None:
         made.v.dump("abc")
     with pytest.raises(ValidationError, match="cannot be loaded: expected Doubtful, got str"):
         made.v.load("abc")
+
+
+def test_a_dataclass_of_pydantics_is_restored_without_its_validators() -> None:
+    pydantic = pytest.importorskip("pydantic")
+    dataclass = importlib.import_module("pydantic.dataclasses").dataclass
+
+    @dataclass
+    class Shouted:
+        text: str = pydantic.Field(alias="said")
+        tags: list[str] = pydantic.Field(default_factory=list)
+
+        @pydantic.field_validator("text")  # type: ignore[untyped-decorator]
+        @classmethod
+        def louder(cls, text: str) -> str:
+            return text + "!"
+
+    @dataclass(config={"extra": "allow"})
+    class Open:
+        text: str
+
+    shouted = Shouted(said="a")  # type: ignore[call-arg]
+    assert stored(Shouted, shouted) == shouted
+    assert column_type(Shouted).load({"text": "b"}).tags == []
+    with pytest.raises(ValidationError, match="Open allows extra fields"):
+        model_of(Open)
 
 
 def test_pydantic_is_not_imported_for_nothing() -> None:
@@ -632,6 +842,19 @@ def test_a_pydantic_model_is_an_object_of_its_fields() -> None:
 
     class Open(Part):
         model_config = {"extra": "allow"}  # noqa: RUF012  (as pydantic has it)
+
+    class Crossed(pydantic.BaseModel):  # type: ignore[misc,name-defined]
+        a: int = pydantic.Field(alias="b")
+        b: int = pydantic.Field(alias="a")
+
+    class Counted(pydantic.BaseModel):  # type: ignore[misc,name-defined]
+        made: int
+
+        def model_post_init(self, context: Any) -> None:
+            self.made += 1
+
+    for odd in (Crossed(a=1, b=2), Counted(made=1)):
+        assert stored(type(odd), odd) == odd
 
     whole = Whole(name="w", pieces=[Part(name="p", at=NOON)])
     found = stored(Whole, whole)

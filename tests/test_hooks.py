@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -136,6 +137,14 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused_when_declared() -> None
             async def before_insert(self) -> None: ...
 
 
+@pytest.mark.parametrize("hook", [classmethod, staticmethod, functools.partial])
+def test_a_hook_that_is_no_method_of_the_instance_is_refused_when_declared(hook: Any) -> None:
+    def touch(*given: object) -> None: ...
+
+    with pytest.raises(ValidationError, match=r"touched\.before_update: a hook is called with the instance"):
+        type("Touched", (Model,), {"__annotations__": {"text": str}, "before_update": hook(touch)}, table="touched")
+
+
 # -- validators ------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +243,18 @@ def test_instances_go_to_dictionaries_and_json_and_back() -> None:
         session.commit()
         loaded = session.all(Sample.query().full_scan())
         assert [each.to_dict() for each in loaded] == [one.to_dict()] * 2
+
+
+def test_none_is_none_in_json_whatever_the_default() -> None:
+    class Maybe(Model, table="maybes"):
+        plain: Mapped[int | None]
+        told: Mapped[int | None] = field(default=5)
+        null: Mapped[int | None] = field(default=5, none="null")
+        either: Mapped[list[int] | None] = field(factory=list, none="either")
+
+    empty = Maybe(plain=None, told=None, null=None, either=None)
+    assert Maybe.from_json(empty.to_json()).to_dict() == empty.to_dict()
+    assert Maybe.from_json('{"plain": 1}').to_dict() == Maybe(plain=1).to_dict()
 
 
 @pytest.mark.parametrize(

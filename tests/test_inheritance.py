@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -112,6 +113,20 @@ def test_a_vector_index_of_a_mixin_is_of_each_model_of_its_own() -> None:
         session.commit()
         assert [type(hit.item) for hit in session.search(One.by_embedding, [1.0, 1.0])] == [One]
         assert [type(hit.item) for hit in session.search(Two.by_embedding, [1.0, 1.0])] == [Two]
+
+
+def test_a_base_that_keeps_its_defaults_to_itself_is_refused() -> None:
+    @dataclasses.dataclass
+    class Timed:
+        seconds: float = 1.0
+
+    @attrs.define(slots=False)
+    class Sized:
+        size: int = 3
+
+    for bases, words in (((Timed, Model), "Timed is a dataclass"), ((Model, Sized), "Sized is an attrs class")):
+        with pytest.raises(ValidationError, match=f"{words}.*plain class"):
+            type("Mixed", bases, {}, table="mixed")
 
 
 def test_what_hides_an_inherited_column_is_refused() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -14,12 +16,14 @@ from convexorm import (
     Column,
     ConvexORMError,
     Index,
+    InvalidRequestError,
     LimitExceeded,
     Mapped,
     Model,
     Session,
     ValidationError,
     VectorIndex,
+    connect,
     field,
 )
 from convexorm.deployments import EmbeddedDeployment
@@ -146,6 +150,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"primary_key": "a"},
         "needs an index on that field alone",
     ),
+    "a table that is no text": ({"a": (str,)}, {"table": 5}, "a table is a str, got int"),
+    "a primary key that is no name": ({"a": (str,)}, {"primary_key": 5}, "a primary_key is an attribute's name"),
     "a type without a Convex form": ({"a": (complex,)}, {}, "no Convex type"),
 }
 
@@ -171,6 +177,46 @@ def test_defaults_and_factories_fill_what_is_not_given() -> None:
     one, two = Note(id="1"), Note(id="2")
     assert (one.title, one.tags, one.meta) == ("", [], None)
     assert one.tags is not two.tags
+
+
+@dataclasses.dataclass(eq=False)
+class Options:
+    level: int = 0
+
+
+def test_no_two_instances_share_a_default_that_can_be_changed() -> None:
+    class Tuned(Model, table="tuned"):
+        options: Mapped[Options] = field(default=Options(1))
+        pairs: Mapped[tuple[list[int], ...]] = ([],)  # type: ignore[assignment]
+
+    one, two = Tuned(), Tuned()
+    one.options.level = 9
+    one.pairs[0].append(9)
+    assert (two.options.level, two.pairs, Tuned().options.level) == (1, ([],), 1)
+    with Session(connect("memory:")) as session:
+        session.add(two)
+        session.commit()
+
+
+def test_an_instance_that_was_not_made_says_what_is_missing() -> None:
+    class Hasty(Model, table="hasty"):
+        text: Mapped[str] = field(default="")
+
+        def __init__(self, text: str | None = None) -> None:
+            if text is not None:
+                self.text = text
+
+    decorated: Any = dataclasses.dataclass(declare({"a": (int,)}))
+    with Session(connect("memory:")) as session:
+        made: list[Callable[[], object]] = [
+            lambda: Hasty("x"),
+            lambda: session.add(Hasty()),
+            lambda: session.merge(Hasty()),
+            lambda: decorated(a=1),
+        ]
+        for make in made:
+            with pytest.raises(InvalidRequestError, match=r"is not made yet; call super\(\).__init__"):
+                make()
 
 
 def test_what_attrs_calls_around_a_constructor_is_called() -> None:

@@ -72,7 +72,7 @@ class Bulk:
             if not isinstance(row, Mapping):
                 raise ValidationError(f"rows are attributes by name, got {type(row).__name__}", table=table.name)
             if not row.keys() <= columns.keys():
-                self._compiler.column(model, min(row.keys() - columns.keys()))
+                self._compiler.column(model, min(row.keys() - columns.keys(), key=str))
             document = dump_valid(model(**row)) if mapper.validated else mapper.document(row)
             key = tuple([document.get(field, MISSING) for field in key_fields])
             writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))

@@ -380,6 +380,8 @@ class Compiler(msgspec.Struct, eq=False):
     def column(self, model: type[Model], name: str) -> Column[Any]:
         """The column of an attribute. ValidationError for a name that is none."""
         mapper = mapper_of(model)
+        if not isinstance(name, str):
+            raise ValidationError(f"an attribute is told by its name, got {type(name).__name__}", table=mapper.name)
         column = mapper.columns.get(name)
         if column is None:
             known = ", ".join(mapper.columns)

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary, ref
 
 import msgspec
 
+from convexorm.declaring import unmade
 from convexorm.errors import InvalidRequestError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state
@@ -212,8 +213,9 @@ class IdentityMap(Watcher):
     def renew(self, instance: Model, document: Document) -> None:
         """The instance has this document now. Attributes that were changed stay changed."""
         changed = changed_fields(instance)
-        for name, column in instance.__mapper__.columns.items():
-            if column.field not in changed:
+        columns = instance.__mapper__.columns
+        for name in instance.__mapper__.shown:
+            if name not in columns or columns[name].field not in changed:
                 instance.__dict__.pop(name, None)
         instance._state.document = document
         instance._state.doubtful = False
@@ -224,8 +226,8 @@ class IdentityMap(Watcher):
         """The instance has this document now, and no changes."""
         state = instance._state
         state.document = document
-        instance.__dict__.clear()
-        set_state(instance, state)
+        for name in instance.__mapper__.shown:
+            instance.__dict__.pop(name, None)
         restore(instance)
         state.looked_at = False
         self._forget(instance)
@@ -324,8 +326,11 @@ _exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 
 
 def state_of(instance: Model) -> InstanceState:
-    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model."""
+    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model, or half of one."""
     if not isinstance(instance, Model):
         given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
         raise InvalidRequestError(f"an instance of a model is needed, got {given}")
-    return instance._state
+    try:
+        return instance._state
+    except AttributeError:
+        raise unmade(instance) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from convexorm.declaring import unmade
 from convexorm.errors import ValidationError
 from convexorm.model import Model
 from convexorm.query import Query
@@ -84,7 +85,10 @@ class Members(IdentityMap):
             self._turn.check()
         compiler, key = self._compiler, unique if isinstance(unique, bool) else self._compiler.whole_key(unique)
         for instance in instances:
-            state = instance._state if isinstance(instance, Model) else state_of(instance)
+            try:
+                state = instance._state if isinstance(instance, Model) else state_of(instance)
+            except AttributeError:
+                raise unmade(instance) from None
             if state.session is not self:
                 self.join(instance, Insertion(compiler, self, instance, key, returning))
 

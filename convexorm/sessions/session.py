@@ -71,6 +71,7 @@ from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
 from convexorm.sessions.writer import Writer
+from convexorm.validation import check_values_of
 from convexorm.values import MAX_ARRAY_LENGTH, MISSING, is_whole
 
 __all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]
@@ -588,7 +589,7 @@ class AsyncSession:
         return self._unit_of_work.deleted()
 
     def __contains__(self, instance: Model) -> bool:
-        return instance in self._members
+        return state_of(instance).session is self._members
 
     def add(self, instance: Model, *, unique: bool | Query[Any] = True, returning: bool = True) -> Awaitable[None]:
         """Put a new instance into the session; the next commit inserts it.
@@ -903,8 +904,10 @@ class AsyncSession:
         if mine is None:
             self.add(given)
             return given
-        for name in model.__mapper__.columns:
-            setattr(mine, name, getattr(given, name))
+        values = {name: getattr(given, name) for name in model.__mapper__.columns}
+        check_values_of(mine, values)  # all of them, before any is set
+        for name, value in values.items():
+            setattr(mine, name, value)
         return mine
 
     def expunge_all(self) -> Awaitable[None]:

@@ -23,10 +23,8 @@ from uuid import UUID
 import attrs
 import typing_extensions
 
-from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.foreign import is_int64_class
-from convexorm.schema import AnyValue
 from convexorm.types.anything import AnyType, JsonTextType
 from convexorm.types.choices import EnumType, FlagType, LiteralType
 from convexorm.types.codec import ColumnType
@@ -74,6 +72,7 @@ _SCALARS: Mapping[Any, ColumnType[Any]] = {
 }
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence)
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_BARE_TUPLES = (tuple, typing.Tuple)  # noqa: UP006  (tuple[()] has no arguments either)
 _SETS: Mapping[Any, Any] = {
     set: set,
     frozenset: frozenset,
@@ -280,13 +279,15 @@ def _codec(annotation: Any, place: _Place) -> ColumnType[Any]:
     if not isinstance(kind, collections.abc.Hashable):
         raise _no_type_for(annotation)
     if kind in _LISTS:
-        return ListType(_item(arguments[0], place)) if arguments else AnyType(schema.Array(AnyValue()))
+        (item,) = _told(annotation, arguments or (Any,), 1)
+        return ListType(_item(item, place))
     if kind in _DICTS:
-        return _dict(annotation, arguments, place)
+        return _dict(annotation, _told(annotation, arguments or (str, Any), 2), place)
     if kind is tuple:
-        return _tuple(arguments if origin is tuple else (Any, Ellipsis), place)
+        return _tuple((Any, Ellipsis) if annotation in _BARE_TUPLES else arguments, place)
     if kind in _SETS:
-        return SetType(_SETS[kind], _item(arguments[0] if arguments else Any, place))
+        (item,) = _told(annotation, arguments or (Any,), 1)
+        return SetType(_SETS[kind], _item(item, place))
     if isinstance(kind, type):
         found = _class(kind, arguments, place)
         if found is not None:
@@ -294,9 +295,16 @@ def _codec(annotation: Any, place: _Place) -> ColumnType[Any]:
     raise _no_type_for(annotation)
 
 
+def _told(annotation: Any, arguments: tuple[Any, ...], right: int) -> tuple[Any, ...]:
+    """What a container is said to be of. ValidationError for more or less than there is to say."""
+    if len(arguments) != right:
+        raise ValidationError(
+            f"no Convex type for {_shown(annotation)}, which is of {len(arguments)} types in place of {right}"
+        )
+    return arguments
+
+
 def _dict(annotation: Any, arguments: tuple[Any, ...], place: _Place) -> ColumnType[Any]:
-    if not arguments:
-        return AnyType(schema.Record(AnyValue()))
     key, _ = _bare(arguments[0], place)
     if key is not str:
         raise ValidationError(

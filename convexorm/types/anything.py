@@ -219,6 +219,7 @@ class JsonTextType(ColumnType[Any]):
     name = "JSON"
     json_text = True
     holds_none = True
+    ordered = False
 
     def __init__(self, validator: Validator | None = None) -> None:
         self.validator = validator or schema.String()

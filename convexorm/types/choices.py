@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import math
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.schema import AnyOf, Validator
 from convexorm.types.codec import ColumnType, refuse, total
-from convexorm.types.scalars import real
+from convexorm.types.scalars import BoolType, FloatType, IntType, StrType, real
 from convexorm.values import Value, check_text
 
 __all__ = ["EnumType", "FlagType", "LiteralType"]
@@ -38,7 +40,17 @@ def _literal(value: Any, told: str) -> Value:
 
 
 def _one_of(values: Sequence[Value]) -> Validator:
-    return AnyOf.of(*(schema.Null() if value is None else schema.Literal(value) for value in values))
+    return AnyOf.of(*map(_exactly, values))
+
+
+def _exactly(value: Value) -> Validator:
+    if value is None:
+        return schema.Null()
+    told = not isinstance(value, float) or (math.isfinite(value) and (value != 0 or math.copysign(1, value) > 0))
+    return schema.Literal(value) if told else schema.Number()  # `v.literal` takes no infinity, and no -0 for one
+
+
+_COMPARED = tuple(getattr(kind, "__lt__") for kind in (object, str, int, float))  # noqa: B009
 
 
 @total
@@ -58,6 +70,8 @@ class EnumType(ColumnType[E]):
         self._members = {_key(value): member for member, value in stored.items()}
         self.validator = _one_of(self.values)
         self.holds_none = None in self.values
+        # members that cannot be compared go by their values, those that have an order of their own by no other
+        self.ordered = getattr(kind, "__lt__") in _COMPARED  # noqa: B009
 
     @property
     def name(self) -> str:
@@ -85,6 +99,9 @@ class FlagType(ColumnType[F]):
     mutable = False
 
     def __init__(self, kind: type[F]) -> None:
+        """Raises ValidationError for a flag without members."""
+        if not kind.__members__:
+            raise ValidationError(f"the flag {kind.__name__} has no members")
         self._kind = kind
 
     @property
@@ -110,9 +127,12 @@ class LiteralType(ColumnType[Any]):
     """One of the values of a `Literal`."""
 
     mutable = False
+    _plain: ClassVar[Sequence[ColumnType[Any]]] = (StrType(), BoolType(), IntType(), FloatType())
 
     def __init__(self, members: Sequence[Any]) -> None:
-        """Raises ValidationError for a member that is no scalar of Convex, and for a member of an enum."""
+        """Raises ValidationError for a member that is no scalar of Convex, for a member of an enum, and for none at all."""
+        if not members:
+            raise ValidationError("a Literal of nothing has no values")
         self.values: list[Value] = []
         for member in members:
             if isinstance(member, Enum):
@@ -136,11 +156,16 @@ class LiteralType(ColumnType[Any]):
             return self._dump_subclass(value)
 
     def _dump_subclass(self, value: Any) -> Value:
-        """A member of a StrEnum or numpy's text counts as the text it is, in a Literal as in a column of str."""
-        plain: Any = str.__str__(value) if isinstance(value, str) else int(value) if isinstance(value, int) else value
-        if type(plain) is type(value) or type(value) is bool or (type(plain), plain) not in self._known:
-            raise ValidationError(f"expected {self.name}, got another {type(value).__name__}")
-        return self._known[type(plain), plain]
+        """What stands for a text or a number in a column of these, such as a member of a StrEnum or a number of numpy's,
+        does so in a Literal.
+        """
+        if type(value) not in (str, int, float, bool):
+            for plain in self._plain:
+                with contextlib.suppress(ValidationError):
+                    meant = plain.dump(value)
+                    if (type(meant), meant) in self._known:
+                        return self._known[type(meant), meant]
+        raise ValidationError(f"expected {self.name}, got another {type(value).__name__}")
 
     def load(self, value: Value) -> Any:
         try:

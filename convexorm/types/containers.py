@@ -35,6 +35,7 @@ class ListType(ColumnType[list[T]]):
 
     def __init__(self, item: ColumnType[T]) -> None:
         self.item = item
+        self.ordered = item.ordered
         self.validator = schema.Array(item.validator)
         self._dump = dumper(item)
         self._load = loader(item)
@@ -94,6 +95,7 @@ class TupleType(ColumnType[tuple[Any, ...]]):
         self._rest = rest
         members = self._items if rest is None else [rest]
         self.mutable = any(item.mutable for item in members)
+        self.ordered = all(item.ordered for item in members)
         self.validator = schema.Array(AnyOf.of(*(item.validator for item in members)) if members else schema.Null())
         self._dumps = [dumper(item) for item in members]
         self._loads = [loader(item) for item in members]
@@ -133,7 +135,9 @@ class TupleType(ColumnType[tuple[Any, ...]]):
 
 @total
 class SetType(ColumnType[Any]):
-    """A set or frozenset as an array in Convex's order: the same set is always the same array."""
+    """A set or frozenset as an array in Convex's order: the same set is always one array. `<` would not mean subset."""
+
+    ordered = False
 
     def __init__(self, kind: type[set[Any]] | type[frozenset[Any]], item: ColumnType[Any]) -> None:
         self._kind = kind
@@ -174,6 +178,8 @@ class SetType(ColumnType[Any]):
 @total
 class DictType(ColumnType[dict[str, T]]):
     """A dict with keys of str as an object, which loads with its keys in Convex's order. Any mapping is taken for one."""
+
+    ordered = False
 
     def __init__(self, item: ColumnType[T]) -> None:
         self.item = item

@@ -7,18 +7,20 @@ there yet. `Names` looks them up where the class body would have; `hints` gives 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
 import attrs
+import typing_extensions
 
 from convexorm.errors import ValidationError
 
-__all__ = ["Bound", "Names", "annotations_of", "bindings", "called", "hints", "register"]
+__all__ = ["Bound", "Names", "annotations_of", "bindings", "called", "hints", "is_class_variable", "register"]
 
 _REGISTERED: dict[str, WeakSet[type]] = {}
 
@@ -146,6 +148,18 @@ def annotations_of(owner: type) -> dict[str, Any]:
     return dict(inspect.get_annotations(owner))
 
 
+_CLASS_VARIABLE = re.compile(r"(\w+\.)*ClassVar\b")
+
+
+def is_class_variable(annotation: Any) -> bool:
+    """Whether an annotation says ClassVar, be it as text."""
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        return _CLASS_VARIABLE.match(annotation) is not None
+    return typing.ClassVar in (annotation, typing.get_origin(annotation))
+
+
 # -- generics ------------------------------------------------------------------------------------------------------
 
 
@@ -180,9 +194,17 @@ def hints(kind: type, variables: Mapping[Any, Any], names: Names) -> dict[str, B
     """The annotations of a class and its bases by name, the base's first, each with what its names and variables mean."""
     bound = bindings(kind, variables, names)
     found: dict[str, Bound] = {}
-    for base in reversed(kind.__mro__):
+    for base in reversed(_made_of(kind, bound)):
         if base.__module__ == "builtins":
             continue
         for name, annotation in annotations_of(base).items():
-            found[name] = Bound(annotation, names.of(base), bound.get(base, variables))
+            if name not in found or found[name].annotation is not annotation:
+                found[name] = Bound(annotation, names.of(base), bound.get(base, variables))
     return found
+
+
+def _made_of(kind: type, bound: Mapping[type, Any]) -> Sequence[type]:
+    """The classes that a class takes its annotations from; a TypedDict has none of those as its base."""
+    if typing.is_typeddict(kind) or typing_extensions.is_typeddict(kind):
+        return [base for base in bound if typing.is_typeddict(base) or typing_extensions.is_typeddict(base)]
+    return kind.__mro__

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.schema import Property
 from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, total, within
+from convexorm.types.names import annotations_of, is_class_variable
 from convexorm.values import MISSING, Value, check_field_name
 
 __all__ = ["Member", "RecordType", "Shape", "TypedDictType", "shape_of"]
@@ -36,13 +37,15 @@ class Shape:
     """What there is to know of a class with named fields.
 
     `make` calls it with what is known by the names of `__init__`. `restored` says that what `make` answers may differ from
-    what it was given, because the class has converters or code of its own that runs then. `frozen` that instances cannot be
-    changed in place. `annotations` are those that the class has looked up itself.
+    what it was given, `choosy` that it may not take what an instance holds: for the class has converters, validators, or
+    code of its own that runs then. `frozen` that instances cannot be changed in place. `annotations` are those that the
+    class has looked up itself.
     """
 
     members: Mapping[str, Member]
     make: Callable[[dict[str, Any]], Any]
     restored: bool = False
+    choosy: bool = False
     frozen: bool = False
     annotations: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -54,8 +57,7 @@ def shape_of(kind: type) -> Shape | None:
     if dataclasses.is_dataclass(kind):
         return _dataclass_shape(kind)
     if issubclass(kind, tuple) and hasattr(kind, "_field_defaults"):
-        members = {name: Member(name, name in kind._field_defaults) for name in kind._fields}  # type: ignore[attr-defined]
-        return Shape(members, lambda values: kind(**values), frozen=True)
+        return _named_tuple_shape(kind)
     pydantic = sys.modules.get("pydantic")  # a class of its models cannot be there without it
     if pydantic is not None and issubclass(kind, pydantic.BaseModel):
         return _pydantic_shape(kind)
@@ -63,11 +65,14 @@ def shape_of(kind: type) -> Shape | None:
 
 
 def _attrs_shape(kind: type) -> Shape:
+    _check_fields(kind, "__attrs_attrs__", [one.name for one in attrs.fields(kind)])
     fields = attrs.fields(kind)
     members = {one.name: Member(one.alias if one.init else None, one.default is not attrs.NOTHING) for one in fields}
-    restored = any(one.converter is not None for one in fields) or hasattr(kind, "__attrs_post_init__")
+    runs = any(hasattr(kind, name) for name in ("__attrs_pre_init__", "__attrs_post_init__")) or not _is_generated(kind)
+    restored = runs or any(one.converter is not None for one in fields)
+    choosy = restored or any(one.validator is not None for one in fields)
     frozen = "frozen" in getattr(kind.__setattr__, "__name__", "")
-    return Shape(members, lambda values: kind(**values), restored, frozen)
+    return Shape(members, lambda values: kind(**values), restored, choosy, frozen)
 
 
 def _dataclass_shape(kind: type) -> Shape:
@@ -76,22 +81,89 @@ def _dataclass_shape(kind: type) -> Shape:
         has_default = one.default is not dataclasses.MISSING or one.default_factory is not dataclasses.MISSING
         members[one.name] = Member(one.name if one.init else None, has_default)
     declared = kind.__dataclass_fields__  # type: ignore[attr-defined]
+    _check_fields(kind, "__dataclass_fields__", declared)
     unstored = [name for name, one in declared.items() if one._field_type is dataclasses._FIELD_INITVAR]  # type: ignore[attr-defined]
     if unstored:
         raise ValidationError(
             f"{kind.__name__}.{unstored[0]} is an InitVar, which is not kept and could not be given again; make it a field"
         )
     frozen = bool(kind.__dataclass_params__.frozen)  # type: ignore[attr-defined]
-    return Shape(members, lambda values: kind(**values), hasattr(kind, "__post_init__"), frozen)
+    runs = hasattr(kind, "__post_init__")
+    if hasattr(kind, "__pydantic_fields__"):
+        members, make = _pydantic_dataclass(kind, members)
+        return Shape(members, make, runs, runs, frozen)
+    runs = runs or not _is_generated(kind)
+    return Shape(members, lambda values: kind(**values), runs, runs, frozen)
+
+
+def _is_generated(kind: type) -> bool:
+    """Whether nothing but what attrs or dataclasses have written runs when an instance is made."""
+    code = getattr(getattr(kind, "__init__"), "__code__", None)  # noqa: B009
+    written = code is not None and (
+        code.co_filename.startswith("<attrs generated") or code.co_qualname.startswith("__create_fn__")
+    )
+    return written and getattr(kind, "__new__") is object.__new__  # noqa: B009
+
+
+def _check_fields(kind: type, marker: str, fields: Collection[str]) -> None:
+    """Raise ValidationError for an annotation in a subclass that looks like a field, and is none."""
+    for base in kind.__mro__:
+        if marker in vars(base) or not hasattr(base, marker):
+            continue
+        for name, annotation in annotations_of(base).items():
+            if name not in fields and not is_class_variable(annotation):
+                raise ValidationError(f"{base.__name__}.{name} is no field; make {base.__name__} what its base is, too")
+
+
+def _named_tuple_shape(kind: Any) -> Shape:
+    _check_fields(kind, "_fields", kind._fields)
+    defaults: Mapping[str, Any] = kind._field_defaults
+    members = {name: Member(name, name in defaults) for name in kind._fields}
+
+    def make(values: dict[str, Any]) -> Any:  # as pickle does: the class may have a __new__ of its own
+        return tuple.__new__(kind, [values[name] if name in values else defaults[name] for name in kind._fields])
+
+    return Shape(members, make, frozen=True)
+
+
+# -- pydantic, whose instances are made without its validators ---------------------------------------------------
 
 
 def _pydantic_shape(kind: Any) -> Shape:
-    if kind.model_config.get("extra") == "allow":
-        raise ValidationError(f"{kind.__name__} allows extra fields, which have no type; declare a dict for them")
-    members = {name: Member(name, not one.is_required()) for name, one in kind.model_fields.items()}
+    _check_extra(kind, kind.model_config)
+    fields = kind.model_fields
+    members = {name: Member(name, not one.is_required()) for name, one in fields.items()}
     frozen = bool(kind.model_config.get("frozen"))
-    annotations = {name: _noted(one.annotation, one.metadata) for name, one in kind.model_fields.items()}
-    return Shape(members, lambda values: kind.model_construct(**values), frozen=frozen, annotations=annotations)
+    annotations = {name: _noted(one.annotation, one.metadata) for name, one in fields.items()}
+    runs = bool(kind.__pydantic_post_init__)
+    # what is given by one field's name may be taken for what is called so outside
+    renamed = any(one.alias is not None or one.validation_alias is not None for one in fields.values())
+    return Shape(members, lambda values: kind.model_construct(**values), runs or renamed, runs, frozen, annotations)
+
+
+def _pydantic_dataclass(
+    kind: Any, members: Mapping[str, Member]
+) -> tuple[dict[str, Member], Callable[[dict[str, Any]], Any]]:
+    """The same for a dataclass of pydantic's: its members, all given by their names, and what makes an instance."""
+    _check_extra(kind, kind.__pydantic_config__)
+    fields = {name: kind.__pydantic_fields__[name] for name in members}
+
+    def make(values: dict[str, Any]) -> Any:
+        made = kind.__new__(kind)
+        held: dict[str, Any] = {}
+        for name, one in fields.items():
+            held[name] = values[name] if name in values else one.get_default(call_default_factory=True, validated_data=held)
+            object.__setattr__(made, name, held[name])
+        if hasattr(made, "__post_init__"):
+            made.__post_init__()
+        return made
+
+    return {name: Member(name, not one.is_required()) for name, one in fields.items()}, make
+
+
+def _check_extra(kind: type, config: Mapping[str, Any]) -> None:
+    if config.get("extra") == "allow":
+        raise ValidationError(f"{kind.__name__} allows extra fields, which have no type; declare a dict for them")
 
 
 def _noted(annotation: Any, notes: Sequence[Any]) -> Any:
@@ -101,7 +173,9 @@ def _noted(annotation: Any, notes: Sequence[Any]) -> Any:
 
 @total
 class RecordType(ColumnType[Any]):
-    """An instance of exactly one class as an object of its fields."""
+    """An instance of exactly one class as an object of its fields, which Convex goes through by name."""
+
+    ordered = False
 
     def __init__(self, kind: Any, shape: Shape, fields: Mapping[str, ColumnType[Any]]) -> None:
         self.kind: type = kind
@@ -116,6 +190,7 @@ class RecordType(ColumnType[Any]):
         self._loads = [(name, shape.members[name], loader(codec)) for name, codec in fields.items()]
         self._make = shape.make
         self._restored = shape.restored
+        self._choosy = shape.choosy
 
     @property
     def name(self) -> str:
@@ -133,7 +208,20 @@ class RecordType(ColumnType[Any]):
             raise within(f".{name}", error) from error.__cause__
         except AttributeError as error:
             raise ValidationError("not set", path=f".{name}") from error
+        if self._choosy:
+            self._check_taken(members)
         return members
+
+    def _check_taken(self, members: dict[str, Value]) -> None:
+        """Raise ValidationError where the class's own code does not take what an instance of it holds."""
+        try:
+            self.load(members)
+        except ValidationError as error:
+            cause = error if error.__cause__ is None else error.__cause__
+            raise ValidationError(
+                f"{self.name} does not take again what it holds, so it could not be loaded: its own code raises "
+                f"{type(cause).__name__}"
+            ) from cause
 
     def load(self, value: Value) -> Any:
         if type(value) is not dict:
@@ -154,8 +242,8 @@ class RecordType(ColumnType[Any]):
                 after[name] = loaded
             else:
                 given[member.init] = loaded
-                if self._restored:
-                    after[name] = loaded
+                if self._restored:  # to what is stored, whatever the class's own code does to what it is given
+                    after[name] = load(stored) if self.fields[name].mutable else loaded
         try:
             made = self._make(given)
             for name, loaded in after.items():

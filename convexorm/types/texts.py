@@ -98,10 +98,11 @@ class DecimalType(ColumnType[Decimal]):
 
 @total
 class PathType(ColumnType[P], Generic[P]):
-    """A path of `pathlib` as its text."""
+    """A path of `pathlib` as its text. Its order goes by its parts."""
 
     validator = schema.String()
     mutable = False
+    ordered = False
 
     def __init__(self, kind: type[P]) -> None:
         self._kind = kind

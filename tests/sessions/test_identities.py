@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import pickle
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
-from convexorm import Deployment, InvalidRequestError, Session, StaleDataError, connect
+from convexorm import (
+    Deployment,
+    Index,
+    InvalidRequestError,
+    Mapped,
+    Model,
+    Session,
+    StaleDataError,
+    ValidationError,
+    connect,
+    field,
+)
 from tests.conftest import Host
 from tests.faces import FACES, open_session
 from tests.models import Note, Task
@@ -254,6 +267,66 @@ def test_what_is_expired_is_shown_anew_by_the_next_read(deployment: Deployment, 
         session.expire(note)
         assert session.get(Note, unique) is None
         assert note not in session
+
+
+class Labelled(Model, table="labelled", primary_key="id"):
+    id: Mapped[str]
+    title: Mapped[str] = field(default="")
+    size: Mapped[int] = field(default=1, validator=attrs.validators.gt(0))
+    by_label_id = Index("id")
+
+    def after_load(self) -> None:
+        self.__dict__["loaded"] = True
+
+    @functools.cached_property
+    def shout(self) -> str:
+        return self.title.upper()
+
+
+@pytest.mark.parametrize("renewed", [Session.refresh, Session.expire, lambda session, label: session.rollback()])
+def test_what_is_no_column_stays_when_an_instance_is_shown_anew(renewed: Callable[[Session, Labelled], None]) -> None:
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add(Labelled(id="a", title="old"))
+            session.commit()
+        with Session(deployment) as session:
+            label = session.get_one(Labelled, "a")
+            label.__dict__["chosen"] = "by me"
+            label.title = "new"
+            assert label.shout == "NEW"
+            renewed(session, label)
+            assert (label.title, label.__dict__["chosen"], label.__dict__["loaded"]) == ("old", "by me", True)
+            assert label.shout == "OLD"  # it was made of what is no longer so
+
+
+def test_what_was_made_of_a_document_goes_with_it() -> None:
+    with Session(connect("memory:")) as session:
+        label = Labelled(id="a", title="old")
+        session.add(label)
+        session.commit()
+        assert label.shout == "OLD"
+        session.update(Labelled, "a", {"title": "new"})
+        session.commit()
+        assert (label.title, label.shout) == ("new", "NEW")
+
+
+def test_a_merge_that_is_refused_changes_nothing() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        label = Labelled(id="a", title="old")
+        session.add(label)
+        session.commit()
+        wrong = Labelled(id="a", title="new")
+        wrong.__dict__["size"] = -1
+        with pytest.raises(ValidationError, match=r"labelled\.size"):
+            session.merge(wrong)
+        assert (label.title, session.dirty) == ("old", [])
+
+
+def test_only_an_instance_is_looked_for_in_a_session() -> None:
+    with Session(connect("memory:")) as session:
+        for wrong in (5, None, Note, [Note(id="a")]):
+            with pytest.raises(InvalidRequestError, match="an instance of a model is needed"):
+                wrong in session  # type: ignore[operator]  # noqa: B015
 
 
 @pytest.mark.parametrize("face", FACES)
