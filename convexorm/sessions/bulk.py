@@ -89,10 +89,11 @@ class Bulk:
         for write, one in zip(writes, applied, strict=True):
             assert isinstance(write, Upsert)
             assert isinstance(one, Written)
-            held = self._identities.held(model, identity_of(write.at.key))
-            if held is not None:
-                time = one.creation_time if one.created else held.creation_time
-                self._identities.renew(held, {**write.doc, "_id": one.id, "_creationTime": time})
+            held = self._identities.held(mapper.root.model, identity_of(write.at.key))
+            if held is not None and held.convex_id == one.id:
+                self._identities.renew(held, {**write.doc, "_id": one.id, "_creationTime": held.creation_time})
+            elif held is not None:
+                self._identities.found_gone(held)
 
     async def delete(self, query: Query[Any], on_progress: OnProgress | None) -> int:
         """Delete all documents of a query, with what that does to others, and say how many there were."""

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary, ref
 import msgspec
 
 from convexorm.declaring import unmade
-from convexorm.errors import InvalidRequestError
+from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state
 from convexorm.records import Record, Row, Rows
@@ -25,7 +25,7 @@ from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances
 
-__all__ = ["IdentityMap", "state_of"]
+__all__ = ["IdentityMap", "is_of", "state_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -73,14 +73,19 @@ class IdentityMap(Watcher):
         for document in documents:
             id_ = document["_id"]
             held = known(id_)
-            if held is None or (instance := held()) is None:
+            instance: Any = None if held is None else held()
+            turned = instance is not None and polymorphic and self._turned(instance, document)
+            if turned and not changed_fields(instance):
+                self.let_go(instance)
+                instance = None
+            if instance is None:
                 instance = create(mapper.class_of(document) if polymorphic else model)
                 set_state(instance, InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in
                 instance._state.document = document
                 instance._state.doubtful = False
-            elif instance._state.doubtful:
+            elif instance._state.doubtful and not turned:
                 self.renew(instance, document)
             if told is not None and not instance._state.looked_at:
                 told.append(instance)
@@ -211,8 +216,17 @@ class IdentityMap(Watcher):
             raise InvalidRequestError(f"{instance!r} is not in this session")
 
     def renew(self, instance: Model, document: Document) -> None:
-        """The instance has this document now. Attributes that were changed stay changed."""
+        """The instance has this document now. Attributes that were changed stay changed.
+
+        One whose document has become one of another class is let go, unless it was changed: then the commit is to say so.
+        """
         changed = changed_fields(instance)
+        if not is_of(type(instance), document):
+            if changed:
+                instance._state.doubtful = True
+            else:
+                self.let_go(instance)
+            return
         columns = instance.__mapper__.columns
         for name in instance.__mapper__.shown:
             if name not in columns or columns[name].field not in changed:
@@ -221,6 +235,11 @@ class IdentityMap(Watcher):
         instance._state.doubtful = False
         call_hook("after_load", instance)
         self._of(root_of(type(instance))).loaded((instance,))
+
+    def _turned(self, instance: Model, document: Document) -> bool:
+        """Whether an instance, which is to have this document, cannot: it has become one of another class."""
+        state = instance._state
+        return (state.doubtful or not state.looked_at) and not is_of(type(instance), document)
 
     def reset(self, instance: Model, document: Document | None) -> None:
         """The instance has this document now, and no changes."""
@@ -302,10 +321,11 @@ class IdentityMap(Watcher):
         self.touched = {key: one for key, one in self.touched.items() if not one._state.deleted}
 
     def forget_changes(self) -> None:
-        """Changed instances show their documents again."""
+        """Changed instances show their documents again; new ones keep what they were given."""
         if self.touched or self._watched is not None:
             for instance in self.changeable():
-                self.reset(instance, instance._state.document)
+                if instance._state.held is not None:
+                    self.reset(instance, instance._state.document)
             self.touched = {}
             self._watched = None
         if self.moves.moved:
@@ -323,6 +343,15 @@ _set = object.__setattr__
 _ref: Callable[[Model], ref[Model]] = ref
 _exhaust: Callable[[Iterable[object]], None] = deque[object](maxlen=0).extend
 """Goes through all of them, and keeps none."""
+
+
+def is_of(model: type[Model], document: Document) -> bool:
+    """Whether a document of its table is one of this very class."""
+    mapper = model.__mapper__
+    try:
+        return not mapper.polymorphic or mapper.class_of(document) is model
+    except ValidationError:  # of a class that is not there
+        return False
 
 
 def state_of(instance: Model) -> InstanceState:

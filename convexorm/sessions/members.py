@@ -19,7 +19,7 @@ from convexorm.requests import Delete
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap, state_of
-from convexorm.sessions.instances import identity_of, key_of
+from convexorm.sessions.instances import Identity, identity_of, key_of
 from convexorm.sessions.operations import Deletion, Insertion, Upsertion
 from convexorm.sessions.pending import Pending
 from convexorm.sessions.turns import Turn
@@ -112,6 +112,16 @@ class Members(IdentityMap):
                     self.adopt(other)
                     self._pending.ask(Insertion(self._compiler, self, other, unique=True, returning=True))
                     joined.append(other)
+
+    def take_back(self, model: type[Model], identity: Identity) -> bool:
+        """Let go of what was added with this primary key and is not committed; whether there was any."""
+        if not isinstance(self._pending.at(model, identity), model):
+            return False  # nearly always
+        added = [one.instance for one in self._pending if isinstance(one, Insertion)]
+        found = [one for one in added if isinstance(one, model) and self._compiler.new_identity(one) == identity]
+        for instance in found:
+            self.delete(instance)
+        return bool(found)
 
     def delete(self, instance: Model) -> None:
         """Have an instance deleted, or let go of a new one; `AsyncSession.delete` says what holds."""

@@ -84,7 +84,7 @@ class Pending(msgspec.Struct, eq=False):
         found = self._ahead.get((root_of(model), index, identity), MISSING)
         if isinstance(found, Model) and self._compiler.new_identity(found, index) != identity:
             return MISSING  # it has another key by now
-        return found
+        return None if isinstance(found, Model) and not isinstance(found, model) else found
 
     def _look_ahead(self, operation: Operation) -> None:
         assert self._ahead is not None

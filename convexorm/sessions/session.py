@@ -50,7 +50,7 @@ from convexorm.relations import Path, check_paths
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
-from convexorm.sessions.identities import state_of
+from convexorm.sessions.identities import is_of, state_of
 from convexorm.sessions.instances import identity_of, key_of
 from convexorm.sessions.loading import Loader
 from convexorm.sessions.members import Members
@@ -565,7 +565,7 @@ class AsyncSession:
         document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
         result = await self._reader.one(Read(Range(table, "by_id", (document["_id"],)), limit=1))
-        if not result.docs:
+        if not result.docs or not is_of(type(instance), result.docs[0]):
             raise StaleDataError(table=table.name, reason="missing")
         self._members.reset(instance, result.docs[0])
         call_hook("after_load", instance)
@@ -727,14 +727,16 @@ class AsyncSession:
     def delete_key(
         self, model: type[Model], key: Any, *, expected: Mapping[str, Any] | None = None, missing_ok: bool = True
     ) -> Awaitable[None]:
-        """Delete the document with this key in the next commit, without reading it first.
+        """Delete the document with this key in the next commit, without reading it first; what was added with this key is
+        let go of.
 
         The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
         """
         self._turn.check()
         expect, at = self._compiler.expected(model, expected), self._compiler.target(model, key)
-        delete = Delete(self._compiler.table(model), at, expect, "skip" if missing_ok else "fail")
         gone = root_of(model), self._compiler.identity(model, key)
+        added = not expected and self._members.take_back(model, gone[1])
+        delete = Delete(self._compiler.table(model), at, expect, "skip" if missing_ok or added else "fail")
         self._pending.ask(DeletionByKey(self._members, delete, gone))
         return DONE
 
