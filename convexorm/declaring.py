@@ -44,14 +44,21 @@ class Body:
     fields: Mapping[str, tuple[Any, Field]]
 
 
+def _plain(given: Any) -> Any:
+    """A name, or several, as plain text: a member of a StrEnum is none that goes anywhere."""
+    if isinstance(given, tuple):
+        return tuple(map(_plain, given))
+    return str.__str__(given) if isinstance(given, str) else given
+
+
 @attrs.frozen
 class Declaration:
     """What a class statement was told beside its body."""
 
-    table: str | None
-    primary_key: str | tuple[str, ...] | None
-    discriminator: str | None
-    discriminator_field: str | None
+    table: str | None = attrs.field(converter=_plain)
+    primary_key: str | tuple[str, ...] | None = attrs.field(converter=_plain)
+    discriminator: str | None = attrs.field(converter=_plain)
+    discriminator_field: str | None = attrs.field(converter=_plain)
     abstract: bool = False
 
 
@@ -325,7 +332,11 @@ def _check_discriminator(
             field=name,
         )
     bound, details = declared[name]
-    declared[name] = (bound, attrs.evolve(details, default=told.discriminator, factory=None))
+
+    def said() -> Any:
+        return cls.__mapper__.columns[name].load(told.discriminator)
+
+    declared[name] = (bound, attrs.evolve(details, default=attrs.NOTHING, factory=said))
 
 
 def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:

@@ -333,6 +333,8 @@ def patch_of_values(
             unset.append(column.field)
         else:
             set_[column.field] = owned(dumped)
+    if model.__mapper__.polymorphic:
+        model.__mapper__.check_kept({**set_, **dict.fromkeys((*unset, *compute), MISSING)}, read=False)
     if compiler.measures and sum([len(one) for one in set_.values() if isinstance(one, str | bytes)]) > _MEASURED_FROM:
         table.check_size(set_)
     claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
