@@ -10,13 +10,14 @@ import copy
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from convexorm.conversions import adopter
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import Column, Mapped, show
@@ -376,7 +377,7 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
     """Make an attrs class of a model, whose attributes are its columns."""
     these = {}
     for name, details in cls._details.items():
-        adopt = _adopter(mapper.columns[name])
+        adopt = adopter(mapper.columns[name])
         these[name] = attrs.field(
             default=details.made,
             validator=details.validator,
@@ -427,18 +428,6 @@ def unmade(instance: Model) -> InvalidRequestError:
         f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
         "__init__ of the class and its bases, and leave out @dataclass"
     )
-
-
-def _adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
-    """What an attribute does with a value it is set to, None where that is nothing."""
-    try:
-        column.compile()
-    except NameError:  # a later name
-        return lambda value: value if value is None else column.type.adopt(value)
-    if type(column.type).adopt is ColumnType.adopt:
-        return None
-    adopt = column.type.adopt
-    return lambda value: value if value is None else adopt(value)
 
 
 def frame_of_declaration() -> FrameType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +18,7 @@ from convexorm import (
     ConvexORMError,
     Index,
     InvalidRequestError,
+    IsoDatetime,
     LimitExceeded,
     Mapped,
     Model,
@@ -196,6 +198,33 @@ def test_no_two_instances_share_a_default_that_can_be_changed() -> None:
     with Session(connect("memory:")) as session:
         session.add(two)
         session.commit()
+
+
+def test_no_default_is_made_for_an_instance_that_is_not() -> None:
+    class Numbered(Model, table="numbered"):
+        number: Mapped[int] = field(factory=lambda: next(numbers))
+        name: Mapped[str]
+
+    numbers = itertools.count(1)
+    maker: Any = Numbered
+    for values in ({}, {"number": 1}, {"name": "a", "other": 1}):
+        with pytest.raises((ValidationError, TypeError)):
+            maker(**values)
+    assert [Numbered(name="a").number, Numbered(name="b", number=7).number, Numbered(name="c").number] == [1, 7, 2]
+
+
+def test_what_names_a_class_that_comes_later_can_be_made_before() -> None:
+    class Earlier(Model, table="earlier"):
+        place: Mapped[Later | None] = field(default=None)
+        at: Mapped[IsoDatetime | None] = field(default=None)
+
+    assert (Earlier().place, Earlier(place=None).place) == (None, None)
+
+    @dataclasses.dataclass
+    class Later:
+        x: int
+
+    assert Earlier(place=Later(1)).place == Later(1)
 
 
 def test_an_instance_that_was_not_made_says_what_is_missing() -> None:

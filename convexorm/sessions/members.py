@@ -114,10 +114,13 @@ class Members(IdentityMap):
                     joined.append(other)
 
     def take_back(self, model: type[Model], identity: Identity) -> bool:
-        """Let go of what was added with this primary key and is not committed; whether there was any."""
+        """Let go of what was added with this primary key and is not committed; whether there was any.
+
+        What was added under a condition of its own stays, and with it the condition.
+        """
         if not isinstance(self._pending.at(model, identity), model):
             return False  # nearly always
-        added = [one.instance for one in self._pending if isinstance(one, Insertion)]
+        added = [one.instance for one in self._pending if isinstance(one, Insertion) and isinstance(one.unique, bool)]
         found = [one for one in added if isinstance(one, model) and self._compiler.new_identity(one) == identity]
         for instance in found:
             self.delete(instance)

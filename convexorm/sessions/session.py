@@ -728,7 +728,7 @@ class AsyncSession:
         self, model: type[Model], key: Any, *, expected: Mapping[str, Any] | None = None, missing_ok: bool = True
     ) -> Awaitable[None]:
         """Delete the document with this key in the next commit, without reading it first; what was added with this key is
-        let go of.
+        let go of, unless it was added under a query (`unique=`): then that is still asked for.
 
         The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
         """
