@@ -333,7 +333,7 @@ class Label(enum.Enum):
 
 @pytest.mark.parametrize("sort", [Sort, Label])
 def test_a_discriminator_may_be_a_column_of_an_enum(sort: Any) -> None:
-    root = type(
+    root: Any = type(
         "Root",
         (Model,),
         {"__annotations__": {"sort": Mapped[sort]}, "sort": field(default=sort.EVENT), "by_sort": Index("sort")},
@@ -350,13 +350,17 @@ def test_a_discriminator_may_be_a_column_of_an_enum(sort: Any) -> None:
 
 
 def test_a_member_of_a_str_enum_names_a_table_and_a_class() -> None:
-    root = type("Root", (Model,), {}, table=Sort.EVENT)
-    child = type("Child", (root,), {}, discriminator=Sort.CLICK)
-    assert (type(root.__mapper__.name), type(child.__mapper__.discriminator)) == (str, str)
+    class Root(Model, table=Sort.EVENT):
+        pass
+
+    class Child(Root, discriminator=Sort.CLICK):
+        pass
+
+    assert (type(Root.__mapper__.name), type(Child.__mapper__.discriminator)) == (str, str)
     with Session(connect("memory:")) as session:
-        session.add_all([root(), child()])
+        session.add_all([Root(), Child()])
         session.commit()
-        assert [type(one) for one in session.all(child.query().full_scan())] == [child]
+        assert [type(one) for one in session.all(Child.query().full_scan())] == [Child]
 
 
 @pytest.mark.parametrize(
