@@ -19,8 +19,8 @@ import attrs
 
 from convexorm.conversions import adopter
 from convexorm.counters import Counter
-from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column, Mapped, show
+from convexorm.errors import ValidationError
+from convexorm.expressions import Column, Mapped, show, unmade
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
@@ -31,7 +31,7 @@ from convexorm.validation import check_value_of
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["Body", "Declaration", "declare", "frame_of_declaration", "unmade"]
+__all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
 
 AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any], SearchIndex[Any])
 Searched = TypeVar("Searched", VectorIndex[Any], SearchIndex[Any])
@@ -420,14 +420,6 @@ def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
     if state.session is not None:
         state.session.changing(instance)
     return value
-
-
-def unmade(instance: Model) -> InvalidRequestError:
-    """The error of an instance that `Model.__init__` has not made."""
-    return InvalidRequestError(
-        f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
-        "__init__ of the class and its bases, and leave out @dataclass"
-    )
 
 
 def frame_of_declaration() -> FrameType:

@@ -303,14 +303,30 @@ class Mapper:
 
         Raises ValidationError for what cannot be stored.
         """
-        if leaving:
-            given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
-            document = {column.field: owned(value) for column, value in given if value is not MISSING}
-        else:
-            document = self._of_instance(instance)
+        try:
+            if leaving:
+                given = [
+                    (one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving
+                ]
+                document = {column.field: owned(value) for column, value in given if value is not MISSING}
+            else:
+                document = self._of_instance(instance)
+        except AttributeError:
+            self.check_set(instance)
+            raise
         if self._discriminates:
             self._discriminate(document)
         return document
+
+    def _without(self, instance: Model, leaving: Collection[str]) -> dict[str, Value]:
+        given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
+        return {column.field: owned(value) for column, value in given if value is not MISSING}
+
+    def check_set(self, instance: Model) -> None:
+        """Raise ValidationError for an instance that lacks one of its attributes."""
+        for name, column in self.columns.items():
+            if not hasattr(instance, name):
+                raise ValidationError("required, and not set", table=self.name, field=column.field) from None
 
     # -- relations -----------------------------------------------------------------------------------------------
 
