@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -174,7 +174,7 @@ class Compiler(msgspec.Struct, eq=False):
 
     # -- commits ---------------------------------------------------------------------------------------------------
 
-    def commit(self, writes: Sequence[Write], held: Iterable[str] = ()) -> Commit:
+    def commit(self, writes: Sequence[Write], held: Callable[[], set[str]] = set) -> Commit:
         """The commit of some writes, with what holds between the documents that they are about and others. Deletions tell
         what they have done, if that may be about documents of tables that are `held`.
 
@@ -203,7 +203,7 @@ class Compiler(msgspec.Struct, eq=False):
                 rules[name] = ruled
                 deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
         if deleting:
-            self._have_told(writes, rules, {*held, *(one.table.name for one in writes if type(one) in _INSERTING)})
+            self._have_told(writes, rules, {*held(), *(one.table.name for one in writes if type(one) in _INSERTING)})
         return Commit.new(writes, rules, checks)
 
     def _have_told(self, writes: Sequence[Write], rules: Mapping[str, Sequence[Rule]], held: Collection[str]) -> None:

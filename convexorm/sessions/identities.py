@@ -51,10 +51,9 @@ class IdentityMap(Watcher):
     def told(self, gone: Iterable[Gone]) -> None:
         """Deletions have done this to documents, of which some may have instances here."""
 
-    @property
     @abstractmethod
     def tables(self) -> set[str]:
-        """The tables of which the session has instances, by the names they have for it."""
+        """The tables of which somebody keeps instances, by the names they have for the session."""
 
     @abstractmethod
     def found_gone(self, instance: Model) -> None:

@@ -106,6 +106,10 @@ class Instances(msgspec.Struct, eq=False):
         if len(self.refs) > self._sweep_at:
             self._sweep()
 
+    def any(self) -> bool:
+        """Whether somebody keeps any of them."""
+        return any(held() is not None for held in self.refs.values())
+
     def __iter__(self) -> Iterator[Model]:
         for held in list(self.refs.values()):
             instance = held()

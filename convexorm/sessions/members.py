@@ -110,6 +110,7 @@ class Members(IdentityMap):
                     continue
                 if one.field is None:
                     self.found_gone(instance)
+                    instance._state.doubtful = instance in self
                 else:
                     self._lost(instance, one.field)
 
@@ -123,10 +124,10 @@ class Members(IdentityMap):
             document.pop(field, None)
         self.renew(instance, document)
 
-    @property
     def tables(self) -> set[str]:
-        """The tables of which the session has instances, by the names they have for it."""
-        return {self._compiler.table(model).name for model in self.of_models}
+        """The tables of which somebody keeps instances, by the names they have for the session."""
+        held = [model for model, instances in self.of_models.items() if instances.any()]
+        return {self._compiler.table(model).name for model in held}
 
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
