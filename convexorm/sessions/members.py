@@ -122,7 +122,9 @@ class Members(IdentityMap):
             document[field] = None
         else:
             document.pop(field, None)
+        doubtful = instance._state.doubtful
         self.renew(instance, document)
+        instance._state.doubtful = doubtful
 
     def tables(self) -> set[str]:
         """The tables of which somebody keeps instances, by the names they have for the session."""

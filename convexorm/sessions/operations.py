@@ -205,8 +205,10 @@ class ChangeByKey(msgspec.Struct, eq=False):
         document = {**before, **patch.set, **greater_stored(before, patch.set, patch.greatest)}
         for field in patch.unset:
             document.pop(field, None)
+        doubtful = instance._state.doubtful
         self.identities.renew(instance, document)
-        instance._state.doubtful = bool(patch.greatest or patch.compute)  # more may have been stored than was read
+        # more may have been stored than was read
+        instance._state.doubtful = doubtful or bool(patch.greatest or patch.compute)
 
 
 class Deletion(msgspec.Struct, eq=False):
