@@ -7,6 +7,7 @@ caller has the right to write.
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import ref
 
 from convexorm.deployments.embedded.connections import Connection
@@ -62,7 +63,6 @@ class Outcomes:
         outcome.id, outcome.answer, outcome.lost = commit.id, answer, False
         return outcome
 
-    def _forget(self, outcome: ref[Commit]) -> None:
-        assert isinstance(outcome, _Outcome)
+    def _forget(self, outcome: Any) -> None:
         if self._known.get(outcome.id) is outcome:
             del self._known[outcome.id]
