@@ -7,7 +7,6 @@ caller has the right to write.
 
 from __future__ import annotations
 
-from typing import Any
 from weakref import ref
 
 from convexorm.deployments.embedded.connections import Connection
@@ -63,6 +62,6 @@ class Outcomes:
         outcome.id, outcome.answer, outcome.lost = commit.id, answer, False
         return outcome
 
-    def _forget(self, outcome: Any) -> None:
+    def _forget(self, outcome: _Outcome) -> None:
         if self._known.get(outcome.id) is outcome:
             del self._known[outcome.id]
