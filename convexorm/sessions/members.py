@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from convexorm.declaring import unmade
 from convexorm.errors import ValidationError
-from convexorm.model import Model
+from convexorm.expressions import unmade
+from convexorm.model import Model, state_of
 from convexorm.query import Query
 from convexorm.references import Reference
 from convexorm.relatives import Moves, around, join_lists, leave
 from convexorm.requests import Delete
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
-from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import Identity, identity_of, key_of
 from convexorm.sessions.operations import Deletion, Insertion, Upsertion
 from convexorm.sessions.pending import Pending
