@@ -10,16 +10,17 @@ import copy
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from convexorm.conversions import adopter
 from convexorm.counters import Counter
-from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column, Mapped, show
+from convexorm.errors import ValidationError
+from convexorm.expressions import Column, Mapped, show, unmade
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
@@ -30,7 +31,7 @@ from convexorm.validation import check_value_of
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["Body", "Declaration", "declare", "frame_of_declaration", "unmade"]
+__all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
 
 AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any], SearchIndex[Any])
 Searched = TypeVar("Searched", VectorIndex[Any], SearchIndex[Any])
@@ -44,14 +45,21 @@ class Body:
     fields: Mapping[str, tuple[Any, Field]]
 
 
+def _plain(given: Any) -> Any:
+    """A name, or several, as plain text: a member of a StrEnum is none that goes anywhere."""
+    if isinstance(given, tuple):
+        return tuple(map(_plain, given))
+    return str.__str__(given) if isinstance(given, str) else given
+
+
 @attrs.frozen
 class Declaration:
     """What a class statement was told beside its body."""
 
-    table: str | None
-    primary_key: str | tuple[str, ...] | None
-    discriminator: str | None
-    discriminator_field: str | None
+    table: str | None = attrs.field(converter=_plain)
+    primary_key: str | tuple[str, ...] | None = attrs.field(converter=_plain)
+    discriminator: str | None = attrs.field(converter=_plain)
+    discriminator_field: str | None = attrs.field(converter=_plain)
     abstract: bool = False
 
 
@@ -325,7 +333,11 @@ def _check_discriminator(
             field=name,
         )
     bound, details = declared[name]
-    declared[name] = (bound, attrs.evolve(details, default=told.discriminator, factory=None))
+
+    def said() -> Any:
+        return cls.__mapper__.columns[name].load(told.discriminator)
+
+    declared[name] = (bound, attrs.evolve(details, default=attrs.NOTHING, factory=said))
 
 
 def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
@@ -365,7 +377,7 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
     """Make an attrs class of a model, whose attributes are its columns."""
     these = {}
     for name, details in cls._details.items():
-        adopt = _adopter(mapper.columns[name])
+        adopt = adopter(mapper.columns[name])
         these[name] = attrs.field(
             default=details.made,
             validator=details.validator,
@@ -408,26 +420,6 @@ def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
     if state.session is not None:
         state.session.changing(instance)
     return value
-
-
-def unmade(instance: Model) -> InvalidRequestError:
-    """The error of an instance that `Model.__init__` has not made."""
-    return InvalidRequestError(
-        f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
-        "__init__ of the class and its bases, and leave out @dataclass"
-    )
-
-
-def _adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
-    """What an attribute does with a value it is set to, None where that is nothing."""
-    try:
-        column.compile()
-    except NameError:  # a later name
-        return lambda value: value if value is None else column.type.adopt(value)
-    if type(column.type).adopt is ColumnType.adopt:
-        return None
-    adopt = column.type.adopt
-    return lambda value: value if value is None else adopt(value)
 
 
 def frame_of_declaration() -> FrameType:

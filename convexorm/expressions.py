@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Pro
 
 from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
-from convexorm.errors import ValidationError
+from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.references import UNSET
 from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
@@ -33,6 +33,8 @@ __all__ = [
     "NoneForm",
     "Path",
     "operand_of",
+    "show",
+    "unmade",
 ]
 
 T = TypeVar("T")
@@ -427,7 +429,11 @@ class Column(_Operand[T], _Number[T]):
     def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
-        state, name = instance._state, self.name
+        name = self.name
+        try:
+            state = instance._state
+        except AttributeError:
+            raise AttributeError(f"{owner.__name__}.{name} is not set: {unmade(instance)}") from None
         held = state.held
         if held is None:
             raise AttributeError(f"{owner.__name__}.{name} is not set")
@@ -583,6 +589,14 @@ def show(instance: Model, held: Any) -> dict[str, Any]:
     else:
         held.show(attributes)
     return attributes
+
+
+def unmade(instance: object) -> InvalidRequestError:
+    """The error of an instance that `Model.__init__` has not made."""
+    return InvalidRequestError(
+        f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
+        "__init__ of the class and its bases, and leave out @dataclass"
+    )
 
 
 _EITHER_NONE: dict[Operator, Operator] = {

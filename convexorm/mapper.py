@@ -42,7 +42,7 @@ from convexorm.schema import (
 )
 from convexorm.types import Names
 from convexorm.types.names import Bound
-from convexorm.values import MISSING, Value, owned
+from convexorm.values import MISSING, Missing, Value, owned
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -303,14 +303,30 @@ class Mapper:
 
         Raises ValidationError for what cannot be stored.
         """
-        if leaving:
-            given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
-            document = {column.field: owned(value) for column, value in given if value is not MISSING}
-        else:
-            document = self._of_instance(instance)
+        try:
+            if leaving:
+                given = [
+                    (one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving
+                ]
+                document = {column.field: owned(value) for column, value in given if value is not MISSING}
+            else:
+                document = self._of_instance(instance)
+        except AttributeError:
+            self.check_set(instance)
+            raise
         if self._discriminates:
             self._discriminate(document)
         return document
+
+    def _without(self, instance: Model, leaving: Collection[str]) -> dict[str, Value]:
+        given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
+        return {column.field: owned(value) for column, value in given if value is not MISSING}
+
+    def check_set(self, instance: Model) -> None:
+        """Raise ValidationError for an instance that lacks one of its attributes."""
+        for name, column in self.columns.items():
+            if not hasattr(instance, name):
+                raise ValidationError("required, and not set", table=self.name, field=column.field) from None
 
     # -- relations -----------------------------------------------------------------------------------------------
 
@@ -378,15 +394,28 @@ class Mapper:
                 f"{self.model.__name__} is abstract and has no documents of its own; make one of {classes or 'a subclass'}",
                 table=self.name,
             )
-        if said is MISSING:
-            if self.discriminator is not None:
-                document[name] = self.discriminator
-        elif said != self.discriminator and (self.discriminator is not None or said in self.root._classes):
-            raise ValidationError(
-                f"a {self.model.__name__} is not of this kind; what a document is stored as goes by its class",
-                table=self.name,
-                field=name,
-            )
+        if said is not MISSING:
+            self._check_kind(said)
+        elif self.discriminator is not None:
+            document[name] = self.discriminator
+
+    def check_kept(self, changes: Mapping[str, Value | Missing], *, read: bool) -> None:
+        """Raise ValidationError where these fields would make a document one of another class. Of one that was `read` it is
+        known that it is of this one.
+        """
+        name = self.discriminator_field
+        if name in changes:
+            if self.discriminator is None and not read:
+                raise self._other_kind()
+            self._check_kind(changes[name])
+
+    def _check_kind(self, said: Value | Missing) -> None:
+        if said != self.discriminator and (self.discriminator is not None or said in self.root._classes):
+            raise self._other_kind()
+
+    def _other_kind(self) -> ValidationError:
+        problem = f"a {self.model.__name__} is not of this kind; what a document is stored as goes by its class"
+        return ValidationError(problem, table=self.name, field=self.discriminator_field)
 
     @cached_property
     def _classes(self) -> dict[Value, Mapper]:
@@ -484,12 +513,22 @@ class Mapper:
             if "type" not in vars(column):
                 column.compile()
             column.check_default()
+        self._check_discriminator()
         for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
         for reference in self.references.values():
             with suppress(NameError):  # of a class that comes later
                 reference.check_key()
         getattr(self, "relations")  # noqa: B009
+
+    def _check_discriminator(self) -> None:
+        """Raise ValidationError for one that the column of its field does not take."""
+        if self.parent is None:
+            return
+        for column in self.columns.values():
+            if column.field == self.discriminator_field and not column.property().validator.accepts(self.discriminator):
+                problem = f"discriminator={self.discriminator!r} is no {column.type.name}"
+                raise ValidationError(problem, table=self.name, field=column.name)
 
 
 def _joined(one: Property | None, other: Property) -> Property:

@@ -17,8 +17,8 @@ from typing_extensions import dataclass_transform
 
 from convexorm import types
 from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
-from convexorm.errors import ValidationError
-from convexorm.expressions import Column, Mapped
+from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.expressions import Column, Mapped, unmade
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from convexorm.references import Reference
     from convexorm.relatives import Moves
 
-__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state", "state_of"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------
@@ -133,10 +133,12 @@ class _SystemField(Column[Any]):
         if instance is None:
             mapper = owner.__dict__.get("__mapper__")
             return self if mapper is None else self._of(mapper.name)
-        state = instance._state
+        state: InstanceState | None = instance.__dict__.get("_state")
+        if state is None or state.held is None:
+            return None
         if isinstance(state.held, Record):
             return self.load(state.id if self.field == "_id" else state.tick / 1000)
-        return None if state.held is None else self.load(state.held[self.field])
+        return self.load(state.held[self.field])
 
     def _of(self, table: str) -> _SystemField:
         return _SystemField(table=table, name=self.name, field=self.field, none="absent", compile=self._compile)
@@ -252,7 +254,7 @@ class Model:
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        return {**self.__dict__, _RELATED: packed(self)} if self._state.related else self.__dict__
+        return {**self.__dict__, _RELATED: packed(self)} if state_of(self).related else self.__dict__
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         held = dict(state)
@@ -264,7 +266,7 @@ class Model:
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
         held = {name: value for name, value in self.__dict__.items() if name != "_state"}
-        if self._state.held is not None:
+        if state_of(self).held is not None:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held
 
@@ -298,7 +300,19 @@ class Model:
 
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
-        return f"<{type(self).__name__}{identity} ({self._state.name})>"
+        state = self.__dict__.get("_state")
+        return f"<{type(self).__name__}{identity} ({'not made' if state is None else state.name})>"
+
+
+def state_of(instance: Model) -> InstanceState:
+    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model, or half of one."""
+    if not isinstance(instance, Model):
+        given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
+        raise InvalidRequestError(f"an instance of a model is needed, got {given}")
+    try:
+        return instance._state
+    except AttributeError:
+        raise unmade(instance) from None
 
 
 def set_state(instance: Model, state: InstanceState) -> None:

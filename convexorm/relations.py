@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from convexorm.conditions import MAX_LEVELS, Combined, Comparison, Condition, Exists
 from convexorm.errors import InvalidRequestError, LimitExceeded, ValidationError
+from convexorm.expressions import unmade
 from convexorm.given import several
 from convexorm.references import Reference, Target, model_named
 from convexorm.relatives import assign, related
@@ -236,9 +237,13 @@ class Relationship:
     def __get__(self, instance: Model | None, owner: type[Model]) -> Any:
         if instance is None:
             return self if "__mapper__" not in vars(owner) else owner.__mapper__.relations[self.name].path()
+        if "_state" not in vars(instance):
+            raise AttributeError(f"{owner.__name__}.{self.name} is not set: {unmade(instance)}")
         return related(instance, owner.__mapper__.relations[self.name])
 
     def __set__(self, instance: Model, value: Any) -> None:
+        if "_state" not in vars(instance):
+            raise unmade(instance)
         assign(instance, instance.__mapper__.relations[self.name], value)
 
 

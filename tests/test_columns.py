@@ -543,6 +543,22 @@ class Missing(enum.Enum):
     HALF = 1.5
 
 
+class Unhashed(enum.Enum):
+    A = "a"
+    B = "b"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_an_enum_whose_members_have_no_hash_is_a_column() -> None:
+    model = model_of(Unhashed)
+    with Session(connect("memory:")) as session:
+        session.add(model(v=Unhashed.B))
+        session.commit()
+        assert session.one(model.query().where(model.v == Unhashed.B).full_scan()).v is Unhashed.B
+
+
 def test_an_enum_of_none_is_stored_as_null() -> None:
     assert stored(Missing, Missing.NONE) is Missing.NONE
 
@@ -608,6 +624,8 @@ def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotati
         (lambda: field(default=1, factory=int), "a default or a factory, not both"),
         (lambda: field(factory=3), "a factory is called"),  # type: ignore[arg-type]
         (lambda: field(type=str), "type is a ColumnType that dumps and loads the values, got the class str"),  # type: ignore[arg-type]
+        (lambda: field(name=5), "name is the field's name in Convex, got int"),  # type: ignore[arg-type]
+        (lambda: field(name=""), "name is the field's name in Convex, got nothing"),
         (lambda: field(validator=5), "a validator is called with the instance, the attribute and the value, got int"),
         (lambda: field(validator=[attrs.validators.gt(0), "x"]), "a validator is called.*got str"),
         (lambda: Index(5), "an index is told the names of attributes.*got int"),  # type: ignore[arg-type]

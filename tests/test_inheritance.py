@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -310,6 +311,93 @@ def test_a_discriminator_may_be_a_column() -> None:
             session.rollback()
 
 
+class Case(Model, table="cases", primary_key="id", discriminator_field="kind"):
+    id: Mapped[str]
+    kind: Mapped[str] = field(default="open")
+    by_case = Index("id")
+
+
+class Closed(Case, discriminator="closed"):
+    pass
+
+
+class Sort(enum.StrEnum):
+    EVENT = "event"
+    CLICK = "click"
+
+
+class Label(enum.Enum):
+    EVENT = "event"
+    CLICK = "click"
+
+
+@pytest.mark.parametrize("sort", [Sort, Label])
+def test_a_discriminator_may_be_a_column_of_an_enum(sort: Any) -> None:
+    root: Any = type(
+        "Root",
+        (Model,),
+        {"__annotations__": {"sort": Mapped[sort]}, "sort": field(default=sort.EVENT), "by_sort": Index("sort")},
+        table="enums",
+        discriminator_field="sort",
+    )
+    child = type("Child", (root,), {}, discriminator=Sort.CLICK)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([root(), child()])
+        session.commit()
+        found = Session(deployment).all(root.query().by_index("by_sort", sort=sort.CLICK))
+        assert [(type(one), one.sort) for one in found] == [(child, sort.CLICK)]
+        assert type(child().sort) is sort
+
+
+def test_a_member_of_a_str_enum_names_a_table_and_a_class() -> None:
+    class Root(Model, table=Sort.EVENT):
+        pass
+
+    class Child(Root, discriminator=Sort.CLICK):
+        pass
+
+    assert (type(Root.__mapper__.name), type(Child.__mapper__.discriminator)) == (str, str)
+    with Session(connect("memory:")) as session:
+        session.add_all([Root(), Child()])
+        session.commit()
+        assert [type(one) for one in session.all(Child.query().full_scan())] == [Child]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda session: setattr(session.get_one(Case, "a"), "kind", "closed"),
+        lambda session: setattr(session.get_one(Case, "c"), "kind", "open"),
+        lambda session: setattr(session.get_one(Case, "c"), "kind", "none that is declared"),
+        lambda session: session.update(Closed, "c", {"kind": "open"}),
+        lambda session: session.update(Case, "c", {"kind": "none that is declared"}),
+        lambda session: session.update_all(Closed.query().where(Closed.id == "c"), {"kind": "open"}),
+    ],
+)
+def test_no_change_makes_a_document_one_of_another_class(change: Callable[[Session], None]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Case(id="a"), Closed(id="c")])
+        session.commit()
+
+        def commit() -> None:
+            change(session)
+            session.commit()
+
+        with pytest.raises(ValidationError, match=r"cases\.kind: a \w+ is not of this kind"):
+            commit()
+        assert [type(one) for one in Session(deployment).get_many(Case, ["a", "c"])] == [Case, Closed]
+
+
+def test_a_kind_that_is_no_class_of_its_own_may_change() -> None:
+    with Session(connect("memory:")) as session:
+        case = Case(id="a")
+        session.add(case)
+        session.commit()
+        case.kind = "none that is declared"
+        session.commit()
+        assert session.get(Case, "a") is case
+
+
 def test_families_work_on_every_deployment(deployment: Deployment, unique: str) -> None:
     class Base(Model, table="anything", primary_key="key", discriminator_field="text"):
         key: Mapped[str]
@@ -338,6 +426,7 @@ def test_families_work_on_every_deployment(deployment: Deployment, unique: str) 
         (lambda: type("Tom", (Animal,), {}, discriminator="cat"), "discriminator 'cat' is Cat's already"),
         (lambda: type("Lone", (Model,), {}, discriminator="x"), "Lone says what its documents are like, and no table"),
         (lambda: type("Bird", (Animal,), {}, discriminator="bird", primary_key="age"), "which says its key"),
+        (lambda: type("Tap", (Key,), {}, discriminator="tap"), r"events\.kind: discriminator='tap' is no 'key'"),
         (lambda: type("Bird", (Animal,), {}, discriminator=3), "a discriminator is a str, got int"),
         (
             lambda: type("Bird", (Animal,), {"by_lives": Index("age")}, discriminator="bird"),

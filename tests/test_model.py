@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
+import itertools
+import pickle
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +20,7 @@ from convexorm import (
     ConvexORMError,
     Index,
     InvalidRequestError,
+    IsoDatetime,
     LimitExceeded,
     Mapped,
     Model,
@@ -198,6 +202,33 @@ def test_no_two_instances_share_a_default_that_can_be_changed() -> None:
         session.commit()
 
 
+def test_no_default_is_made_for_an_instance_that_is_not() -> None:
+    class Numbered(Model, table="numbered"):
+        number: Mapped[int] = field(factory=lambda: next(numbers))
+        name: Mapped[str]
+
+    numbers = itertools.count(1)
+    maker: Any = Numbered
+    for values in ({}, {"number": 1}, {"name": "a", "other": 1}):
+        with pytest.raises((ValidationError, TypeError)):
+            maker(**values)
+    assert [Numbered(name="a").number, Numbered(name="b", number=7).number, Numbered(name="c").number] == [1, 7, 2]
+
+
+def test_what_names_a_class_that_comes_later_can_be_made_before() -> None:
+    class Earlier(Model, table="earlier"):
+        place: Mapped[Later | None] = field(default=None)
+        at: Mapped[IsoDatetime | None] = field(default=None)
+
+    assert (Earlier().place, Earlier(place=None).place) == (None, None)
+
+    @dataclasses.dataclass
+    class Later:
+        x: int
+
+    assert Earlier(place=Later(1)).place == Later(1)
+
+
 def test_an_instance_that_was_not_made_says_what_is_missing() -> None:
     class Hasty(Model, table="hasty"):
         text: Mapped[str] = field(default="")
@@ -212,11 +243,39 @@ def test_an_instance_that_was_not_made_says_what_is_missing() -> None:
             lambda: Hasty("x"),
             lambda: session.add(Hasty()),
             lambda: session.merge(Hasty()),
+            lambda: session.refresh(Hasty()),
+            lambda: session.expire(Hasty()),
+            lambda: copy.copy(Hasty()),
+            lambda: copy.deepcopy(Hasty()),
+            lambda: pickle.dumps(Hasty()),
             lambda: decorated(a=1),
         ]
         for make in made:
             with pytest.raises(InvalidRequestError, match=r"is not made yet; call super\(\).__init__"):
                 make()
+    hasty = Hasty()
+    assert (repr(hasty), hasty.convex_id, hasty.convex_created_at) == ("<Hasty (not made)>", None, None)
+    assert not hasattr(hasty, "text")
+    with pytest.raises(AttributeError, match=r"^Hasty.text is not set: this Hasty is not made yet; call super\(\)"):
+        hasty.text  # noqa: B018
+
+
+@pytest.mark.parametrize("validator", [None, attrs.validators.gt(0)])
+def test_an_attribute_that_was_deleted_is_missed_by_the_commit(validator: Any) -> None:
+    class Counted(Model, table="counted"):
+        name: Mapped[str]
+        number: Mapped[int] = field(default=1, validator=validator)
+
+    with Session(connect("memory:")) as session:
+        counted = Counted(name="a")
+        session.add(counted)
+        del counted.number
+        with pytest.raises(ValidationError, match=r"^counted.number: required, and not set"):
+            session.commit()
+        counted.number = 2
+        session.commit()
+        del counted.number  # what is stored is shown again
+        assert (counted.number, session.dirty) == (2, [])
 
 
 def test_what_attrs_calls_around_a_constructor_is_called() -> None:

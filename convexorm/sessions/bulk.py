@@ -155,8 +155,8 @@ class Bulk:
         while left:
             batch = left[:size]
             commit = self._compiler.commit([replace(patch, at=id_) for _, id_ in batch])
-            if planned is not None:
-                commit = replace(commit, id=planned.id)
+            if planned is not None:  # whoever resumes asks for it
+                commit = replace(commit, id=planned.id, lasting=True)
             try:
                 applied = await self._writer.commit(commit)
             except (LimitExceeded, FunctionFailed) as error:

@@ -93,6 +93,8 @@ def patch_of(
     mapper, state = instance.__mapper__, instance._state
     if mapper.validated:
         validate(instance, changes)  # what was not touched may be older than its validator
+    if mapper.polymorphic:
+        mapper.check_kept({field: new for field, (_, new) in changes.items()}, read=True)
     set_: dict[str, Value] = {}
     unset: list[str] = []
     expect: dict[str, Value | Missing] = {}

@@ -14,10 +14,9 @@ from weakref import WeakValueDictionary, ref
 
 import msgspec
 
-from convexorm.declaring import unmade
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.hooks import call_hook
-from convexorm.model import InstanceState, Model, Watcher, set_state
+from convexorm.model import InstanceState, Model, Watcher, set_state, state_of
 from convexorm.records import Record, Row, Rows
 from convexorm.references import Reference
 from convexorm.relatives import gone, hold_to_references, refers_otherwise, replaced, restore
@@ -26,7 +25,7 @@ from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances
 
-__all__ = ["IdentityMap", "is_of", "state_of"]
+__all__ = ["IdentityMap", "is_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -225,7 +224,7 @@ class IdentityMap(Watcher):
 
     def check_persistent(self, instance: Model) -> InstanceState:
         """The state of an instance that is persistent here. Raises InvalidRequestError for any other."""
-        state = instance._state if isinstance(instance, Model) else state_of(instance)
+        state = state_of(instance)
         if state.held is None or state.session is not self:
             raise InvalidRequestError(f"{instance!r} is not persistent in this session")
         return state
@@ -385,14 +384,3 @@ def is_of(model: type[Model], document: Document) -> bool:
         return not mapper.polymorphic or mapper.class_of(document) is model
     except ValidationError:  # of a class that is not there
         return False
-
-
-def state_of(instance: Model) -> InstanceState:
-    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model, or half of one."""
-    if not isinstance(instance, Model):
-        given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
-        raise InvalidRequestError(f"an instance of a model is needed, got {given}")
-    try:
-        return instance._state
-    except AttributeError:
-        raise unmade(instance) from None

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 from convexorm.deployments.reader import Reader
 from convexorm.errors import ValidationError
-from convexorm.model import Model
+from convexorm.model import Model, state_of
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
 from convexorm.relatives import all_found, found, listed, loaded_list, related, stay_in_step
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
-from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.identities import IdentityMap
 from convexorm.values import MISSING, Value, hashable
 
 __all__ = ["Loader"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from convexorm.declaring import unmade
 from convexorm.errors import ValidationError
-from convexorm.model import Model
+from convexorm.expressions import unmade
+from convexorm.model import Model, state_of
 from convexorm.query import Query
 from convexorm.references import Reference
 from convexorm.relations import Relation
@@ -19,7 +19,7 @@ from convexorm.relatives import Moves, around, join_lists, leave, stand_for
 from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
-from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import Identity, identity_of, key_of
 from convexorm.sessions.operations import Deletion, Insertion, Upsertion
 from convexorm.sessions.pending import Pending
@@ -186,10 +186,13 @@ class Members(IdentityMap):
                     joined.append(other)
 
     def take_back(self, model: type[Model], identity: Identity) -> bool:
-        """Let go of what was added with this primary key and is not committed; whether there was any."""
+        """Let go of what was added with this primary key and is not committed; whether there was any.
+
+        What was added under a condition of its own stays, and with it the condition.
+        """
         if not isinstance(self._pending.at(model, identity), model):
             return False  # nearly always
-        added = [one.instance for one in self._pending if isinstance(one, Insertion)]
+        added = [one.instance for one in self._pending if isinstance(one, Insertion) and isinstance(one.unique, bool)]
         found = [one for one in added if isinstance(one, model) and self._compiler.new_identity(one) == identity]
         for instance in found:
             self.delete(instance)

@@ -335,6 +335,8 @@ def patch_of_values(
             unset.append(column.field)
         else:
             set_[column.field] = owned(dumped)
+    if model.__mapper__.polymorphic:
+        model.__mapper__.check_kept({**set_, **dict.fromkeys((*unset, *compute), MISSING)}, read=False)
     if compiler.measures and sum([len(one) for one in set_.values() if isinstance(one, str | bytes)]) > _MEASURED_FROM:
         table.check_size(set_)
     claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
@@ -365,9 +367,13 @@ def check_keyed(model: type[Model]) -> None:
 def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
     """The document of an instance, without the attributes in `leaving`. Raises ValidationError if it is not valid."""
     mapper = instance.__mapper__
-    if mapper.validated:
-        validate(instance)
-    return mapper.dump(instance, leaving)
+    try:
+        if mapper.validated:
+            validate(instance)
+        return mapper.dump(instance, leaving)
+    except AttributeError:
+        mapper.check_set(instance)
+        raise
 
 
 def _led(instance: Model, waiting: Mapping[str, Model]) -> Mapping[str, Value]:

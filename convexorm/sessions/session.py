@@ -42,7 +42,7 @@ from convexorm.faces import DONE, finish, named
 from convexorm.given import a_function, by_name, several
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
-from convexorm.model import Index, Model, SearchIndex, VectorIndex
+from convexorm.model import Index, Model, SearchIndex, VectorIndex, state_of
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
@@ -50,7 +50,7 @@ from convexorm.relations import Path, check_paths
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
-from convexorm.sessions.identities import is_of, state_of
+from convexorm.sessions.identities import is_of
 from convexorm.sessions.instances import identity_of, key_of
 from convexorm.sessions.loading import Loader
 from convexorm.sessions.members import Members
@@ -728,7 +728,7 @@ class AsyncSession:
         self, model: type[Model], key: Any, *, expected: Mapping[str, Any] | None = None, missing_ok: bool = True
     ) -> Awaitable[None]:
         """Delete the document with this key in the next commit, without reading it first; what was added with this key is
-        let go of.
+        let go of, unless it was added under a query (`unique=`): then that is still asked for.
 
         The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
         """
