@@ -62,6 +62,9 @@ class Watcher(typing.Protocol):
     def known(self, reference: Reference, value: object) -> Model | None:
         """The instance that a reference of this value leads to, if the session holds it."""
 
+    def referring(self, reference: Reference, value: object) -> list[Model]:
+        """The instances of the session whose reference has this value."""
+
 
 class InstanceState(msgspec.Struct, eq=False):
     """What a session knows of an instance.

@@ -122,7 +122,7 @@ class AsyncSession:
 
     @cached_property
     def _trees(self) -> Trees:
-        return Trees(Writer(self._port), self._compiler, self._reader)
+        return Trees(Writer(self._port), self._compiler, self._reader, self._members)
 
     @cached_property
     def _bulk(self) -> Bulk:
@@ -802,10 +802,10 @@ class AsyncSession:
         """
         document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
-        done, tables = await self._trees.delete(table, document, on_progress)
+        done = await self._trees.delete(table, document, on_progress)
         self._pending.withdraw(instance)
-        self._members.removed(instance)
-        self._members.doubt(lambda model: self._compiler.table(model).name in tables)
+        if instance in self._members:
+            self._members.removed(instance)
         return done
 
     def schedule(
@@ -863,9 +863,7 @@ class AsyncSession:
         Raises InvalidRequestError for an instance this session does not hold.
         """
         self._turn.check()
-        self._members.check_held(instance)
-        self._pending.withdraw(instance)
-        self._members.let_go(instance)
+        self._members.expunge(instance)
         return DONE
 
     def expire(self, instance: Model) -> Awaitable[None]:

@@ -62,7 +62,6 @@ class Outcomes:
         outcome.id, outcome.answer, outcome.lost = commit.id, answer, False
         return outcome
 
-    def _forget(self, outcome: ref[Commit]) -> None:
-        assert isinstance(outcome, _Outcome)
+    def _forget(self, outcome: _Outcome) -> None:
         if self._known.get(outcome.id) is outcome:
             del self._known[outcome.id]
