@@ -599,8 +599,9 @@ class AsyncSession:
         instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
         in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
-        document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
-        result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
+        document back for it. What is new in the relations of the instance comes along. A persistent instance that was to be
+        deleted is not, any more. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an
+        instance of another session, or one deleted.
         """
         self._members.add(instance, unique, returning)
         return DONE

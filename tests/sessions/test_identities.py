@@ -195,6 +195,24 @@ async def test_get_sees_what_is_added_and_deleted_and_not_committed(face: str) -
     assert [one is not None for one in await session.get_many(Note, wanted)] == [True, False, True, False, True, False]
 
 
+def test_what_is_added_again_is_not_deleted() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Note(id="a"), Note(id="b")])
+        session.commit()
+        kept, keyed = session.get_many(Note, ["a", "b"])
+        assert kept is not None
+        assert keyed is not None
+        session.delete(kept)
+        kept.title = "kept"
+        session.add(kept)
+        assert (session.deleted, session.dirty) == ([], [kept])
+        session.commit()
+        assert Session(deployment).get_one(Note, "a").title == "kept"
+        session.delete_key(Note, "b")
+        with pytest.raises(InvalidRequestError, match="is to be deleted by its key"):
+            session.add(keyed)
+
+
 def test_an_instance_known_by_its_id_is_seen_as_deleted() -> None:
     with Session(connect("memory:")) as session:
         task = Task(text="a", owner_id="u")
