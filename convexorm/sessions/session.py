@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -115,6 +115,9 @@ class AsyncSession:
         self._pending = pending = Pending(compiler)
         self._members = members = Members(turn, compiler, pending)
         self._unit_of_work = UnitOfWork(port, compiler, members, pending)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled or copied; open another one of its deployment")
 
     @cached_property
     def _loader(self) -> Loader:

@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from convexorm import (
+    AsyncSession,
     Deployment,
     Index,
     InvalidRequestError,
@@ -370,3 +371,15 @@ async def test_merge_gives_the_sessions_own_instance_the_values(face: str) -> No
     assert stored(deployment, "") == {"a": ("new", ["t", "u"]), "b": ("transient", [])}
     with Session(deployment) as again:
         assert [one.text for one in again.all(Task.query().full_scan())] == ["new"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_session_and_a_deployment_are_not_copied(copied: Callable[[object], object]) -> None:
+    with connect("memory:") as deployment:
+        for one, words in (
+            (deployment, "a deployment cannot be pickled or copied"),
+            (Session(deployment), "a session cannot be pickled or copied"),
+            (AsyncSession(deployment), "a session cannot be pickled or copied"),
+        ):
+            with pytest.raises(TypeError, match=words):
+                copied(one)
