@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -165,6 +165,7 @@ class Model:
     __mapper__: ClassVar[Mapper]
     _body: ClassVar[Body]
     _details: ClassVar[Mapping[str, Field]] = {}
+    _setters: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {}
     _state: InstanceState
 
     convex_id: Mapped[str | None] = _system_field("convex_id", "_id", types.StrType())
@@ -218,6 +219,12 @@ class Model:
             raise
         if mapper.validated and not any(value is UNSET for value in self.__dict__.values()):  # else a relation is to set it
             check_whole(self)
+
+    if not TYPE_CHECKING:  # else every attribute could be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setting = type(self)._setters.get(name)
+            _set(self, name, value if setting is None else setting(self, value))
 
     @classmethod
     def query(cls) -> Query[Self]:

@@ -307,6 +307,47 @@ def test_a_constructor_of_the_class_may_set_what_is_no_column_before_and_after()
     assert Step("a").seen == ["a"]
 
 
+class Logged:
+    """A mixin that sees what is set."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        LOG.append(name)
+        super().__setattr__(name, value.strip() if isinstance(value, str) else value)
+
+
+LOG: list[str] = []
+
+
+class Page(Logged, Model, table="pages"):
+    text: Mapped[str] = field(validator=attrs.validators.max_len(3))
+
+
+class Chapter(Page, discriminator="chapter"):
+    title: Mapped[str] = field(default="")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.title() if name == "title" else value)
+
+
+@pytest.mark.parametrize("model", [Page, Chapter])
+def test_what_a_class_does_when_an_attribute_is_set_is_done(model: type[Page]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        page = model(text="a")
+        session.add(page)
+        session.commit()
+        LOG.clear()
+        page.text = " b "
+        if isinstance(page, Chapter):
+            page.title = "the end"
+        assert (page.text, session.dirty) == ("b", [page])
+        assert LOG == (["text", "title"] if model is Chapter else ["text"])
+        with pytest.raises(ValidationError, match=r"pages\.text"):
+            page.text = "long"
+        session.commit()
+        stored = Session(deployment).one(model.query().full_scan()).to_dict()
+        assert stored == {"text": "b", **({"title": "The End"} if model is Chapter else {})}
+
+
 def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:
     task = Task(text="x", owner_id="u")
     assert (task.convex_id, task.creation_time, task.primary_key) == (None, None, None)
