@@ -1,8 +1,8 @@
 """`Data` and `Draft`: what requests, their answers, and queries are: values with names, made many times a call.
 
 They are made, compared, and copied with a change (`msgspec.structs.replace`) in C, where generated Python takes ten times
-as long. Nothing that they hold refers back to them, so Python's collector need not look at them; one that may hold such things
-says `gc=True`. `hidden` are the names that their `repr` leaves out: keys and contents.
+as long. Nothing that they hold refers back to them, so Python's collector need not look at them; a class where that may be
+otherwise says `gc=True`. `hidden` are the names that their `repr` leaves out: keys and contents.
 """
 
 from __future__ import annotations
