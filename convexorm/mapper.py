@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
-from convexorm.conditions import Comparison, Membership
+from convexorm.conditions import Comparison, Condition, Membership, Negated
 from convexorm.conversions import attributes_function, differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
@@ -276,6 +276,11 @@ class Mapper:
         return tuple(name for name, column in self.columns.items() if column.type.mutable)
 
     @cached_property
+    def adopting(self) -> frozenset[str]:
+        """Those of them that storing may round something in."""
+        return frozenset(name for name in self.mutable if self.columns[name].type.adopts)
+
+    @cached_property
     def shown(self) -> frozenset[str]:
         """What an instance holds because of what is stored: its columns, and what `cached_property`s made of them."""
         made = (name for base in self.model.__mro__ for name, one in vars(base).items() if isinstance(one, cached_property))
@@ -339,6 +344,11 @@ class Mapper:
     def relations(self) -> Mapping[str, Relation]:
         """The relations, by attribute. NameError while a class that they speak of is not there."""
         return resolved(self, self.relationships)
+
+    @cached_property
+    def related(self) -> bool:
+        """Whether it refers to others, or has relations to them."""
+        return bool(self.relationships or self.references)
 
     @cached_property
     def checked(self) -> bool:
@@ -429,6 +439,16 @@ class Mapper:
         values = tuple(mapper.discriminator for mapper in self.family())
         name = self.discriminator_field
         return Comparison(name, "eq", values[0]) if len(values) == 1 else Membership(name, values)
+
+    def documents_of(self, classes: Collection[Mapper]) -> Condition | None:
+        """What documents of just these classes of the family fulfil in their table; None where all of it do."""
+        others = [one for one in self.family() if one not in classes and not one.abstract]
+        if not others:
+            return None
+        name = self.discriminator_field
+        if self.root not in classes:
+            return Membership(name, tuple(one.discriminator for one in classes))
+        return Negated(Membership(name, tuple(one.discriminator for one in others)))
 
     @property
     def expected(self) -> Expect:

@@ -23,8 +23,9 @@ from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.records import Record
+from convexorm.references import UNSET
 from convexorm.relatives import lead_alike, packed, unpack
-from convexorm.validation import validate
+from convexorm.validation import check_whole, validate
 from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class Watcher(typing.Protocol):
 
     def known(self, reference: Reference, value: object) -> Model | None:
         """The instance that a reference of this value leads to, if the session holds it."""
+
+    def referring(self, reference: Reference, value: object) -> list[Model]:
+        """The instances of the session whose reference has this value."""
 
 
 class InstanceState(msgspec.Struct, eq=False):
@@ -212,6 +216,8 @@ class Model:
             if not isinstance(error, ValidationError) and mapper.columns.keys() <= self.__dict__.keys():
                 validate(self)
             raise
+        if mapper.validated and not any(value is UNSET for value in self.__dict__.values()):  # else a relation is to set it
+            check_whole(self)
 
     @classmethod
     def query(cls) -> Query[Self]:

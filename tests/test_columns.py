@@ -369,6 +369,83 @@ def test_iso_times_keep_milliseconds_and_show_it_at_once() -> None:
     assert visit.left == NOON.replace(microsecond=123_000)
 
 
+@dataclasses.dataclass
+class Stay:
+    came: IsoDatetime
+    went: IsoDatetime | None = None
+
+
+@attrs.frozen
+class Stop:
+    times: tuple[IsoDatetime, ...]
+
+
+class Leg(NamedTuple):
+    at: IsoDatetime
+    n: int = 0
+
+
+class Timed(TypedDict):
+    at: NotRequired[IsoDatetime]
+
+
+CUT = NOON.replace(microsecond=123_000)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "made", "shown"),
+    [
+        (list[IsoDatetime], lambda at: [at], [CUT]),
+        (list[IsoDatetime] | None, lambda at: [at], [CUT]),
+        (tuple[IsoDatetime, ...], lambda at: (at, at), (CUT, CUT)),
+        (tuple[int, IsoDatetime], lambda at: (1, at), (1, CUT)),
+        (set[IsoDatetime], lambda at: {at}, {CUT}),
+        (frozenset[IsoDatetime], lambda at: frozenset({at}), frozenset({CUT})),
+        (dict[str, IsoDatetime | None], lambda at: {"a": at, "b": None}, {"a": CUT, "b": None}),
+        (Stay, lambda at: Stay(at), Stay(CUT)),
+        (list[Stay], lambda at: [Stay(at, at)], [Stay(CUT, CUT)]),
+        (Stop, lambda at: Stop((at,)), Stop((CUT,))),
+        (dict[str, list[Stop]], lambda at: {"a": [Stop((at,))]}, {"a": [Stop((CUT,))]}),
+        (Leg, lambda at: Leg(at, 1), Leg(CUT, 1)),
+        (Timed, lambda at: {"at": at}, {"at": CUT}),
+        (int | IsoDatetime, lambda at: at, CUT),
+        (list[datetime | IsoDatetime], lambda at: [at], [NOON]),  # as the first that takes it
+    ],
+)
+def test_iso_times_in_anything_keep_milliseconds_and_show_it_at_once(annotation: Any, made: Any, shown: Any) -> None:
+    model = model_of(annotation)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = model(v=made(NOON))
+        assert one.v == shown
+        one.v = given = made(NOON)
+        assert one.v == shown
+        assert one.v is given or not isinstance(given, list | dict | set | Stay)  # whoever made it may go on with it
+        session.add(one)
+        session.commit()
+        assert (one.v, session.dirty) == (shown, [])
+        assert Session(deployment).one(model.query().full_scan()).v == shown
+
+
+def test_what_is_put_into_a_list_shows_as_it_is_stored_once_it_is() -> None:
+    model = model_of(list[Stay])
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = model(v=[])
+        session.add(one)
+        for _ in range(2):  # a new one, and one that is stored
+            one.v.append(Stay(NOON))
+            session.commit()
+            assert one.v[-1] == Stay(CUT)
+        assert session.dirty == []
+
+
+def test_what_stands_for_a_value_stays_in_a_list_what_it_is() -> None:
+    ids = [str(UUID(int=1))]
+    assert model_of(list[UUID])(v=ids).v is ids
+    assert ids == [str(UUID(int=1))]
+    assert model_of(list[IsoDatetime])(v=(NOON,)).v == (CUT,)
+    assert stored(list[UUID], ids) == [UUID(int=1)]
+
+
 def test_a_time_between_two_milliseconds_is_compared_as_what_it_is() -> None:
     class Visit(Model, table="visits"):
         at: Mapped[IsoDatetime]

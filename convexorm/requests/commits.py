@@ -22,7 +22,7 @@ class Rule(Data, frozen=True):
 
     "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
     to null) and keeps their `unique` keys, "restrict" refuses the commit if there are any once all its writes are applied,
-    as `relation`.
+    as `relation`. It is about the documents for which `where` holds, and does this to those for which `filter` does.
     """
 
     relation: str
@@ -33,6 +33,8 @@ class Rule(Data, frozen=True):
     action: Literal["cascade", "restrict", "nullify"]
     null: bool = False
     unique: Sequence[Unique] = ()
+    where: Condition | None = None
+    filter: Condition | None = None
 
 
 class Check(Data, frozen=True):

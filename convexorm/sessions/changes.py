@@ -48,6 +48,8 @@ def changes_of(instance: Model) -> Changes:
         old = held.get(column.field, MISSING)
         if attributes[name] is UNSET and name in unresolved(instance):
             continue  # it is to hold the id of a document that is not there yet
+        if name in mapper.adopting and attributes[name] is not None:
+            attributes[name] = column.type.adopt(attributes[name])
         new = column.dump(attributes[name])
         if type(old) is type(new) is str is column.type.as_is:  # the commonest
             if old != new:

@@ -18,8 +18,9 @@ from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state, state_of
 from convexorm.records import Record, Row, Rows
-from convexorm.relatives import gone, restore
-from convexorm.requests import Document
+from convexorm.references import Reference
+from convexorm.relatives import gone, hold_to_references, refers_otherwise, replaced, restore
+from convexorm.requests import Document, Gone
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances
@@ -36,6 +37,22 @@ class IdentityMap(Watcher):
     """The instances of each model of which any was looked for."""
     touched: dict[int, Model]
     _watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
+
+    @abstractmethod
+    def through(self, instance: Model) -> Iterator[Model]:
+        """The instances of the session that may have an instance in lists that go through another model."""
+
+    @abstractmethod
+    def waiting(self, reference: Reference, value: object) -> Model | None:
+        """The new instance that a reference of this value leads to once it is stored, if there is one."""
+
+    @abstractmethod
+    def told(self, gone: Iterable[Gone]) -> None:
+        """Deletions have done this to documents, of which some may have instances here."""
+
+    @abstractmethod
+    def tables(self) -> set[str]:
+        """The tables of which somebody keeps instances, by the names they have for the session."""
 
     @abstractmethod
     def found_gone(self, instance: Model) -> None:
@@ -82,8 +99,7 @@ class IdentityMap(Watcher):
                 set_state(instance, InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in
-                instance._state.document = document
-                instance._state.doubtful = False
+                self._stand_in(instance, document)
             elif instance._state.doubtful and not turned:
                 self.renew(instance, document)
             if told is not None and not instance._state.looked_at:
@@ -133,10 +149,16 @@ class IdentityMap(Watcher):
             _set(instance, "_state", InstanceState(held, self, id_, tick))
             instances.put(id_, instance)
         else:  # nobody has looked at it, so the newer document may stand in
-            state = instance._state
-            state.held, state.id, state.tick, state.doubtful = held, id_, tick, False
+            self._stand_in(instance, held, id_, tick)
             instances.loaded((instance,))
         return instance  # type: ignore[no-any-return]
+
+    def _stand_in(self, instance: Model, held: Record | Document, id_: str = "", tick: int = 0) -> None:
+        """An instance that nobody has looked at has this newer document now."""
+        state = instance._state
+        before, state.held, state.id, state.tick, state.doubtful = state.held, held, id_, tick, False
+        if state.related and before is not None and refers_otherwise(instance, before):
+            hold_to_references(instance)
 
     def held(self, model: type[Model], identity: Identity) -> Model | None:
         """The instance whose document has this primary key, or this `_id` for a model without one."""
@@ -193,7 +215,11 @@ class IdentityMap(Watcher):
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:
+                others = list(self.through(instance))
                 self.let_go(other)
+                instances.put(id_, instance)
+                replaced(instance, other, others)
+                return
         instances.put(id_, instance)
 
     def check_persistent(self, instance: Model) -> InstanceState:
@@ -230,8 +256,10 @@ class IdentityMap(Watcher):
         for name in instance.__mapper__.shown:
             if name not in columns or columns[name].field not in changed:
                 instance.__dict__.pop(name, None)
-        instance._state.document = document
+        before, instance._state.document = instance._state.held, document
         instance._state.doubtful = False
+        if before is not None and refers_otherwise(instance, before):
+            hold_to_references(instance)
         call_hook("after_load", instance)
         self._of(root_of(type(instance))).loaded((instance,))
 
@@ -248,6 +276,7 @@ class IdentityMap(Watcher):
             instance.__dict__.pop(name, None)
         restore(instance)
         state.looked_at = False
+        hold_to_references(instance)
         self._forget(instance)
 
     def let_go(self, instance: Model) -> None:
@@ -262,9 +291,13 @@ class IdentityMap(Watcher):
         self._forget(instance)
         state.session = None
 
+    def rekeyed(self, instance: Model) -> None:
+        """The document of an instance holds other keys than before."""
+        self._of(root_of(type(instance))).loaded((instance,))
+
     def removed(self, instance: Model) -> None:
         """The document of an instance was deleted."""
-        gone(instance)
+        gone(instance, self.through(instance))
         self.let_go(instance)
         instance._state.deleted = True
 

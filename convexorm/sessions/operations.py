@@ -19,7 +19,7 @@ from convexorm.given import a_mapping
 from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, set_state
 from convexorm.query import Query
-from convexorm.relatives import found, hold_to_references, unresolved
+from convexorm.relatives import found, hold_to_references, not_whole, unresolved
 from convexorm.requests import (
     Applied,
     Delete,
@@ -174,7 +174,8 @@ class Change(msgspec.Struct, eq=False):
         for field in patch.unset:
             document.pop(field, None)
         state.held = document
-        if state.related is None and self.instance.__mapper__.relationships and refers_by(self.instance, patch):
+        if refers_by(self.instance, patch):
+            self.identities.rekeyed(self.instance)
             hold_to_references(self.instance)
 
 
@@ -204,10 +205,10 @@ class ChangeByKey(msgspec.Struct, eq=False):
         document = {**before, **patch.set, **greater_stored(before, patch.set, patch.greatest)}
         for field in patch.unset:
             document.pop(field, None)
+        doubtful = instance._state.doubtful
         self.identities.renew(instance, document)
-        if refers_by(instance, patch):
-            hold_to_references(instance)
-        instance._state.doubtful = bool(patch.greatest or patch.compute)  # more may have been stored than was read
+        # more may have been stored than was read
+        instance._state.doubtful = doubtful or bool(patch.greatest or patch.compute)
 
 
 class Deletion(msgspec.Struct, eq=False):
@@ -255,7 +256,8 @@ class DeletionOfRange(msgspec.Struct, eq=False):
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
-        self.identities.doubt(lambda model: self.compiler.table(model).name == self.delete.table.name)
+        if not self.delete.tells:
+            self.identities.doubt(lambda model: self.compiler.table(model).name == self.delete.table.name)
 
 
 class Retraction(msgspec.Struct, eq=False):
@@ -275,7 +277,7 @@ class Retraction(msgspec.Struct, eq=False):
 def refers_by(instance: Model, patch: Patch) -> bool:
     """Whether relations of an instance go by what a patch has changed."""
     mapper = instance.__mapper__
-    fields = [reference.field for reference in mapper.references.values()] if mapper.relationships else ()
+    fields = [reference.field for reference in mapper.references.values()]
     return any(field in patch.set or field in patch.unset for field in fields)
 
 
@@ -397,6 +399,8 @@ def _inserted(identities: IdentityMap, instance: Model, written: Applied, write:
     assert isinstance(write, Insert | Upsert)
     document = {**write.doc, **led, **written.identity} if led or written.identity else dict(write.doc)
     document["_id"], document["_creationTime"] = written.id, written.creation_time
+    if not written.created and instance._state.related:
+        not_whole(instance)
     identities.inserted(instance, document)
     if written.identity:
         for name, column in instance.__mapper__.columns.items():

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -116,13 +116,16 @@ class AsyncSession:
         self._members = members = Members(turn, compiler, pending)
         self._unit_of_work = UnitOfWork(port, compiler, members, pending)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled or copied; open another one of its deployment")
+
     @cached_property
     def _loader(self) -> Loader:
         return Loader(self._compiler, self._reader, self._members)
 
     @cached_property
     def _trees(self) -> Trees:
-        return Trees(Writer(self._port), self._compiler, self._reader)
+        return Trees(Writer(self._port), self._compiler, self._reader, self._members)
 
     @cached_property
     def _bulk(self) -> Bulk:
@@ -599,8 +602,9 @@ class AsyncSession:
         instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
         in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
-        document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
-        result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
+        document back for it. What is new in the relations of the instance comes along. A persistent instance that was to be
+        deleted is not, any more. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an
+        instance of another session, or one deleted.
         """
         self._members.add(instance, unique, returning)
         return DONE
@@ -802,10 +806,10 @@ class AsyncSession:
         """
         document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
-        done, tables = await self._trees.delete(table, document, on_progress)
+        done = await self._trees.delete(table, document, on_progress)
         self._pending.withdraw(instance)
-        self._members.removed(instance)
-        self._members.doubt(lambda model: self._compiler.table(model).name in tables)
+        if instance in self._members:
+            self._members.removed(instance)
         return done
 
     def schedule(
@@ -863,9 +867,7 @@ class AsyncSession:
         Raises InvalidRequestError for an instance this session does not hold.
         """
         self._turn.check()
-        self._members.check_held(instance)
-        self._pending.withdraw(instance)
-        self._members.let_go(instance)
+        self._members.expunge(instance)
         return DONE
 
     def expire(self, instance: Model) -> Awaitable[None]:

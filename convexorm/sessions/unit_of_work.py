@@ -26,8 +26,8 @@ from convexorm.hooks import call_hook
 from convexorm.model import Model
 from convexorm.moments import Moment
 from convexorm.relatives import hold_to_references, settle, unresolved
-from convexorm.requests import Applied, Commit, Delete, Write, Written
-from convexorm.sessions.changes import changes_of, is_new, patch_of
+from convexorm.requests import Applied, Commit, Delete, DeletedRange, Write, Written
+from convexorm.sessions.changes import changed_fields, changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.graphs import in_order, refer_within
 from convexorm.sessions.identities import IdentityMap
@@ -70,6 +70,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
     _identities: IdentityMap
     _pending: Pending
     _unsettled: _Unsettled | None = None
+    _calling_hooks: bool = False
 
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
@@ -77,7 +78,9 @@ class UnitOfWork(msgspec.Struct, eq=False):
 
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
-        return [one for one in self._identities.changeable() if changes_of(one) or unresolved(one)]
+        return [
+            one for one in self._identities.changeable() if not is_new(one) and (changed_fields(one) or unresolved(one))
+        ]
 
     def deleted(self) -> list[Model]:
         """Instances marked for deletion and not yet committed."""
@@ -85,6 +88,10 @@ class UnitOfWork(msgspec.Struct, eq=False):
 
     async def commit(self) -> None:
         """Write everything; `AsyncSession.commit` says what holds."""
+        if self._calling_hooks:
+            raise InvalidRequestError(
+                "a hook that is called before a commit cannot commit; what it adds is written with it"
+            )
         if self._unsettled is not None:
             await self.settle()
         identities = self._identities
@@ -92,7 +99,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
         if not operations:
             self._settle_relations(list(identities.touched.values()))
             return
-        commit = self._compiler.commit(writes)
+        commit = self._compiler.commit(writes, identities.tables)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment(time.time(), time.monotonic()))
         touched = identities.touched
@@ -104,10 +111,9 @@ class UnitOfWork(msgspec.Struct, eq=False):
                 operation.applied(applied, write)
                 if operation.instance is not None:
                     instances.append(operation.instance)
-            if commit.rules:
-                self._doubt_tied(commit)
             if self._pending.operations:
                 self._pending.done(operations)
+            self._tell_gone(results)
             hooked = self._settled([*touched.values(), *instances]) if touched or instances else False
             self._unsettled = None
         except BaseException as error:
@@ -145,6 +151,12 @@ class UnitOfWork(msgspec.Struct, eq=False):
             settle(instance)
         if self._identities.moves.moved:
             self._identities.moves.clear()
+
+    def _tell_gone(self, results: Iterable[Applied]) -> None:
+        """Show the instances what deletions have done to their documents."""
+        for applied in results:
+            if type(applied) is DeletedRange and applied.gone:
+                self._identities.told(applied.gone)
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
@@ -187,7 +199,11 @@ class UnitOfWork(msgspec.Struct, eq=False):
         for instance in changeable:
             hooked = hooked or bool(instance.__mapper__.hooks)
         if hooked:
-            self._call_hooks()
+            self._calling_hooks = True
+            try:
+                self._call_hooks()
+            finally:
+                self._calling_hooks = False
             pending, changeable = self._pending.operations, self._identities.changeable()
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
         related = False
@@ -264,6 +280,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
         self._doubt_tied(sent.commit)
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
+        self._tell_gone(results)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
         return taken
 

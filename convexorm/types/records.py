@@ -9,6 +9,7 @@ import dataclasses
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -17,7 +18,7 @@ import typing_extensions
 from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.schema import Property
-from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, total, within
+from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, rounded, total, within
 from convexorm.types.names import annotations_of, is_class_variable
 from convexorm.values import MISSING, Value, check_field_name
 
@@ -191,6 +192,8 @@ class RecordType(ColumnType[Any]):
         self._make = shape.make
         self._restored = shape.restored
         self._choosy = shape.choosy
+        self._frozen = shape.frozen
+        self._adopting = [(name, codec) for name, codec in fields.items() if codec.adopts]
 
     @property
     def name(self) -> str:
@@ -252,6 +255,25 @@ class RecordType(ColumnType[Any]):
             raise ValidationError(f"{self.name} does not take what is stored") from error
         return made
 
+    @property
+    def adopts(self) -> bool:
+        return bool(self._adopting)
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is not self.kind:
+            return value
+        for name, codec in self._adopting:
+            held = getattr(value, name, None)
+            shown = rounded(codec, held)
+            if shown is held:
+                continue
+            if self._frozen:
+                with suppress(ValidationError):
+                    return self.load(self.dump(value))
+                return value
+            object.__setattr__(value, name, shown)
+        return value
+
     def sample(self, name: str, number: int) -> Any:
         members = {member.init: (field, member) for field, member, _ in self._loads if member.init is not None}
         return self._make(
@@ -296,6 +318,11 @@ class TypedDictType(RecordType):
             if key not in members:
                 raise ValidationError(f"no such key; {self.name} has {', '.join(self.fields)}", path=key_step(key))
         return members
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is dict:
+            value.update({name: rounded(codec, value[name]) for name, codec in self._adopting if name in value})
+        return value
 
 
 def optional_keys(kind: Any, hints: Mapping[str, Any]) -> frozenset[str]:

@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from convexorm import (
+    AsyncSession,
     Deployment,
     Index,
     InvalidRequestError,
@@ -195,6 +196,24 @@ async def test_get_sees_what_is_added_and_deleted_and_not_committed(face: str) -
     assert [one is not None for one in await session.get_many(Note, wanted)] == [True, False, True, False, True, False]
 
 
+def test_what_is_added_again_is_not_deleted() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Note(id="a"), Note(id="b")])
+        session.commit()
+        kept, keyed = session.get_many(Note, ["a", "b"])
+        assert kept is not None
+        assert keyed is not None
+        session.delete(kept)
+        kept.title = "kept"
+        session.add(kept)
+        assert (session.deleted, session.dirty) == ([], [kept])
+        session.commit()
+        assert Session(deployment).get_one(Note, "a").title == "kept"
+        session.delete_key(Note, "b")
+        with pytest.raises(InvalidRequestError, match="is to be deleted by its key"):
+            session.add(keyed)
+
+
 def test_an_instance_known_by_its_id_is_seen_as_deleted() -> None:
     with Session(connect("memory:")) as session:
         task = Task(text="a", owner_id="u")
@@ -352,3 +371,15 @@ async def test_merge_gives_the_sessions_own_instance_the_values(face: str) -> No
     assert stored(deployment, "") == {"a": ("new", ["t", "u"]), "b": ("transient", [])}
     with Session(deployment) as again:
         assert [one.text for one in again.all(Task.query().full_scan())] == ["new"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_session_and_a_deployment_are_not_copied(copied: Callable[[object], object]) -> None:
+    with connect("memory:") as deployment:
+        for one, words in (
+            (deployment, "a deployment cannot be pickled or copied"),
+            (Session(deployment), "a session cannot be pickled or copied"),
+            (AsyncSession(deployment), "a session cannot be pickled or copied"),
+        ):
+            with pytest.raises(TypeError, match=words):
+                copied(one)

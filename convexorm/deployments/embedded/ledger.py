@@ -16,7 +16,7 @@ import msgspec
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.keys import id_tick, time_of
 from convexorm.errors import InvalidRequestError
-from convexorm.requests import Applied, Commit, DeletedRange, Written
+from convexorm.requests import Applied, Commit, DeletedRange, Gone, Written
 from convexorm.values import dumps, loads
 
 __all__ = ["COMMIT_RETENTION", "Ledger", "Remembered", "withdrawn"]
@@ -99,7 +99,10 @@ def _told(one: Applied) -> object:
     if isinstance(one, Written):
         identity = [dumps(dict(one.identity))] if one.identity else []
         return [one.id, one.creation_time, False, *identity]
-    return [one.deleted, one.more] if isinstance(one, DeletedRange) else one
+    if isinstance(one, DeletedRange):
+        told = [[[gone.table, gone.field, gone.ids] for gone in one.gone]] if one.gone else []
+        return [one.deleted, one.more, *told]
+    return one
 
 
 def _loads(answer: str) -> list[Applied]:
@@ -115,7 +118,8 @@ def _result(one: object) -> Applied:
             raise ValueError
         return Written(one, time_of(tick))
     assert isinstance(one, list)
-    if len(one) == 2:
-        return DeletedRange(*one)
+    if isinstance(one[0], int):
+        deleted, more, *told = one
+        return DeletedRange(deleted, more, tuple(Gone(*gone) for gone in told[0]) if told else ())
     id_, time_, created, *identity = one
     return Written(id_, time_, created, *map(loads, identity))
