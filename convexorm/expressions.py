@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Pro
 
 from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
-from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.errors import ConvexORMError, InvalidRequestError, ValidationError
 from convexorm.references import UNSET
 from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
@@ -467,6 +467,11 @@ class Column(_Operand[T], _Number[T]):
         except ValidationError as error:
             unset = "required, and not set; give it, or the relation that sets it"
             raise self._placed(error, unset if value is UNSET else error.problem) from error.__cause__
+        except (ConvexORMError, MemoryError):
+            raise
+        except Exception as error:  # of the value's own code
+            problem = f"this {builtins.type(value).__name__} raises {builtins.type(error).__name__} when it is looked at"
+            raise ValidationError(problem, table=self.table, field=self.field) from error
 
     def load(self, value: Value | Missing) -> T:
         """The attribute's value for what a document holds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import collections.abc
 import dataclasses
 import enum
 import importlib
@@ -10,8 +10,8 @@ import math
 import subprocess
 import sys
 import typing
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
@@ -25,6 +25,7 @@ from convexorm import (
     Counter,
     Deployment,
     Index,
+    Int64,
     InvalidRequestError,
     IsoDatetime,
     JsonText,
@@ -243,6 +244,53 @@ class Nat(datetime):
         return False
 
     __hash__ = datetime.__hash__
+
+
+class Broken(tzinfo):
+    def utcoffset(self, at: datetime | None) -> timedelta:
+        raise RuntimeError("no offset")
+
+    def dst(self, at: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, at: datetime | None) -> str | None:
+        return None
+
+
+class Lazy(collections.abc.Mapping[str, int]):
+    def __getitem__(self, key: str) -> int:
+        raise OSError("not there")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter("a")
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        (datetime, datetime(2024, 1, 1, tzinfo=Broken()), "this datetime raises RuntimeError"),
+        (list[IsoDatetime], [datetime(2024, 1, 1, tzinfo=Broken())], "this list raises RuntimeError"),
+        (dict[str, int], Lazy(), "this Lazy raises OSError"),
+        (Any, Lazy(), "this Lazy raises OSError"),
+        (JsonText, Lazy(), "this Lazy raises OSError"),
+    ],
+)
+def test_a_value_whose_own_code_fails_is_refused(annotation: Any, value: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=f"^made.v: {words} when it is looked at") as refused:
+        stored(annotation, value)
+    assert isinstance(refused.value.__cause__, RuntimeError | OSError)
+
+
+class Inflated(int):
+    def __int__(self) -> int:
+        return 99
+
+
+def test_an_int_of_a_subclass_is_the_number_it_is() -> None:
+    assert (stored(int, Inflated(5)), stored(Int64, Inflated(5)), stored(Any, Inflated(5))) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("annotation", [datetime, IsoDatetime])

@@ -310,12 +310,11 @@ def test_a_constructor_of_the_class_may_set_what_is_no_column_before_and_after()
 class Logged:
     """A mixin that sees what is set."""
 
+    names: ClassVar[list[str]] = []
+
     def __setattr__(self, name: str, value: Any) -> None:
-        LOG.append(name)
+        self.names.append(name)
         super().__setattr__(name, value.strip() if isinstance(value, str) else value)
-
-
-LOG: list[str] = []
 
 
 class Page(Logged, Model, table="pages"):
@@ -335,12 +334,12 @@ def test_what_a_class_does_when_an_attribute_is_set_is_done(model: type[Page]) -
         page = model(text="a")
         session.add(page)
         session.commit()
-        LOG.clear()
+        Logged.names.clear()
         page.text = " b "
         if isinstance(page, Chapter):
             page.title = "the end"
         assert (page.text, session.dirty) == ("b", [page])
-        assert LOG == (["text", "title"] if model is Chapter else ["text"])
+        assert Logged.names == (["text", "title"] if model is Chapter else ["text"])
         with pytest.raises(ValidationError, match=r"pages\.text"):
             page.text = "long"
         session.commit()
