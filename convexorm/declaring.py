@@ -370,7 +370,13 @@ def _compiled(table: str, name: str, bound: Bound, given: ColumnType[Any] | None
         raise ValidationError("Mapped says nothing without a type; write Mapped[str]")
     if typing.get_origin(annotation) is Mapped:
         (annotation,) = typing.get_args(annotation)
+    if _holds_mapped(annotation):
+        raise ValidationError("Mapped stands around the whole annotation, once; write Mapped[int | None]")
     return compiled(attrs.evolve(bound, annotation=annotation), given)
+
+
+def _holds_mapped(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is Mapped or any(map(_holds_mapped, typing.get_args(annotation)))
 
 
 def _define(cls: type[Model], mapper: Mapper) -> None:

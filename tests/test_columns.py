@@ -758,6 +758,11 @@ def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotati
         (lambda: Sum(5), "a counter is told the names of attributes, got int"),  # type: ignore[arg-type]
         (lambda: SearchIndex(5), "an index is told the names of attributes.*got int"),  # type: ignore[arg-type]
         (lambda: VectorIndex("x", dimensions="3"), "dimensions is how many floats a vector has, got str"),  # type: ignore[arg-type]
+        (lambda: model_of(Mapped[int]), r"made\.v: Mapped stands around the whole annotation, once"),
+        (
+            lambda: type("A", (Model,), {"__annotations__": {"x": Mapped[int] | None}}, table="a"),
+            r"a\.x: Mapped stands around the whole annotation, once; write Mapped\[int \| None\]",
+        ),
         (lambda: model_of(int, default="x"), "made.v: its default cannot be stored: expected int, got str"),
         (lambda: model_of(list[int], default=dataclasses.field(default=3)), "its default cannot be stored"),
         (lambda: model_of(str, name="constructor"), "made.constructor: every object of JavaScript"),
