@@ -120,6 +120,39 @@ class Listed:
     tags: list[str] = attrs.field(converter=_split)
 
 
+class Grown:
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"_{name}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return "" if instance is None else instance.__dict__[self.name]
+
+    def __set__(self, instance: Any, value: str) -> None:
+        instance.__dict__[self.name] = value + "!"
+
+
+@dataclasses.dataclass
+class Growing:
+    text: str = Grown()  # type: ignore[assignment]
+
+
+@attrs.define(slots=False)
+class Louder:
+    text: str
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        return value + "!" if name == "text" else value
+
+
+@dataclasses.dataclass
+class Marked:
+    text: str
+
+    def __setattr__(self, name: str, value: str) -> None:
+        super().__setattr__(name, value + "!")
+
+
 @attrs.define
 class Positive:
     number: int = attrs.field(validator=attrs.validators.gt(0))
@@ -224,6 +257,8 @@ class Word(enum.StrEnum):
         (Parsed, Parsed("3"), "made.v: Parsed does not take again what it holds, so it could not be loaded"),
         (Listed, Listed("a,b"), "made.v: Listed does not take again what it holds"),
         (Positive, _no_longer(Positive(1)), "made.v: Positive does not take again what it holds"),
+        (Growing, Growing("a"), "made.v: Growing does not hold what it is given, so it would be loaded as another value"),
+        (list[Louder], [Louder("a")], "made.v[0]: Louder does not hold what it is given"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_its_path_and_writes_nothing(annotation: Any, value: Any, words: str) -> None:
@@ -342,6 +377,7 @@ def stored(annotation: Any, value: Any) -> Any:
         (Options, {"at": NOON}, {"at": NOON}),
         (list[Literal["a", None]], ["a", None], ["a", None]),
         (Annotated[int | None, "years"], None, None),
+        (Marked, Marked("a"), Marked("a")),
     ],
 )
 def test_a_value_is_taken_for_what_it_plainly_means(annotation: Any, value: Any, loaded: Any) -> None:
