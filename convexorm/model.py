@@ -248,7 +248,7 @@ class Model:
         Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
         """
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self._values())
+        twin.__setstate__(self._values())
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
@@ -257,25 +257,36 @@ class Model:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self._values(), memo))
+        twin.__setstate__(copy.deepcopy(self._values(), memo))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        return {**self.__dict__, _RELATED: packed(self)} if state_of(self).related else self.__dict__
+        held = {**self.__dict__, **self._slotted()}
+        if state_of(self).related:
+            held[_RELATED] = packed(self)
+        return held
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        held = dict(state)
-        told = held.pop(_RELATED, None)
-        self.__dict__.update(held)
+        told = None
+        for name, value in state.items():
+            if name == _RELATED:
+                told = value
+            else:
+                _set(self, name, value)
         if told is not None:
             unpack(self, told)
 
+    def _slotted(self) -> dict[str, Any]:
+        """What is set in slots, such as those of a mixin."""
+        state: object = object.__getstate__(self)
+        return state[1] if isinstance(state, tuple) else {}
+
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
-        held = {name: value for name, value in self.__dict__.items() if name != "_state"}
+        held = {name: value for name, value in self.__dict__.items() if name != "_state"} | self._slotted()
         if state_of(self).held is not None:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held

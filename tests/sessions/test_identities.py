@@ -77,6 +77,22 @@ def test_a_deep_copy_shares_no_values_and_a_copy_does() -> None:
         assert shallow.tags is note.tags
 
 
+class Slotted:
+    __slots__ = ("note",)
+
+
+class Kept(Slotted, Model, table="kept"):
+    text: Mapped[str]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_has_what_is_in_the_slots_of_a_mixin(copied: Callable[[Kept], Kept]) -> None:
+    kept = Kept(text="a")
+    kept.note = ["b"]  # type: ignore[attr-defined]
+    twin = copied(kept)
+    assert (twin.text, twin.note) == ("a", ["b"])  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_what_is_unpickled_is_detached_and_shows_the_same(protocol: int) -> None:
     with Session(connect("memory:")) as session:
