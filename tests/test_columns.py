@@ -20,6 +20,7 @@ from uuid import UUID
 import attrs
 import numpy as np
 import pytest
+import typing_extensions
 
 from convexorm import (
     Counter,
@@ -398,6 +399,48 @@ def test_to_be_stored_changes_nothing_of_a_value() -> None:
 def test_a_typed_dict_of_a_generic_one_checks_what_it_is_of() -> None:
     with pytest.raises(ValidationError, match=r'made\.v\["item"\]: expected int, got str'):
         stored(Numbered, {"item": "x", "name": "x"})
+
+
+D = typing_extensions.TypeVar("D", default=int)
+
+
+@dataclasses.dataclass
+class Holder(Generic[T]):
+    item: T
+
+
+@dataclasses.dataclass
+class Twice(Generic[T]):
+    one: Holder[T]
+    others: list[Holder[T]]
+
+
+@dataclasses.dataclass
+class Whole(Generic[D]):
+    number: D
+
+
+@dataclasses.dataclass
+class Endless(Generic[T]):
+    more: list[Endless[list[T]]]
+
+
+def test_a_generic_class_may_stand_inside_of_itself_with_another_type() -> None:
+    inner = Twice(Holder(1), [Holder(2)])
+    assert stored(Twice[Twice[int]], Twice(Holder(inner), [])) == Twice(Holder(inner), [])
+    assert stored(Holder[Holder[list[Holder[str]]]], Holder(Holder([Holder("a")]))) == Holder(Holder([Holder("a")]))
+    with pytest.raises(ValidationError, match="expected int, got str") as refused:
+        stored(Twice[Twice[int]], Twice(Holder(Twice(Holder("x"), [])), []))
+    assert refused.value.path == ".one.item.one.item"
+    with pytest.raises(ValidationError, match="no Convex type for Endless, which holds itself"):
+        model_of(Endless[int])
+
+
+def test_a_type_variable_that_is_told_no_type_stands_for_its_default() -> None:
+    assert stored(Whole, Whole(1)) == Whole(1)
+    assert stored(Whole[str], Whole("a")) == Whole("a")
+    with pytest.raises(ValidationError, match=r"made\.v\.number: expected int, got str"):
+        stored(Whole, Whole("a"))
 
 
 class Limit(enum.Enum):
