@@ -57,7 +57,7 @@ def changes_of(instance: Model) -> Changes:
             continue
         if column.type.equal(old, new):
             continue
-        anew = _stored_anew(column, old, new)
+        anew = None if column.defaults(old) else _stored_anew(column, old, new)
         if anew is not None and same(anew[0], new):
             continue
         lost = None if anew is None else _lost(old, anew[0])

@@ -910,8 +910,12 @@ class AsyncSession:
             return given
         values = {name: getattr(given, name) for name in model.__mapper__.columns}
         check_values_of(mine, values)  # all of them, before any is set
+        document = mine._state.document or {}
         for name, value in values.items():
-            setattr(mine, name, value)
+            column = model.__mapper__.columns[name]
+            lacking = name not in vars(mine) and column.defaults(document.get(column.field))
+            if not lacking or value != column.default():
+                setattr(mine, name, value)
         return mine
 
     def expunge_all(self) -> Awaitable[None]:

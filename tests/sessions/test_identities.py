@@ -302,6 +302,34 @@ class Labelled(Model, table="labelled", primary_key="id"):
         return self.title.upper()
 
 
+@pytest.mark.parametrize("body", [{}, {"after_load": lambda self: None}], ids=["of rows", "of documents"])
+def test_a_default_that_is_set_where_a_document_lacks_the_field_is_stored(body: dict[str, Any]) -> None:
+    class Before(Model, table="grown", primary_key="id"):
+        id: Mapped[str]
+        by_grown = Index("id")
+
+    class Grown(Model):
+        id: Mapped[str]
+        done: Mapped[bool] = field(default=False)
+        by_grown = Index("id")
+
+    after: Any = type("After", (Grown,), body, table="grown", primary_key="id")
+    with connect("memory:") as deployment:
+        Session(deployment).bulk_upsert(Before, [{"id": "a"}, {"id": "b"}])
+        with Session(deployment) as session:
+            a, b = session.get_one(after, "a"), session.get_one(after, "b")
+            assert (a.done, b.done, session.dirty) == (False, False, [])
+            assert session.merge(Session(deployment).get_one(after, "a")) is a
+            assert session.dirty == []
+            b.id = "c"  # a change of something else says nothing of what is lacking
+            a.done = False
+            session.commit()
+            assert session.dirty == []
+            assert [one.id for one in session.all(after.query().where(after.done == False).full_scan())] == ["a"]  # noqa: E712
+            session.rollback()
+            assert (a.done, b.done) == (False, False)
+
+
 @pytest.mark.parametrize("renewed", [Session.refresh, Session.expire, lambda session, label: session.rollback()])
 def test_what_is_no_column_stays_when_an_instance_is_shown_anew(renewed: Callable[[Session, Labelled], None]) -> None:
     with connect("memory:") as deployment:
