@@ -199,12 +199,7 @@ class Pool:
             try:
                 turn = self._admit(work)
                 connection = turn.place.connection
-                if (
-                    writes
-                    or connection is None
-                    or connection.state is not None
-                    or connection.file != self._source.file
-                ):
+                if writes or connection is None or connection.state is not None or connection.file != self._source.file:
                     connection = self._connected(turn.place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
