@@ -405,11 +405,6 @@ D = typing_extensions.TypeVar("D", default=int)
 
 
 @dataclasses.dataclass
-class Holder(Generic[T]):
-    item: T
-
-
-@dataclasses.dataclass
 class Twice(Generic[T]):
     one: Holder[T]
     others: list[Holder[T]]
