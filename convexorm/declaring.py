@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import copy
+import keyword
 import re
 import sys
 import typing
@@ -206,6 +207,9 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
     for name, column in columns.items():
         if name in _reserved():
             raise ValidationError("the name of something that every model has", table=table, field=name)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            problem = f"no name of an attribute in Python; give it another one, with field(name={name!r})"
+            raise ValidationError(problem, table=table, field=name)
         if column.field in fields:
             raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
         fields[column.field] = name

@@ -144,6 +144,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a field with a bad name": ({"a": (str, field(name="$a"))}, {}, "a field's name"),
     "a field of the system": ({"a": (str, field(name="_id"))}, {}, "a field's name"),
     "two attributes of one field": ({"a": (str,), "b": (str, field(name="a"))}, {}, "two attributes"),
+    "a keyword": ({"class": (str,)}, {}, r"no name of an attribute in Python; .*field\(name='class'\)"),
+    "no identifier": ({"a b": (str,)}, {}, "no name of an attribute in Python"),
     "an attribute every model has": ({"query": (str,)}, {}, "every model has"),
     "a default that all would share": ({"a": (list[str], [])}, {}, "share this list.*factory="),
     "the same in field()": ({"a": (dict[str, int], field(default={}))}, {}, "share this dict.*factory="),
