@@ -372,11 +372,17 @@ def _compiled(table: str, name: str, bound: Bound, given: ColumnType[Any] | None
         annotation = bound.names.resolve(annotation if isinstance(annotation, str) else annotation.__forward_arg__)
     if annotation is Mapped:
         raise ValidationError("Mapped says nothing without a type; write Mapped[str]")
-    if typing.get_origin(annotation) is Mapped:
+    mapped = typing.get_origin(annotation) is Mapped
+    if mapped:
         (annotation,) = typing.get_args(annotation)
     if _holds_mapped(annotation):
         raise ValidationError("Mapped stands around the whole annotation, once; write Mapped[int | None]")
-    return compiled(attrs.evolve(bound, annotation=annotation), given)
+    try:
+        return compiled(attrs.evolve(bound, annotation=annotation), given)
+    except ValidationError as error:
+        if mapped:
+            raise
+        raise ValidationError(f"{error.problem}; or write ClassVar[...] if it is no column", path=error.path) from None
 
 
 def _holds_mapped(annotation: Any) -> bool:

@@ -158,7 +158,12 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "a table that is no text": ({"a": (str,)}, {"table": 5}, "a table is a str, got int"),
     "a primary key that is no name": ({"a": (str,)}, {"primary_key": 5}, "a primary_key is an attribute's name"),
-    "a type without a Convex form": ({"a": (complex,)}, {}, "no Convex type"),
+    "a type without a Convex form": ({"a": (Mapped[complex],)}, {}, "no Convex type for complex; store two floats$"),
+    "what may be no column": (
+        {"a": (complex,)},
+        {},
+        r"no Convex type for complex; .*; or write ClassVar\[...\] if it is no column",
+    ),
 }
 
 
