@@ -210,6 +210,10 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         if not name.isidentifier() or keyword.iskeyword(name):
             problem = f"no name of an attribute in Python; give it another one, with field(name={name!r})"
             raise ValidationError(problem, table=table, field=name)
+        inherited = column if parent is None else parent.columns.get(name, column)
+        if inherited.field != column.field:
+            problem = f"stored as {inherited.field!r} by its parent, where a query of that looks for it"
+            raise ValidationError(problem, table=table, field=name)
         if column.field in fields:
             raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
         fields[column.field] = name
@@ -301,6 +305,8 @@ def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bou
             continue
         body = base.__dict__.get("_body") or body_of(base, names.of(base))
         for name, (annotation, details) in body.fields.items():
+            if name in declared:
+                details = _named_alike(details, declared[name][1])
             declared[name] = (Bound(annotation, body.names, bound.get(base, {})), details)
         for name, value in vars(base).items():
             if name in body.fields or isinstance(value, Column):
@@ -315,10 +321,15 @@ def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bou
 def _overridden(table: str, name: str, details: Field, value: Any) -> Field:
     """The details of an inherited column of which a class names only the value: its default."""
     if isinstance(value, Field):
-        return value
+        return _named_alike(value, details)
     if hasattr(value, "__get__"):
         raise ValidationError("hides a column that is inherited; give one of the two another name", table=table, field=name)
     return attrs.evolve(details, default=value, factory=None)
+
+
+def _named_alike(details: Field, inherited: Field) -> Field:
+    """The details of a column that is declared anew: its field in Convex is the inherited one, unless it says another."""
+    return attrs.evolve(details, name=details.name or inherited.name)
 
 
 def _check_discriminator(

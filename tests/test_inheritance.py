@@ -85,6 +85,27 @@ def test_columns_indexes_validators_and_methods_come_from_all_bases() -> None:
         made(created_by="x")
 
 
+def test_a_column_that_is_declared_anew_is_stored_in_the_same_field() -> None:
+    class Owned(Model, table="owned_things"):
+        owner_id: Mapped[str | None] = field(name="ownerId", default=None)
+
+    class Kept(Owned, discriminator="kept"):
+        owner_id: Mapped[str] = field(default="nobody")
+
+    class Lent(Owned, discriminator="lent"):
+        owner_id = field(default="somebody")
+
+    class Other(Owned, table="others"):
+        owner_id: Mapped[str] = field(name="owner_id")
+
+    assert [one.__mapper__.columns["owner_id"].field for one in (Kept, Lent, Other)] == ["ownerId", "ownerId", "owner_id"]
+    with Session(connect("memory:")) as session:
+        session.add_all([Owned(owner_id="ada"), Kept(owner_id="ada"), Lent()])
+        session.commit()
+        found = session.all(Owned.query().where(Owned.owner_id == "ada").full_scan())
+        assert [type(one) for one in found] == [Owned, Kept]
+
+
 def test_a_generic_base_is_of_the_type_it_is_given() -> None:
     fields = Numbers.__mapper__.table.fields
     assert (fields["item"], fields["creator"]) == (Property(Number()), Property(String()))
@@ -427,6 +448,10 @@ def test_families_work_on_every_deployment(deployment: Deployment, unique: str) 
         (lambda: type("Lone", (Model,), {}, discriminator="x"), "Lone says what its documents are like, and no table"),
         (lambda: type("Bird", (Animal,), {}, discriminator="bird", primary_key="age"), "which says its key"),
         (lambda: type("Tap", (Key,), {}, discriminator="tap"), r"events\.kind: discriminator='tap' is no 'key'"),
+        (
+            lambda: type("Bird", (Animal,), {"age": field(name="years")}, discriminator="bird"),
+            r"animals\.age: stored as 'age' by its parent",
+        ),
         (lambda: type("Bird", (Animal,), {}, discriminator=3), "a discriminator is a str, got int"),
         (
             lambda: type("Bird", (Animal,), {"by_lives": Index("age")}, discriminator="bird"),
