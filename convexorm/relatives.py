@@ -32,6 +32,7 @@ __all__ = [
     "assign",
     "astray",
     "found",
+    "found_stored",
     "gone",
     "hold_to_references",
     "join_lists",
@@ -106,6 +107,8 @@ def _one(instance: Model, relation: ToOne) -> Model | None:
     told: Model | None = leads.get(place)
     if place not in leads or (one is None and told is not None and not told._state.deleted):
         raise NotLoadedError(relation.shown)
+    if one is not told:
+        leads[place] = one  # another has come in its place
     if one is None and not relation.nullable:
         target = relation.target.__mapper__.name
         raise NoResultFound(f"{relation.shown}: {reference.attribute} leads to no document of table {target!r}")
@@ -235,6 +238,15 @@ def found(instance: Model, reference: Reference, value: Any, one: Model | None) 
     _held(instance)[reference.attribute, value] = one
 
 
+def found_stored(instance: Model, reference: Reference, value: Any, one: Model | None) -> None:
+    """What a reference leads to while it holds this value, as it is stored; lists of the other side hold the instance."""
+    found(instance, reference, value, one)
+    if one is not None and one._state.related and _stored(instance, reference) == value == _value(instance, reference):
+        for items in _lists(one):
+            if _goes_by(items.relation, reference, through=False) and not items.holds(instance):
+                items.join(instance, stored=True)
+
+
 def all_found(instances: Iterable[Model], reference: Reference, value: Any, one: Model) -> None:
     """What the references of several instances lead to while they hold this value."""
     place = reference.attribute, value
@@ -344,8 +356,7 @@ def leave(instance: Model, others: Iterable[Model] = ()) -> None:
     Rows that are new, and lead to it, are to be no longer either.
     """
     for reference in _references(instance):
-        one = known(instance, reference)
-        if one is not None:
+        for one in _owners(instance, reference):
             _exit(one, reference, instance)
             for items in _lists_by(one, reference, through=True):
                 items.unpair(instance)
@@ -366,9 +377,8 @@ def gone(instance: Model, others: Iterable[Model] = ()) -> None:
     through rows of a model between.
     """
     for reference in _references(instance):
-        for one in {id(one): one for one in (known(instance, reference), *_all_led(instance, reference))}.values():
-            if one is not None:
-                _forget(one, reference, instance)
+        for one in _owners(instance, reference):
+            _forget(one, reference, instance)
     for owner in others:
         for items in _lists(owner):
             if items.relation.is_through:
@@ -378,6 +388,14 @@ def gone(instance: Model, others: Iterable[Model] = ()) -> None:
 def _all_led(instance: Model, reference: Reference) -> list[Model]:
     """All instances that a reference is known to lead to, whatever it holds."""
     return [one for name, _, one in _leads(instance) if name == reference.attribute and one is not None]
+
+
+def _owners(instance: Model, reference: Reference) -> Iterable[Model]:
+    """All instances that may have another in lists by a reference, whatever that holds: also one that is to replace one."""
+    session, value = instance._state.session, _value(instance, reference)
+    theirs = None if session is None or value is None or value is UNSET else session.known(reference, value)
+    found = (known(instance, reference), theirs, *_all_led(instance, reference))
+    return {id(one): one for one in found if one is not None}.values()
 
 
 def _forget(one: Model, reference: Reference, instance: Model, *, through: bool | None = None) -> None:
@@ -396,10 +414,10 @@ def replaced(instance: Model, other: Model, others: Iterable[Model]) -> None:
             items.swap(other, instance)
     for reference in _references(other):
         now = known(instance, reference)
-        for one in {id(one): one for one in (known(other, reference), *_all_led(other, reference))}.values():
-            for items in () if one is None else _lists(one):
+        for one in _owners(other, reference):
+            for items in _lists(one):
                 items.swap(other, instance)
-            if one is not None and one is not now:
+            if one is not now:
                 _forget(one, reference, instance)
     added = {items.relation.name: items for items in _lists(instance)}
     not_whole(instance)
@@ -412,7 +430,7 @@ def replaced(instance: Model, other: Model, others: Iterable[Model]) -> None:
                 items.join(item, added[name].rows.get(id(item), ()))
             relation: Any = items.relation
             for item in () if relation.is_through else list(items):
-                if known(item, relation.reference) is not instance:
+                if item._state.session is not instance._state.session or known(item, relation.reference) is not instance:
                     items.forget(item)
     not_whole(other)
     _held(other)[_SUCCESSOR] = instance
