@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from convexorm.compiling import function
 from convexorm.expressions import Column
-from convexorm.types import ColumnType, quick_adopt_of, quick_of
+from convexorm.types import quick_adopt_of, quick_of
 from convexorm.values import MISSING, Value, owned
 
 __all__ = ["attributes_function", "differing_function", "dump_function", "fill_function"]
@@ -33,6 +33,9 @@ def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[st
             body.append(f"value = given[{name!r}] if {name!r} in given else default_{place}()")
         else:
             body.append(f"value = attributes[{name!r}] if {name!r} in attributes else given.{name}")
+            if column.type.mutable and column.type.adopts:
+                known[f"adopt_{place}"] = column.type.adopt
+                body += ["if value is not None:", f"    attributes[{name!r}] = value = adopt_{place}(value)"]
         body += _stored(place, column, known)
     return function("dump", "given", [*body, "return document"], known)
 
@@ -92,7 +95,7 @@ def adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
         column.compile()
     except NameError:  # a later name
         return lambda value: value if value is None else column.type.adopt(value)
-    if type(column.type).adopt is ColumnType.adopt:
+    if not column.type.adopts:
         return None
     adopt = column.type.adopt
     return lambda value: value if value is None else adopt(value)

@@ -7,10 +7,11 @@ it.
 from __future__ import annotations
 
 import copy
+import keyword
 import re
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -206,6 +207,9 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
     for name, column in columns.items():
         if name in _reserved():
             raise ValidationError("the name of something that every model has", table=table, field=name)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            problem = f"no name of an attribute in Python; give it another one, with field(name={name!r})"
+            raise ValidationError(problem, table=table, field=name)
         if column.field in fields:
             raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
         fields[column.field] = name
@@ -370,25 +374,23 @@ def _compiled(table: str, name: str, bound: Bound, given: ColumnType[Any] | None
         raise ValidationError("Mapped says nothing without a type; write Mapped[str]")
     if typing.get_origin(annotation) is Mapped:
         (annotation,) = typing.get_args(annotation)
+    if _holds_mapped(annotation):
+        raise ValidationError("Mapped stands around the whole annotation, once; write Mapped[int | None]")
     return compiled(attrs.evolve(bound, annotation=annotation), given)
+
+
+def _holds_mapped(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is Mapped or any(map(_holds_mapped, typing.get_args(annotation)))
 
 
 def _define(cls: type[Model], mapper: Mapper) -> None:
     """Make an attrs class of a model, whose attributes are its columns."""
-    these = {}
-    for name, details in cls._details.items():
-        adopt = adopter(mapper.columns[name])
-        these[name] = attrs.field(
-            default=details.made,
-            validator=details.validator,
-            converter=adopt,
-            on_setattr=[
-                *([attrs.setters.convert] if adopt is not None else ()),
-                *([_validate] if details.validator is not None else ()),
-                _changing,
-            ],
-            kw_only=True,
-        )
+    adopters = {name: adopter(mapper.columns[name]) for name in cls._details}
+    these = {
+        name: attrs.field(default=details.made, validator=details.validator, converter=adopters[name], kw_only=True)
+        for name, details in cls._details.items()
+    }
+    own = vars(cls).get("__setattr__")
     attrs.define(
         cls,
         these=these,
@@ -397,19 +399,34 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         repr=False,
         eq=False,
         order=False,
-        on_setattr=_changing,
+        on_setattr=lambda instance, attribute, value: value,  # so that its constructor sets past `__setattr__`
         auto_detect=False,
     )
+    if own is not None:
+        setattr(cls, "__setattr__", own)  # noqa: B010
+    elif "__setattr__" in vars(cls):
+        delattr(cls, "__setattr__")
+    cls._setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
     for name, column in mapper.columns.items():
         setattr(cls, name, column)
 
 
-def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    check_value_of(instance, attribute, value)
-    return value
+def _setter(attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None) -> Callable[[Model, Any], Any]:
+    """What comes before an attribute is set; it answers what to."""
+    validated = attribute.validator is not None
+    if adopt is None and not validated:
+        return _changing
+
+    def setting(instance: Model, value: Any) -> Any:
+        shown = value if adopt is None else adopt(value)
+        if validated:
+            check_value_of(instance, attribute, shown)
+        return _changing(instance, shown)
+
+    return setting
 
 
-def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+def _changing(instance: Model, value: Any) -> Any:
     try:
         state = instance._state
     except AttributeError:

@@ -276,6 +276,11 @@ class Mapper:
         return tuple(name for name, column in self.columns.items() if column.type.mutable)
 
     @cached_property
+    def adopting(self) -> frozenset[str]:
+        """Those of them that storing may round something in."""
+        return frozenset(name for name in self.mutable if self.columns[name].type.adopts)
+
+    @cached_property
     def shown(self) -> frozenset[str]:
         """What an instance holds because of what is stored: its columns, and what `cached_property`s made of them."""
         made = (name for base in self.model.__mro__ for name, one in vars(base).items() if isinstance(one, cached_property))

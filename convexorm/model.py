@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -23,8 +23,9 @@ from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.records import Record
+from convexorm.references import UNSET
 from convexorm.relatives import lead_alike, packed, unpack
-from convexorm.validation import validate
+from convexorm.validation import check_whole, validate
 from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Model:
     __mapper__: ClassVar[Mapper]
     _body: ClassVar[Body]
     _details: ClassVar[Mapping[str, Field]] = {}
+    _setters: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {}
     _state: InstanceState
 
     convex_id: Mapped[str | None] = _system_field("convex_id", "_id", types.StrType())
@@ -215,6 +217,14 @@ class Model:
             if not isinstance(error, ValidationError) and mapper.columns.keys() <= self.__dict__.keys():
                 validate(self)
             raise
+        if mapper.validated and not any(value is UNSET for value in self.__dict__.values()):  # else a relation is to set it
+            check_whole(self)
+
+    if not TYPE_CHECKING:  # else every attribute could be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setting = type(self)._setters.get(name)
+            _set(self, name, value if setting is None else setting(self, value))
 
     @classmethod
     def query(cls) -> Query[Self]:
@@ -238,7 +248,7 @@ class Model:
         Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
         """
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self._values())
+        twin.__setstate__(self._values())
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
@@ -247,25 +257,36 @@ class Model:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self._values(), memo))
+        twin.__setstate__(copy.deepcopy(self._values(), memo))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        return {**self.__dict__, _RELATED: packed(self)} if state_of(self).related else self.__dict__
+        held = {**self.__dict__, **self._slotted()}
+        if state_of(self).related:
+            held[_RELATED] = packed(self)
+        return held
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        held = dict(state)
-        told = held.pop(_RELATED, None)
-        self.__dict__.update(held)
+        told = None
+        for name, value in state.items():
+            if name == _RELATED:
+                told = value
+            else:
+                _set(self, name, value)
         if told is not None:
             unpack(self, told)
 
+    def _slotted(self) -> dict[str, Any]:
+        """What is set in slots, such as those of a mixin."""
+        state: object = object.__getstate__(self)
+        return state[1] if isinstance(state, tuple) else {}
+
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
-        held = {name: value for name, value in self.__dict__.items() if name != "_state"}
+        held = {name: value for name, value in self.__dict__.items() if name != "_state"} | self._slotted()
         if state_of(self).held is not None:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held

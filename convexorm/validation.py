@@ -16,7 +16,7 @@ from convexorm.errors import InvalidRequestError, ValidationError
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["check_value_of", "check_values_of", "validate", "validate_changes"]
+__all__ = ["check_value_of", "check_values_of", "check_whole", "validate", "validate_changes"]
 
 
 def validate(instance: Model, changed: Container[str] | None = None) -> None:
@@ -27,7 +27,7 @@ def validate(instance: Model, changed: Container[str] | None = None) -> None:
     for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
         if attribute.validator is not None and (changed is None or columns[attribute.name].field in changed):
             check_value_of(instance, attribute, getattr(instance, attribute.name))
-    _check_whole(instance)
+    check_whole(instance)
 
 
 def validate_changes(model: type[Model], values: Mapping[str, Any], partial: Model) -> None:
@@ -41,7 +41,7 @@ def validate_changes(model: type[Model], values: Mapping[str, Any], partial: Mod
         if attribute.validator is not None and attribute.name in values:
             check_value_of(partial, attribute, values[attribute.name])
     try:
-        _check_whole(partial)
+        check_whole(partial)
     except AttributeError:
         raise InvalidRequestError(
             f"{model.__name__}.__validate__ looks at attributes that are not given: give them too, or load the instance "
@@ -74,7 +74,8 @@ def check_values_of(instance: Model, values: Mapping[str, Any]) -> None:
             check_value_of(instance, attribute, values[attribute.name])
 
 
-def _check_whole(instance: Model) -> None:
+def check_whole(instance: Model) -> None:
+    """Run the `__validate__` of the class, if it has one. Raises ValidationError."""
     check = getattr(instance, "__validate__", None)
     if check is None:
         return

@@ -144,6 +144,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a field with a bad name": ({"a": (str, field(name="$a"))}, {}, "a field's name"),
     "a field of the system": ({"a": (str, field(name="_id"))}, {}, "a field's name"),
     "two attributes of one field": ({"a": (str,), "b": (str, field(name="a"))}, {}, "two attributes"),
+    "a keyword": ({"class": (str,)}, {}, r"no name of an attribute in Python; .*field\(name='class'\)"),
+    "no identifier": ({"a b": (str,)}, {}, "no name of an attribute in Python"),
     "an attribute every model has": ({"query": (str,)}, {}, "every model has"),
     "a default that all would share": ({"a": (list[str], [])}, {}, "share this list.*factory="),
     "the same in field()": ({"a": (dict[str, int], field(default={}))}, {}, "share this dict.*factory="),
@@ -305,6 +307,46 @@ def test_a_constructor_of_the_class_may_set_what_is_no_column_before_and_after()
             self.seen.append(self.name)
 
     assert Step("a").seen == ["a"]
+
+
+class Logged:
+    """A mixin that sees what is set."""
+
+    names: ClassVar[list[str]] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.names.append(name)
+        super().__setattr__(name, value.strip() if isinstance(value, str) else value)
+
+
+class Page(Logged, Model, table="pages"):
+    text: Mapped[str] = field(validator=attrs.validators.max_len(3))
+
+
+class Chapter(Page, discriminator="chapter"):
+    title: Mapped[str] = field(default="")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.title() if name == "title" else value)
+
+
+@pytest.mark.parametrize("model", [Page, Chapter])
+def test_what_a_class_does_when_an_attribute_is_set_is_done(model: type[Page]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        page = model(text="a")
+        session.add(page)
+        session.commit()
+        Logged.names.clear()
+        page.text = " b "
+        if isinstance(page, Chapter):
+            page.title = "the end"
+        assert (page.text, session.dirty) == ("b", [page])
+        assert Logged.names == (["text", "title"] if model is Chapter else ["text"])
+        with pytest.raises(ValidationError, match=r"pages\.text"):
+            page.text = "long"
+        session.commit()
+        stored = Session(deployment).one(model.query().full_scan()).to_dict()
+        assert stored == {"text": "b", **({"title": "The End"} if model is Chapter else {})}
 
 
 def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:

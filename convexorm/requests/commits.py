@@ -45,7 +45,7 @@ class Check(Data, frozen=True):
     index: str
 
 
-class Commit(Data, frozen=True, weakref=True):
+class Commit(Data, frozen=True, gc=True, weakref=True):
     """Writes applied all or none, once for each `id` however often it is sent.
 
     `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere. One

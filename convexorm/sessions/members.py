@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from convexorm.errors import ValidationError
+from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import unmade
 from convexorm.model import Model, state_of
 from convexorm.query import Query
@@ -157,6 +157,16 @@ class Members(IdentityMap):
                 raise unmade(instance) from None
             if state.session is not self:
                 self.join(instance, Insertion(compiler, self, instance, key, returning))
+            elif self._pending.operations and not is_new(instance):
+                self._undelete(instance)
+
+    def _undelete(self, instance: Model) -> None:
+        """A persistent instance is not to be deleted. Raises InvalidRequestError where its key is to be gone anyway."""
+        place = root_of(type(instance)), identity_of(key_of(type(instance), self.document_of(instance)))
+        if self._pending.at(*place) is None:
+            self._pending.withdraw(instance)
+            if self._pending.at(*place) is None:
+                raise InvalidRequestError(f"{instance!r} is to be deleted by its key")
 
     def join(self, instance: Model, operation: Insertion | Upsertion) -> None:
         """Take in a new instance, with the operation that is to store it, and what is new around it."""

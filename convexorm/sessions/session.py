@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -115,6 +115,9 @@ class AsyncSession:
         self._pending = pending = Pending(compiler)
         self._members = members = Members(turn, compiler, pending)
         self._unit_of_work = UnitOfWork(port, compiler, members, pending)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled or copied; open another one of its deployment")
 
     @cached_property
     def _loader(self) -> Loader:
@@ -602,8 +605,9 @@ class AsyncSession:
         instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
         in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
-        document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
-        result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
+        document back for it. What is new in the relations of the instance comes along. A persistent instance that was to be
+        deleted is not, any more. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an
+        instance of another session, or one deleted.
         """
         self._members.add(instance, unique, returning)
         return DONE
@@ -911,8 +915,12 @@ class AsyncSession:
             return given
         values = {name: getattr(given, name) for name in model.__mapper__.columns}
         check_values_of(mine, values)  # all of them, before any is set
+        document = mine._state.document or {}
         for name, value in values.items():
-            setattr(mine, name, value)
+            column = model.__mapper__.columns[name]
+            lacking = name not in vars(mine) and column.defaults(document.get(column.field))
+            if not lacking or value != column.default():
+                setattr(mine, name, value)
         return mine
 
     def expunge_all(self) -> Awaitable[None]:

@@ -70,6 +70,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
     _identities: IdentityMap
     _pending: Pending
     _unsettled: _Unsettled | None = None
+    _calling_hooks: bool = False
 
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
@@ -87,6 +88,10 @@ class UnitOfWork(msgspec.Struct, eq=False):
 
     async def commit(self) -> None:
         """Write everything; `AsyncSession.commit` says what holds."""
+        if self._calling_hooks:
+            raise InvalidRequestError(
+                "a hook that is called before a commit cannot commit; what it adds is written with it"
+            )
         if self._unsettled is not None:
             await self.settle()
         identities = self._identities
@@ -191,7 +196,11 @@ class UnitOfWork(msgspec.Struct, eq=False):
         for instance in changeable:
             hooked = hooked or bool(instance.__mapper__.hooks)
         if hooked:
-            self._call_hooks()
+            self._calling_hooks = True
+            try:
+                self._call_hooks()
+            finally:
+                self._calling_hooks = False
             pending, changeable = self._pending.operations, self._identities.changeable()
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
         related = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from convexorm import schema
@@ -42,6 +43,13 @@ class OptionalType(ColumnType[T | None], Generic[T]):
 
     def load(self, value: Value) -> T | None:
         return None if value is None else self._load(value)
+
+    @property
+    def adopts(self) -> bool:
+        return self._inner.adopts
+
+    def adopt(self, value: Any) -> Any:
+        return value if value is None else self._inner.adopt(value)
 
     def sample(self, name: str, number: int) -> T | None:
         return None
@@ -127,6 +135,17 @@ class UnionType(ColumnType[Any]):
                 if error.path:
                     raise
         return refuse(self.name, value)
+
+    @property
+    def adopts(self) -> bool:
+        return any(member.adopts for member in self._members)
+
+    def adopt(self, value: Any) -> Any:
+        for member in self._members:
+            with suppress(ValidationError):
+                dumper(member)(value)
+                return member.adopt(value)
+        return value
 
     def load(self, value: Value) -> Any:
         load = self._loads.get(_KINDS.get(type(value), "int64" if is_int64(value) else ""))

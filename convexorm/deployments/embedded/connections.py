@@ -199,13 +199,7 @@ class Pool:
             try:
                 turn = self._admit(work)
                 connection = turn.place.connection
-                if (
-                    writes
-                    or connection is None
-                    or connection.unsettled
-                    or connection.state is not None
-                    or connection.file != self._source.file
-                ):
+                if writes or connection is None or connection.state is not None or connection.file != self._source.file:
                     connection = self._connected(turn.place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
@@ -282,7 +276,8 @@ class Pool:
     def _further_turn(self, work: Work) -> _Turn | None:
         """A turn that is this work's now, where none was free; None where it has to wait."""
         for turn in self._turns:
-            if turn.take(work):  # of a holder that is over
+            if turn.take(work):
+                self._settle(turn.place)  # the holder may be over, and may have given nothing back
                 return turn
         return None if self._memory else self._new_turn(work)
 
@@ -297,8 +292,6 @@ class Pool:
 
     def _connected(self, place: _Place, work: Work) -> Connection:
         connection = place.connection
-        if connection is not None and connection.unsettled:
-            connection.settle()
         if work.writes:  # what is written to a file that was deleted or replaced is lost
             self._source.look_again()
         if connection is not None and (
