@@ -30,7 +30,9 @@ __all__ = [
     "all_found",
     "around",
     "assign",
+    "astray",
     "found",
+    "found_stored",
     "gone",
     "hold_to_references",
     "join_lists",
@@ -57,6 +59,8 @@ Relatives: TypeAlias = "dict[str | tuple[str, Any], Any]"
 """What a reference leads to, by its attribute and what that holds, and the loaded lists by the names of their relations."""
 
 _NONE: Relatives = {}
+_SUCCESSOR = ""
+"""Under which name an instance that was replaced has the one that has become its document."""
 
 
 def _held(instance: Model) -> Relatives:
@@ -96,11 +100,15 @@ def related(instance: Model, relation: Relation) -> Any:
 def _one(instance: Model, relation: ToOne) -> Model | None:
     reference = relation.reference
     value = getattr(instance, reference.attribute, UNSET)
-    if (reference.attribute, value) not in _peek(instance):
-        if value is None and relation.nullable:
-            return None  # which needs no looking
+    place, leads = (reference.attribute, value), _peek(instance)
+    if place not in leads and value is None and relation.nullable:
+        return None  # which needs no looking
+    one = _led(instance, reference, value) if place in leads else None
+    told: Model | None = leads.get(place)
+    if place not in leads or (one is None and told is not None and not told._state.deleted):
         raise NotLoadedError(relation.shown)
-    one = _led(instance, reference, value)
+    if one is not told:
+        leads[place] = one  # another has come in its place
     if one is None and not relation.nullable:
         target = relation.target.__mapper__.name
         raise NoResultFound(f"{relation.shown}: {reference.attribute} leads to no document of table {target!r}")
@@ -132,9 +140,9 @@ def _is_new(instance: Model) -> bool:
 def _value(instance: Model, reference: Reference) -> Any:
     """What a reference holds, which nobody has looked at for that; UNSET for what the model cannot hold."""
     state = instance._state
+    if state.held is not None and not state.looked_at:
+        return _stored(instance, reference)
     try:
-        if state.held is not None and not state.looked_at:
-            return reference.load(state.held.get(reference.field, MISSING))
         return getattr(instance, reference.attribute, UNSET)
     except ValidationError:
         return UNSET
@@ -149,10 +157,40 @@ def _led(instance: Model, reference: Reference, value: Any) -> Model | None:
     """The instance that a reference of this value leads to: the session's one, if that holds another than is known here."""
     one: Model | None = _peek(instance).get((reference.attribute, value))
     session = instance._state.session
+    while one is not None and _SUCCESSOR in _peek(one):
+        one = _peek(one)[_SUCCESSOR]
+    if one is not None and _is_nowhere(one) and instance._state.held is not None and _stored(instance, reference) == value:
+        one = None  # it was to be stored, and is not
     if session is None or value is None or value is UNSET or (one is not None and one._state.session is session):
         return one
     mine = session.known(reference, value)
     return None if mine is None and one is not None and one._state.deleted else mine or one
+
+
+def _is_nowhere(instance: Model) -> bool:
+    """Whether an instance is neither stored nor to be stored."""
+    return _is_new(instance) and instance._state.session is None
+
+
+def _stored(instance: Model, reference: Reference) -> Any:
+    """What a reference holds in the instance's document; UNSET for what the model cannot hold."""
+    held = instance._state.held
+    try:
+        return UNSET if held is None else reference.load(held.get(reference.field, MISSING))
+    except ValidationError:
+        return UNSET
+
+
+def astray(instance: Model) -> dict[str, Model]:
+    """The instances that references are to lead to by their keys, and that are not to be stored, by attribute."""
+    found: dict[str, Model] = {}
+    for attribute, value, one in _leads(instance):
+        if one is None or not _is_nowhere(one) or value is UNSET:
+            continue
+        stored = _stored(instance, instance.__mapper__.references[attribute])
+        if getattr(instance, attribute, UNSET) == value != stored:
+            found[attribute] = one
+    return found
 
 
 def _references(instance: Model) -> Iterable[Reference]:
@@ -200,6 +238,15 @@ def found(instance: Model, reference: Reference, value: Any, one: Model | None) 
     _held(instance)[reference.attribute, value] = one
 
 
+def found_stored(instance: Model, reference: Reference, value: Any, one: Model | None) -> None:
+    """What a reference leads to while it holds this value, as it is stored; lists of the other side hold the instance."""
+    found(instance, reference, value, one)
+    if one is not None and one._state.related and _stored(instance, reference) == value == _value(instance, reference):
+        for items in _lists(one):
+            if _goes_by(items.relation, reference, through=False) and not items.holds(instance):
+                items.join(instance, stored=True)
+
+
 def all_found(instances: Iterable[Model], reference: Reference, value: Any, one: Model) -> None:
     """What the references of several instances lead to while they hold this value."""
     place = reference.attribute, value
@@ -243,9 +290,9 @@ def join_lists(instance: Model) -> None:
     moves = session.moves
     for reference in _references(instance):
         value = _value(instance, reference)
+        moves.wait(instance, reference, value)
         if value is None or value is UNSET:
             continue
-        moves.wait(instance, reference, value)
         one = _led(instance, reference, value)
         if one is not None:
             found(instance, reference, value, one)
@@ -309,8 +356,7 @@ def leave(instance: Model, others: Iterable[Model] = ()) -> None:
     Rows that are new, and lead to it, are to be no longer either.
     """
     for reference in _references(instance):
-        one = known(instance, reference)
-        if one is not None:
+        for one in _owners(instance, reference):
             _exit(one, reference, instance)
             for items in _lists_by(one, reference, through=True):
                 items.unpair(instance)
@@ -331,9 +377,8 @@ def gone(instance: Model, others: Iterable[Model] = ()) -> None:
     through rows of a model between.
     """
     for reference in _references(instance):
-        for one in {id(one): one for one in (known(instance, reference), *_all_led(instance, reference))}.values():
-            if one is not None:
-                _forget(one, reference, instance)
+        for one in _owners(instance, reference):
+            _forget(one, reference, instance)
     for owner in others:
         for items in _lists(owner):
             if items.relation.is_through:
@@ -343,6 +388,14 @@ def gone(instance: Model, others: Iterable[Model] = ()) -> None:
 def _all_led(instance: Model, reference: Reference) -> list[Model]:
     """All instances that a reference is known to lead to, whatever it holds."""
     return [one for name, _, one in _leads(instance) if name == reference.attribute and one is not None]
+
+
+def _owners(instance: Model, reference: Reference) -> Iterable[Model]:
+    """All instances that may have another in lists by a reference, whatever that holds: also one that is to replace one."""
+    session, value = instance._state.session, _value(instance, reference)
+    theirs = None if session is None or value is None or value is UNSET else session.known(reference, value)
+    found = (known(instance, reference), theirs, *_all_led(instance, reference))
+    return {id(one): one for one in found if one is not None}.values()
 
 
 def _forget(one: Model, reference: Reference, instance: Model, *, through: bool | None = None) -> None:
@@ -361,10 +414,10 @@ def replaced(instance: Model, other: Model, others: Iterable[Model]) -> None:
             items.swap(other, instance)
     for reference in _references(other):
         now = known(instance, reference)
-        for one in {id(one): one for one in (known(other, reference), *_all_led(other, reference))}.values():
-            for items in () if one is None else _lists(one):
+        for one in _owners(other, reference):
+            for items in _lists(one):
                 items.swap(other, instance)
-            if one is not None and one is not now:
+            if one is not now:
                 _forget(one, reference, instance)
     added = {items.relation.name: items for items in _lists(instance)}
     not_whole(instance)
@@ -375,7 +428,12 @@ def replaced(instance: Model, other: Model, others: Iterable[Model]) -> None:
             _held(instance)[name] = items
             for item in added.get(name, ()):
                 items.join(item, added[name].rows.get(id(item), ()))
+            relation: Any = items.relation
+            for item in () if relation.is_through else list(items):
+                if item._state.session is not instance._state.session or known(item, relation.reference) is not instance:
+                    items.forget(item)
     not_whole(other)
+    _held(other)[_SUCCESSOR] = instance
     hold_to_references(instance)
 
 
@@ -449,17 +507,27 @@ def stay_in_step(relation: ToMany | Through, owners: Iterable[Model], moves: Mov
             items.touch()
             items.drop(item)
         for item in moves.to(owner, what):
-            if known(item, reference) is owner:
+            if item._state.session is owner._state.session and known(item, reference) is owner:
                 items.join(item)
+        for item in _added(owner, reference, moves):
+            items.join(item)
 
 
 def _stay_paired(items: RelatedItems, owner: Model, relation: Any, moves: Moves) -> None:
     for row in [row for rows in items.rows.values() for row in rows if moves.has(row, relation.between)]:
         items.unpair(row)
-    session = owner._state.session
-    for row in () if session is None else session.referring(relation.near, relation.near.of(owner)):
-        if row._state.held is None:
-            _enter_row(row)
+    for row in _added(owner, relation.near, moves):
+        _enter_row(row)
+
+
+def _added(owner: Model, reference: Reference, moves: Moves) -> list[Model]:
+    """The new instances of an owner's session that refer to it since they were added; they lead there from now on."""
+    added = [one for one, by in moves.waiting_for(owner, reference.of(owner)) if by.is_same(reference) and _is_new(one)]
+    value, session = reference.of(owner), owner._state.session
+    here = [one for one in added if one._state.session is session and _value(one, reference) == value]
+    for one in here:
+        found(one, reference, value, owner)
+    return here
 
 
 class Moves(msgspec.Struct, eq=False):
@@ -491,12 +559,17 @@ class Moves(msgspec.Struct, eq=False):
         return [] if known is None else known[1]
 
     def wait(self, instance: Model, reference: Reference, value: Any) -> None:
-        """A new instance refers to a document by this value."""
+        """A new instance refers to a document by this value, or to none yet."""
         self.waiting.setdefault((reference.target.__mapper__.root.model, value), []).append((instance, reference))
 
     def waiting_for(self, owner: Model, key: Any) -> list[tuple[Model, Reference]]:
         """The new instances that were added with a reference of this value to a document of an owner's table."""
-        return self.waiting.get((owner.__mapper__.root.model, key), [])
+        return [] if key is UNSET else self.waiting.get((owner.__mapper__.root.model, key), [])
+
+    def set_by_hand(self) -> list[Model]:
+        """The instances that were added with other references than they have now."""
+        added = [(one, by, value) for (_, value), some in self.waiting.items() for one, by in some]
+        return [one for one, by, value in added if _value(one, by) != value]
 
     def clear(self) -> None:
         """All of it is stored, or undone."""
@@ -658,14 +731,11 @@ class RelatedItems(list[Any]):
 
     def belong(self, owner: Model) -> None:
         """Be the list of another instance of the owner's document, which what is in it refers to from now on."""
-        self._owner = owner
-        relation: Any = self._relation
-        if relation.is_through:
-            for row in [row for rows in self.rows.values() for row in rows]:
-                found(row, relation.near, _value(row, relation.near), owner)
-        else:
-            for item in self:
-                found(item, relation.reference, _value(item, relation.reference), owner)
+        before, self._owner = self._owner, owner
+        for one in (*self, *self._stored.values(), *[row for rows in self.rows.values() for row in rows]):
+            for attribute, value, leads in _leads(one):
+                if leads is before:
+                    _held(one)[attribute, value] = owner
 
     def settle(self) -> None:
         """What it holds is stored."""

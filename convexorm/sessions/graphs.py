@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from convexorm.errors import InvalidRequestError
 from convexorm.model import Model
-from convexorm.relatives import unresolved
+from convexorm.relatives import astray, unresolved
 from convexorm.requests import Insert, Patch, Upsert, Write
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.operations import Operation
@@ -25,6 +25,9 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
     """
     related = [one for one in operations if one.instance is not None and one.instance._state.related]
     waiting = {id(one): unresolved(one.instance) for one in related if one.instance is not None}
+    for one in related:
+        for attribute, target in astray(one.instance).items() if _waiting(one) is not None and one.instance else ():
+            raise _not_added(one, attribute, target)
     if not waiting or not any(waiting.values()):
         return list(operations)
     inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
@@ -55,13 +58,15 @@ def _before(
     for attribute, target in waiting.items():
         insert = inserts.get(id(target))
         if insert is None:
-            raise InvalidRequestError(
-                f"{type(operation.instance).__name__}.{attribute} refers to a new {type(target).__name__} that is not in "
-                "the session; add it"
-            )
+            raise _not_added(operation, attribute, target)
         if id(insert) not in done:
             return insert
     return None
+
+
+def _not_added(operation: Operation, attribute: str, target: Model) -> InvalidRequestError:
+    shown = f"{type(operation.instance).__name__}.{attribute}"
+    return InvalidRequestError(f"{shown} refers to a new {type(target).__name__} that is not in the session; add it")
 
 
 def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]]) -> InvalidRequestError:

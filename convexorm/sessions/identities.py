@@ -36,6 +36,8 @@ class IdentityMap(Watcher):
     of_models: dict[type[Model], Instances]
     """The instances of each model of which any was looked for."""
     touched: dict[int, Model]
+    lost: dict[int, Model]
+    """Those whose documents are gone, and about which something is pending."""
     _watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
 
     @abstractmethod
@@ -47,8 +49,10 @@ class IdentityMap(Watcher):
         """The new instance that a reference of this value leads to once it is stored, if there is one."""
 
     @abstractmethod
-    def told(self, gone: Iterable[Gone]) -> None:
-        """Deletions have done this to documents, of which some may have instances here."""
+    def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
+        """Deletions have done this to documents, of which some may have instances here. Unless nothing can be pending about
+        these (`surely`), what is to be written to a document that is gone stays, for the commit to say so.
+        """
 
     @abstractmethod
     def tables(self) -> set[str]:
@@ -360,8 +364,15 @@ class IdentityMap(Watcher):
                     self.reset(instance, instance._state.document)
             self.touched = {}
             self._watched = None
-        if self.moves.moved:
+        if self.moves:
             self.moves.clear()
+        self.let_lost_go()
+
+    def let_lost_go(self) -> None:
+        """Those whose documents are gone leave, unless something is pending about them."""
+        lost, self.lost = self.lost, {}
+        for instance in [one for one in lost.values() if one in self]:
+            self.found_gone(instance)
 
     def _forget(self, instance: Model) -> None:
         self.touched.pop(id(instance), None)

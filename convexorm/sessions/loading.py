@@ -14,7 +14,7 @@ from convexorm.errors import ValidationError
 from convexorm.model import Model, state_of
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
-from convexorm.relatives import all_found, found, listed, loaded_list, related, stay_in_step
+from convexorm.relatives import all_found, found, found_stored, listed, loaded_list, related, stay_in_step
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
@@ -151,7 +151,7 @@ class Loader:
                 continue
             items = () if stored is None else groups.get(hashable(stored), ())
             waiting = None if stored is None else self._identities.waiting(reference, value)
-            found(instance, reference, value, waiting or (items[0] if items else None))
+            found_stored(instance, reference, value, waiting or (items[0] if items else None))
             if instance._state.document is not document and getattr(instance, reference.attribute) != value:
                 older.append(instance)
         return [one for one in older if getattr(one, reference.attribute) is not UNSET]

@@ -15,7 +15,7 @@ from convexorm.model import Model, state_of
 from convexorm.query import Query
 from convexorm.references import Reference
 from convexorm.relations import Relation
-from convexorm.relatives import Moves, around, join_lists, leave, stand_for
+from convexorm.relatives import Moves, around, hold_to_references, join_lists, leave, stand_for
 from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
@@ -33,7 +33,7 @@ class Members(IdentityMap):
     """An identity map that knows what is pending about its instances. It is theirs for one task or thread at a time."""
 
     def __init__(self, turn: Turn, compiler: Compiler, pending: Pending) -> None:
-        self.of_models, self.touched, self.moves = {}, {}, Moves()
+        self.of_models, self.touched, self.lost, self.moves = {}, {}, {}, Moves()
         self._turn = turn
         self._compiler = compiler
         self._pending = pending
@@ -99,8 +99,7 @@ class Members(IdentityMap):
         new = [root_of(type(one.instance)) for one in self._pending if one.instance is not None]
         return {*self.of_models, *new}
 
-    def told(self, gone: Iterable[Gone]) -> None:
-        """Deletions have done this to documents, of which some may have instances here."""
+    def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
         for one in gone:
             mapper = self._compiler.written(one.table)
             instances = None if mapper is None else self.of_models.get(mapper.model)
@@ -108,9 +107,10 @@ class Members(IdentityMap):
                 instance = instances.get(id_)  # type: ignore[union-attr]
                 if instance is None:
                     continue
-                if one.field is None:
+                if one.field is None and surely:
+                    self.removed(instance)
+                elif one.field is None:
                     self.found_gone(instance)
-                    instance._state.doubtful = instance in self
                 else:
                     self._lost(instance, one.field)
 
@@ -137,6 +137,9 @@ class Members(IdentityMap):
         # where something is pending about it, the commit is to say so
         if not self._pending.about(instance) and not changed_fields(instance):
             self.removed(instance)
+            return
+        instance._state.doubtful = True
+        self.lost[id(instance)] = instance
 
     def add(self, instance: Model, unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """Take in a new instance, and what is new around it; `AsyncSession.add` says what holds."""
@@ -211,18 +214,30 @@ class Members(IdentityMap):
     def expunge(self, instance: Model) -> None:
         """Let go of an instance and of what is pending about it."""
         self.check_held(instance)
-        self._pending.withdraw(instance)
         if is_new(instance):
-            leave(instance, self.through(instance))
+            self._withdraw(instance)
+        else:
+            self._pending.withdraw(instance)
         self.let_go(instance)
+
+    def _withdraw(self, instance: Model) -> None:
+        """A new instance is not to be stored."""
+        self._pending.withdraw(instance)
+        others = list(self.through(instance))
+        identity = self._compiler.new_identity(instance)
+        held = None if identity is None else self.held(root_of(type(instance)), identity)
+        if held is not None:  # whose place it was to take
+            stand_for(held, instance, others)
+        leave(instance, others)
+        if held is not None:
+            hold_to_references(held)
 
     def delete(self, instance: Model) -> None:
         """Have an instance deleted, or let go of a new one; `AsyncSession.delete` says what holds."""
         self._turn.check()
         self.check_held(instance)
         if is_new(instance):
-            self._pending.withdraw(instance)
-            leave(instance, self.through(instance))
+            self._withdraw(instance)
             instance._state.session = None
             return
         if self._pending.about(instance):

@@ -223,7 +223,12 @@ class Deletion(msgspec.Struct, eq=False):
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
-        self.identities.removed(self.instance)
+        at, held = self.delete.at, None
+        if isinstance(at, str):  # another one may have taken its place just before
+            held = self.identities.by_id(type(self.instance), at)
+        for instance in (self.instance, held):
+            if instance is not None and not instance._state.deleted:
+                self.identities.removed(instance)
 
 
 class DeletionByKey(msgspec.Struct, eq=False):

@@ -568,6 +568,9 @@ class AsyncSession:
         document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
         result = await self._reader.one(Read(Range(table, "by_id", (document["_id"],)), limit=1))
+        if not result.docs:
+            self._members.reset(instance, document)
+            self._members.found_gone(instance)
         if not result.docs or not is_of(type(instance), result.docs[0]):
             raise StaleDataError(table=table.name, reason="missing")
         self._members.reset(instance, result.docs[0])
@@ -878,6 +881,8 @@ class AsyncSession:
         self._turn.check()
         self._members.reset(instance, self._members.document_of(instance))
         instance._state.doubtful = True
+        if id(instance) in self._members.lost:
+            self._members.found_gone(instance)
         return DONE
 
     def attach(self, instance: M) -> M:

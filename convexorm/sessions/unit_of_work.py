@@ -98,6 +98,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
         operations, writes = self._gathered()
         if not operations:
             self._settle_relations(list(identities.touched.values()))
+            identities.let_lost_go()
             return
         commit = self._compiler.commit(writes, identities.tables)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
@@ -109,11 +110,14 @@ class UnitOfWork(msgspec.Struct, eq=False):
             instances: list[Model] = []
             for operation, write, applied in zip(operations, writes, results, strict=True):
                 operation.applied(applied, write)
+                if type(applied) is DeletedRange and applied.gone:
+                    identities.told(applied.gone, surely=True)
                 if operation.instance is not None:
                     instances.append(operation.instance)
             if self._pending.operations:
                 self._pending.done(operations)
-            self._tell_gone(results)
+            if identities.lost:
+                identities.let_lost_go()
             hooked = self._settled([*touched.values(), *instances]) if touched or instances else False
             self._unsettled = None
         except BaseException as error:
@@ -138,25 +142,18 @@ class UnitOfWork(msgspec.Struct, eq=False):
             related = related or bool(one._state.related)
         if mutable:
             self._identities.watch(written)
-        if related or self._identities.moves.moved:
+        if related or self._identities.moves:
             self._settle_relations(written)
         return hooked
 
     def _settle_relations(self, written: Iterable[Model]) -> None:
         """What these instances say of each other is stored."""
-        related = [one for one in written if one._state.related]
+        related = [*[one for one in written if one._state.related], *self._identities.moves.set_by_hand()]
         for instance in related:
             hold_to_references(instance)
         for instance in related:
             settle(instance)
-        if self._identities.moves.moved:
-            self._identities.moves.clear()
-
-    def _tell_gone(self, results: Iterable[Applied]) -> None:
-        """Show the instances what deletions have done to their documents."""
-        for applied in results:
-            if type(applied) is DeletedRange and applied.gone:
-                self._identities.told(applied.gone)
+        self._identities.moves.clear()
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
@@ -269,6 +266,8 @@ class UnitOfWork(msgspec.Struct, eq=False):
         taken: list[Model] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
+            if type(applied) is DeletedRange:
+                self._identities.told(applied.gone)
             if instance is None or instance in self._identities:
                 operation.applied(applied, write)
                 if instance is not None:
@@ -280,7 +279,6 @@ class UnitOfWork(msgspec.Struct, eq=False):
         self._doubt_tied(sent.commit)
         self._identities.drop_deleted()
         self._pending.done(sent.operations)
-        self._tell_gone(results)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
         return taken
 

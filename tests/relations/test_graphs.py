@@ -101,6 +101,36 @@ async def test_a_circle_of_new_objects_is_refused_by_name(open_: Open) -> None:
     assert found.favourite.parent is found
 
 
+@pytest.mark.parametrize("leaves", ["expunge", "delete"])
+async def test_a_reference_to_what_is_not_to_be_stored_is_refused(open_: Open, leaves: str) -> None:
+    await filled(open_)
+    session = open_()
+    order, stored = Order(id="o", customer=Customer(id="new"), placed_at=day(0)), await session.get_one(Order, "o1")
+    await session.add(order)
+    stored.customer = order.customer
+    await getattr(session, leaves)(order.customer)
+    with pytest.raises(InvalidRequestError, match=r"Order\.customer_id refers to a new Customer that is not"):
+        await session.commit()
+    order.customer_id, stored.customer_id = "c1", "c2"
+    await session.commit()
+    assert (await open_().get_one(Order, "o")).customer_id == "c1"
+
+
+async def test_a_rollback_leaves_no_reference_to_what_was_new(open_: Open) -> None:
+    await filled(open_)
+    await save(open_(), Tag(id="of none", owner_id="new"))
+    session = open_()
+    tag = await session.get_one(Tag, "of none", load=[Tag.owner])
+    new = Customer(id="new")
+    await session.add(new)
+    assert tag.owner is new
+    await session.rollback()
+    with pytest.raises(NotLoadedError):
+        _ = tag.owner
+    tag.owner_id = None
+    await session.commit()
+
+
 async def test_a_chain_may_be_long(open_: Open) -> None:
     session = open_()
     last = first = Category(name="0")

@@ -18,6 +18,7 @@ from convexorm import (
     Related,
     RelatedList,
     Session,
+    StaleDataError,
     connect,
     field,
 )
@@ -271,6 +272,58 @@ async def test_what_leaves_the_session_before_it_is_stored_is_in_no_list(open_: 
     assert (ids(one.orders), ids(order.tags), order.payments, session.new) == (["o1", "o4"], ["late", "gift"], [], [])
     await session.commit()
     assert await open_().count(OrderTag.query().where(OrderTag.order_id == "o1")) == 2
+
+
+async def test_a_list_that_is_loaded_later_holds_what_was_added_by_its_key(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    new = Order(id="new", customer_id="c1", placed_at=day(9))
+    await session.add_all([new, OrderTag(order_id="new", tag_id="gift")])
+    one, gift = await session.get_one(Customer, "c1", load=[Customer.orders]), await session.get_one(Tag, "gift")
+    await session.load(gift, Tag.orders)
+    assert (ids(one.orders), new in gift.orders) == (["o1", "o4", "new"], True)
+    await session.commit()
+    assert (ids(one.orders), new.customer, new in gift.orders) == (["o1", "o4", "new"], one, True)
+    other = Order(id="other", placed_at=day(9))
+    await session.add(other)
+    other.customer_id = "c1"
+    await session.commit()
+    assert ids(one.orders) == ["o1", "o4", "new", "other"]
+
+
+@pytest.mark.parametrize("way", ["rollback", "expire", "refresh", "commit"])
+async def test_what_is_gone_and_was_changed_leaves_with_its_change(open_: Open, way: str) -> None:
+    await filled(open_)
+    session = open_()
+    one, _ = await customers(session, Customer.orders)
+    gone = one.orders[0]
+    gone.total += 1
+    await session.delete_all(Order.query().where(Order.id == "o1"))
+    assert gone in session
+    if way == "refresh":
+        with pytest.raises(StaleDataError):
+            await session.refresh(gone)
+    elif way == "expire":
+        await session.expire(gone)
+    else:
+        gone.total -= 1
+        await getattr(session, way)()
+    assert (gone in session, ids(one.orders)) == (False, ["o4"])
+
+
+async def test_the_document_of_one_that_was_to_be_replaced_is_deleted_with_it(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, _ = await customers(session, Customer.orders)
+    old, new = one.orders[0], Order(id="o1", customer_id="c1", placed_at=day(3))
+    await session.upsert(new)
+    assert one.orders[0] is new
+    await session.delete(new)
+    assert one.orders[0] is old
+    await session.upsert(new)
+    await session.delete(old)
+    await session.commit()
+    assert (ids(one.orders), old in session, new in session) == (["o4"], False, False)
 
 
 async def test_rows_between_that_are_added_and_changed_by_hand_are_followed(open_: Open) -> None:
