@@ -42,6 +42,7 @@ from convexorm.schema import (
 )
 from convexorm.types import Names
 from convexorm.types.names import Bound
+from convexorm.types.unions import kinds_of
 from convexorm.values import MISSING, Missing, Value, owned
 
 if TYPE_CHECKING:
@@ -518,7 +519,7 @@ class Mapper:
             if "type" not in vars(column):
                 column.compile()
             column.check_default()
-        self._check_discriminator()
+        self._check_inherited()
         for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
         for reference in self.references.values():
@@ -526,14 +527,24 @@ class Mapper:
                 reference.check_key()
         getattr(self, "relations")  # noqa: B009
 
-    def _check_discriminator(self) -> None:
-        """Raise ValidationError for one that the column of its field does not take."""
+    def _check_inherited(self) -> None:
+        """Raise ValidationError for a discriminator that the column of its field does not take, and for a column that is
+        stored in another form than the parent's: a query of the parent would not find it.
+        """
         if self.parent is None:
             return
-        for column in self.columns.values():
-            if column.field == self.discriminator_field and not column.property().validator.accepts(self.discriminator):
+        for name, column in self.columns.items():
+            validator = column.type.validator
+            if column.field == self.discriminator_field and not validator.accepts(self.discriminator):
                 problem = f"discriminator={self.discriminator!r} is no {column.type.name}"
-                raise ValidationError(problem, table=self.name, field=column.name)
+                raise ValidationError(problem, table=self.name, field=name)
+            inherited = self.parent.columns.get(name, column)
+            if "type" not in vars(inherited):
+                inherited.compile()
+            if not kinds_of(validator) <= kinds_of(inherited.type.validator):
+                other = inherited.type.validator.noun
+                problem = f"stored as {validator.noun}, and as {other} by its parent, where a query of that looks for it"
+                raise ValidationError(problem, table=self.name, field=name)
 
 
 def _joined(one: Property | None, other: Property) -> Property:

@@ -16,6 +16,7 @@ import pytest
 from convexorm import (
     Deployment,
     Index,
+    Int64,
     InvalidRequestError,
     Mapped,
     Model,
@@ -448,6 +449,10 @@ def test_families_work_on_every_deployment(deployment: Deployment, unique: str) 
         (lambda: type("Lone", (Model,), {}, discriminator="x"), "Lone says what its documents are like, and no table"),
         (lambda: type("Bird", (Animal,), {}, discriminator="bird", primary_key="age"), "which says its key"),
         (lambda: type("Tap", (Key,), {}, discriminator="tap"), r"events\.kind: discriminator='tap' is no 'key'"),
+        (
+            lambda: type("Bird", (Animal,), {"__annotations__": {"age": Mapped[Int64]}}, discriminator="bird"),
+            r"animals\.age: stored as an int64, and as a number by its parent, where a query of that looks for it",
+        ),
         (
             lambda: type("Bird", (Animal,), {"age": field(name="years")}, discriminator="bird"),
             r"animals\.age: stored as 'age' by its parent",

@@ -15,7 +15,7 @@ from convexorm.types.codec import ColumnType, dumper, loader, refuse, total
 from convexorm.types.records import RecordType
 from convexorm.values import Value
 
-__all__ = ["OptionalType", "UnionType"]
+__all__ = ["OptionalType", "UnionType", "kinds_of"]
 
 T = TypeVar("T")
 
@@ -79,10 +79,10 @@ _VALIDATED: Mapping[type[Validator], str] = {
 }
 
 
-def _kinds(validator: Validator) -> set[str]:
+def kinds_of(validator: Validator) -> set[str]:
     """The kinds of Convex values that a validator accepts."""
     if isinstance(validator, AnyOf):
-        return {kind for member in validator.members for kind in _kinds(member)}
+        return {kind for member in validator.members for kind in kinds_of(member)}
     if isinstance(validator, schema.Literal):
         return {_KINDS[type(validator.value)]}
     return {*_KINDS.values(), "int64"} if isinstance(validator, AnyValue) else {_VALIDATED[type(validator)]}
@@ -104,9 +104,9 @@ class UnionType(ColumnType[Any]):
         records = [member for member in members if isinstance(member, RecordType)]
         self._loads: dict[str, Callable[[Value], Any]] = {}
         for member in members:
-            for kind in _kinds(member.validator):
+            for kind in kinds_of(member.validator):
                 if kind in self._loads and not (kind == "object" and len(records) > 1 and member in records):
-                    other = next(one for one in members if kind in _kinds(one.validator))
+                    other = next(one for one in members if kind in kinds_of(one.validator))
                     raise ValidationError(_ambiguous(other.name, member.name))
                 self._loads[kind] = loader(member)
         self._dumps: dict[type, Callable[[Any], Value]] = {}
