@@ -24,7 +24,7 @@ from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.records import Record
 from convexorm.references import UNSET
-from convexorm.relatives import lead_alike, packed, unpack
+from convexorm.relatives import lead_alike, packed, undo, unpack
 from convexorm.validation import check_whole, validate
 from convexorm.values import MISSING, Value, dumps, loads
 
@@ -213,12 +213,17 @@ class Model:
             for name, value in given.items():
                 setattr(self, name, value)
         except (TypeError, ValueError) as error:
+            undo(self)
             _explain(mapper, values)
             if not isinstance(error, ValidationError) and mapper.columns.keys() <= self.__dict__.keys():
                 validate(self)
             raise
         if mapper.validated and not any(value is UNSET for value in self.__dict__.values()):  # else a relation is to set it
-            check_whole(self)
+            try:
+                check_whole(self)
+            except BaseException:
+                undo(self)
+                raise
 
     if not TYPE_CHECKING:  # else every attribute could be set
 

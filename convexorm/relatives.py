@@ -6,14 +6,14 @@ set back, by hand or by a rollback, leads where it led. A list knows what of it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import takewhile
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 
 import msgspec
 
-from convexorm.errors import NoResultFound, NotLoadedError, ValidationError
+from convexorm.errors import InvalidRequestError, NoResultFound, NotLoadedError, ValidationError
 from convexorm.given import several
 from convexorm.references import UNSET
 from convexorm.values import MISSING
@@ -31,6 +31,7 @@ __all__ = [
     "around",
     "assign",
     "astray",
+    "exchange",
     "found",
     "found_stored",
     "gone",
@@ -50,6 +51,9 @@ __all__ = [
     "settle",
     "stand_for",
     "stay_in_step",
+    "strangers",
+    "take_along",
+    "undo",
     "unpack",
     "unresolved",
 ]
@@ -181,16 +185,63 @@ def _stored(instance: Model, reference: Reference) -> Any:
         return UNSET
 
 
-def astray(instance: Model) -> dict[str, Model]:
-    """The instances that references are to lead to by their keys, and that are not to be stored, by attribute."""
+def astray(instance: Model, doomed: Collection[int]) -> dict[str, Model]:
+    """What references are to lead to that will not be there, by attribute: it is not in the session, or `doomed`, by id."""
     found: dict[str, Model] = {}
+    session = instance._state.session
     for attribute, value, one in _leads(instance):
-        if one is None or not _is_nowhere(one) or value is UNSET:
+        if one is None or value is UNSET or not (_is_nowhere(one) or id(one) in doomed):
             continue
-        stored = _stored(instance, instance.__mapper__.references[attribute])
-        if getattr(instance, attribute, UNSET) == value != stored:
+        reference = instance.__mapper__.references[attribute]
+        is_set = getattr(instance, attribute, UNSET) == value != _stored(instance, reference)
+        if is_set and (session is None or session.known(reference, value) is None):
             found[attribute] = one
     return found
+
+
+def strangers(instance: Model) -> Iterator[tuple[Relation, Model]]:
+    """What was put into lists and is not in the session of their owner, which stores nothing of it; with the relations."""
+    session = instance._state.session
+    for items in _lists(instance) if session is not None else ():
+        for item in () if items.relation.is_through else items:
+            if item._state.session is not session and not items.has_stored(item):
+                yield items.relation, item
+
+
+def take_along(instance: Model) -> None:
+    """What the session holds that refers to an instance by its primary key refers to it by that which it has now."""
+    key, session, held = instance.__mapper__.key, instance._state.session, instance._state.held
+    if len(key) != 1 or session is None or held is None or key[0] not in instance.__dict__:
+        return
+    column, now = instance.__mapper__.columns[key[0]], instance.__dict__[key[0]]
+    stored = column.load(held.get(column.field, MISSING))
+    if stored == now:
+        return
+    for relation in _relations(instance):
+        if not relation.many:
+            continue
+        reference: Reference = relation.near if relation.is_through else relation.reference  # type: ignore[attr-defined]
+        for one in () if reference.key is None else session.referring(reference, stored):
+            if getattr(one, reference.attribute) == stored:
+                setattr(one, reference.attribute, now)
+                found(one, reference, now, instance)
+
+
+def exchange(owner: Model, item: Model, other: Model) -> None:
+    """The lists of an owner hold another instance of an item's document."""
+    for items in _lists(owner):
+        items.swap(item, other)
+
+
+def undo(instance: Model) -> None:
+    """An instance that could not be made is in no list, and not in the session of what it was related to."""
+    if not instance._state.related:
+        return
+    session = instance._state.session
+    if session is not None:
+        session.discard(instance)
+    else:
+        leave(instance)
 
 
 def _references(instance: Model) -> Iterable[Reference]:
@@ -366,10 +417,19 @@ def leave(instance: Model, others: Iterable[Model] = ()) -> None:
     for owner in others:
         for items in _lists(owner):
             rows += items.rows.get(id(instance), ()) if items.relation.is_through else ()
-    for row in rows:
+    for row in [one for one in rows if one._state.held is None]:
+        _unpair(row)
         session = row._state.session
-        if session is not None and row._state.held is None:
+        if session is not None:
             session.discard(row)
+
+
+def _unpair(row: Model) -> None:
+    """A row is to be no longer: the lists of both sides hold nothing for it."""
+    for reference in _references(row):
+        one = known(row, reference)
+        for items in () if one is None else _lists_by(one, reference, through=True):
+            items.unpair(row)
 
 
 def gone(instance: Model, others: Iterable[Model] = ()) -> None:
@@ -585,6 +645,9 @@ def assign(instance: Model, relation: Relation, value: Any) -> None:
     """Set a relation, and what it says of the other side."""
     if relation.many:
         items = _list(instance, relation)  # type: ignore[arg-type]
+        if not items.whole:
+            problem = f"{relation.shown} holds some of its documents only; load it whole before it is set"
+            raise InvalidRequestError(problem)
         items[:] = value if not relation.sole else () if value is None else (value,)
     else:
         _assign_one(instance, relation, value)  # type: ignore[arg-type]
@@ -759,6 +822,10 @@ class RelatedItems(list[Any]):
     def holds(self, item: Model) -> bool:
         """Whether this very instance is in it."""
         return id(item) in self._there
+
+    def has_stored(self, item: Model) -> bool:
+        """Whether this very instance is stored in it."""
+        return id(item) in self._stored
 
     def join(self, item: Model, rows: Iterable[Model] = (), *, stored: bool = False) -> None:
         """Hold an instance that refers here, or that rows lead to, if nothing was left out; say nothing to it."""
@@ -957,10 +1024,7 @@ class RelatedItems(list[Any]):
     def _remove_rows(self, item: Model) -> None:
         relation: Any = self._relation
         for row in list(self.rows.get(id(item), ())):
-            for reference in _references(row):
-                one = known(row, reference)
-                for items in () if one is None else _lists_by(one, reference, through=True):
-                    items.unpair(row)
+            _unpair(row)
             session = row._state.session
             if session is not None:
                 session.moves.note(row, relation.between, None)

@@ -7,7 +7,7 @@ longer, all of it goes at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.expressions import unmade
@@ -15,7 +15,7 @@ from convexorm.model import Model, state_of
 from convexorm.query import Query
 from convexorm.references import Reference
 from convexorm.relations import Relation
-from convexorm.relatives import Moves, around, hold_to_references, join_lists, leave, stand_for
+from convexorm.relatives import Moves, around, exchange, hold_to_references, join_lists, leave, stand_for
 from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
@@ -27,6 +27,8 @@ from convexorm.sessions.turns import Turn
 from convexorm.values import MISSING
 
 __all__ = ["Members"]
+
+M = TypeVar("M", bound=Model)
 
 
 class Members(IdentityMap):
@@ -186,6 +188,22 @@ class Members(IdentityMap):
         held = None if identity is None else self.held(root_of(type(instance)), identity)
         if held is not None:
             stand_for(instance, held, list(self.through(held)))
+
+    def attach_all(self, instance: M) -> M:
+        """`attach`, with what is detached around the instance, and around that; what is new there is added."""
+        attached = self.attach(instance)
+        joined: list[Model] = [attached] if attached is instance else []
+        for one in joined:
+            for other in [other for other in around(one) if other._state.session is None and not other._state.deleted]:
+                if other._state.held is None:
+                    self.add(other)
+                    continue
+                mine = self.attach(other)
+                if mine is other:
+                    joined.append(other)
+                else:
+                    exchange(one, other, mine)
+        return attached
 
     def _gather(self, instance: Model) -> None:
         """What is new around an instance, and around that, comes into the session as well."""

@@ -886,7 +886,7 @@ class AsyncSession:
         return DONE
 
     def attach(self, instance: M) -> M:
-        """Take in a detached instance with its document and its changes, without reading.
+        """Take in a detached instance with its document and its changes, and what was loaded beside it, without reading.
 
         Answers the session's own instance of that document, as it is, where there is one.
 
@@ -895,7 +895,7 @@ class AsyncSession:
         self._turn.check()
         state_of(instance)
         self._compiler.mapper(type(instance))
-        return self._members.attach(instance)
+        return self._members.attach_all(instance)
 
     @exclusive
     async def merge(self, instance: M) -> M:

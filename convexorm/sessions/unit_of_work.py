@@ -25,7 +25,7 @@ from convexorm.errors import (
 from convexorm.hooks import call_hook
 from convexorm.model import Model
 from convexorm.moments import Moment
-from convexorm.relatives import hold_to_references, settle, unresolved
+from convexorm.relatives import hold_to_references, settle, strangers, take_along, unresolved
 from convexorm.requests import Applied, Commit, Delete, DeletedRange, Write, Written
 from convexorm.sessions.changes import changed_fields, changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
@@ -202,6 +202,13 @@ class UnitOfWork(msgspec.Struct, eq=False):
             finally:
                 self._calling_hooks = False
             pending, changeable = self._pending.operations, self._identities.changeable()
+        if any(one._state.related for one in changeable):
+            for instance in changeable:
+                take_along(instance)
+            changeable = self._identities.changeable()
+        for one in (*changeable, *[one.instance for one in pending]):
+            if one is not None and one._state.related:
+                _check_lists(one)
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
         related = False
         for operation in operations:
@@ -281,6 +288,14 @@ class UnitOfWork(msgspec.Struct, eq=False):
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
         return taken
+
+
+def _check_lists(instance: Model) -> None:
+    """Raise InvalidRequestError where a list holds what the commit would not store."""
+    for relation, stranger in strangers(instance) if not instance._state.deleted else ():
+        raise InvalidRequestError(
+            f"{relation.shown} holds a {type(stranger).__name__} that is not in the session; add it, or take it out"
+        )
 
 
 def _tell(written: Sequence[Model]) -> None:
