@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from convexorm.compiling import function
 from convexorm.expressions import Column
-from convexorm.types import ColumnType, quick_adopt_of, quick_of
+from convexorm.types import quick_adopt_of, quick_of
 from convexorm.values import MISSING, Value, owned
 
 __all__ = ["attributes_function", "differing_function", "dump_function", "fill_function"]
@@ -33,6 +33,9 @@ def dump_function(columns: Columns, *, of_rows: bool) -> Callable[[Any], dict[st
             body.append(f"value = given[{name!r}] if {name!r} in given else default_{place}()")
         else:
             body.append(f"value = attributes[{name!r}] if {name!r} in attributes else given.{name}")
+            if column.type.mutable and column.type.adopts:
+                known[f"adopt_{place}"] = column.type.adopt
+                body += ["if value is not None:", f"    attributes[{name!r}] = value = adopt_{place}(value)"]
         body += _stored(place, column, known)
     return function("dump", "given", [*body, "return document"], known)
 
@@ -86,27 +89,46 @@ def _stored(place: int, column: Column[Any], known: dict[str, Any]) -> Iterator[
     yield f"    {kept}{'owned(value)' if column.type.mutable else 'value'}"
 
 
+def adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
+    """What an attribute does with a value it is set to, None where that is nothing."""
+    try:
+        column.compile()
+    except NameError:  # a later name
+        return lambda value: value if value is None else column.type.adopt(value)
+    if not column.type.adopts:
+        return None
+    adopt = column.type.adopt
+    return lambda value: value if value is None else adopt(value)
+
+
 def attributes_function(columns: Columns) -> Callable[[dict[str, Any]], bool]:
     """The function that makes what a constructor is given, by name, the attributes of a new instance, with the defaults of
-    those left out; whether it is that, and nothing else.
+    those left out; whether it is that, and nothing else. No default is made where it is not.
     """
-    known: dict[str, Any] = {"names": frozenset(columns)}
+    known: dict[str, Any] = {
+        "names": frozenset(columns),
+        "required": frozenset(name for name, column in columns.items() if not column.has_default),
+    }
+    filling: list[str] = []
     adopting: list[str] = []
-    body: list[str] = []
     for place, (name, column) in enumerate(columns.items()):
         if column.has_default:
             known[f"default_{place}"] = column.default
-            body += [f"if {name!r} not in given:", f"    given[{name!r}] = default_{place}()"]
-        if type(column.type).adopt is not ColumnType.adopt:
-            known[f"adopt_{place}"] = column.type.adopt
-            quick = quick_adopt_of(column.type)
+            filling += [f"    if {name!r} not in given:", f"        given[{name!r}] = default_{place}()"]
+        adopt = adopter(column)
+        if adopt is not None:
+            known[f"adopt_{place}"] = adopt
+            quick = quick_adopt_of(column.type) if "type" in vars(column) else None
             known.update({} if quick is None else quick.names)
-            other = "" if quick is None else f" and not ({quick.condition.format('value')})"
-            adopting += [
-                f"    if (value := given[{name!r}]) is not None{other}:",
-                f"        given[{name!r}] = adopt_{place}(value)",
-            ]
-    body += ["if given.keys() != names:", "    return False"]
+            others = "True" if quick is None else f"not ({quick.condition.format('value')})"
+            adopting += [f"    value = given[{name!r}]", f"    if {others}:"]
+            adopting += [f"        given[{name!r}] = adopt_{place}(value)"]
+    body = [
+        "if given.keys() != names:",
+        "    if not required <= given.keys() <= names:",
+        "        return False",
+        *filling,
+    ]
     if adopting:
         body += ["try:", *adopting, "except Exception:", "    return False"]
     return function("attributes", "given", [*body, "return True"], known)

@@ -1,7 +1,8 @@
 """`Data` and `Draft`: what requests, their answers, and queries are: values with names, made many times a call.
 
 They are made, compared, and copied with a change (`msgspec.structs.replace`) in C, where generated Python takes ten times
-as long. `hidden` are the names that their `repr` leaves out: keys and contents.
+as long. Nothing that they hold refers back to them, so Python's collector need not look at them; a class where that may be
+otherwise says `gc=True`. `hidden` are the names that their `repr` leaves out: keys and contents.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 __all__ = ["Data", "Draft"]
 
 
-class Data(msgspec.Struct, frozen=True):
+class Data(msgspec.Struct, frozen=True, gc=False):
     """Values with names, for good; equal if all of them are."""
 
     hidden: ClassVar[tuple[str, ...]] = ()
@@ -22,7 +23,7 @@ class Data(msgspec.Struct, frozen=True):
         return _shown(self, self.hidden)
 
 
-class Draft(msgspec.Struct):
+class Draft(msgspec.Struct, gc=False):
     """The same, for whoever makes it to change until it is sent."""
 
     hidden: ClassVar[tuple[str, ...]] = ()

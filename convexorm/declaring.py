@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import copy
+import keyword
 import re
 import sys
 import typing
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from convexorm.conversions import adopter
 from convexorm.counters import Counter
-from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column, Mapped, show
+from convexorm.errors import ValidationError
+from convexorm.expressions import Column, Mapped, show, unmade
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
@@ -30,7 +32,7 @@ from convexorm.validation import check_value_of
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["Body", "Declaration", "declare", "frame_of_declaration", "unmade"]
+__all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
 
 AnyIndex = TypeVar("AnyIndex", Index, VectorIndex[Any], SearchIndex[Any])
 Searched = TypeVar("Searched", VectorIndex[Any], SearchIndex[Any])
@@ -44,14 +46,21 @@ class Body:
     fields: Mapping[str, tuple[Any, Field]]
 
 
+def _plain(given: Any) -> Any:
+    """A name, or several, as plain text: a member of a StrEnum is none that goes anywhere."""
+    if isinstance(given, tuple):
+        return tuple(map(_plain, given))
+    return str.__str__(given) if isinstance(given, str) else given
+
+
 @attrs.frozen
 class Declaration:
     """What a class statement was told beside its body."""
 
-    table: str | None
-    primary_key: str | tuple[str, ...] | None
-    discriminator: str | None
-    discriminator_field: str | None
+    table: str | None = attrs.field(converter=_plain)
+    primary_key: str | tuple[str, ...] | None = attrs.field(converter=_plain)
+    discriminator: str | None = attrs.field(converter=_plain)
+    discriminator_field: str | None = attrs.field(converter=_plain)
     abstract: bool = False
 
 
@@ -198,6 +207,13 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
     for name, column in columns.items():
         if name in _reserved():
             raise ValidationError("the name of something that every model has", table=table, field=name)
+        if not name.isidentifier() or keyword.iskeyword(name):
+            problem = f"no name of an attribute in Python; give it another one, with field(name={name!r})"
+            raise ValidationError(problem, table=table, field=name)
+        inherited = column if parent is None else parent.columns.get(name, column)
+        if inherited.field != column.field:
+            problem = f"stored as {inherited.field!r} by its parent, where a query of that looks for it"
+            raise ValidationError(problem, table=table, field=name)
         if column.field in fields:
             raise ValidationError(f"two attributes are stored as {column.field!r}", table=table, field=name)
         fields[column.field] = name
@@ -289,6 +305,8 @@ def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bou
             continue
         body = base.__dict__.get("_body") or body_of(base, names.of(base))
         for name, (annotation, details) in body.fields.items():
+            if name in declared:
+                details = _named_alike(details, declared[name][1])
             declared[name] = (Bound(annotation, body.names, bound.get(base, {})), details)
         for name, value in vars(base).items():
             if name in body.fields or isinstance(value, Column):
@@ -303,10 +321,15 @@ def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bou
 def _overridden(table: str, name: str, details: Field, value: Any) -> Field:
     """The details of an inherited column of which a class names only the value: its default."""
     if isinstance(value, Field):
-        return value
+        return _named_alike(value, details)
     if hasattr(value, "__get__"):
         raise ValidationError("hides a column that is inherited; give one of the two another name", table=table, field=name)
     return attrs.evolve(details, default=value, factory=None)
+
+
+def _named_alike(details: Field, inherited: Field) -> Field:
+    """The details of a column that is declared anew: its field in Convex is the inherited one, unless it says another."""
+    return attrs.evolve(details, name=details.name or inherited.name)
 
 
 def _check_discriminator(
@@ -325,7 +348,11 @@ def _check_discriminator(
             field=name,
         )
     bound, details = declared[name]
-    declared[name] = (bound, attrs.evolve(details, default=told.discriminator, factory=None))
+
+    def said() -> Any:
+        return cls.__mapper__.columns[name].load(told.discriminator)
+
+    declared[name] = (bound, attrs.evolve(details, default=attrs.NOTHING, factory=said))
 
 
 def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
@@ -356,27 +383,31 @@ def _compiled(table: str, name: str, bound: Bound, given: ColumnType[Any] | None
         annotation = bound.names.resolve(annotation if isinstance(annotation, str) else annotation.__forward_arg__)
     if annotation is Mapped:
         raise ValidationError("Mapped says nothing without a type; write Mapped[str]")
-    if typing.get_origin(annotation) is Mapped:
+    mapped = typing.get_origin(annotation) is Mapped
+    if mapped:
         (annotation,) = typing.get_args(annotation)
-    return compiled(attrs.evolve(bound, annotation=annotation), given)
+    if _holds_mapped(annotation):
+        raise ValidationError("Mapped stands around the whole annotation, once; write Mapped[int | None]")
+    try:
+        return compiled(attrs.evolve(bound, annotation=annotation), given)
+    except ValidationError as error:
+        if mapped:
+            raise
+        raise ValidationError(f"{error.problem}; or write ClassVar[...] if it is no column", path=error.path) from None
+
+
+def _holds_mapped(annotation: Any) -> bool:
+    return typing.get_origin(annotation) is Mapped or any(map(_holds_mapped, typing.get_args(annotation)))
 
 
 def _define(cls: type[Model], mapper: Mapper) -> None:
     """Make an attrs class of a model, whose attributes are its columns."""
-    these = {}
-    for name, details in cls._details.items():
-        adopt = _adopter(mapper.columns[name])
-        these[name] = attrs.field(
-            default=details.made,
-            validator=details.validator,
-            converter=adopt,
-            on_setattr=[
-                *([attrs.setters.convert] if adopt is not None else ()),
-                *([_validate] if details.validator is not None else ()),
-                _changing,
-            ],
-            kw_only=True,
-        )
+    adopters = {name: adopter(mapper.columns[name]) for name in cls._details}
+    these = {
+        name: attrs.field(default=details.made, validator=details.validator, converter=adopters[name], kw_only=True)
+        for name, details in cls._details.items()
+    }
+    own = vars(cls).get("__setattr__")
     attrs.define(
         cls,
         these=these,
@@ -385,19 +416,34 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         repr=False,
         eq=False,
         order=False,
-        on_setattr=_changing,
+        on_setattr=lambda instance, attribute, value: value,  # so that its constructor sets past `__setattr__`
         auto_detect=False,
     )
+    if own is not None:
+        setattr(cls, "__setattr__", own)  # noqa: B010
+    elif "__setattr__" in vars(cls):
+        delattr(cls, "__setattr__")
+    cls._setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
     for name, column in mapper.columns.items():
         setattr(cls, name, column)
 
 
-def _validate(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
-    check_value_of(instance, attribute, value)
-    return value
+def _setter(attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None) -> Callable[[Model, Any], Any]:
+    """What comes before an attribute is set; it answers what to."""
+    validated = attribute.validator is not None
+    if adopt is None and not validated:
+        return _changing
+
+    def setting(instance: Model, value: Any) -> Any:
+        shown = value if adopt is None else adopt(value)
+        if validated:
+            check_value_of(instance, attribute, shown)
+        return _changing(instance, shown)
+
+    return setting
 
 
-def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> Any:
+def _changing(instance: Model, value: Any) -> Any:
     try:
         state = instance._state
     except AttributeError:
@@ -408,26 +454,6 @@ def _changing(instance: Model, attribute: attrs.Attribute[Any], value: Any) -> A
     if state.session is not None:
         state.session.changing(instance)
     return value
-
-
-def unmade(instance: Model) -> InvalidRequestError:
-    """The error of an instance that `Model.__init__` has not made."""
-    return InvalidRequestError(
-        f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
-        "__init__ of the class and its bases, and leave out @dataclass"
-    )
-
-
-def _adopter(column: Column[Any]) -> Callable[[Any], Any] | None:
-    """What an attribute does with a value it is set to, None where that is nothing."""
-    try:
-        column.compile()
-    except NameError:  # a later name
-        return lambda value: value if value is None else column.type.adopt(value)
-    if type(column.type).adopt is ColumnType.adopt:
-        return None
-    adopt = column.type.adopt
-    return lambda value: value if value is None else adopt(value)
 
 
 def frame_of_declaration() -> FrameType:

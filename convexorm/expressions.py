@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Pro
 
 from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
-from convexorm.errors import ValidationError
+from convexorm.errors import ConvexORMError, InvalidRequestError, ValidationError
 from convexorm.references import UNSET
 from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
@@ -33,6 +33,8 @@ __all__ = [
     "NoneForm",
     "Path",
     "operand_of",
+    "show",
+    "unmade",
 ]
 
 T = TypeVar("T")
@@ -399,6 +401,14 @@ class Column(_Operand[T], _Number[T]):
             raise ValidationError("required, and not given", table=self.table, field=self.name)
         return self._default()  # type: ignore[no-any-return]
 
+    def defaults(self, stored: Value | Missing) -> bool:
+        """Whether the default stands for what a document holds. Then an instance has it only where it was set, which is a
+        change. (One that is made anew, or that can be changed in place, an instance has once it was looked at.)
+        """
+        lacking = stored is MISSING or stored is None
+        told = self._told_default is not None and self._told_default is not UNSET
+        return lacking and told and not self.nullable and not self.type.mutable
+
     def check_default(self) -> None:
         """Raise ValidationError for a default, told as a value, that could not be stored.
 
@@ -427,7 +437,11 @@ class Column(_Operand[T], _Number[T]):
     def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Column[T] | T:
         if instance is None:
             return self
-        state, name = instance._state, self.name
+        name = self.name
+        try:
+            state = instance._state
+        except AttributeError:
+            raise AttributeError(f"{owner.__name__}.{name} is not set: {unmade(instance)}") from None
         held = state.held
         if held is None:
             raise AttributeError(f"{owner.__name__}.{name} is not set")
@@ -440,10 +454,13 @@ class Column(_Operand[T], _Number[T]):
             attributes = instance.__dict__
         value: Any = held.get(self.field, MISSING)
         if builtins.type(value) is not self._as_is:
+            stored = value
             try:
-                value = self.load(value)
+                value = self.load(stored)
             except ValidationError as error:
                 raise error.of(state.known_id) from error.__cause__
+            if self.defaults(stored):
+                return value  # type: ignore[no-any-return]
             if self.type.mutable:
                 state.touch(instance)
         attributes[name] = value
@@ -461,6 +478,11 @@ class Column(_Operand[T], _Number[T]):
         except ValidationError as error:
             unset = "required, and not set; give it, or the relation that sets it"
             raise self._placed(error, unset if value is UNSET else error.problem) from error.__cause__
+        except (ConvexORMError, MemoryError):
+            raise
+        except Exception as error:  # of the value's own code
+            problem = f"this {builtins.type(value).__name__} raises {builtins.type(error).__name__} when it is looked at"
+            raise ValidationError(problem, table=self.table, field=self.field) from error
 
     def load(self, value: Value | Missing) -> T:
         """The attribute's value for what a document holds."""
@@ -583,6 +605,14 @@ def show(instance: Model, held: Any) -> dict[str, Any]:
     else:
         held.show(attributes)
     return attributes
+
+
+def unmade(instance: object) -> InvalidRequestError:
+    """The error of an instance that `Model.__init__` has not made."""
+    return InvalidRequestError(
+        f"this {type(instance).__name__} is not made yet; call super().__init__(...) with its columns first, in each "
+        "__init__ of the class and its bases, and leave out @dataclass"
+    )
 
 
 _EITHER_NONE: dict[Operator, Operator] = {

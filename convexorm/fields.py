@@ -100,7 +100,7 @@ def field(
             raise ValidationError(f"a validator is called with the instance, the attribute and the value, got {_kind(one)}")
     if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
         raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
-    return Field(name, type, none, optional, default, factory, validator, references, check)
+    return Field(_told_name(name, "field") or None, type, none, optional, default, factory, validator, references, check)
 
 
 def _kind(value: object) -> str:
@@ -143,13 +143,13 @@ def _check_told(**options: object) -> None:
             raise ValidationError(f"{option} is True or False, got {_kind(told)}")
 
 
-def _told_name(name: object) -> str:
-    """The name that an index was told; "" if none was. Raises ValidationError for what is no name."""
+def _told_name(name: object, of: str = "index") -> str:
+    """The name that an index or a field was told; "" if none was. Raises ValidationError for what is no name."""
     if name is None:
         return ""
     if not isinstance(name, str) or not name:
-        raise ValidationError(f"name is the index's name in Convex, got {_kind(name) if name != '' else 'nothing'}")
-    return name
+        raise ValidationError(f"name is the {of}'s name in Convex, got {_kind(name) if name != '' else 'nothing'}")
+    return str.__str__(name)
 
 
 def _told_attribute(attribute: object) -> str:

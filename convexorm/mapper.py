@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
-from convexorm.conditions import Comparison, Membership
+from convexorm.conditions import Comparison, Condition, Membership, Negated
 from convexorm.conversions import attributes_function, differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
@@ -42,7 +42,8 @@ from convexorm.schema import (
 )
 from convexorm.types import Names
 from convexorm.types.names import Bound
-from convexorm.values import MISSING, Value, owned
+from convexorm.types.unions import kinds_of
+from convexorm.values import MISSING, Missing, Value, owned
 
 if TYPE_CHECKING:
     from convexorm.model import Model
@@ -276,6 +277,11 @@ class Mapper:
         return tuple(name for name, column in self.columns.items() if column.type.mutable)
 
     @cached_property
+    def adopting(self) -> frozenset[str]:
+        """Those of them that storing may round something in."""
+        return frozenset(name for name in self.mutable if self.columns[name].type.adopts)
+
+    @cached_property
     def shown(self) -> frozenset[str]:
         """What an instance holds because of what is stored: its columns, and what `cached_property`s made of them."""
         made = (name for base in self.model.__mro__ for name, one in vars(base).items() if isinstance(one, cached_property))
@@ -303,14 +309,30 @@ class Mapper:
 
         Raises ValidationError for what cannot be stored.
         """
-        if leaving:
-            given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
-            document = {column.field: owned(value) for column, value in given if value is not MISSING}
-        else:
-            document = self._of_instance(instance)
+        try:
+            if leaving:
+                given = [
+                    (one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving
+                ]
+                document = {column.field: owned(value) for column, value in given if value is not MISSING}
+            else:
+                document = self._of_instance(instance)
+        except AttributeError:
+            self.check_set(instance)
+            raise
         if self._discriminates:
             self._discriminate(document)
         return document
+
+    def _without(self, instance: Model, leaving: Collection[str]) -> dict[str, Value]:
+        given = [(one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving]
+        return {column.field: owned(value) for column, value in given if value is not MISSING}
+
+    def check_set(self, instance: Model) -> None:
+        """Raise ValidationError for an instance that lacks one of its attributes."""
+        for name, column in self.columns.items():
+            if not hasattr(instance, name):
+                raise ValidationError("required, and not set", table=self.name, field=column.field) from None
 
     # -- relations -----------------------------------------------------------------------------------------------
 
@@ -323,6 +345,11 @@ class Mapper:
     def relations(self) -> Mapping[str, Relation]:
         """The relations, by attribute. NameError while a class that they speak of is not there."""
         return resolved(self, self.relationships)
+
+    @cached_property
+    def related(self) -> bool:
+        """Whether it refers to others, or has relations to them."""
+        return bool(self.relationships or self.references)
 
     @cached_property
     def checked(self) -> bool:
@@ -373,15 +400,28 @@ class Mapper:
                 f"{self.model.__name__} is abstract and has no documents of its own; make one of {classes or 'a subclass'}",
                 table=self.name,
             )
-        if said is MISSING:
-            if self.discriminator is not None:
-                document[name] = self.discriminator
-        elif said != self.discriminator and (self.discriminator is not None or said in self.root._classes):
-            raise ValidationError(
-                f"a {self.model.__name__} is not of this kind; what a document is stored as goes by its class",
-                table=self.name,
-                field=name,
-            )
+        if said is not MISSING:
+            self._check_kind(said)
+        elif self.discriminator is not None:
+            document[name] = self.discriminator
+
+    def check_kept(self, changes: Mapping[str, Value | Missing], *, read: bool) -> None:
+        """Raise ValidationError where these fields would make a document one of another class. Of one that was `read` it is
+        known that it is of this one.
+        """
+        name = self.discriminator_field
+        if name in changes:
+            if self.discriminator is None and not read:
+                raise self._other_kind()
+            self._check_kind(changes[name])
+
+    def _check_kind(self, said: Value | Missing) -> None:
+        if said != self.discriminator and (self.discriminator is not None or said in self.root._classes):
+            raise self._other_kind()
+
+    def _other_kind(self) -> ValidationError:
+        problem = f"a {self.model.__name__} is not of this kind; what a document is stored as goes by its class"
+        return ValidationError(problem, table=self.name, field=self.discriminator_field)
 
     @cached_property
     def _classes(self) -> dict[Value, Mapper]:
@@ -400,6 +440,16 @@ class Mapper:
         values = tuple(mapper.discriminator for mapper in self.family())
         name = self.discriminator_field
         return Comparison(name, "eq", values[0]) if len(values) == 1 else Membership(name, values)
+
+    def documents_of(self, classes: Collection[Mapper]) -> Condition | None:
+        """What documents of just these classes of the family fulfil in their table; None where all of it do."""
+        others = [one for one in self.family() if one not in classes and not one.abstract]
+        if not others:
+            return None
+        name = self.discriminator_field
+        if self.root not in classes:
+            return Membership(name, tuple(one.discriminator for one in classes))
+        return Negated(Membership(name, tuple(one.discriminator for one in others)))
 
     @property
     def expected(self) -> Expect:
@@ -469,12 +519,32 @@ class Mapper:
             if "type" not in vars(column):
                 column.compile()
             column.check_default()
+        self._check_inherited()
         for name in ("table", "primary_index", "mutable", "hooks", "references"):
             getattr(self, name)
         for reference in self.references.values():
             with suppress(NameError):  # of a class that comes later
                 reference.check_key()
         getattr(self, "relations")  # noqa: B009
+
+    def _check_inherited(self) -> None:
+        """Raise ValidationError for a discriminator that the column of its field does not take, and for a column that is
+        stored in another form than the parent's: a query of the parent would not find it.
+        """
+        if self.parent is None:
+            return
+        for name, column in self.columns.items():
+            validator = column.type.validator
+            if column.field == self.discriminator_field and not validator.accepts(self.discriminator):
+                problem = f"discriminator={self.discriminator!r} is no {column.type.name}"
+                raise ValidationError(problem, table=self.name, field=name)
+            inherited = self.parent.columns.get(name, column)
+            if "type" not in vars(inherited):
+                inherited.compile()
+            if not kinds_of(validator) <= kinds_of(inherited.type.validator):
+                other = inherited.type.validator.noun
+                problem = f"stored as {validator.noun}, and as {other} by its parent, where a query of that looks for it"
+                raise ValidationError(problem, table=self.name, field=name)
 
 
 def _joined(one: Property | None, other: Property) -> Property:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,14 +17,15 @@ from typing_extensions import dataclass_transform
 
 from convexorm import types
 from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
-from convexorm.errors import ValidationError
-from convexorm.expressions import Column, Mapped
+from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.expressions import Column, Mapped, unmade
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.given import by_name
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.records import Record
-from convexorm.relatives import lead_alike, packed, unpack
-from convexorm.validation import validate
+from convexorm.references import UNSET
+from convexorm.relatives import lead_alike, packed, undo, unpack
+from convexorm.validation import check_whole, validate
 from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from convexorm.references import Reference
     from convexorm.relatives import Moves
 
-__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state", "state_of"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------
@@ -61,6 +62,9 @@ class Watcher(typing.Protocol):
 
     def known(self, reference: Reference, value: object) -> Model | None:
         """The instance that a reference of this value leads to, if the session holds it."""
+
+    def referring(self, reference: Reference, value: object) -> list[Model]:
+        """The instances of the session whose reference has this value."""
 
 
 class InstanceState(msgspec.Struct, eq=False):
@@ -130,10 +134,12 @@ class _SystemField(Column[Any]):
         if instance is None:
             mapper = owner.__dict__.get("__mapper__")
             return self if mapper is None else self._of(mapper.name)
-        state = instance._state
+        state: InstanceState | None = instance.__dict__.get("_state")
+        if state is None or state.held is None:
+            return None
         if isinstance(state.held, Record):
             return self.load(state.id if self.field == "_id" else state.tick / 1000)
-        return None if state.held is None else self.load(state.held[self.field])
+        return self.load(state.held[self.field])
 
     def _of(self, table: str) -> _SystemField:
         return _SystemField(table=table, name=self.name, field=self.field, none="absent", compile=self._compile)
@@ -159,6 +165,7 @@ class Model:
     __mapper__: ClassVar[Mapper]
     _body: ClassVar[Body]
     _details: ClassVar[Mapping[str, Field]] = {}
+    _setters: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {}
     _state: InstanceState
 
     convex_id: Mapped[str | None] = _system_field("convex_id", "_id", types.StrType())
@@ -206,10 +213,23 @@ class Model:
             for name, value in given.items():
                 setattr(self, name, value)
         except (TypeError, ValueError) as error:
+            undo(self)
             _explain(mapper, values)
             if not isinstance(error, ValidationError) and mapper.columns.keys() <= self.__dict__.keys():
                 validate(self)
             raise
+        if mapper.validated and not any(value is UNSET for value in self.__dict__.values()):  # else a relation is to set it
+            try:
+                check_whole(self)
+            except BaseException:
+                undo(self)
+                raise
+
+    if not TYPE_CHECKING:  # else every attribute could be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setting = type(self)._setters.get(name)
+            _set(self, name, value if setting is None else setting(self, value))
 
     @classmethod
     def query(cls) -> Query[Self]:
@@ -233,7 +253,7 @@ class Model:
         Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
         """
         twin = type(self).__new__(type(self))
-        twin.__dict__.update(self._values())
+        twin.__setstate__(self._values())
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
@@ -242,26 +262,37 @@ class Model:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self._values(), memo))
+        twin.__setstate__(copy.deepcopy(self._values(), memo))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        return {**self.__dict__, _RELATED: packed(self)} if self._state.related else self.__dict__
+        held = {**self.__dict__, **self._slotted()}
+        if state_of(self).related:
+            held[_RELATED] = packed(self)
+        return held
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        held = dict(state)
-        told = held.pop(_RELATED, None)
-        self.__dict__.update(held)
+        told = None
+        for name, value in state.items():
+            if name == _RELATED:
+                told = value
+            else:
+                _set(self, name, value)
         if told is not None:
             unpack(self, told)
 
+    def _slotted(self) -> dict[str, Any]:
+        """What is set in slots, such as those of a mixin."""
+        state: object = object.__getstate__(self)
+        return state[1] if isinstance(state, tuple) else {}
+
     def _values(self) -> dict[str, Any]:
         """What the instance holds by attribute: its columns, and whatever else was set on it."""
-        held = {name: value for name, value in self.__dict__.items() if name != "_state"}
-        if self._state.held is not None:
+        held = {name: value for name, value in self.__dict__.items() if name != "_state"} | self._slotted()
+        if state_of(self).held is not None:
             held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
         return held
 
@@ -295,7 +326,19 @@ class Model:
 
     def __repr__(self) -> str:
         identity = f" {self.convex_id}" if self.convex_id else ""
-        return f"<{type(self).__name__}{identity} ({self._state.name})>"
+        state = self.__dict__.get("_state")
+        return f"<{type(self).__name__}{identity} ({'not made' if state is None else state.name})>"
+
+
+def state_of(instance: Model) -> InstanceState:
+    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model, or half of one."""
+    if not isinstance(instance, Model):
+        given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
+        raise InvalidRequestError(f"an instance of a model is needed, got {given}")
+    try:
+        return instance._state
+    except AttributeError:
+        raise unmade(instance) from None
 
 
 def set_state(instance: Model, state: InstanceState) -> None:

@@ -210,6 +210,10 @@ class Reference:
         """The index of the target that finds it."""
         return "by_id" if self.key is None else self.target.__mapper__.primary_index
 
+    def is_same(self, other: Reference) -> bool:
+        """Whether the other is this one, maybe as a class has it that takes it over."""
+        return self.mapper.root is other.mapper.root and self.attribute == other.attribute
+
     def of(self, instance: Model) -> Any:
         """What a reference to this instance holds; UNSET while it has no `_id`."""
         key = self.key

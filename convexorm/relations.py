@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from convexorm.conditions import MAX_LEVELS, Combined, Comparison, Condition, Exists
 from convexorm.errors import InvalidRequestError, LimitExceeded, ValidationError
+from convexorm.expressions import unmade
 from convexorm.given import several
 from convexorm.references import Reference, Target, model_named
 from convexorm.relatives import assign, related
@@ -117,6 +118,7 @@ class Many(Path, Generic[M]):
     _where: tuple[Condition, ...] = ()
     _order: Literal["asc", "desc"] = "asc"
     _limit: int | None = None
+    _wide: bool = False
 
     def load(self, *paths: Path) -> Many[M]:
         """The relation, with these of what it leads to."""
@@ -143,7 +145,17 @@ class Many(Path, Generic[M]):
 
     def edge(self) -> Follow:
         """The edge that loads it."""
-        return self.relation.listed(self._where, self._order, self._limit, tuple(path.edge() for path in self._load))
+        limit = None if self._wide else self._limit
+        return self.relation.listed(self._where, self._order, limit, tuple(path.edge() for path in self._load))
+
+    def wide(self) -> Many[M]:
+        """The same, which reads all rows between, however many of the documents that they lead to are wanted."""
+        return attrs.evolve(self, wide=True)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether all rows between are read."""
+        return self._wide
 
     @property
     def most(self) -> int | None:
@@ -225,9 +237,13 @@ class Relationship:
     def __get__(self, instance: Model | None, owner: type[Model]) -> Any:
         if instance is None:
             return self if "__mapper__" not in vars(owner) else owner.__mapper__.relations[self.name].path()
+        if "_state" not in vars(instance):
+            raise AttributeError(f"{owner.__name__}.{self.name} is not set: {unmade(instance)}")
         return related(instance, owner.__mapper__.relations[self.name])
 
     def __set__(self, instance: Model, value: Any) -> None:
+        if "_state" not in vars(instance):
+            raise unmade(instance)
         assign(instance, instance.__mapper__.relations[self.name], value)
 
 
@@ -281,14 +297,6 @@ class Relation:
         """It, as a path to load."""
         raise NotImplementedError
 
-    @property
-    def inverse(self) -> Relation | None:
-        """The relation of the target that leads back."""
-        return next((one for one in self.target.__mapper__.relations.values() if self._leads_back(one)), None)
-
-    def _leads_back(self, other: Relation) -> bool:
-        raise NotImplementedError
-
     def edge(self, conditions: Sequence[Condition]) -> Follow:
         """The edge to the documents for which these hold."""
         raise NotImplementedError
@@ -319,9 +327,6 @@ class ToOne(Relation):
     def edge(self, conditions: Sequence[Condition]) -> Follow:
         return _to_one(self.reference, conditions)
 
-    def _leads_back(self, other: Relation) -> bool:
-        return isinstance(other, ToMany) and _same(other.reference, self.reference)
-
 
 @attrs.define(eq=False, slots=False, repr=False)
 class ToMany(Relation):
@@ -344,9 +349,6 @@ class ToMany(Relation):
         query = self.target.query().by_index(self.index, first).where(*conditions).order(order).limit(limit)
         read = query.plan()
         return Follow(self.reference.key_field, read.range.without_key(), read.order, read.filter, read.limit, follow)
-
-    def _leads_back(self, other: Relation) -> bool:
-        return isinstance(other, ToOne) and _same(other.reference, self.reference)
 
 
 @attrs.define(eq=False, slots=False, repr=False)
@@ -393,9 +395,6 @@ class Through(Relation):
         most = None if items.filter is not None else limit  # else it is not known how many rows it takes
         return Follow(self.near.key_field, rows, order=order, limit=most, follow=(items,))
 
-    def _leads_back(self, other: Relation) -> bool:
-        return isinstance(other, Through) and _same(other.near, self.far) and _same(other.far, self.near)
-
 
 def _to_one(reference: Reference, conditions: Sequence[Condition]) -> Follow:
     """The edge along a reference to the document that it means, if these hold for it."""
@@ -403,10 +402,6 @@ def _to_one(reference: Reference, conditions: Sequence[Condition]) -> Follow:
     fulfilled = (*conditions, *(() if mapper.only is None else (mapper.only,)))
     filter_ = None if not fulfilled else fulfilled[0] if len(fulfilled) == 1 else Combined("and", fulfilled)
     return Follow(reference.field, Range(mapper.table, reference.index), filter=filter_, limit=1)
-
-
-def _same(one: Reference, other: Reference) -> bool:
-    return one.mapper.root is other.mapper.root and one.attribute == other.attribute
 
 
 def resolved(mapper: Mapper, told: Mapping[str, tuple[Bound, Relationship]]) -> dict[str, Relation]:

@@ -6,18 +6,21 @@ set back, by hand or by a rollback, leads where it led. A list knows what of it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import takewhile
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 
 import msgspec
 
-from convexorm.errors import NoResultFound, NotLoadedError, ValidationError
+from convexorm.errors import InvalidRequestError, NoResultFound, NotLoadedError, ValidationError
 from convexorm.given import several
 from convexorm.references import UNSET
+from convexorm.values import MISSING
 
 if TYPE_CHECKING:
     from convexorm.model import Model
+    from convexorm.records import Record
     from convexorm.references import Reference
     from convexorm.relations import Relation, Through, ToMany, ToOne
 
@@ -27,7 +30,10 @@ __all__ = [
     "all_found",
     "around",
     "assign",
+    "astray",
+    "exchange",
     "found",
+    "found_stored",
     "gone",
     "hold_to_references",
     "join_lists",
@@ -36,11 +42,18 @@ __all__ = [
     "leave",
     "listed",
     "loaded_list",
+    "not_whole",
     "packed",
+    "refers_otherwise",
     "related",
+    "replaced",
     "restore",
     "settle",
+    "stand_for",
     "stay_in_step",
+    "strangers",
+    "take_along",
+    "undo",
     "unpack",
     "unresolved",
 ]
@@ -50,6 +63,8 @@ Relatives: TypeAlias = "dict[str | tuple[str, Any], Any]"
 """What a reference leads to, by its attribute and what that holds, and the loaded lists by the names of their relations."""
 
 _NONE: Relatives = {}
+_SUCCESSOR = ""
+"""Under which name an instance that was replaced has the one that has become its document."""
 
 
 def _held(instance: Model) -> Relatives:
@@ -88,13 +103,16 @@ def related(instance: Model, relation: Relation) -> Any:
 
 def _one(instance: Model, relation: ToOne) -> Model | None:
     reference = relation.reference
-    place = reference.attribute, _value(instance, reference)
-    leads = _peek(instance)
-    if place not in leads:
-        if place[1] is None and relation.nullable:
-            return None  # which needs no looking
+    value = getattr(instance, reference.attribute, UNSET)
+    place, leads = (reference.attribute, value), _peek(instance)
+    if place not in leads and value is None and relation.nullable:
+        return None  # which needs no looking
+    one = _led(instance, reference, value) if place in leads else None
+    told: Model | None = leads.get(place)
+    if place not in leads or (one is None and told is not None and not told._state.deleted):
         raise NotLoadedError(relation.shown)
-    one: Model | None = leads[place]
+    if one is not told:
+        leads[place] = one  # another has come in its place
     if one is None and not relation.nullable:
         target = relation.target.__mapper__.name
         raise NoResultFound(f"{relation.shown}: {reference.attribute} leads to no document of table {target!r}")
@@ -109,24 +127,158 @@ def _list(instance: Model, relation: ToMany | Through) -> RelatedItems:
 
 
 def loaded_list(instance: Model, relation: Relation) -> RelatedItems | None:
-    """The list of a relation, that of a new instance being empty at first; None where it was not loaded."""
+    """The list of a relation; None where it was not loaded. That of a new instance holds at first what of its session
+    refers to it.
+    """
     items: RelatedItems | None = _peek(instance).get(relation.name)
-    if items is None and instance._state.held is None and not instance._state.deleted:
+    if items is None and _is_new(instance):
         items = _held(instance)[relation.name] = RelatedItems(instance, relation)
+        _fill_in(instance, items)
     return items
 
 
+def _is_new(instance: Model) -> bool:
+    return instance._state.held is None and not instance._state.deleted
+
+
 def _value(instance: Model, reference: Reference) -> Any:
-    return getattr(instance, reference.attribute, UNSET)
+    """What a reference holds, which nobody has looked at for that; UNSET for what the model cannot hold."""
+    state = instance._state
+    if state.held is not None and not state.looked_at:
+        return _stored(instance, reference)
+    try:
+        return getattr(instance, reference.attribute, UNSET)
+    except ValidationError:
+        return UNSET
 
 
 def known(instance: Model, reference: Reference) -> Model | None:
     """The instance that a reference leads to, if that is known here or to the session."""
-    value = _value(instance, reference)
+    return _led(instance, reference, _value(instance, reference))
+
+
+def _led(instance: Model, reference: Reference, value: Any) -> Model | None:
+    """The instance that a reference of this value leads to: the session's one, if that holds another than is known here."""
     one: Model | None = _peek(instance).get((reference.attribute, value))
-    if one is None and value is not None and value is not UNSET and instance._state.session is not None:
-        one = instance._state.session.known(reference, value)
-    return one
+    session = instance._state.session
+    while one is not None and _SUCCESSOR in _peek(one):
+        one = _peek(one)[_SUCCESSOR]
+    if one is not None and _is_nowhere(one) and instance._state.held is not None and _stored(instance, reference) == value:
+        one = None  # it was to be stored, and is not
+    if session is None or value is None or value is UNSET or (one is not None and one._state.session is session):
+        return one
+    mine = session.known(reference, value)
+    return None if mine is None and one is not None and one._state.deleted else mine or one
+
+
+def _is_nowhere(instance: Model) -> bool:
+    """Whether an instance is neither stored nor to be stored."""
+    return _is_new(instance) and instance._state.session is None
+
+
+def _stored(instance: Model, reference: Reference) -> Any:
+    """What a reference holds in the instance's document; UNSET for what the model cannot hold."""
+    held = instance._state.held
+    try:
+        return UNSET if held is None else reference.load(held.get(reference.field, MISSING))
+    except ValidationError:
+        return UNSET
+
+
+def astray(instance: Model, doomed: Collection[int]) -> dict[str, Model]:
+    """What references are to lead to that will not be there, by attribute: it is not in the session, or `doomed`, by id."""
+    found: dict[str, Model] = {}
+    session = instance._state.session
+    for attribute, value, one in _leads(instance):
+        if one is None or value is UNSET or not (_is_nowhere(one) or id(one) in doomed):
+            continue
+        reference = instance.__mapper__.references[attribute]
+        is_set = getattr(instance, attribute, UNSET) == value != _stored(instance, reference)
+        if is_set and (session is None or session.known(reference, value) is None):
+            found[attribute] = one
+    return found
+
+
+def strangers(instance: Model) -> Iterator[tuple[Relation, Model]]:
+    """What was put into lists and is not in the session of their owner, which stores nothing of it; with the relations."""
+    session = instance._state.session
+    for items in _lists(instance) if session is not None else ():
+        for item in () if items.relation.is_through else items:
+            if item._state.session is not session and not items.has_stored(item):
+                yield items.relation, item
+
+
+def take_along(instance: Model) -> None:
+    """What the session holds that refers to an instance by its primary key refers to it by that which it has now."""
+    key, session, held = instance.__mapper__.key, instance._state.session, instance._state.held
+    if len(key) != 1 or session is None or held is None or key[0] not in instance.__dict__:
+        return
+    column, now = instance.__mapper__.columns[key[0]], instance.__dict__[key[0]]
+    stored = column.load(held.get(column.field, MISSING))
+    if stored == now:
+        return
+    for relation in _relations(instance):
+        if not relation.many:
+            continue
+        reference: Reference = relation.near if relation.is_through else relation.reference  # type: ignore[attr-defined]
+        for one in () if reference.key is None else session.referring(reference, stored):
+            if getattr(one, reference.attribute) == stored:
+                setattr(one, reference.attribute, now)
+                found(one, reference, now, instance)
+
+
+def exchange(owner: Model, item: Model, other: Model) -> None:
+    """The lists of an owner hold another instance of an item's document."""
+    for items in _lists(owner):
+        items.swap(item, other)
+
+
+def undo(instance: Model) -> None:
+    """An instance that could not be made is in no list, and not in the session of what it was related to."""
+    if not instance._state.related:
+        return
+    session = instance._state.session
+    if session is not None:
+        session.discard(instance)
+    else:
+        leave(instance)
+
+
+def _references(instance: Model) -> Iterable[Reference]:
+    """The references of an instance; none while a class that they speak of is not there."""
+    try:
+        references = instance.__mapper__.references.values()
+        for reference in references:
+            reference.check_key()
+    except (NameError, ValidationError):
+        return ()
+    return references
+
+
+def _relations(instance: Model) -> Iterable[Relation]:
+    """The relations of an instance; none while a class that they speak of is not there."""
+    mapper = instance.__mapper__
+    try:
+        return mapper.relations.values() if mapper.relationships else ()
+    except NameError:
+        return ()
+
+
+def _lists_by(owner: Model, reference: Reference, *, through: bool = False) -> list[RelatedItems]:
+    """The lists of an owner that hold what refers to it by this reference, or what such rows lead to. Those of a new
+    owner are there as soon as somebody asks for them.
+    """
+    if _is_new(owner):
+        for relation in _relations(owner):
+            if _goes_by(relation, reference, through=through):
+                loaded_list(owner, relation)
+    return [one for one in _lists(owner) if _goes_by(one.relation, reference, through=through)]
+
+
+def _goes_by(relation: Any, reference: Reference, *, through: bool) -> bool:
+    if not relation.many or relation.is_through != through:
+        return False
+    return reference.is_same(relation.near if through else relation.reference)
 
 
 # -- what a session says -------------------------------------------------------------------------------------------
@@ -135,6 +287,15 @@ def known(instance: Model, reference: Reference) -> Model | None:
 def found(instance: Model, reference: Reference, value: Any, one: Model | None) -> None:
     """What a reference leads to while it holds this value."""
     _held(instance)[reference.attribute, value] = one
+
+
+def found_stored(instance: Model, reference: Reference, value: Any, one: Model | None) -> None:
+    """What a reference leads to while it holds this value, as it is stored; lists of the other side hold the instance."""
+    found(instance, reference, value, one)
+    if one is not None and one._state.related and _stored(instance, reference) == value == _value(instance, reference):
+        for items in _lists(one):
+            if _goes_by(items.relation, reference, through=False) and not items.holds(instance):
+                items.join(instance, stored=True)
 
 
 def all_found(instances: Iterable[Model], reference: Reference, value: Any, one: Model) -> None:
@@ -173,25 +334,44 @@ def restore(instance: Model) -> None:
 
 
 def join_lists(instance: Model) -> None:
-    """Join the loaded lists that a new instance belongs to."""
-    for relation in _to_one(instance):
-        one = known(instance, relation.reference)
+    """Join the loaded lists that a new instance belongs to, and be where those lead that have referred to it before."""
+    session = instance._state.session
+    if session is None:
+        return
+    moves = session.moves
+    for reference in _references(instance):
+        value = _value(instance, reference)
+        moves.wait(instance, reference, value)
+        if value is None or value is UNSET:
+            continue
+        one = _led(instance, reference, value)
         if one is not None:
-            found(instance, relation.reference, _value(instance, relation.reference), one)
-            _enter(one, relation.inverse, instance, new=False)
-            _note(instance, relation.reference.attribute, one)
+            found(instance, reference, value, one)
+            _enter(one, reference, instance)
+            _note(instance, reference.attribute, one)
+    _enter_row(instance)
+    key = instance.primary_key if len(instance.__mapper__.key) == 1 else UNSET
+    for other, reference in moves.waiting_for(instance, key):
+        if other._state.session is session and _value(other, reference) == key:
+            found(other, reference, key, instance)
+    for items in _lists(instance):
+        _fill_in(instance, items)
 
 
-def _to_one(instance: Model) -> list[ToOne]:
-    """The relations of an instance to one document each; none while a class that they speak of is not there."""
-    mapper = instance.__mapper__
-    if not mapper.relationships:
-        return []
-    try:
-        relations = mapper.relations
-    except NameError:
-        return []
-    return [one for one in relations.values() if not one.many]  # type: ignore[misc]
+def _fill_in(owner: Model, items: RelatedItems) -> None:
+    """Let a list of a new owner hold what of its session refers to it by its key."""
+    relation: Any = items.relation
+    reference: Reference = relation.near if relation.is_through else relation.reference
+    session = owner._state.session
+    value = UNSET if session is None else reference.of(owner)
+    if session is None or value is UNSET:
+        return
+    for one in session.referring(reference, value):
+        found(one, reference, value, owner)
+        if relation.is_through:
+            _enter_row(one)
+        else:
+            items.join(one)
 
 
 def around(instance: Model) -> Iterator[Model]:
@@ -221,98 +401,207 @@ def unresolved(instance: Model) -> dict[str, Model]:
     return waiting
 
 
-def leave(instance: Model) -> None:
-    """An instance was deleted: it is in no list any longer."""
-    for relation in _to_one(instance):
-        one = known(instance, relation.reference)
-        if one is not None:
-            _exit(one, relation.inverse, instance)
+def leave(instance: Model, others: Iterable[Model] = ()) -> None:
+    """An instance is to be in no list any longer; `others` may hold it through rows of a model between.
+
+    Rows that are new, and lead to it, are to be no longer either.
+    """
+    for reference in _references(instance):
+        for one in _owners(instance, reference):
+            _exit(one, reference, instance)
+            for items in _lists_by(one, reference, through=True):
+                items.unpair(instance)
+    rows: list[Model] = []
     for items in _lists(instance):
-        inverse = items.relation.inverse if items.relation.is_through else None
-        for item in items:
-            _exit(item, inverse, instance)
+        rows += [row for some in items.rows.values() for row in some]
+    for owner in others:
+        for items in _lists(owner):
+            rows += items.rows.get(id(instance), ()) if items.relation.is_through else ()
+    for row in [one for one in rows if one._state.held is None]:
+        _unpair(row)
+        session = row._state.session
+        if session is not None:
+            session.discard(row)
 
 
-def gone(instance: Model) -> None:
-    """The document of an instance was deleted: it is in no list any longer, whatever is rolled back."""
-    for relation in _to_one(instance):
-        attribute = relation.reference.attribute
-        for one in (known(instance, relation.reference), *(one for name, _, one in _leads(instance) if name == attribute)):
-            if one is not None:
-                _forget(one, relation.inverse, instance)
+def _unpair(row: Model) -> None:
+    """A row is to be no longer: the lists of both sides hold nothing for it."""
+    for reference in _references(row):
+        one = known(row, reference)
+        for items in () if one is None else _lists_by(one, reference, through=True):
+            items.unpair(row)
+
+
+def gone(instance: Model, others: Iterable[Model] = ()) -> None:
+    """The document of an instance was deleted: it is in no list any longer, whatever is rolled back; `others` may hold it
+    through rows of a model between.
+    """
+    for reference in _references(instance):
+        for one in _owners(instance, reference):
+            _forget(one, reference, instance)
+    for owner in others:
+        for items in _lists(owner):
+            if items.relation.is_through:
+                items.forget(instance)
+
+
+def _all_led(instance: Model, reference: Reference) -> list[Model]:
+    """All instances that a reference is known to lead to, whatever it holds."""
+    return [one for name, _, one in _leads(instance) if name == reference.attribute and one is not None]
+
+
+def _owners(instance: Model, reference: Reference) -> Iterable[Model]:
+    """All instances that may have another in lists by a reference, whatever that holds: also one that is to replace one."""
+    session, value = instance._state.session, _value(instance, reference)
+    theirs = None if session is None or value is None or value is UNSET else session.known(reference, value)
+    found = (known(instance, reference), theirs, *_all_led(instance, reference))
+    return {id(one): one for one in found if one is not None}.values()
+
+
+def _forget(one: Model, reference: Reference, instance: Model, *, through: bool | None = None) -> None:
+    """An instance that has referred to another does so no longer, and that is stored."""
+    for items in _lists(one):
+        if through is not True and _goes_by(items.relation, reference, through=False):
+            items.forget(instance)
+        elif _goes_by(items.relation, reference, through=True):
+            items.unpair(instance, stored=True)
+
+
+def replaced(instance: Model, other: Model, others: Iterable[Model]) -> None:
+    """An instance has become the document that another one was: it takes its place in all lists, and has its lists."""
+    for owner in others:
+        for items in _lists(owner):
+            items.swap(other, instance)
+    for reference in _references(other):
+        now = known(instance, reference)
+        for one in _owners(other, reference):
+            for items in _lists(one):
+                items.swap(other, instance)
+            if one is not now:
+                _forget(one, reference, instance)
+    added = {items.relation.name: items for items in _lists(instance)}
+    not_whole(instance)
+    for items in _lists(other):
+        name = items.relation.name
+        if name in instance.__mapper__.relationships:
+            items.belong(instance)
+            _held(instance)[name] = items
+            for item in added.get(name, ()):
+                items.join(item, added[name].rows.get(id(item), ()))
+            relation: Any = items.relation
+            for item in () if relation.is_through else list(items):
+                if item._state.session is not instance._state.session or known(item, relation.reference) is not instance:
+                    items.forget(item)
+    not_whole(other)
+    _held(other)[_SUCCESSOR] = instance
+    hold_to_references(instance)
+
+
+def stand_for(instance: Model, other: Model, others: Iterable[Model]) -> None:
+    """A new instance is to become the document of another one: lists hold it instead, until that is undone."""
+    owners = {id(one): one for one in (*others, *(known(other, one) for one in _references(other))) if one is not None}
+    for owner in owners.values():
+        for items in _lists(owner):
+            if not items.holds(other):
+                continue
+            items.touch()
+            reference = None if items.relation.is_through else items.relation.reference  # type: ignore[attr-defined]
+            if reference is None or known(instance, reference) is owner:
+                items.swap(other, instance, stored=False)
+            else:
+                items.drop(other)
+
+
+def not_whole(instance: Model) -> None:
+    """What the lists of an instance hold is not all: they count as not loaded."""
     for items in _lists(instance):
-        inverse = items.relation.inverse if items.relation.is_through else None
-        for item in items if inverse is not None else ():
-            _forget(item, inverse, instance)
-
-
-def _forget(one: Model, relation: Relation | None, instance: Model) -> None:
-    items = None if relation is None else _peek(one).get(relation.name)
-    if items is not None:
-        items.forget(instance)
+        del _held(instance)[items.relation.name]
 
 
 def hold_to_references(instance: Model) -> None:
     """Let the lists hold an instance that its references mean now that they are stored, whichever way these were set."""
-    session = instance._state.session
-    if session is None:
+    if instance._state.session is None:
         return
-    for relation in _to_one(instance):
-        reference = relation.reference
-        value = _value(instance, reference)
-        leads = {held: one for attribute, held, one in _leads(instance) if attribute == reference.attribute}
+    moved = False
+    for reference in _references(instance):
         one = known(instance, reference)
-        others = [other for other in leads.values() if other is not None and other is not one]
-        for other in others:
-            _forget(other, relation.inverse, instance)
-        if one is not None and (others or value not in leads or session.moves.has(instance, reference.attribute)):
-            found(instance, reference, value, one)
-            _enter(one, relation.inverse, instance, new=False)
-            settle(one)
+        for other in _all_led(instance, reference):
+            if other is not one:
+                _forget(other, reference, instance)
+                moved = True
+        if one is None:
+            continue
+        found(instance, reference, _value(instance, reference), one)
+        for items in _lists(one):
+            if _goes_by(items.relation, reference, through=False):
+                items.join(instance, stored=True)
+    if moved:  # a row that leads to another instance than before
+        for reference in _references(instance):
+            one = known(instance, reference)
+            if one is not None:
+                _forget(one, reference, instance, through=True)
+    _enter_row(instance, stored=True)
+
+
+def refers_otherwise(instance: Model, before: Mapping[str, Any] | Record) -> bool:
+    """Whether an instance's references hold something else than they did in the document before."""
+    held = instance._state.held
+    if held is None or not instance.__mapper__.related:
+        return False
+    fields = [reference.field for reference in _references(instance)]
+    return any(held.get(field, MISSING) != before.get(field, MISSING) for field in fields)
 
 
 def stay_in_step(relation: ToMany | Through, owners: Iterable[Model], moves: Moves) -> None:
     """Let lists that were loaded just now say what was put into them, or taken out, and is not stored yet."""
-    what: Any = relation.between if relation.is_through else relation.reference.attribute  # type: ignore[union-attr]
     for owner in owners if moves else ():
         items: RelatedItems | None = _peek(owner).get(relation.name)
         if items is None:
             continue
-        for item in [one for one in items if moves.has(one, what) and _has_left(one, relation, owner)]:
+        if relation.is_through:
+            _stay_paired(items, owner, relation, moves)
+            continue
+        reference: Reference = relation.reference  # type: ignore[union-attr]
+        what = reference.attribute
+        for item in [one for one in items if moves.has(one, what) and known(one, reference) is not owner]:
             items.touch()
             items.drop(item)
-            items.rows.pop(id(item), None)
         for item in moves.to(owner, what):
-            if isinstance(item, relation.target) and _has_joined(item, relation, owner):
-                _enter(owner, relation, item, new=False)
-                if relation.is_through and relation.inverse is not None and items.holds(item):
-                    items.rows[id(item)] = _peek(item)[relation.inverse.name].rows.get(id(owner), [])
+            if item._state.session is owner._state.session and known(item, reference) is owner:
+                items.join(item)
+        for item in _added(owner, reference, moves):
+            items.join(item)
 
 
-def _has_left(item: Model, relation: Any, owner: Model) -> bool:
-    if not relation.is_through:
-        return known(item, relation.reference) is not owner
-    theirs = None if relation.inverse is None else _peek(item).get(relation.inverse.name)
-    return theirs is not None and theirs.has_lost(owner)
+def _stay_paired(items: RelatedItems, owner: Model, relation: Any, moves: Moves) -> None:
+    for row in [row for rows in items.rows.values() for row in rows if moves.has(row, relation.between)]:
+        items.unpair(row)
+    for row in _added(owner, relation.near, moves):
+        _enter_row(row)
 
 
-def _has_joined(item: Model, relation: Any, owner: Model) -> bool:
-    if not relation.is_through:
-        return known(item, relation.reference) is owner
-    theirs = None if relation.inverse is None else _peek(item).get(relation.inverse.name)
-    return theirs is not None and theirs.holds(owner)
+def _added(owner: Model, reference: Reference, moves: Moves) -> list[Model]:
+    """The new instances of an owner's session that refer to it since they were added; they lead there from now on."""
+    added = [one for one, by in moves.waiting_for(owner, reference.of(owner)) if by.is_same(reference) and _is_new(one)]
+    value, session = reference.of(owner), owner._state.session
+    here = [one for one in added if one._state.session is session and _value(one, reference) == value]
+    for one in here:
+        found(one, reference, value, owner)
+    return here
 
 
 class Moves(msgspec.Struct, eq=False):
     """What was put into lists, or taken out of them, since the last commit of a session: which instance, by what (the
-    attribute that refers, or the model between), and into whose list.
+    attribute that refers, or the model of the rows between), and into whose list. Also which new instances refer to what:
+    that may come after them.
     """
 
     moved: dict[tuple[int, Any], Model] = {}
     targets: dict[tuple[int, Any], tuple[Model, list[Model]]] = {}
+    waiting: dict[tuple[type[Model], Any], list[tuple[Model, Reference]]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.moved)
+        return bool(self.moved or self.waiting)
 
     def has(self, instance: Model, what: Any) -> bool:
         """Whether an instance was put somewhere, or taken out."""
@@ -329,11 +618,24 @@ class Moves(msgspec.Struct, eq=False):
         known = self.targets.get((id(owner), what))
         return [] if known is None else known[1]
 
+    def wait(self, instance: Model, reference: Reference, value: Any) -> None:
+        """A new instance refers to a document by this value, or to none yet."""
+        self.waiting.setdefault((reference.target.__mapper__.root.model, value), []).append((instance, reference))
+
+    def waiting_for(self, owner: Model, key: Any) -> list[tuple[Model, Reference]]:
+        """The new instances that were added with a reference of this value to a document of an owner's table."""
+        return [] if key is UNSET else self.waiting.get((owner.__mapper__.root.model, key), [])
+
+    def set_by_hand(self) -> list[Model]:
+        """The instances that were added with other references than they have now."""
+        added = [(one, by, value) for (_, value), some in self.waiting.items() for one, by in some]
+        return [one for one, by, value in added if _value(one, by) != value]
+
     def clear(self) -> None:
         """All of it is stored, or undone."""
-        if self.moved:
-            self.moved.clear()
-            self.targets.clear()
+        self.moved.clear()
+        self.targets.clear()
+        self.waiting.clear()
 
 
 # -- changing ------------------------------------------------------------------------------------------------------
@@ -343,6 +645,9 @@ def assign(instance: Model, relation: Relation, value: Any) -> None:
     """Set a relation, and what it says of the other side."""
     if relation.many:
         items = _list(instance, relation)  # type: ignore[arg-type]
+        if not items.whole:
+            problem = f"{relation.shown} holds some of its documents only; load it whole before it is set"
+            raise InvalidRequestError(problem)
         items[:] = value if not relation.sole else () if value is None else (value,)
     else:
         _assign_one(instance, relation, value)  # type: ignore[arg-type]
@@ -358,9 +663,9 @@ def _assign_one(instance: Model, relation: ToOne, value: Any) -> None:
     before = known(instance, reference)
     refer(instance, reference, value)
     if before is not None and before is not value:
-        _exit(before, relation.inverse, instance)
+        _exit(before, reference, instance)
     if value is not None:
-        _enter(value, relation.inverse, instance, new=True)
+        _enter(value, reference, instance)
         _together(instance, value)
 
 
@@ -386,24 +691,28 @@ def _together(instance: Model, other: Model) -> None:
         session.bring(other)
 
 
-def _enter(one: Model, inverse: Relation | None, instance: Model, *, new: bool) -> None:
-    """Put an instance into the list of the other side, if that is loaded and whole."""
-    if inverse is None or not inverse.many:
-        return
-    items = loaded_list(one, inverse) if new else _peek(one).get(inverse.name)
-    if items is not None and items.whole and not items.holds(instance):
-        items.touch()
-        if inverse.sole:
-            items.clear_away()
-        list.append(items, instance)
+def _enter(one: Model, reference: Reference, instance: Model) -> None:
+    """Put an instance into the lists of the other side that are loaded and whole."""
+    for items in _lists_by(one, reference):
+        items.join(instance)
 
 
-def _exit(one: Model, inverse: Relation | None, instance: Model) -> None:
-    """Take an instance out of the list of the other side."""
-    items = None if inverse is None else _peek(one).get(inverse.name)
-    if items is not None and items.holds(instance):
-        items.touch()
-        items.drop(instance)
+def _exit(one: Model, reference: Reference, instance: Model) -> None:
+    """Take an instance out of the lists of the other side."""
+    for items in _lists(one):
+        if _goes_by(items.relation, reference, through=False) and items.holds(instance):
+            items.touch()
+            items.drop(instance)
+
+
+def _enter_row(row: Model, *, stored: bool = False) -> None:
+    """Let the lists of both sides hold what a row of the model between leads to."""
+    for near in _references(row):
+        owner = known(row, near)
+        for items in () if owner is None else _lists_by(owner, near, through=True):
+            item = known(row, items.relation.far)  # type: ignore[attr-defined]
+            if item is not None:
+                items.join(item, (row,), stored=stored)
 
 
 def _check(relation: Relation, value: Any) -> None:
@@ -425,7 +734,7 @@ class RelatedItems(list[Any]):
     says that nothing was left out.
     """
 
-    __slots__ = ("_owner", "_relation", "_stored", "_stored_rows", "rows", "whole")
+    __slots__ = ("_owner", "_relation", "_stored", "_stored_rows", "_there", "rows", "whole")
 
     def __init__(
         self,
@@ -439,12 +748,12 @@ class RelatedItems(list[Any]):
         super().__init__(items)
         self._owner = owner
         self._relation = relation
+        self._there = set(map(id, self))
         self.rows: dict[int, list[Model]] = {}
         if rows:
             self._pair(rows)
-        self._stored: tuple[Model, ...] = tuple(self)
-        self._stored_rows = dict(self.rows)
         self.whole = whole
+        self.settle()
 
     @property
     def relation(self) -> Relation:
@@ -470,8 +779,8 @@ class RelatedItems(list[Any]):
     def packed(self) -> tuple[list[Model], list[list[Model]], list[Model], list[list[Model]], bool]:
         """What `unpacked` makes the list of again, without its owner."""
         rows = [self.rows.get(id(item), []) for item in self]
-        stored = [self._stored_rows.get(id(item), []) for item in self._stored]
-        return list(self), rows, list(self._stored), stored, self.whole
+        stored = [self._stored_rows.get(id(item), []) for item in self._stored.values()]
+        return list(self), rows, list(self._stored.values()), stored, self.whole
 
     @classmethod
     def unpacked(cls, owner: Model, relation: Relation, packed: tuple[Any, ...]) -> RelatedItems:
@@ -479,51 +788,117 @@ class RelatedItems(list[Any]):
         items, rows, stored, stored_rows, whole = packed
         made = cls(owner, relation, items, whole=whole)
         made.rows = {id(item): some for item, some in zip(items, rows, strict=True) if some}
-        made._stored = tuple(stored)
+        made._stored = {id(item): item for item in stored}
         made._stored_rows = {id(item): some for item, some in zip(stored, stored_rows, strict=True) if some}
         return made
 
+    def belong(self, owner: Model) -> None:
+        """Be the list of another instance of the owner's document, which what is in it refers to from now on."""
+        before, self._owner = self._owner, owner
+        for one in (*self, *self._stored.values(), *[row for rows in self.rows.values() for row in rows]):
+            for attribute, value, leads in _leads(one):
+                if leads is before:
+                    _held(one)[attribute, value] = owner
+
     def settle(self) -> None:
         """What it holds is stored."""
-        self._stored = tuple(self)
-        self._stored_rows = dict(self.rows)
+        self._stored: dict[int, Model] = {id(item): item for item in self}
+        self._stored_rows = {key: list(rows) for key, rows in self.rows.items()}
 
     def restore(self) -> None:
         """Hold what is stored."""
-        self._fill(self._stored)
-        self.rows = dict(self._stored_rows)
+        self._fill(self._stored.values())
+        self.rows = {key: list(rows) for key, rows in self._stored_rows.items()}
 
     @property
     def changed(self) -> bool:
         """Whether it holds anything else than what is stored."""
-        return len(self) != len(self._stored) or any(map(is_not, self, self._stored))
+        return len(self) != len(self._stored) or any(map(is_not, self, self._stored.values()))
 
     def _fill(self, items: Iterable[Model]) -> None:
         list.__setitem__(self, slice(None), list(items))
+        self._there = set(map(id, self))
 
     def holds(self, item: Model) -> bool:
         """Whether this very instance is in it."""
-        return any(one is item for one in self)
+        return id(item) in self._there
 
-    def clear_away(self) -> None:
-        """Hold nothing, and say nothing to what it held."""
-        self._fill(())
+    def has_stored(self, item: Model) -> bool:
+        """Whether this very instance is stored in it."""
+        return id(item) in self._stored
+
+    def join(self, item: Model, rows: Iterable[Model] = (), *, stored: bool = False) -> None:
+        """Hold an instance that refers here, or that rows lead to, if nothing was left out; say nothing to it."""
+        if not self.whole or not isinstance(item, self._relation.target):
+            return
+        mine = self.rows.setdefault(id(item), []) if rows else []
+        new = [row for row in rows if not any(row is one for one in mine)]
+        mine += new
+        if not self.holds(item):
+            if not stored:
+                self.touch()
+            if self._relation.sole:
+                self._fill(())
+            list.insert(self, self._place_of(item), item)
+            self._there.add(id(item))
+        if stored:
+            if self._relation.sole:
+                self._stored = {}
+            self._stored.setdefault(id(item), item)
+            if mine:
+                self._stored_rows[id(item)] = list(mine)
+
+    def _place_of(self, item: Model) -> int:
+        """Where an instance joins: where it was when that was stored, else at the end."""
+        if id(item) not in self._stored:
+            return len(self)
+        return sum(key in self._there for key in takewhile(lambda key: key != id(item), self._stored))
+
+    def unpair(self, row: Model, *, stored: bool = False) -> None:
+        """A row leads here no longer; neither does what none leads to any more."""
+        for rows, is_kept in ((self.rows, False), *(((self._stored_rows, True),) if stored else ())):
+            for key, some in rows.items():
+                if any(one is row for one in some):
+                    left = [one for one in some if one is not row]
+                    rows[key] = left
+                    if not left:
+                        del rows[key]
+                        self._remove(key, stored=is_kept)
+                    break
+
+    def _remove(self, key: int, *, stored: bool) -> None:
+        if stored:
+            self._stored.pop(key, None)
+        elif key in self._there:
+            self.touch()
+            self._fill([one for one in self if id(one) != key])
 
     def drop(self, item: Model) -> None:
         """Take out this very instance, and say nothing to it."""
-        self._fill(one for one in self if one is not item)
+        if self.holds(item):
+            self._fill([one for one in self if one is not item])
 
     def forget(self, item: Model) -> None:
         """This very instance is stored no longer."""
-        if self.holds(item) or self.has_lost(item):
-            self.drop(item)
-            self.rows.pop(id(item), None)
-            self._stored = tuple(one for one in self._stored if one is not item)
-            self._stored_rows.pop(id(item), None)
+        self.drop(item)
+        self.rows.pop(id(item), None)
+        self._stored.pop(id(item), None)
+        self._stored_rows.pop(id(item), None)
 
-    def has_lost(self, item: Model) -> bool:
-        """Whether this very instance was taken out, and that is not stored."""
-        return not self.holds(item) and any(one is item for one in self._stored)
+    def swap(self, item: Model, other: Model, *, stored: bool = True) -> None:
+        """Hold another instance in the place of one."""
+        if self.holds(item):
+            self._fill([other if one is item else one for one in self if one is not other])
+        if not stored:
+            if id(item) in self.rows:
+                self.rows[id(other)] = self.rows.pop(id(item))
+            return
+        if id(item) in self._stored:
+            kept = [other if one is item else one for one in self._stored.values() if one is not other]
+            self._stored = {id(one): one for one in kept}
+        for rows in (self.rows, self._stored_rows):
+            if id(item) in rows:
+                rows[id(other)] = rows.pop(id(item))
 
     def touch(self) -> None:
         """Tell the session that the list changes."""
@@ -544,16 +919,17 @@ class RelatedItems(list[Any]):
             return
         self.touch()
         self._joins(item)
-        if not self.holds(item):
-            list.insert(self, place, item)
+        self.drop(item)
+        list.insert(self, place, item)
+        self._there.add(id(item))
 
     def remove(self, item: Any, /) -> None:
         """Take an instance out, which refers to the owner no longer. ValueError if it is not in the list."""
         if not self.holds(item):
             raise ValueError(f"{self._relation.shown} does not hold this instance")
         self.touch()
-        self.drop(item)
         self._leaves(item)
+        self.drop(item)
 
     def extend(self, items: Iterable[Any], /) -> None:
         """Add instances."""
@@ -607,40 +983,35 @@ class RelatedItems(list[Any]):
             before = known(item, reference)
             refer(item, reference, self._owner)
             if before is not None and before is not self._owner:
-                _exit(before, relation, item)
-            _together(self._owner, item)
-            _together(item, self._owner)
+                _exit(before, reference, item)
+            _enter(self._owner, reference, item)
+        _together(self._owner, item)
+        _together(item, self._owner)
 
     def _add_row(self, item: Model) -> None:
         relation: Any = self._relation
         near, far = relation.near, relation.far
         rows = [row for row in self._stored_rows.get(id(item), ()) if _is_kept(row)]
-        session = self._owner._state.session or item._state.session
         for row in rows:  # taken out and put in again
-            row._state.session.keep(row)  # type: ignore[union-attr]
+            session = row._state.session
+            session.keep(row)  # type: ignore[union-attr]
+            session.moves.moved.pop((id(row), relation.between), None)  # type: ignore[union-attr]
         if not rows:
             row = relation.between(**{near.attribute: near.of(self._owner), far.attribute: far.of(item)})
             refer(row, near, self._owner)
             refer(row, far, item)
+            session = self._owner._state.session or item._state.session
             if session is not None:
                 session.bring(row)
             rows = [row]
-        self.rows[id(item)] = rows
-        _note(item, relation.between, self._owner)
-        _note(self._owner, relation.between, item)
-        inverse = relation.inverse
-        theirs = None if inverse is None else loaded_list(item, inverse)
-        if theirs is not None and not theirs.holds(self._owner):
-            theirs.touch()
-            list.append(theirs, self._owner)
-            theirs.rows[id(self._owner)] = rows
-        _together(self._owner, item)
-        _together(item, self._owner)
+        self.rows[id(item)] = list(rows)
+        for row in rows:
+            _enter_row(row)
 
     def _leaves(self, item: Model) -> None:
         relation: Any = self._relation
         if relation.is_through:
-            self._remove_row(item)
+            self._remove_rows(item)
             return
         reference: Reference = relation.reference
         if known(item, reference) is self._owner:
@@ -648,21 +1019,16 @@ class RelatedItems(list[Any]):
             setattr(item, reference.attribute, value)
             _held(item)[reference.attribute, value] = None
             _note(item, reference.attribute, None)
+            _exit(self._owner, reference, item)
 
-    def _remove_row(self, item: Model) -> None:
+    def _remove_rows(self, item: Model) -> None:
         relation: Any = self._relation
-        rows = self.rows.pop(id(item), [])
-        _note(item, relation.between, None)
-        _note(self._owner, relation.between, None)
-        inverse = relation.inverse
-        if inverse is not None:
-            _exit(item, inverse, self._owner)
-            theirs = _peek(item).get(inverse.name)
-            if theirs is not None:
-                rows = theirs.rows.pop(id(self._owner), None) or rows
-        for row in rows:
-            if row._state.session is not None:
-                row._state.session.discard(row)
+        for row in list(self.rows.get(id(item), ())):
+            _unpair(row)
+            session = row._state.session
+            if session is not None:
+                session.moves.note(row, relation.between, None)
+                session.discard(row)
 
 
 def _is_kept(row: Model) -> bool:

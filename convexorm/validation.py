@@ -6,6 +6,7 @@ what `__validate__` says is said as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from convexorm.errors import InvalidRequestError, ValidationError
 if TYPE_CHECKING:
     from convexorm.model import Model
 
-__all__ = ["check_value_of", "check_values_of", "validate", "validate_changes"]
+__all__ = ["check_value_of", "check_values_of", "check_whole", "validate", "validate_changes"]
 
 
 def validate(instance: Model, changed: Container[str] | None = None) -> None:
@@ -27,7 +28,7 @@ def validate(instance: Model, changed: Container[str] | None = None) -> None:
     for attribute in attrs.fields(type(instance)):  # type: ignore[arg-type]
         if attribute.validator is not None and (changed is None or columns[attribute.name].field in changed):
             check_value_of(instance, attribute, getattr(instance, attribute.name))
-    _check_whole(instance)
+    check_whole(instance)
 
 
 def validate_changes(model: type[Model], values: Mapping[str, Any], partial: Model) -> None:
@@ -41,7 +42,7 @@ def validate_changes(model: type[Model], values: Mapping[str, Any], partial: Mod
         if attribute.validator is not None and attribute.name in values:
             check_value_of(partial, attribute, values[attribute.name])
     try:
-        _check_whole(partial)
+        check_whole(partial)
     except AttributeError:
         raise InvalidRequestError(
             f"{model.__name__}.__validate__ looks at attributes that are not given: give them too, or load the instance "
@@ -59,10 +60,17 @@ def check_value_of(instance: Model, attribute: attrs.Attribute[Any], value: Any)
     except (TypeError, ValueError) as error:
         if isinstance(error, ValidationError):
             raise
-        words = str(error.args[0] if error.args else "not accepted").replace(repr(value), "…")
-        words = words if not isinstance(value, str) or not value else words.replace(value, "…")
+        words = _without(str(error.args[0] if error.args else "not accepted"), value)
         mapper = instance.__mapper__
         raise ValidationError(words, table=mapper.name, field=mapper.columns[attribute.name].field) from None
+
+
+def _without(words: str, value: object) -> str:
+    """What is said of a value, without the value. A number is one by itself: `1` is not in `n1`, nor in `10`."""
+    if isinstance(value, int | float):
+        return re.sub(rf"(?<!\w){re.escape(repr(value))}(?!\w)", "…", words)
+    words = words.replace(repr(value), "…")
+    return words.replace(value, "…") if isinstance(value, str) and value else words
 
 
 def check_values_of(instance: Model, values: Mapping[str, Any]) -> None:
@@ -74,7 +82,8 @@ def check_values_of(instance: Model, values: Mapping[str, Any]) -> None:
             check_value_of(instance, attribute, values[attribute.name])
 
 
-def _check_whole(instance: Model) -> None:
+def check_whole(instance: Model) -> None:
+    """Run the `__validate__` of the class, if it has one. Raises ValidationError."""
     check = getattr(instance, "__validate__", None)
     if check is None:
         return

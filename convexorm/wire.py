@@ -31,6 +31,7 @@ from convexorm.requests import (
     Fold,
     Follow,
     Followed,
+    Gone,
     Insert,
     Key,
     KeyValue,
@@ -476,12 +477,21 @@ def _encode_replace(write: Replace) -> Json:
     return encoded
 
 
+def _encode_delete(write: Delete) -> Json:
+    encoded = _encode_guarded("delete", write)
+    if write.tells:
+        encoded["tells"] = True
+    return encoded
+
+
 def _encode_delete_range(write: DeleteRange) -> Json:
     encoded: Json = {"op": "deleteRange", **_encode_range(write.range)}
     if write.filter is not None:
         encoded["filter"] = _encode_filter(write.filter)
     if write.limit is not None:
         encoded["limit"] = write.limit
+    if write.tells:
+        encoded["tells"] = True
     return encoded
 
 
@@ -495,7 +505,7 @@ _WRITES: dict[type, Callable[[Any], Json]] = {
     Upsert: _encode_upsert,
     Patch: _encode_patch,
     Replace: _encode_replace,
-    Delete: lambda write: _encode_guarded("delete", write),
+    Delete: _encode_delete,
     DeleteRange: _encode_delete_range,
     Recount: lambda write: {"op": "recount", "table": write.table.name, "limit": write.limit},
     Schedule: _encode_schedule,
@@ -525,6 +535,10 @@ def _encode_rule(rule: Rule) -> Json:
         encoded["null"] = True
     if rule.unique:
         encoded["unique"] = _encode_unique(rule.table, rule.unique)
+    if rule.where is not None:
+        encoded["where"] = _encode_filter(rule.where)
+    if rule.filter is not None:
+        encoded["filter"] = _encode_filter(rule.filter)
     return encoded
 
 
@@ -563,21 +577,21 @@ def decode_commit(answer: Value, writes: Sequence[Write]) -> list[Applied]:
     if len(applied) != len(writes):
         raise DeploymentError("the deployment answered another number of writes than it was sent")
     decoded = [_decode_applied(one) for one in applied]
-    if any(type(one) is not _ANSWERS[type(write)] for one, write in zip(decoded, writes, strict=True)):
+    if any(type(one) not in _ANSWERS[type(write)] for one, write in zip(decoded, writes, strict=True)):
         raise DeploymentError("the deployment answered other writes than it was sent")
     return decoded
 
 
-_ANSWERS: dict[type, type] = {
-    Insert: Written,
-    Upsert: Written,
-    Patch: bool,
-    Replace: bool,
-    Delete: bool,
-    DeleteRange: DeletedRange,
-    Recount: DeletedRange,
-    Schedule: Written,
-    Cancel: bool,
+_ANSWERS: dict[type, tuple[type, ...]] = {
+    Insert: (Written,),
+    Upsert: (Written,),
+    Patch: (bool,),
+    Replace: (bool,),
+    Delete: (bool, DeletedRange),
+    DeleteRange: (DeletedRange,),
+    Recount: (DeletedRange,),
+    Schedule: (Written,),
+    Cancel: (bool,),
 }
 
 
@@ -586,7 +600,9 @@ def _decode_applied(one: Any) -> Applied:
         return one
     if isinstance(one[0], str):
         return Written(*one)
-    return DeletedRange(int(one[0]), one[1])
+    deleted, more, *told = one
+    gone = tuple(Gone(table, field, tuple(ids)) for table, field, ids in told[0]) if told else ()
+    return DeletedRange(int(deleted), more, gone)
 
 
 # -- search --------------------------------------------------------------------------------------------------------

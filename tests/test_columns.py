@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import collections.abc
 import dataclasses
 import enum
 import importlib
@@ -10,8 +10,8 @@ import math
 import subprocess
 import sys
 import typing
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
@@ -20,11 +20,13 @@ from uuid import UUID
 import attrs
 import numpy as np
 import pytest
+import typing_extensions
 
 from convexorm import (
     Counter,
     Deployment,
     Index,
+    Int64,
     InvalidRequestError,
     IsoDatetime,
     JsonText,
@@ -117,6 +119,39 @@ def _split(text: str) -> list[str]:
 @attrs.define
 class Listed:
     tags: list[str] = attrs.field(converter=_split)
+
+
+class Grown:
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"_{name}"
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return "" if instance is None else instance.__dict__[self.name]
+
+    def __set__(self, instance: Any, value: str) -> None:
+        instance.__dict__[self.name] = value + "!"
+
+
+@dataclasses.dataclass
+class Growing:
+    text: str = Grown()  # type: ignore[assignment]
+
+
+@attrs.define(slots=False)
+class Louder:
+    text: str
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        return value + "!" if name == "text" else value
+
+
+@dataclasses.dataclass
+class Marked:
+    text: str
+
+    def __setattr__(self, name: str, value: str) -> None:
+        super().__setattr__(name, value + "!")
 
 
 @attrs.define
@@ -223,6 +258,8 @@ class Word(enum.StrEnum):
         (Parsed, Parsed("3"), "made.v: Parsed does not take again what it holds, so it could not be loaded"),
         (Listed, Listed("a,b"), "made.v: Listed does not take again what it holds"),
         (Positive, _no_longer(Positive(1)), "made.v: Positive does not take again what it holds"),
+        (Growing, Growing("a"), "made.v: Growing does not hold what it is given, so it would be loaded as another value"),
+        (list[Louder], [Louder("a")], "made.v[0]: Louder does not hold what it is given"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_its_path_and_writes_nothing(annotation: Any, value: Any, words: str) -> None:
@@ -243,6 +280,53 @@ class Nat(datetime):
         return False
 
     __hash__ = datetime.__hash__
+
+
+class Broken(tzinfo):
+    def utcoffset(self, at: datetime | None) -> timedelta:
+        raise RuntimeError("no offset")
+
+    def dst(self, at: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, at: datetime | None) -> str | None:
+        return None
+
+
+class Lazy(collections.abc.Mapping[str, int]):
+    def __getitem__(self, key: str) -> int:
+        raise OSError("not there")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter("a")
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        (datetime, datetime(2024, 1, 1, tzinfo=Broken()), "this datetime raises RuntimeError"),
+        (list[IsoDatetime], [datetime(2024, 1, 1, tzinfo=Broken())], "this list raises RuntimeError"),
+        (dict[str, int], Lazy(), "this Lazy raises OSError"),
+        (Any, Lazy(), "this Lazy raises OSError"),
+        (JsonText, Lazy(), "this Lazy raises OSError"),
+    ],
+)
+def test_a_value_whose_own_code_fails_is_refused(annotation: Any, value: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=f"^made.v: {words} when it is looked at") as refused:
+        stored(annotation, value)
+    assert isinstance(refused.value.__cause__, RuntimeError | OSError)
+
+
+class Inflated(int):
+    def __int__(self) -> int:
+        return 99
+
+
+def test_an_int_of_a_subclass_is_the_number_it_is() -> None:
+    assert (stored(int, Inflated(5)), stored(Int64, Inflated(5)), stored(Any, Inflated(5))) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("annotation", [datetime, IsoDatetime])
@@ -294,6 +378,7 @@ def stored(annotation: Any, value: Any) -> Any:
         (Options, {"at": NOON}, {"at": NOON}),
         (list[Literal["a", None]], ["a", None], ["a", None]),
         (Annotated[int | None, "years"], None, None),
+        (Marked, Marked("a"), Marked("a")),
     ],
 )
 def test_a_value_is_taken_for_what_it_plainly_means(annotation: Any, value: Any, loaded: Any) -> None:
@@ -314,6 +399,43 @@ def test_to_be_stored_changes_nothing_of_a_value() -> None:
 def test_a_typed_dict_of_a_generic_one_checks_what_it_is_of() -> None:
     with pytest.raises(ValidationError, match=r'made\.v\["item"\]: expected int, got str'):
         stored(Numbered, {"item": "x", "name": "x"})
+
+
+D = typing_extensions.TypeVar("D", default=int)
+
+
+@dataclasses.dataclass
+class Twice(Generic[T]):
+    one: Holder[T]
+    others: list[Holder[T]]
+
+
+@dataclasses.dataclass
+class Whole(Generic[D]):
+    number: D
+
+
+@dataclasses.dataclass
+class Endless(Generic[T]):
+    more: list[Endless[list[T]]]
+
+
+def test_a_generic_class_may_stand_inside_of_itself_with_another_type() -> None:
+    inner = Twice(Holder(1), [Holder(2)])
+    assert stored(Twice[Twice[int]], Twice(Holder(inner), [])) == Twice(Holder(inner), [])
+    assert stored(Holder[Holder[list[Holder[str]]]], Holder(Holder([Holder("a")]))) == Holder(Holder([Holder("a")]))
+    with pytest.raises(ValidationError, match="expected int, got str") as refused:
+        stored(Twice[Twice[int]], Twice(Holder(Twice(Holder("x"), [])), []))
+    assert refused.value.path == ".one.item.one.item"
+    with pytest.raises(ValidationError, match="no Convex type for Endless, which holds itself"):
+        model_of(Endless[int])
+
+
+def test_a_type_variable_that_is_told_no_type_stands_for_its_default() -> None:
+    assert stored(Whole, Whole(1)) == Whole(1)
+    assert stored(Whole[str], Whole("a")) == Whole("a")
+    with pytest.raises(ValidationError, match=r"made\.v\.number: expected int, got str"):
+        stored(Whole, Whole("a"))
 
 
 class Limit(enum.Enum):
@@ -358,6 +480,10 @@ def test_a_whole_number_in_any_is_an_int_wherever_it_stands(deployment: Deployme
     assert repr(found) == "[1, [2, 'x'], {'a': {'b': 3}}, [[4], 1.5]]"
 
 
+class Own(datetime):
+    """As other packages have one."""
+
+
 def test_iso_times_keep_milliseconds_and_show_it_at_once() -> None:
     class Visit(Model, table="visits"):
         at: Mapped[IsoDatetime]
@@ -365,8 +491,87 @@ def test_iso_times_keep_milliseconds_and_show_it_at_once() -> None:
 
     visit = Visit(at=NOON)
     assert visit.at == NOON.replace(microsecond=123_000)
-    visit.left = NOON
-    assert visit.left == NOON.replace(microsecond=123_000)
+    for noon in (NOON, Own(2024, 5, 17, 12, 0, 0, 123_456, tzinfo=UTC)):
+        visit.left = noon
+        assert visit.left == NOON.replace(microsecond=123_000)
+        assert type(visit.left) is type(noon)
+
+
+@dataclasses.dataclass
+class Stay:
+    came: IsoDatetime
+    went: IsoDatetime | None = None
+
+
+@attrs.frozen
+class Stop:
+    times: tuple[IsoDatetime, ...]
+
+
+class Leg(NamedTuple):
+    at: IsoDatetime
+    n: int = 0
+
+
+class Timed(TypedDict):
+    at: NotRequired[IsoDatetime]
+
+
+CUT = NOON.replace(microsecond=123_000)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "made", "shown"),
+    [
+        (list[IsoDatetime], lambda at: [at], [CUT]),
+        (list[IsoDatetime] | None, lambda at: [at], [CUT]),
+        (tuple[IsoDatetime, ...], lambda at: (at, at), (CUT, CUT)),
+        (tuple[int, IsoDatetime], lambda at: (1, at), (1, CUT)),
+        (set[IsoDatetime], lambda at: {at}, {CUT}),
+        (frozenset[IsoDatetime], lambda at: frozenset({at}), frozenset({CUT})),
+        (dict[str, IsoDatetime | None], lambda at: {"a": at, "b": None}, {"a": CUT, "b": None}),
+        (Stay, lambda at: Stay(at), Stay(CUT)),
+        (list[Stay], lambda at: [Stay(at, at)], [Stay(CUT, CUT)]),
+        (Stop, lambda at: Stop((at,)), Stop((CUT,))),
+        (dict[str, list[Stop]], lambda at: {"a": [Stop((at,))]}, {"a": [Stop((CUT,))]}),
+        (Leg, lambda at: Leg(at, 1), Leg(CUT, 1)),
+        (Timed, lambda at: {"at": at}, {"at": CUT}),
+        (int | IsoDatetime, lambda at: at, CUT),
+        (list[datetime | IsoDatetime], lambda at: [at], [NOON]),  # as the first that takes it
+    ],
+)
+def test_iso_times_in_anything_keep_milliseconds_and_show_it_at_once(annotation: Any, made: Any, shown: Any) -> None:
+    model = model_of(annotation)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = model(v=made(NOON))
+        assert one.v == shown
+        one.v = given = made(NOON)
+        assert one.v == shown
+        assert one.v is given or not isinstance(given, list | dict | set | Stay)  # whoever made it may go on with it
+        session.add(one)
+        session.commit()
+        assert (one.v, session.dirty) == (shown, [])
+        assert Session(deployment).one(model.query().full_scan()).v == shown
+
+
+def test_what_is_put_into_a_list_shows_as_it_is_stored_once_it_is() -> None:
+    model = model_of(list[Stay])
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = model(v=[])
+        session.add(one)
+        for _ in range(2):  # a new one, and one that is stored
+            one.v.append(Stay(NOON))
+            session.commit()
+            assert one.v[-1] == Stay(CUT)
+        assert session.dirty == []
+
+
+def test_what_stands_for_a_value_stays_in_a_list_what_it_is() -> None:
+    ids = [str(UUID(int=1))]
+    assert model_of(list[UUID])(v=ids).v is ids
+    assert ids == [str(UUID(int=1))]
+    assert model_of(list[IsoDatetime])(v=(NOON,)).v == (CUT,)
+    assert stored(list[UUID], ids) == [UUID(int=1)]
 
 
 def test_a_time_between_two_milliseconds_is_compared_as_what_it_is() -> None:
@@ -543,6 +748,22 @@ class Missing(enum.Enum):
     HALF = 1.5
 
 
+class Unhashed(enum.Enum):
+    A = "a"
+    B = "b"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_an_enum_whose_members_have_no_hash_is_a_column() -> None:
+    model = model_of(Unhashed)
+    with Session(connect("memory:")) as session:
+        session.add(model(v=Unhashed.B))
+        session.commit()
+        assert session.one(model.query().where(model.v == Unhashed.B).full_scan()).v is Unhashed.B
+
+
 def test_an_enum_of_none_is_stored_as_null() -> None:
     assert stored(Missing, Missing.NONE) is Missing.NONE
 
@@ -608,6 +829,8 @@ def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotati
         (lambda: field(default=1, factory=int), "a default or a factory, not both"),
         (lambda: field(factory=3), "a factory is called"),  # type: ignore[arg-type]
         (lambda: field(type=str), "type is a ColumnType that dumps and loads the values, got the class str"),  # type: ignore[arg-type]
+        (lambda: field(name=5), "name is the field's name in Convex, got int"),  # type: ignore[arg-type]
+        (lambda: field(name=""), "name is the field's name in Convex, got nothing"),
         (lambda: field(validator=5), "a validator is called with the instance, the attribute and the value, got int"),
         (lambda: field(validator=[attrs.validators.gt(0), "x"]), "a validator is called.*got str"),
         (lambda: Index(5), "an index is told the names of attributes.*got int"),  # type: ignore[arg-type]
@@ -615,6 +838,11 @@ def test_what_cannot_be_supported_is_refused_when_the_class_is_declared(annotati
         (lambda: Sum(5), "a counter is told the names of attributes, got int"),  # type: ignore[arg-type]
         (lambda: SearchIndex(5), "an index is told the names of attributes.*got int"),  # type: ignore[arg-type]
         (lambda: VectorIndex("x", dimensions="3"), "dimensions is how many floats a vector has, got str"),  # type: ignore[arg-type]
+        (lambda: model_of(Mapped[int]), r"made\.v: Mapped stands around the whole annotation, once"),
+        (
+            lambda: type("A", (Model,), {"__annotations__": {"x": Mapped[int] | None}}, table="a"),
+            r"a\.x: Mapped stands around the whole annotation, once; write Mapped\[int \| None\]",
+        ),
         (lambda: model_of(int, default="x"), "made.v: its default cannot be stored: expected int, got str"),
         (lambda: model_of(list[int], default=dataclasses.field(default=3)), "its default cannot be stored"),
         (lambda: model_of(str, name="constructor"), "made.constructor: every object of JavaScript"),

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from convexorm import (
+    UNSET,
     AsyncSession,
     DeploymentError,
     Index,
@@ -20,10 +21,12 @@ from convexorm import (
     InvalidRequestError,
     Mapped,
     Model,
+    Related,
     Session,
     ValidationError,
     connect,
     field,
+    relationship,
 )
 from tests.faces import FACES, open_session
 from tests.test_conformance import Lossy
@@ -128,6 +131,32 @@ def test_a_hook_that_refuses_writes_nothing_and_leaves_all_pending() -> None:
         assert session.count(Refusing.query().full_scan()) == 2
 
 
+CHANGES: dict[str, Callable[[Session, Any], object]] = {
+    "before_insert": lambda session, one: session.add(type(one)(text="b")),
+    "before_update": lambda session, one: setattr(one, "text", "b"),
+    "before_delete": lambda session, one: session.delete(one),
+}
+
+
+@pytest.mark.parametrize("hook", CHANGES)
+def test_a_hook_that_is_called_before_a_commit_cannot_commit(hook: str) -> None:
+    def commit(self: Any) -> None:
+        if stored:
+            session.commit()
+
+    stored: list[Any] = []
+    model: Any = type("Eager", (Model,), {"__annotations__": {"text": Mapped[str]}, hook: commit}, table="eager")
+    with connect("memory:") as deployment, Session(deployment) as session:
+        one = model(text="a")
+        session.add(one)
+        session.commit()
+        stored.append(one)
+        CHANGES[hook](session, one)
+        with pytest.raises(InvalidRequestError, match="a hook that is called before a commit cannot commit"):
+            session.commit()
+        assert [each.text for each in Session(deployment).all(model.query().full_scan())] == ["a"]
+
+
 def test_a_hook_that_would_have_to_be_awaited_is_refused_when_declared() -> None:
     with pytest.raises(ValidationError, match="plain method"):
 
@@ -198,6 +227,48 @@ def test_validators_run_whichever_way_values_come_in(way: str, values: dict[str,
 def _come_in(session: Session, stored: Range, way: str, values: dict[str, Any]) -> None:
     WAYS[way](session, stored, values)
     session.commit()
+
+
+@pytest.mark.parametrize("make", [Range, lambda **values: Range.from_dict(values)])
+def test_a_constructor_runs_the_validators_of_columns_and_of_the_class(make: Callable[..., Range]) -> None:
+    for wrong, words in (({"low": -1}, "ranges.low: "), ({"low": 5, "high": 3}, "ranges: low is above high")):
+        with pytest.raises(ValidationError, match=words):
+            make(id="a", **wrong)
+
+
+def test_what_a_relation_is_to_set_is_not_looked_at_before() -> None:
+    class Owner(Model, table="owners"):
+        pass
+
+    class Owned(Model, table="owned"):
+        owner_id: Mapped[str] = field(references=Owner, default=UNSET)
+        owner: Related[Owner] = relationship("owner_id")
+
+        def __validate__(self) -> None:
+            if len(self.owner_id) < 3:
+                raise ValueError("a short id")
+
+    with Session(connect("memory:")) as session:
+        owned = Owned()
+        owner = Owner()
+        session.add(owner)
+        session.commit()
+        owned.owner = owner
+        session.add(owned)
+        session.commit()
+        with pytest.raises(ValidationError, match="owned: a short id"):
+            Owned(owner_id="x")
+
+
+def test_what_a_validator_says_is_said_without_the_value() -> None:
+    class Sized(Model, table="sized"):
+        n1: Mapped[int] = field(default=20, validator=attrs.validators.ge(10))
+        word: Mapped[str] = field(default="", validator=attrs.validators.matches_re("[a-z]*"))
+
+    with pytest.raises(ValidationError, match=r"^sized\.n1: 'n1' must be >= 10: …$"):
+        Sized(n1=1)
+    with pytest.raises(ValidationError, match=r"^sized\.word: 'word' must match regex '\[a-z\]\*' \(… doesn't\)$"):
+        Sized(word="No")
 
 
 def test_an_attribute_that_is_refused_stays_as_it_is() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
@@ -15,6 +16,7 @@ import pytest
 from convexorm import (
     Deployment,
     Index,
+    Int64,
     InvalidRequestError,
     Mapped,
     Model,
@@ -82,6 +84,27 @@ def test_columns_indexes_validators_and_methods_come_from_all_bases() -> None:
     made: Any = Both
     with pytest.raises(ValidationError, match="created_by"):
         made(created_by="x")
+
+
+def test_a_column_that_is_declared_anew_is_stored_in_the_same_field() -> None:
+    class Owned(Model, table="owned_things"):
+        owner_id: Mapped[str | None] = field(name="ownerId", default=None)
+
+    class Kept(Owned, discriminator="kept"):
+        owner_id: Mapped[str] = field(default="nobody")
+
+    class Lent(Owned, discriminator="lent"):
+        owner_id = field(default="somebody")
+
+    class Other(Owned, table="others"):
+        owner_id: Mapped[str] = field(name="owner_id")
+
+    assert [one.__mapper__.columns["owner_id"].field for one in (Kept, Lent, Other)] == ["ownerId", "ownerId", "owner_id"]
+    with Session(connect("memory:")) as session:
+        session.add_all([Owned(owner_id="ada"), Kept(owner_id="ada"), Lent()])
+        session.commit()
+        found = session.all(Owned.query().where(Owned.owner_id == "ada").full_scan())
+        assert [type(one) for one in found] == [Owned, Kept]
 
 
 def test_a_generic_base_is_of_the_type_it_is_given() -> None:
@@ -310,6 +333,93 @@ def test_a_discriminator_may_be_a_column() -> None:
             session.rollback()
 
 
+class Case(Model, table="cases", primary_key="id", discriminator_field="kind"):
+    id: Mapped[str]
+    kind: Mapped[str] = field(default="open")
+    by_case = Index("id")
+
+
+class Closed(Case, discriminator="closed"):
+    pass
+
+
+class Sort(enum.StrEnum):
+    EVENT = "event"
+    CLICK = "click"
+
+
+class Label(enum.Enum):
+    EVENT = "event"
+    CLICK = "click"
+
+
+@pytest.mark.parametrize("sort", [Sort, Label])
+def test_a_discriminator_may_be_a_column_of_an_enum(sort: Any) -> None:
+    root: Any = type(
+        "Root",
+        (Model,),
+        {"__annotations__": {"sort": Mapped[sort]}, "sort": field(default=sort.EVENT), "by_sort": Index("sort")},
+        table="enums",
+        discriminator_field="sort",
+    )
+    child = type("Child", (root,), {}, discriminator=Sort.CLICK)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([root(), child()])
+        session.commit()
+        found = Session(deployment).all(root.query().by_index("by_sort", sort=sort.CLICK))
+        assert [(type(one), one.sort) for one in found] == [(child, sort.CLICK)]
+        assert type(child().sort) is sort
+
+
+def test_a_member_of_a_str_enum_names_a_table_and_a_class() -> None:
+    class Root(Model, table=Sort.EVENT):
+        pass
+
+    class Child(Root, discriminator=Sort.CLICK):
+        pass
+
+    assert (type(Root.__mapper__.name), type(Child.__mapper__.discriminator)) == (str, str)
+    with Session(connect("memory:")) as session:
+        session.add_all([Root(), Child()])
+        session.commit()
+        assert [type(one) for one in session.all(Child.query().full_scan())] == [Child]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda session: setattr(session.get_one(Case, "a"), "kind", "closed"),
+        lambda session: setattr(session.get_one(Case, "c"), "kind", "open"),
+        lambda session: setattr(session.get_one(Case, "c"), "kind", "none that is declared"),
+        lambda session: session.update(Closed, "c", {"kind": "open"}),
+        lambda session: session.update(Case, "c", {"kind": "none that is declared"}),
+        lambda session: session.update_all(Closed.query().where(Closed.id == "c"), {"kind": "open"}),
+    ],
+)
+def test_no_change_makes_a_document_one_of_another_class(change: Callable[[Session], None]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Case(id="a"), Closed(id="c")])
+        session.commit()
+
+        def commit() -> None:
+            change(session)
+            session.commit()
+
+        with pytest.raises(ValidationError, match=r"cases\.kind: a \w+ is not of this kind"):
+            commit()
+        assert [type(one) for one in Session(deployment).get_many(Case, ["a", "c"])] == [Case, Closed]
+
+
+def test_a_kind_that_is_no_class_of_its_own_may_change() -> None:
+    with Session(connect("memory:")) as session:
+        case = Case(id="a")
+        session.add(case)
+        session.commit()
+        case.kind = "none that is declared"
+        session.commit()
+        assert session.get(Case, "a") is case
+
+
 def test_families_work_on_every_deployment(deployment: Deployment, unique: str) -> None:
     class Base(Model, table="anything", primary_key="key", discriminator_field="text"):
         key: Mapped[str]
@@ -338,6 +448,15 @@ def test_families_work_on_every_deployment(deployment: Deployment, unique: str) 
         (lambda: type("Tom", (Animal,), {}, discriminator="cat"), "discriminator 'cat' is Cat's already"),
         (lambda: type("Lone", (Model,), {}, discriminator="x"), "Lone says what its documents are like, and no table"),
         (lambda: type("Bird", (Animal,), {}, discriminator="bird", primary_key="age"), "which says its key"),
+        (lambda: type("Tap", (Key,), {}, discriminator="tap"), r"events\.kind: discriminator='tap' is no 'key'"),
+        (
+            lambda: type("Bird", (Animal,), {"__annotations__": {"age": Mapped[Int64]}}, discriminator="bird"),
+            r"animals\.age: stored as an int64, and as a number by its parent, where a query of that looks for it",
+        ),
+        (
+            lambda: type("Bird", (Animal,), {"age": field(name="years")}, discriminator="bird"),
+            r"animals\.age: stored as 'age' by its parent",
+        ),
         (lambda: type("Bird", (Animal,), {}, discriminator=3), "a discriminator is a str, got int"),
         (
             lambda: type("Bird", (Animal,), {"by_lives": Index("age")}, discriminator="bird"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
+import itertools
+import pickle
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -17,6 +20,7 @@ from convexorm import (
     ConvexORMError,
     Index,
     InvalidRequestError,
+    IsoDatetime,
     LimitExceeded,
     Mapped,
     Model,
@@ -140,6 +144,8 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a field with a bad name": ({"a": (str, field(name="$a"))}, {}, "a field's name"),
     "a field of the system": ({"a": (str, field(name="_id"))}, {}, "a field's name"),
     "two attributes of one field": ({"a": (str,), "b": (str, field(name="a"))}, {}, "two attributes"),
+    "a keyword": ({"class": (str,)}, {}, r"no name of an attribute in Python; .*field\(name='class'\)"),
+    "no identifier": ({"a b": (str,)}, {}, "no name of an attribute in Python"),
     "an attribute every model has": ({"query": (str,)}, {}, "every model has"),
     "a default that all would share": ({"a": (list[str], [])}, {}, "share this list.*factory="),
     "the same in field()": ({"a": (dict[str, int], field(default={}))}, {}, "share this dict.*factory="),
@@ -152,7 +158,12 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "a table that is no text": ({"a": (str,)}, {"table": 5}, "a table is a str, got int"),
     "a primary key that is no name": ({"a": (str,)}, {"primary_key": 5}, "a primary_key is an attribute's name"),
-    "a type without a Convex form": ({"a": (complex,)}, {}, "no Convex type"),
+    "a type without a Convex form": ({"a": (Mapped[complex],)}, {}, "no Convex type for complex; store two floats$"),
+    "what may be no column": (
+        {"a": (complex,)},
+        {},
+        r"no Convex type for complex; .*; or write ClassVar\[...\] if it is no column",
+    ),
 }
 
 
@@ -198,6 +209,33 @@ def test_no_two_instances_share_a_default_that_can_be_changed() -> None:
         session.commit()
 
 
+def test_no_default_is_made_for_an_instance_that_is_not() -> None:
+    class Numbered(Model, table="numbered"):
+        number: Mapped[int] = field(factory=lambda: next(numbers))
+        name: Mapped[str]
+
+    numbers = itertools.count(1)
+    maker: Any = Numbered
+    for values in ({}, {"number": 1}, {"name": "a", "other": 1}):
+        with pytest.raises((ValidationError, TypeError)):
+            maker(**values)
+    assert [Numbered(name="a").number, Numbered(name="b", number=7).number, Numbered(name="c").number] == [1, 7, 2]
+
+
+def test_what_names_a_class_that_comes_later_can_be_made_before() -> None:
+    class Earlier(Model, table="earlier"):
+        place: Mapped[Later | None] = field(default=None)
+        at: Mapped[IsoDatetime | None] = field(default=None)
+
+    assert (Earlier().place, Earlier(place=None).place) == (None, None)
+
+    @dataclasses.dataclass
+    class Later:
+        x: int
+
+    assert Earlier(place=Later(1)).place == Later(1)
+
+
 def test_an_instance_that_was_not_made_says_what_is_missing() -> None:
     class Hasty(Model, table="hasty"):
         text: Mapped[str] = field(default="")
@@ -212,11 +250,39 @@ def test_an_instance_that_was_not_made_says_what_is_missing() -> None:
             lambda: Hasty("x"),
             lambda: session.add(Hasty()),
             lambda: session.merge(Hasty()),
+            lambda: session.refresh(Hasty()),
+            lambda: session.expire(Hasty()),
+            lambda: copy.copy(Hasty()),
+            lambda: copy.deepcopy(Hasty()),
+            lambda: pickle.dumps(Hasty()),
             lambda: decorated(a=1),
         ]
         for make in made:
             with pytest.raises(InvalidRequestError, match=r"is not made yet; call super\(\).__init__"):
                 make()
+    hasty = Hasty()
+    assert (repr(hasty), hasty.convex_id, hasty.convex_created_at) == ("<Hasty (not made)>", None, None)
+    assert not hasattr(hasty, "text")
+    with pytest.raises(AttributeError, match=r"^Hasty.text is not set: this Hasty is not made yet; call super\(\)"):
+        hasty.text  # noqa: B018
+
+
+@pytest.mark.parametrize("validator", [None, attrs.validators.gt(0)])
+def test_an_attribute_that_was_deleted_is_missed_by_the_commit(validator: Any) -> None:
+    class Counted(Model, table="counted"):
+        name: Mapped[str]
+        number: Mapped[int] = field(default=1, validator=validator)
+
+    with Session(connect("memory:")) as session:
+        counted = Counted(name="a")
+        session.add(counted)
+        del counted.number
+        with pytest.raises(ValidationError, match=r"^counted.number: required, and not set"):
+            session.commit()
+        counted.number = 2
+        session.commit()
+        del counted.number  # what is stored is shown again
+        assert (counted.number, session.dirty) == (2, [])
 
 
 def test_what_attrs_calls_around_a_constructor_is_called() -> None:
@@ -246,6 +312,46 @@ def test_a_constructor_of_the_class_may_set_what_is_no_column_before_and_after()
             self.seen.append(self.name)
 
     assert Step("a").seen == ["a"]
+
+
+class Logged:
+    """A mixin that sees what is set."""
+
+    names: ClassVar[list[str]] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.names.append(name)
+        super().__setattr__(name, value.strip() if isinstance(value, str) else value)
+
+
+class Page(Logged, Model, table="pages"):
+    text: Mapped[str] = field(validator=attrs.validators.max_len(3))
+
+
+class Chapter(Page, discriminator="chapter"):
+    title: Mapped[str] = field(default="")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.title() if name == "title" else value)
+
+
+@pytest.mark.parametrize("model", [Page, Chapter])
+def test_what_a_class_does_when_an_attribute_is_set_is_done(model: type[Page]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        page = model(text="a")
+        session.add(page)
+        session.commit()
+        Logged.names.clear()
+        page.text = " b "
+        if isinstance(page, Chapter):
+            page.title = "the end"
+        assert (page.text, session.dirty) == ("b", [page])
+        assert Logged.names == (["text", "title"] if model is Chapter else ["text"])
+        with pytest.raises(ValidationError, match=r"pages\.text"):
+            page.text = "long"
+        session.commit()
+        stored = Session(deployment).one(model.query().full_scan()).to_dict()
+        assert stored == {"text": "b", **({"title": "The End"} if model is Chapter else {})}
 
 
 def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:

@@ -435,7 +435,7 @@ const writes = {
     refs,
   }),
   replace: shape({ op: oneOf("replace"), ...changing, doc: fields, packed, unique }),
-  delete: shape({ op: oneOf("delete"), ...changing }),
+  delete: shape({ op: oneOf("delete"), ...changing, tells: optional(flag) }),
   deleteRange: shape({
     op: oneOf("deleteRange"),
     table: text,
@@ -444,6 +444,7 @@ const writes = {
     ...range,
     filter: optional(filter),
     limit: optional(whole),
+    tells: optional(flag),
   }),
   recount: shape({ op: oneOf("recount"), table: text, limit: whole }),
   schedule: shape({ op: oneOf("schedule"), path: text, args: fields, delay: optional(number), at: optional(number) }),
@@ -452,12 +453,17 @@ const writes = {
 
 export type Op = keyof typeof writes;
 export type Write<O extends Op = Op> = { [K in O]: Parsed<(typeof writes)[K]> }[O];
+
+/** What a deletion has done to documents of a table, by their ids: deleted them, or taken a field out of them. */
+export type Gone = [table: string, field: string | null, ids: string[]];
+
 export type Applied =
   | [string, number | null]
   | [string, number | null, boolean]
   | [string, number | null, boolean, Fields]
   | boolean
-  | [number, boolean];
+  | [number, boolean]
+  | [number, boolean, Gone[]];
 
 const chunk = list<Write>(tagged(writes));
 
@@ -471,6 +477,8 @@ const rule = shape({
   action: oneOf("cascade", "restrict", "nullify"),
   null: optional(flag),
   unique,
+  where: optional(filter),
+  filter: optional(filter),
 });
 
 /** What deleting a document does to those of another table whose `field` is its `key`. */

@@ -8,13 +8,14 @@
 import { getDocumentSize, type Value } from "convex/values";
 import { canonical, hex } from "./canonical";
 import { rangeTooLarge, stale } from "./errors";
+import { predicate } from "./filter";
 import * as limits from "./limits";
-import type { Bound, Document, Fields, Key, Rule, Ties as Told, Unique } from "./protocol";
+import type { Bound, Document, Fields, Gone, Key, Rule, Ties as Told, Unique } from "./protocol";
 import type { Transaction } from "./transaction";
 
 /** Notes the keys that are to be a document's own, which was `old` before. */
 type Claim = (position: number, table: string, unique: Unique[], fields: Fields, old: Document) => Promise<void>;
-type Restriction = { position: number; table: string; rule: Rule; key: Bound };
+type Restriction = { position: number; table: string; rule: Rule; value: Value };
 type Lead = { position: number; table: string; field: string; target: string; key: Key };
 
 export class Ties {
@@ -44,6 +45,25 @@ export class Ties {
     return this.#removed.has(id);
   }
 
+  readonly #done: { table: string; field: string | null; id: string }[] = [];
+
+  /** How many documents were deleted, and fields taken out, so far. */
+  get done(): number {
+    return this.#done.length;
+  }
+
+  /** What was deleted, and taken out, since so many were `done`. */
+  gone(since: number): Gone[] {
+    const found = new Map<string, Gone>();
+    for (const { table, field, id } of this.#done.slice(since)) {
+      const place = `${table}.${field ?? ""}`;
+      const gone = found.get(place);
+      if (gone === undefined) found.set(place, [table, field, [id]]);
+      else gone[2].push(id);
+    }
+    return [...found.values()];
+  }
+
   #ranges = 0;
   #bytes = 0;
 
@@ -58,20 +78,21 @@ export class Ties {
   async remove(position: number, table: string, document: Document): Promise<number> {
     if (this.#removed.has(document._id)) return 0;
     this.#removed.add(document._id);
+    this.#done.push({ table, field: null, id: document._id });
     await this.transaction.delete(table, document);
     let removed = 1;
     const rules = Object.hasOwn(this.told.rules, table) ? this.told.rules[table]! : [];
     for (const rule of rules) {
       const value = Object.hasOwn(document, rule.key) ? document[rule.key] : undefined;
-      if (value === undefined || value === null) continue;
+      if (value === undefined || value === null || !predicate(rule.where)(document)) continue;
       if (rule.action === "restrict") {
-        this.#restrictions.push({ position, table, rule, key: [value] });
+        this.#restrictions.push({ position, table, rule, value });
         continue;
       }
       // Read to its end before anything is changed, which would change the range.
       const referring: Document[] = [];
       this.#spend(position, table, 0);
-      for await (const each of this.transaction.scan({ table: rule.table, index: rule.index, eq: [[value]] })) {
+      for await (const each of this.#referring(rule, value)) {
         if (this.#removed.has(each._id)) continue;
         this.#spend(position, table, getDocumentSize(each));
         referring.push(each);
@@ -84,8 +105,15 @@ export class Ties {
     return removed;
   }
 
+  /** The documents that a rule is about, whose field is this value. */
+  async *#referring({ table, index, filter }: Rule, value: Value): AsyncGenerator<Document> {
+    const matches = predicate(filter);
+    for await (const each of this.transaction.scan({ table, index, eq: [[value]] })) if (matches(each)) yield each;
+  }
+
   async #nullify(position: number, rule: Rule, document: Document): Promise<void> {
     if (this.#removed.has(document._id)) return;
+    this.#done.push({ table: rule.table, field: rule.field, id: document._id });
     const changes = { [rule.field]: rule.null ? null : undefined };
     await this.claim(position, rule.table, rule.unique ?? [], { ...document, ...changes } as Fields, document);
     await this.transaction.patch(position, rule.table, document, changes);
@@ -105,9 +133,10 @@ export class Ties {
 
   /** Throws for what forbids the commit, now that all writes are applied. */
   async hold(): Promise<void> {
-    for (const { position, table, rule, key } of this.#restrictions) {
-      const held = await this.transaction.first(rule.table, { index: rule.index, key: [key] });
-      if (held !== null) throw stale(position, table, { reason: "exists", relation: rule.relation });
+    for (const { position, table, rule, value } of this.#restrictions) {
+      for await (const _ of this.#referring(rule, value)) {
+        throw stale(position, table, { reason: "exists", relation: rule.relation });
+      }
     }
     for (const { position, table, field, target, key } of this.#leads.values()) {
       if ((await this.#led(target, key)) === null) throw stale(position, table, { reason: "missing", fields: [field] });

@@ -234,20 +234,23 @@ const handlers: { [O in Op]: Handler<O> } = {
   },
 
   async delete(commit, write, position) {
-    if ("id" in write.at && commit.ties.hasRemoved(write.at.id)) return true;
-    return await change(commit, write, position, async (old) => {
-      await commit.ties.remove(position, write.table, old);
-    });
+    const { ties } = commit;
+    const done = ties.done;
+    const removed = "id" in write.at && ties.hasRemoved(write.at.id);
+    const there = removed || (await change(commit, write, position, async (old) => void (await ties.remove(position, write.table, old))));
+    return there && write.tells ? [1, false, ties.gone(done)] : there;
   },
 
-  async deleteRange(commit, { table, index, eq, lower, upper, ranges: union, filter, limit }, position) {
-    const { transaction, ranges } = commit;
+  async deleteRange(commit, { table, index, eq, lower, upper, ranges: union, filter, limit, tells }, position) {
+    const { transaction, ranges, ties } = commit;
     const matches = matcherOf(transaction, filter);
+    const done = ties.done;
     let deleted = 0;
     const isDone = () => deleted === limit || commit.isRangeBudgetSpent;
+    const answer = (more: boolean): Applied => (tells ? [deleted, more, ties.gone(done)] : [deleted, more]);
     const stopped = (): Applied => {
       if (limit === undefined) throw rangeTooLarge(position, table);
-      return [deleted, true];
+      return answer(true);
     };
     const request = { table, index, eq, lower, upper, ranges: union };
     transaction.requireFits(request);
@@ -256,13 +259,13 @@ const handlers: { [O in Op]: Handler<O> } = {
       ranges.documents += 1;
       ranges.bytes += getDocumentSize(document);
       if (await matches(document)) {
-        const removed = await commit.ties.remove(position, table, document);
+        const removed = await ties.remove(position, table, document);
         ranges.deletes += removed;
         if (removed > 0) deleted += 1;
       }
       if (isDone()) return stopped();
     }
-    return [deleted, false];
+    return answer(false);
   },
 
   async recount({ transaction }, { table, limit }) {

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self, TypeAlias, TypeVar, overload
 
 import attrs
 
@@ -117,6 +117,9 @@ class Deployment(ABC):
     """The face whose coroutines never block the event loop."""
     observers: Observers
     """Who is told of its requests."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a deployment cannot be pickled or copied; connect() again where another one is needed")
 
     def on_request(self, callback: Callable[[Request], object]) -> Callable[[], None]:
         """Have a callback told of each request once it is over, of both faces, on the thread that made it; what ends that.

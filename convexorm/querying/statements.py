@@ -56,7 +56,7 @@ Load = Callable[[Any, Sequence[Document]], Any]
 """Makes instances of a model of documents."""
 
 
-class Statement(Data, Generic[T_co], frozen=True):
+class Statement(Data, Generic[T_co], frozen=True, gc=True):
     """Something that `session.read` answers, several of them in one call and from one snapshot."""
 
     if TYPE_CHECKING:

@@ -34,7 +34,17 @@ from convexorm.requests.reads import (
     is_plain,
     says_no_more,
 )
-from convexorm.requests.results import Applied, DeletedRange, Followed, Group, Matrix, ReadResult, Written, joined_edges
+from convexorm.requests.results import (
+    Applied,
+    DeletedRange,
+    Followed,
+    Gone,
+    Group,
+    Matrix,
+    ReadResult,
+    Written,
+    joined_edges,
+)
 from convexorm.requests.writes import (
     Cancel,
     Delete,
@@ -80,6 +90,7 @@ __all__ = [
     "Fold",
     "Follow",
     "Followed",
+    "Gone",
     "Group",
     "Insert",
     "Key",

@@ -130,16 +130,17 @@ def check_commit(commit: Commit) -> None:
             raise ValidationError("a recount is a commit of its own", table=write.table.name)
         _CHECKS[kind](write)
         if kind in _REFERRING and write.refs:
-            _check_refs(write, writes[:position])
+            _check_refs(writes, position)
     if scheduled:
         _check_scheduled(scheduled)
 
 
-def _check_refs(write: Insert | Upsert | Patch, before: Sequence[object]) -> None:
-    for field, place in write.refs.items():
-        if not 0 <= place < len(before) or not isinstance(before[place], Insert | Upsert):
+def _check_refs(writes: Sequence[Any], position: int) -> None:
+    """Raise ValidationError unless the write at this position refers to writes before it that insert documents."""
+    for field, place in writes[position].refs.items():
+        if not 0 <= place < position or not isinstance(writes[place], Insert | Upsert):
             problem = "refers to a write that inserts nothing before it"
-            raise ValidationError(problem, table=write.table.name, field=field)
+            raise ValidationError(problem, table=writes[position].table.name, field=field)
 
 
 def check_search(search: Search) -> VectorIndexDef:

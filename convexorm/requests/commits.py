@@ -22,7 +22,7 @@ class Rule(Data, frozen=True):
 
     "cascade" deletes them by the rules of their own table, "nullify" takes the field out of them (or, with `null`, sets it
     to null) and keeps their `unique` keys, "restrict" refuses the commit if there are any once all its writes are applied,
-    as `relation`.
+    as `relation`. It is about the documents for which `where` holds, and does this to those for which `filter` does.
     """
 
     relation: str
@@ -33,6 +33,8 @@ class Rule(Data, frozen=True):
     action: Literal["cascade", "restrict", "nullify"]
     null: bool = False
     unique: Sequence[Unique] = ()
+    where: Condition | None = None
+    filter: Condition | None = None
 
 
 class Check(Data, frozen=True):
@@ -43,16 +45,18 @@ class Check(Data, frozen=True):
     index: str
 
 
-class Commit(Data, frozen=True):
+class Commit(Data, frozen=True, gc=True, weakref=True):
     """Writes applied all or none, once for each `id` however often it is sent.
 
-    `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere.
+    `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere. One
+    that is `lasting` is known by its id; of others a deployment in this process need not know longer than they are held.
     """
 
     id: str
     writes: Sequence[Write]
     rules: Mapping[str, Sequence[Rule]] = msgspec.field(default_factory=dict)
     checks: Mapping[str, Sequence[Check]] = msgspec.field(default_factory=dict)
+    lasting: bool = True
 
     @classmethod
     def new(
@@ -61,8 +65,8 @@ class Commit(Data, frozen=True):
         rules: Mapping[str, Sequence[Rule]] | None = None,
         checks: Mapping[str, Sequence[Check]] | None = None,
     ) -> Commit:
-        """A commit with an id of its own."""
-        return cls(new_id(), writes, rules or {}, checks or {})
+        """A commit with an id of its own, known to who holds it."""
+        return cls(new_id(), writes, rules or {}, checks or {}, False)
 
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""

@@ -16,7 +16,7 @@ from convexorm.values import Value, hashable
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Applied", "DeletedRange", "Followed", "Group", "Matrix", "ReadResult", "Written", "joined_edges"]
+__all__ = ["Applied", "DeletedRange", "Followed", "Gone", "Group", "Matrix", "ReadResult", "Written", "joined_edges"]
 
 
 class Matrix(Data, frozen=True, eq=False):
@@ -147,14 +147,25 @@ class Written(msgspec.Struct, frozen=True, gc=False):
         return f"Written(id={self.id!r}, creation_time={self.creation_time!r}, created={self.created!r})"
 
 
+class Gone(Data, frozen=True):
+    """What a deletion has done to documents of a table, by their ids: deleted them, or taken a `field` out of them."""
+
+    hidden = ("ids",)
+    table: str
+    field: str | None
+    ids: Sequence[str]
+
+
 class DeletedRange(Data, frozen=True):
     """The answer to a deletion by range. `more` says that it stopped before it saw the end of the range.
 
-    Also that to a step of a recount, which deletes no document: `deleted` are those that it has counted.
+    Also that to a deletion that tells, which says in `gone` what it did, and to a step of a recount, which deletes no
+    document: `deleted` are those that it has counted.
     """
 
     deleted: int
     more: bool
+    gone: Sequence[Gone] = ()
 
 
 Applied: TypeAlias = Written | DeletedRange | bool

@@ -146,21 +146,23 @@ class Replace(Draft):
 
 
 class Delete(Draft):
-    """Delete a document."""
+    """Delete a document. One that `tells` answers which documents were deleted with it, and which have lost a field."""
 
     hidden = ("expect",)
     table: Table
     at: Target
     expect: Expect = msgspec.field(default_factory=dict)
     missing: Literal["fail", "skip"] = "fail"
+    tells: bool = False
 
 
 class DeleteRange(Draft):
-    """Delete the matches of a range: all or LimitExceeded without `limit`, else up to that many."""
+    """Delete the matches of a range: all or LimitExceeded without `limit`, else up to that many. `tells` as in a Delete."""
 
     range: Range
     filter: Condition | None = None
     limit: int | None = None
+    tells: bool = False
 
     @property
     def table(self) -> Table:

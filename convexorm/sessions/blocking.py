@@ -30,6 +30,7 @@ class Session:
     def __init__(self, deployment: Deployment, *, tables: Mapping[str, str] | None = None) -> None:
         self._core = AsyncSession(deployment, tables=tables, _port=check_deployment(deployment).blocking)
 
+    __reduce__ = AsyncSession.__reduce__
     get = blocking(AsyncSession.get)
     get_one = blocking(AsyncSession.get_one)
     get_or_create = blocking(AsyncSession.get_or_create)

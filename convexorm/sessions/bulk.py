@@ -105,7 +105,7 @@ class Bulk:
         most = MAX_DELETED_BY_RANGE
         while left is None or left > 0:
             limit = most if left is None else min(left, most)
-            commit = self._compiler.commit([DeleteRange(range_, filter_, limit)])
+            commit = self._compiler.commit([DeleteRange(range_, filter_, limit)], self._identities.tables)
             try:
                 (applied,) = await self._writer.commit(commit)
             except (LimitExceeded, FunctionFailed) as error:
@@ -113,7 +113,7 @@ class Bulk:
                 continue
             assert isinstance(applied, DeletedRange)
             total += applied.deleted
-            self._doubt({range_.table.name, *(rule.table.name for rules in commit.rules.values() for rule in rules)})
+            self._identities.told(applied.gone)
             if on_progress is not None:
                 on_progress(Progress(total))
             left = None if left is None else left - applied.deleted
@@ -155,8 +155,8 @@ class Bulk:
         while left:
             batch = left[:size]
             commit = self._compiler.commit([replace(patch, at=id_) for _, id_ in batch])
-            if planned is not None:
-                commit = replace(commit, id=planned.id)
+            if planned is not None:  # whoever resumes asks for it
+                commit = replace(commit, id=planned.id, lasting=True)
             try:
                 applied = await self._writer.commit(commit)
             except (LimitExceeded, FunctionFailed) as error:

@@ -48,6 +48,8 @@ def changes_of(instance: Model) -> Changes:
         old = held.get(column.field, MISSING)
         if attributes[name] is UNSET and name in unresolved(instance):
             continue  # it is to hold the id of a document that is not there yet
+        if name in mapper.adopting and attributes[name] is not None:
+            attributes[name] = column.type.adopt(attributes[name])
         new = column.dump(attributes[name])
         if type(old) is type(new) is str is column.type.as_is:  # the commonest
             if old != new:
@@ -55,7 +57,7 @@ def changes_of(instance: Model) -> Changes:
             continue
         if column.type.equal(old, new):
             continue
-        anew = _stored_anew(column, old, new)
+        anew = None if column.defaults(old) else _stored_anew(column, old, new)
         if anew is not None and same(anew[0], new):
             continue
         lost = None if anew is None else _lost(old, anew[0])
@@ -93,6 +95,8 @@ def patch_of(
     mapper, state = instance.__mapper__, instance._state
     if mapper.validated:
         validate(instance, changes)  # what was not touched may be older than its validator
+    if mapper.polymorphic:
+        mapper.check_kept({field: new for field, (_, new) in changes.items()}, read=True)
     set_: dict[str, Value] = {}
     unset: list[str] = []
     expect: dict[str, Value | Missing] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -26,12 +26,14 @@ from convexorm.requests import (
     Document,
     Expect,
     Follow,
+    Insert,
     Key,
     Range,
     Read,
     Rule,
     Search,
     Unique,
+    Upsert,
     Write,
 )
 from convexorm.schema import COUNTERS, IndexDef, Table
@@ -47,6 +49,7 @@ M = TypeVar("M", bound=Model)
 R = TypeVar("R")
 
 _DELETING: frozenset[type] = frozenset((Delete, DeleteRange))
+_INSERTING: frozenset[type] = frozenset((Insert, Upsert))
 
 
 class Compiler(msgspec.Struct, eq=False):
@@ -171,13 +174,14 @@ class Compiler(msgspec.Struct, eq=False):
 
     # -- commits ---------------------------------------------------------------------------------------------------
 
-    def commit(self, writes: Sequence[Write]) -> Commit:
-        """The commit of some writes, with what holds between the documents that they are about and others.
+    def commit(self, writes: Sequence[Write], held: Callable[[], set[str]] = set) -> Commit:
+        """The commit of some writes, with what holds between the documents that they are about and others. Deletions tell
+        what they have done, if that may be about documents of tables that are `held`.
 
         Raises InvalidRequestError where a relation that says what deleting does speaks of a class that is not there.
         """
         written: set[str] = set()
-        deleted: set[str] = set()
+        deleting: set[str] = set()
         before: Table | None = None
         for write in writes:
             table = write.table
@@ -185,19 +189,35 @@ class Compiler(msgspec.Struct, eq=False):
                 written.add(table.name)
                 before = table
             if type(write) in _DELETING:
-                deleted.add(table.name)
+                deleting.add(table.name)
         checks: dict[str, Sequence[Check]] = {}
         for name in written:
             if found := self._checks(name):
                 checks[name] = found
         rules: dict[str, Sequence[Rule]] = {}
+        deleted = set(deleting)
         while deleted:
             name = deleted.pop()
             ruled = self._rules_of(name)
             if ruled:
                 rules[name] = ruled
                 deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
+        if deleting:
+            self._have_told(writes, rules, {*held(), *(one.table.name for one in writes if type(one) in _INSERTING)})
         return Commit.new(writes, rules, checks)
+
+    def _have_told(self, writes: Sequence[Write], rules: Mapping[str, Sequence[Rule]], held: Collection[str]) -> None:
+        """Have deletions tell what they have done, if that may be about documents of these tables."""
+        tied = any(rule.table.name in held for ruled in rules.values() for rule in ruled if rule.action != "restrict")
+        for write in writes:
+            if isinstance(write, DeleteRange):
+                write.tells = tied or write.table.name in held
+            elif isinstance(write, Delete):
+                write.tells = tied and write.table.name in rules
+
+    def written(self, table: str) -> Mapper | None:
+        """The mapper of a table by its name for this session, once that was asked for."""
+        return self._written.get(table)
 
     def rules(self, table: Table) -> list[Rule]:
         """What deleting documents of a table does to others."""
@@ -216,14 +236,16 @@ class Compiler(msgspec.Struct, eq=False):
 
     def _rules_of(self, table: str) -> list[Rule]:
         mapper = self._written.get(table)
-        rules: dict[str, Rule] = {}
-        for one in () if mapper is None else mapper.family():
-            if one.relationships:
-                for relation in relations_of(one):
-                    rule = self._rule(relation)
-                    if rule is not None:
-                        rules.setdefault(relation.name, rule)
-        return list(rules.values())
+        if mapper is None:
+            return []
+        found: dict[tuple[object, ...], tuple[Rule, list[Mapper]]] = {}
+        for one in mapper.family():
+            for relation in relations_of(one) if one.relationships else ():
+                rule = self._rule(relation)
+                if rule is not None:  # classes that say the same share it
+                    same = rule.table.name, rule.key, rule.field, rule.action, repr(rule.filter)
+                    found.setdefault(same, (rule, []))[1].append(one)
+        return [replace(rule, where=mapper.documents_of(classes)) for rule, classes in found.values()]
 
     def _rule(self, relation: Relation) -> Rule | None:
         if not isinstance(relation, ToMany | Through) or relation.on_delete is None:
@@ -233,7 +255,9 @@ class Compiler(msgspec.Struct, eq=False):
         table = self.table(reference.mapper.model)
         key, field = reference.key_field, reference.field
         unique = self.unique(reference.mapper.model, (field,)) if relation.on_delete == "nullify" else ()
-        return Rule(relation.shown, table, relation.index, key, field, relation.on_delete, null, unique)
+        referring = relation.target if isinstance(relation, ToMany) else relation.between
+        only = referring.__mapper__.only
+        return Rule(relation.shown, table, relation.index, key, field, relation.on_delete, null, unique, filter=only)
 
     # -- keys ------------------------------------------------------------------------------------------------------
 

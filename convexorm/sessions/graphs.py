@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from convexorm.errors import InvalidRequestError
 from convexorm.model import Model
-from convexorm.relatives import unresolved
+from convexorm.relatives import astray, unresolved
 from convexorm.requests import Insert, Patch, Upsert, Write
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.operations import Operation
@@ -21,10 +21,15 @@ __all__ = ["in_order", "refer_within"]
 def in_order(operations: Sequence[Operation]) -> list[Operation]:
     """The operations, each behind those whose documents it refers to, and else in their order.
 
-    Raises InvalidRequestError for new instances that refer to each other in a circle, or to one that is not added.
+    Raises InvalidRequestError for new instances that refer to each other in a circle, to one that is not added, or to one
+    that is to be deleted.
     """
     related = [one for one in operations if one.instance is not None and one.instance._state.related]
     waiting = {id(one): unresolved(one.instance) for one in related if one.instance is not None}
+    doomed = {id(one.instance) for one in operations if one.gone is not None}
+    for one in related:
+        for attribute, target in astray(one.instance, doomed).items() if _waiting(one) is not None and one.instance else ():
+            raise _not_added(one, attribute, target, doomed)
     if not waiting or not any(waiting.values()):
         return list(operations)
     inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
@@ -55,13 +60,17 @@ def _before(
     for attribute, target in waiting.items():
         insert = inserts.get(id(target))
         if insert is None:
-            raise InvalidRequestError(
-                f"{type(operation.instance).__name__}.{attribute} refers to a new {type(target).__name__} that is not in "
-                "the session; add it"
-            )
+            raise _not_added(operation, attribute, target, ())
         if id(insert) not in done:
             return insert
     return None
+
+
+def _not_added(operation: Operation, attribute: str, target: Model, doomed: Collection[int]) -> InvalidRequestError:
+    shown = f"{type(operation.instance).__name__}.{attribute}"
+    if id(target) in doomed:
+        return InvalidRequestError(f"{shown} refers to a {type(target).__name__} that the same commit deletes")
+    return InvalidRequestError(f"{shown} refers to a new {type(target).__name__} that is not in the session; add it")
 
 
 def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]]) -> InvalidRequestError:

@@ -14,18 +14,18 @@ from weakref import WeakValueDictionary, ref
 
 import msgspec
 
-from convexorm.declaring import unmade
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.hooks import call_hook
-from convexorm.model import InstanceState, Model, Watcher, set_state
+from convexorm.model import InstanceState, Model, Watcher, set_state, state_of
 from convexorm.records import Record, Row, Rows
-from convexorm.relatives import gone, restore
-from convexorm.requests import Document
+from convexorm.references import Reference
+from convexorm.relatives import gone, hold_to_references, refers_otherwise, replaced, restore
+from convexorm.requests import Document, Gone
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances
 
-__all__ = ["IdentityMap", "is_of", "state_of"]
+__all__ = ["IdentityMap", "is_of"]
 
 M = TypeVar("M", bound=Model)
 
@@ -36,7 +36,27 @@ class IdentityMap(Watcher):
     of_models: dict[type[Model], Instances]
     """The instances of each model of which any was looked for."""
     touched: dict[int, Model]
+    lost: dict[int, Model]
+    """Those whose documents are gone, and about which something is pending."""
     _watched: WeakValueDictionary[int, Model] | None = None  # by id: a model may have an __eq__
+
+    @abstractmethod
+    def through(self, instance: Model) -> Iterator[Model]:
+        """The instances of the session that may have an instance in lists that go through another model."""
+
+    @abstractmethod
+    def waiting(self, reference: Reference, value: object) -> Model | None:
+        """The new instance that a reference of this value leads to once it is stored, if there is one."""
+
+    @abstractmethod
+    def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
+        """Deletions have done this to documents, of which some may have instances here. Unless nothing can be pending about
+        these (`surely`), what is to be written to a document that is gone stays, for the commit to say so.
+        """
+
+    @abstractmethod
+    def tables(self) -> set[str]:
+        """The tables of which somebody keeps instances, by the names they have for the session."""
 
     @abstractmethod
     def found_gone(self, instance: Model) -> None:
@@ -83,8 +103,7 @@ class IdentityMap(Watcher):
                 set_state(instance, InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in
-                instance._state.document = document
-                instance._state.doubtful = False
+                self._stand_in(instance, document)
             elif instance._state.doubtful and not turned:
                 self.renew(instance, document)
             if told is not None and not instance._state.looked_at:
@@ -134,10 +153,16 @@ class IdentityMap(Watcher):
             _set(instance, "_state", InstanceState(held, self, id_, tick))
             instances.put(id_, instance)
         else:  # nobody has looked at it, so the newer document may stand in
-            state = instance._state
-            state.held, state.id, state.tick, state.doubtful = held, id_, tick, False
+            self._stand_in(instance, held, id_, tick)
             instances.loaded((instance,))
         return instance  # type: ignore[no-any-return]
+
+    def _stand_in(self, instance: Model, held: Record | Document, id_: str = "", tick: int = 0) -> None:
+        """An instance that nobody has looked at has this newer document now."""
+        state = instance._state
+        before, state.held, state.id, state.tick, state.doubtful = state.held, held, id_, tick, False
+        if state.related and before is not None and refers_otherwise(instance, before):
+            hold_to_references(instance)
 
     def held(self, model: type[Model], identity: Identity) -> Model | None:
         """The instance whose document has this primary key, or this `_id` for a model without one."""
@@ -194,12 +219,16 @@ class IdentityMap(Watcher):
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:
+                others = list(self.through(instance))
                 self.let_go(other)
+                instances.put(id_, instance)
+                replaced(instance, other, others)
+                return
         instances.put(id_, instance)
 
     def check_persistent(self, instance: Model) -> InstanceState:
         """The state of an instance that is persistent here. Raises InvalidRequestError for any other."""
-        state = instance._state if isinstance(instance, Model) else state_of(instance)
+        state = state_of(instance)
         if state.held is None or state.session is not self:
             raise InvalidRequestError(f"{instance!r} is not persistent in this session")
         return state
@@ -231,8 +260,10 @@ class IdentityMap(Watcher):
         for name in instance.__mapper__.shown:
             if name not in columns or columns[name].field not in changed:
                 instance.__dict__.pop(name, None)
-        instance._state.document = document
+        before, instance._state.document = instance._state.held, document
         instance._state.doubtful = False
+        if before is not None and refers_otherwise(instance, before):
+            hold_to_references(instance)
         call_hook("after_load", instance)
         self._of(root_of(type(instance))).loaded((instance,))
 
@@ -249,6 +280,7 @@ class IdentityMap(Watcher):
             instance.__dict__.pop(name, None)
         restore(instance)
         state.looked_at = False
+        hold_to_references(instance)
         self._forget(instance)
 
     def let_go(self, instance: Model) -> None:
@@ -263,9 +295,13 @@ class IdentityMap(Watcher):
         self._forget(instance)
         state.session = None
 
+    def rekeyed(self, instance: Model) -> None:
+        """The document of an instance holds other keys than before."""
+        self._of(root_of(type(instance))).loaded((instance,))
+
     def removed(self, instance: Model) -> None:
         """The document of an instance was deleted."""
-        gone(instance)
+        gone(instance, self.through(instance))
         self.let_go(instance)
         instance._state.deleted = True
 
@@ -328,8 +364,15 @@ class IdentityMap(Watcher):
                     self.reset(instance, instance._state.document)
             self.touched = {}
             self._watched = None
-        if self.moves.moved:
+        if self.moves:
             self.moves.clear()
+        self.let_lost_go()
+
+    def let_lost_go(self) -> None:
+        """Those whose documents are gone leave, unless something is pending about them."""
+        lost, self.lost = self.lost, {}
+        for instance in [one for one in lost.values() if one in self]:
+            self.found_gone(instance)
 
     def _forget(self, instance: Model) -> None:
         self.touched.pop(id(instance), None)
@@ -352,14 +395,3 @@ def is_of(model: type[Model], document: Document) -> bool:
         return not mapper.polymorphic or mapper.class_of(document) is model
     except ValidationError:  # of a class that is not there
         return False
-
-
-def state_of(instance: Model) -> InstanceState:
-    """What is known of an instance. Raises InvalidRequestError for what is no instance of a model, or half of one."""
-    if not isinstance(instance, Model):
-        given = f"the model {instance.__name__}" if isinstance(instance, type) else f"a {type(instance).__name__}"
-        raise InvalidRequestError(f"an instance of a model is needed, got {given}")
-    try:
-        return instance._state
-    except AttributeError:
-        raise unmade(instance) from None

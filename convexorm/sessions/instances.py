@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -47,6 +47,8 @@ class Instances(msgspec.Struct, eq=False):
     refs: dict[str, ref[Model]] = {}
     _ids: dict[Identity, str] | None = None
     _sweep_at: int = _SWEEP_FROM
+    _by: dict[str, dict[Identity, set[str]]] = {}
+    """The ids by what a field holds, for each field that was asked for."""
 
     def get(self, id: str) -> Model | None:
         """The instance with this `_id`, if somebody still keeps it."""
@@ -66,24 +68,47 @@ class Instances(msgspec.Struct, eq=False):
         found = None if id_ is None else self.get(id_)
         return found if found is not None and self._identity(found) == identity else None
 
+    def with_value(self, field: str, value: Value) -> list[Model]:
+        """The instances whose documents hold this value in a field, of those that somebody still keeps."""
+        if field not in self._by:
+            self._by[field] = {}
+            for instance in self:
+                self._enter(instance, field)
+        identity = identity_of((value,))
+        found = [self.get(id_) for id_ in self._by[field].get(identity, ())]
+        return [one for one in found if one is not None and _held_in(one, field) == identity]
+
+    def _enter(self, instance: Model, field: str) -> None:
+        identity, id_ = _held_in(instance, field), instance._state.known_id
+        if identity is not None and isinstance(id_, str):
+            self._by[field].setdefault(identity, set()).add(id_)
+
     def put(self, id: str, instance: Model) -> None:
         """Enter an instance, in place of one with its `_id`."""
         self.refs[id] = ref(instance)
-        if self._ids is not None or len(self.refs) > self._sweep_at:
+        if self._ids is not None or self._by or len(self.refs) > self._sweep_at:
             self.loaded((instance,))
 
     def discard(self, id: str) -> None:
         """Forget the instance with this `_id`, if there is one."""
         self.refs.pop(id, None)
 
-    def loaded(self, instances: Iterable[Model]) -> None:
+    def loaded(self, instances: Collection[Model]) -> None:
         """These were entered, or their documents have other primary keys now."""
         if self._ids is not None:
             for instance in instances:
                 if (document := instance._state.document) is not None:
                     self._ids[identity_of(key_of(self._model, document))] = document["_id"]
+        if self._by:
+            for instance in instances:
+                for field in self._by:
+                    self._enter(instance, field)
         if len(self.refs) > self._sweep_at:
             self._sweep()
+
+    def any(self) -> bool:
+        """Whether somebody keeps any of them."""
+        return any(held() is not None for held in self.refs.values())
 
     def __iter__(self) -> Iterator[Model]:
         for held in list(self.refs.values()):
@@ -100,4 +125,12 @@ class Instances(msgspec.Struct, eq=False):
         self.refs = {id: held for id, held in self.refs.items() if held() is not None}
         if self._ids is not None:
             self._ids = {identity: id for identity, id in self._ids.items() if id in self.refs}
+        self._by = {}
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self.refs))
+
+
+def _held_in(instance: Model, field: str) -> Identity | None:
+    """What an instance's document holds in a field, None where that is nothing."""
+    held = instance._state.held
+    value = MISSING if held is None else held.get(field, MISSING)
+    return None if value is MISSING or value is None else identity_of((value,))

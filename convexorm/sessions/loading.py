@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 
 from convexorm.deployments.reader import Reader
 from convexorm.errors import ValidationError
-from convexorm.model import Model
+from convexorm.model import Model, state_of
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
-from convexorm.relatives import all_found, found, listed, loaded_list, related, stay_in_step
+from convexorm.relatives import all_found, found, found_stored, listed, loaded_list, related, stay_in_step
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
-from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.identities import IdentityMap
 from convexorm.values import MISSING, Value, hashable
 
 __all__ = ["Loader"]
@@ -43,8 +43,12 @@ class Loader:
 
     async def attach(self, paths: Sequence[Path], parents: Sequence[Parent], followed: Sequence[Followed]) -> None:
         """Show instances what edges from their documents have led to."""
-        for instance, path in self._attach(paths, parents, followed):
-            await self.load([instance], (path,))  # it shows an older document, which leads elsewhere
+        await self._again(self._attach(paths, parents, followed))
+
+    async def _again(self, left: Sequence[tuple[Model, Path]]) -> None:
+        """Load what showed that what was read is not what is asked for."""
+        for path in {id(path): path for _, path in left}.values():
+            await self.load([instance for instance, one in left if one is path], (path,))
 
     async def load(self, instances: Iterable[Model], paths: Sequence[Path]) -> None:
         """Load relations of instances that are there, in as few calls as it takes."""
@@ -65,13 +69,15 @@ class Loader:
             wanted.append((path, edge, keys, parents))
             reads += [edge.read(key) for key in keys.values()]
         results = iter(await self._reader.run(reads))
+        left: list[tuple[Model, Path]] = []
         for path, _, keys, parents in wanted:
             followed = Followed()
             for key in keys.values():
                 result = next(results)
                 followed.add(key, result.docs)
                 followed.merge(result.followed)
-            self._attach((path,), parents, (followed,))
+            left += self._attach((path,), parents, (followed,))
+        await self._again(left)
 
     def _parents(self, path: Path, edge: Follow, instances: Sequence[Model]) -> list[Parent]:
         """The instances with what they hold now of the field that is followed. A new one's list is as it is."""
@@ -103,7 +109,9 @@ class Loader:
     def _attach(
         self, paths: Sequence[Path], parents: Sequence[Parent], followed: Sequence[Followed]
     ) -> list[tuple[Model, Path]]:
-        """Show instances what was found; answers those that show an older document, which leads elsewhere."""
+        """Show instances what was found. Answers those of which other documents are to be read: because they show an older
+        one, which leads elsewhere, or because rows that lead to nothing, or to the same, have left a list too short.
+        """
         older: list[tuple[Model, Path]] = []
         for path, edge in zip(paths, followed, strict=True):
             relation = path.relation
@@ -113,7 +121,8 @@ class Loader:
                 further, behind = edge, relation.target
             elif isinstance(relation, Through):
                 assert isinstance(path, Many)
-                self._through(relation, path, of_model, edge)
+                short = self._through(relation, path, of_model, edge)
+                older += [(instance, wide) for wide in (path.wide(),) for instance in short]
                 further, behind = edge.followed[0] if edge.followed else Followed(), relation.target
             else:
                 assert isinstance(relation, ToMany)
@@ -141,7 +150,8 @@ class Loader:
             if value is MISSING:
                 continue
             items = () if stored is None else groups.get(hashable(stored), ())
-            found(instance, reference, value, items[0] if items else None)
+            waiting = None if stored is None else self._identities.waiting(reference, value)
+            found_stored(instance, reference, value, waiting or (items[0] if items else None))
             if instance._state.document is not document and getattr(instance, reference.attribute) != value:
                 older.append(instance)
         return [one for one in older if getattr(one, reference.attribute) is not UNSET]
@@ -158,11 +168,12 @@ class Loader:
             listed(instance, relation, items, (), whole=whole)
         stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
 
-    def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> None:
+    def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> list[Model]:
         rows = self._of_groups(relation.between, edge)
         items_edge = edge.followed[0] if edge.followed else Followed()
         items = self._of_groups(relation.target, items_edge)
         field, far = relation.near.key_field, relation.far
+        short: list[Model] = []
         for instance, document in parents:
             key = document.get(field)
             group = None if key is None else edge.groups.get(hashable(key))
@@ -175,9 +186,14 @@ class Loader:
                         pairs.append((row, leads[0]))
                     self._row(relation.near, row, row_document, instance)
                     self._row(relation.far, row, row_document, leads[0] if leads else None)
-            pairs = pairs[: path.most]
+            if path.most is not None:
+                first = set(list(dict.fromkeys(id(item) for _, item in pairs))[: path.most])
+                pairs = [(row, item) for row, item in pairs if id(item) in first]
+                if group is not None and not path.is_wide and len(first) < path.most == len(group.docs):
+                    short.append(instance)
             listed(instance, relation, [item for _, item in pairs], [row for row, _ in pairs], whole=path.whole)
         stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
+        return short
 
     def _row(self, reference: Reference, row: Model, document: Document, leads: Model | None) -> None:
         stored = document.get(reference.field)

@@ -6,19 +6,20 @@ longer, all of it goes at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
-from convexorm.declaring import unmade
-from convexorm.errors import ValidationError
-from convexorm.model import Model
+from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.expressions import unmade
+from convexorm.model import Model, state_of
 from convexorm.query import Query
 from convexorm.references import Reference
-from convexorm.relatives import Moves, around, join_lists, leave
-from convexorm.requests import Delete
+from convexorm.relations import Relation
+from convexorm.relatives import Moves, around, exchange, hold_to_references, join_lists, leave, stand_for
+from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
-from convexorm.sessions.identities import IdentityMap, state_of
+from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import Identity, identity_of, key_of
 from convexorm.sessions.operations import Deletion, Insertion, Upsertion
 from convexorm.sessions.pending import Pending
@@ -27,12 +28,14 @@ from convexorm.values import MISSING
 
 __all__ = ["Members"]
 
+M = TypeVar("M", bound=Model)
+
 
 class Members(IdentityMap):
     """An identity map that knows what is pending about its instances. It is theirs for one task or thread at a time."""
 
     def __init__(self, turn: Turn, compiler: Compiler, pending: Pending) -> None:
-        self.of_models, self.touched, self.moves = {}, {}, Moves()
+        self.of_models, self.touched, self.lost, self.moves = {}, {}, {}, Moves()
         self._turn = turn
         self._compiler = compiler
         self._pending = pending
@@ -68,12 +71,77 @@ class Members(IdentityMap):
         pending = self._pending.at(target, identity)
         return self.held(target, identity) if pending is MISSING else pending
 
+    def referring(self, reference: Reference, value: object) -> list[Model]:
+        waiting = self.moves.waiting.get((reference.target.__mapper__.root.model, value), ())
+        new = [one for one, by in waiting if by.is_same(reference) and one in self and is_new(one)]
+        found = [one for one in new if getattr(one, reference.attribute) == value]
+        instances = self.of_models.get(reference.mapper.root.model)
+        stored = None if instances is None or reference.key is None else reference.dump(value)
+        if instances is not None and stored is not None and stored is not MISSING:
+            found += [one for one in instances.with_value(reference.field, stored) if not self._pending.about(one)]
+        return found
+
+    def waiting(self, reference: Reference, value: object) -> Model | None:
+        """The new instance that a reference of this value leads to once it is stored, if there is one."""
+        found = self.known(reference, value) if self._pending.operations else None
+        return found if found is not None and is_new(found) else None
+
+    def through(self, instance: Model) -> Iterator[Model]:
+        """The instances of the session that may have an instance in lists that go through another model."""
+        root = root_of(type(instance))
+        owners = {relation.mapper.root.model for model in self._models() for relation in _through(model, root)}
+        for model in owners:
+            yield from self.of_models.get(model, ())
+        if owners:
+            new = [one.instance for one in self._pending if one.instance is not None and is_new(one.instance)]
+            yield from [one for one in new if root_of(type(one)) in owners]
+
+    def _models(self) -> set[type[Model]]:
+        """The models of which the session has instances."""
+        new = [root_of(type(one.instance)) for one in self._pending if one.instance is not None]
+        return {*self.of_models, *new}
+
+    def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
+        for one in gone:
+            mapper = self._compiler.written(one.table)
+            instances = None if mapper is None else self.of_models.get(mapper.model)
+            for id_ in () if instances is None else one.ids:
+                instance = instances.get(id_)  # type: ignore[union-attr]
+                if instance is None:
+                    continue
+                if one.field is None and surely:
+                    self.removed(instance)
+                elif one.field is None:
+                    self.found_gone(instance)
+                else:
+                    self._lost(instance, one.field)
+
+    def _lost(self, instance: Model, field: str) -> None:
+        """The document of an instance has lost a reference."""
+        document = {**self.document_of(instance)}
+        columns = instance.__mapper__.columns.values()
+        if any(column.field == field and column.none == "null" for column in columns):
+            document[field] = None
+        else:
+            document.pop(field, None)
+        doubtful = instance._state.doubtful
+        self.renew(instance, document)
+        instance._state.doubtful = doubtful
+
+    def tables(self) -> set[str]:
+        """The tables of which somebody keeps instances, by the names they have for the session."""
+        held = [model for model, instances in self.of_models.items() if instances.any()]
+        return {self._compiler.table(model).name for model in held}
+
     # -- who comes and goes ------------------------------------------------------------------------------------------
 
     def found_gone(self, instance: Model) -> None:
         # where something is pending about it, the commit is to say so
         if not self._pending.about(instance) and not changed_fields(instance):
             self.removed(instance)
+            return
+        instance._state.doubtful = True
+        self.lost[id(instance)] = instance
 
     def add(self, instance: Model, unique: bool | Query[Any] = True, returning: bool = True) -> None:
         """Take in a new instance, and what is new around it; `AsyncSession.add` says what holds."""
@@ -91,6 +159,16 @@ class Members(IdentityMap):
                 raise unmade(instance) from None
             if state.session is not self:
                 self.join(instance, Insertion(compiler, self, instance, key, returning))
+            elif self._pending.operations and not is_new(instance):
+                self._undelete(instance)
+
+    def _undelete(self, instance: Model) -> None:
+        """A persistent instance is not to be deleted. Raises InvalidRequestError where its key is to be gone anyway."""
+        place = root_of(type(instance)), identity_of(key_of(type(instance), self.document_of(instance)))
+        if self._pending.at(*place) is None:
+            self._pending.withdraw(instance)
+            if self._pending.at(*place) is None:
+                raise InvalidRequestError(f"{instance!r} is to be deleted by its key")
 
     def join(self, instance: Model, operation: Insertion | Upsertion) -> None:
         """Take in a new instance, with the operation that is to store it, and what is new around it."""
@@ -99,8 +177,33 @@ class Members(IdentityMap):
             self.check_adoptable(instance)
         state.session = self
         self._pending.ask(operation)
-        if state.related or instance.__mapper__.relationships:
+        if state.related or instance.__mapper__.related:
             self._gather(instance)
+            if isinstance(operation, Upsertion) and operation.by is None:
+                self._stand_for(instance)
+
+    def _stand_for(self, instance: Model) -> None:
+        """An instance is to replace the document with its primary key, of which there may be one here."""
+        identity = self._compiler.new_identity(instance)
+        held = None if identity is None else self.held(root_of(type(instance)), identity)
+        if held is not None:
+            stand_for(instance, held, list(self.through(held)))
+
+    def attach_all(self, instance: M) -> M:
+        """`attach`, with what is detached around the instance, and around that; what is new there is added."""
+        attached = self.attach(instance)
+        joined: list[Model] = [attached] if attached is instance else []
+        for one in joined:
+            for other in [other for other in around(one) if other._state.session is None and not other._state.deleted]:
+                if other._state.held is None:
+                    self.add(other)
+                    continue
+                mine = self.attach(other)
+                if mine is other:
+                    joined.append(other)
+                else:
+                    exchange(one, other, mine)
+        return attached
 
     def _gather(self, instance: Model) -> None:
         """What is new around an instance, and around that, comes into the session as well."""
@@ -114,22 +217,45 @@ class Members(IdentityMap):
                     joined.append(other)
 
     def take_back(self, model: type[Model], identity: Identity) -> bool:
-        """Let go of what was added with this primary key and is not committed; whether there was any."""
+        """Let go of what was added with this primary key and is not committed; whether there was any.
+
+        What was added under a condition of its own stays, and with it the condition.
+        """
         if not isinstance(self._pending.at(model, identity), model):
             return False  # nearly always
-        added = [one.instance for one in self._pending if isinstance(one, Insertion)]
+        added = [one.instance for one in self._pending if isinstance(one, Insertion) and isinstance(one.unique, bool)]
         found = [one for one in added if isinstance(one, model) and self._compiler.new_identity(one) == identity]
         for instance in found:
             self.delete(instance)
         return bool(found)
+
+    def expunge(self, instance: Model) -> None:
+        """Let go of an instance and of what is pending about it."""
+        self.check_held(instance)
+        if is_new(instance):
+            self._withdraw(instance)
+        else:
+            self._pending.withdraw(instance)
+        self.let_go(instance)
+
+    def _withdraw(self, instance: Model) -> None:
+        """A new instance is not to be stored."""
+        self._pending.withdraw(instance)
+        others = list(self.through(instance))
+        identity = self._compiler.new_identity(instance)
+        held = None if identity is None else self.held(root_of(type(instance)), identity)
+        if held is not None:  # whose place it was to take
+            stand_for(held, instance, others)
+        leave(instance, others)
+        if held is not None:
+            hold_to_references(held)
 
     def delete(self, instance: Model) -> None:
         """Have an instance deleted, or let go of a new one; `AsyncSession.delete` says what holds."""
         self._turn.check()
         self.check_held(instance)
         if is_new(instance):
-            self._pending.withdraw(instance)
-            leave(instance)
+            self._withdraw(instance)
             instance._state.session = None
             return
         if self._pending.about(instance):
@@ -139,3 +265,12 @@ class Members(IdentityMap):
         delete = Delete(self._compiler.table(model), document["_id"])
         gone = root_of(model), identity_of(key_of(model, document))
         self._pending.ask(Deletion(self, instance, delete, gone))
+
+
+def _through(model: type[Model], target: type[Model]) -> list[Relation]:
+    """The relations of a model's family that lead to another one's through a third."""
+    try:
+        relations = [one for mapper in model.__mapper__.family() for one in mapper.relations.values()]
+    except NameError:
+        return []
+    return [one for one in relations if one.is_through and root_of(one.target) is target]

@@ -19,7 +19,7 @@ from convexorm.given import a_mapping
 from convexorm.mapper import mapper_of
 from convexorm.model import InstanceState, Model, set_state
 from convexorm.query import Query
-from convexorm.relatives import found, hold_to_references, unresolved
+from convexorm.relatives import found, hold_to_references, not_whole, unresolved
 from convexorm.requests import (
     Applied,
     Delete,
@@ -174,7 +174,8 @@ class Change(msgspec.Struct, eq=False):
         for field in patch.unset:
             document.pop(field, None)
         state.held = document
-        if state.related is None and self.instance.__mapper__.relationships and refers_by(self.instance, patch):
+        if refers_by(self.instance, patch):
+            self.identities.rekeyed(self.instance)
             hold_to_references(self.instance)
 
 
@@ -204,10 +205,10 @@ class ChangeByKey(msgspec.Struct, eq=False):
         document = {**before, **patch.set, **greater_stored(before, patch.set, patch.greatest)}
         for field in patch.unset:
             document.pop(field, None)
+        doubtful = instance._state.doubtful
         self.identities.renew(instance, document)
-        if refers_by(instance, patch):
-            hold_to_references(instance)
-        instance._state.doubtful = bool(patch.greatest or patch.compute)  # more may have been stored than was read
+        # more may have been stored than was read
+        instance._state.doubtful = doubtful or bool(patch.greatest or patch.compute)
 
 
 class Deletion(msgspec.Struct, eq=False):
@@ -222,7 +223,12 @@ class Deletion(msgspec.Struct, eq=False):
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
-        self.identities.removed(self.instance)
+        at, held = self.delete.at, None
+        if isinstance(at, str):  # another one may have taken its place just before
+            held = self.identities.by_id(type(self.instance), at)
+        for instance in (self.instance, held):
+            if instance is not None and not instance._state.deleted:
+                self.identities.removed(instance)
 
 
 class DeletionByKey(msgspec.Struct, eq=False):
@@ -255,7 +261,8 @@ class DeletionOfRange(msgspec.Struct, eq=False):
         return self.delete
 
     def applied(self, applied: Applied, write: Write) -> None:
-        self.identities.doubt(lambda model: self.compiler.table(model).name == self.delete.table.name)
+        if not self.delete.tells:
+            self.identities.doubt(lambda model: self.compiler.table(model).name == self.delete.table.name)
 
 
 class Retraction(msgspec.Struct, eq=False):
@@ -275,7 +282,7 @@ class Retraction(msgspec.Struct, eq=False):
 def refers_by(instance: Model, patch: Patch) -> bool:
     """Whether relations of an instance go by what a patch has changed."""
     mapper = instance.__mapper__
-    fields = [reference.field for reference in mapper.references.values()] if mapper.relationships else ()
+    fields = [reference.field for reference in mapper.references.values()]
     return any(field in patch.set or field in patch.unset for field in fields)
 
 
@@ -333,6 +340,8 @@ def patch_of_values(
             unset.append(column.field)
         else:
             set_[column.field] = owned(dumped)
+    if model.__mapper__.polymorphic:
+        model.__mapper__.check_kept({**set_, **dict.fromkeys((*unset, *compute), MISSING)}, read=False)
     if compiler.measures and sum([len(one) for one in set_.values() if isinstance(one, str | bytes)]) > _MEASURED_FROM:
         table.check_size(set_)
     claims = compiler.unique(model, {*set_, *unset, *compute}, primary=primary)
@@ -363,9 +372,13 @@ def check_keyed(model: type[Model]) -> None:
 def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
     """The document of an instance, without the attributes in `leaving`. Raises ValidationError if it is not valid."""
     mapper = instance.__mapper__
-    if mapper.validated:
-        validate(instance)
-    return mapper.dump(instance, leaving)
+    try:
+        if mapper.validated:
+            validate(instance)
+        return mapper.dump(instance, leaving)
+    except AttributeError:
+        mapper.check_set(instance)
+        raise
 
 
 def _led(instance: Model, waiting: Mapping[str, Model]) -> Mapping[str, Value]:
@@ -391,6 +404,8 @@ def _inserted(identities: IdentityMap, instance: Model, written: Applied, write:
     assert isinstance(write, Insert | Upsert)
     document = {**write.doc, **led, **written.identity} if led or written.identity else dict(write.doc)
     document["_id"], document["_creationTime"] = written.id, written.creation_time
+    if not written.created and instance._state.related:
+        not_whole(instance)
     identities.inserted(instance, document)
     if written.identity:
         for name, column in instance.__mapper__.columns.items():

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, reduce
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, NoReturn, Self, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -42,7 +42,7 @@ from convexorm.faces import DONE, finish, named
 from convexorm.given import a_function, by_name, several
 from convexorm.hooks import call_hook
 from convexorm.mapper import mapper_of
-from convexorm.model import Index, Model, SearchIndex, VectorIndex
+from convexorm.model import Index, Model, SearchIndex, VectorIndex, state_of
 from convexorm.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
@@ -50,7 +50,7 @@ from convexorm.relations import Path, check_paths
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
-from convexorm.sessions.identities import is_of, state_of
+from convexorm.sessions.identities import is_of
 from convexorm.sessions.instances import identity_of, key_of
 from convexorm.sessions.loading import Loader
 from convexorm.sessions.members import Members
@@ -116,13 +116,16 @@ class AsyncSession:
         self._members = members = Members(turn, compiler, pending)
         self._unit_of_work = UnitOfWork(port, compiler, members, pending)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled or copied; open another one of its deployment")
+
     @cached_property
     def _loader(self) -> Loader:
         return Loader(self._compiler, self._reader, self._members)
 
     @cached_property
     def _trees(self) -> Trees:
-        return Trees(Writer(self._port), self._compiler, self._reader)
+        return Trees(Writer(self._port), self._compiler, self._reader, self._members)
 
     @cached_property
     def _bulk(self) -> Bulk:
@@ -568,6 +571,9 @@ class AsyncSession:
         document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
         result = await self._reader.one(Read(Range(table, "by_id", (document["_id"],)), limit=1))
+        if not result.docs:
+            self._members.reset(instance, document)
+            self._members.found_gone(instance)
         if not result.docs or not is_of(type(instance), result.docs[0]):
             raise StaleDataError(table=table.name, reason="missing")
         self._members.reset(instance, result.docs[0])
@@ -602,8 +608,9 @@ class AsyncSession:
         instead: then the instance is inserted only if there is no document of that query. Keys in unique indexes are kept
         in any case. Without `returning`, and beyond
         1,000 documents in one commit, its `creation_time` stays None on Convex until `refresh`: Convex has to read each
-        document back for it. What is new in the relations of the instance comes along. Nothing waits here; awaiting the
-        result is allowed. Raises InvalidRequestError for an instance of another session, or one deleted.
+        document back for it. What is new in the relations of the instance comes along. A persistent instance that was to be
+        deleted is not, any more. Nothing waits here; awaiting the result is allowed. Raises InvalidRequestError for an
+        instance of another session, or one deleted.
         """
         self._members.add(instance, unique, returning)
         return DONE
@@ -731,7 +738,7 @@ class AsyncSession:
         self, model: type[Model], key: Any, *, expected: Mapping[str, Any] | None = None, missing_ok: bool = True
     ) -> Awaitable[None]:
         """Delete the document with this key in the next commit, without reading it first; what was added with this key is
-        let go of.
+        let go of, unless it was added under a query (`unique=`): then that is still asked for.
 
         The commit is refused with StaleDataError unless the attributes in `expected` hold these values when it is applied.
         """
@@ -805,10 +812,10 @@ class AsyncSession:
         """
         document = self._members.document_of(instance)
         table = self._compiler.table(type(instance))
-        done, tables = await self._trees.delete(table, document, on_progress)
+        done = await self._trees.delete(table, document, on_progress)
         self._pending.withdraw(instance)
-        self._members.removed(instance)
-        self._members.doubt(lambda model: self._compiler.table(model).name in tables)
+        if instance in self._members:
+            self._members.removed(instance)
         return done
 
     def schedule(
@@ -866,9 +873,7 @@ class AsyncSession:
         Raises InvalidRequestError for an instance this session does not hold.
         """
         self._turn.check()
-        self._members.check_held(instance)
-        self._pending.withdraw(instance)
-        self._members.let_go(instance)
+        self._members.expunge(instance)
         return DONE
 
     def expire(self, instance: Model) -> Awaitable[None]:
@@ -879,10 +884,12 @@ class AsyncSession:
         self._turn.check()
         self._members.reset(instance, self._members.document_of(instance))
         instance._state.doubtful = True
+        if id(instance) in self._members.lost:
+            self._members.found_gone(instance)
         return DONE
 
     def attach(self, instance: M) -> M:
-        """Take in a detached instance with its document and its changes, without reading.
+        """Take in a detached instance with its document and its changes, and what was loaded beside it, without reading.
 
         Answers the session's own instance of that document, as it is, where there is one.
 
@@ -891,7 +898,7 @@ class AsyncSession:
         self._turn.check()
         state_of(instance)
         self._compiler.mapper(type(instance))
-        return self._members.attach(instance)
+        return self._members.attach_all(instance)
 
     @exclusive
     async def merge(self, instance: M) -> M:
@@ -911,8 +918,12 @@ class AsyncSession:
             return given
         values = {name: getattr(given, name) for name in model.__mapper__.columns}
         check_values_of(mine, values)  # all of them, before any is set
+        document = mine._state.document or {}
         for name, value in values.items():
-            setattr(mine, name, value)
+            column = model.__mapper__.columns[name]
+            lacking = name not in vars(mine) and column.defaults(document.get(column.field))
+            if not lacking or value != column.default():
+                setattr(mine, name, value)
         return mine
 
     def expunge_all(self) -> Awaitable[None]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import attrs
 from msgspec.structs import replace
 
+from convexorm.deployments.filters import compile_filter
 from convexorm.deployments.reader import Reader
 from convexorm.errors import FunctionFailed, LimitExceeded, StaleDataError
 from convexorm.given import a_callback
@@ -19,6 +20,7 @@ from convexorm.requests import (
     DeletedRange,
     DeleteRange,
     Document,
+    Gone,
     Patch,
     Range,
     Read,
@@ -28,6 +30,7 @@ from convexorm.requests import (
 )
 from convexorm.schema import Table
 from convexorm.sessions.compiler import Compiler
+from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.results import Progress
 from convexorm.sessions.writer import Writer, less
 
@@ -44,11 +47,10 @@ class Trees:
     writer: Writer
     compiler: Compiler
     reader: Reader
+    identities: IdentityMap
 
-    async def delete(
-        self, table: Table, root: Document, on_progress: Callable[[Progress], object] | None
-    ) -> tuple[int, set[str]]:
-        """How many documents were deleted, and the names of the tables that had some, or had references to them."""
+    async def delete(self, table: Table, root: Document, on_progress: Callable[[Progress], object] | None) -> int:
+        """How many documents were deleted, which the session's instances of them are told."""
         if on_progress is not None:
             a_callback(on_progress, "on_progress")
         felling = _Felling(self, on_progress)
@@ -56,7 +58,7 @@ class Trees:
             await felling.walk(table, root)
             felling.waiting, felling.looks = set(), False
         await felling.walk(table, root)
-        return felling.done, felling.tables
+        return felling.done
 
 
 @attrs.define
@@ -68,7 +70,6 @@ class _Felling:
     trees: Trees
     on_progress: Callable[[Progress], object] | None
     done: int = 0
-    tables: set[str] = attrs.field(factory=set)
     waiting: set[str] = attrs.field(factory=set)
     looks: bool = False
     _parents: dict[str, list[tuple[Table, Rule]]] = attrs.field(factory=dict)
@@ -102,13 +103,11 @@ class _Felling:
 
     async def _first(self, table: Table, documents: Sequence[Document]) -> AsyncIterator[tuple[Table, list[Document]]]:
         """Do what has to be done before documents are deleted, and say which others are to be deleted before them."""
-        self.tables.add(table.name)
         self.waiting |= {str(document["_id"]) for document in documents}
         rules = self.trees.compiler.rules(table)
         async for found in self._forbidding(table, rules, documents):
             yield found
         for rule in rules:
-            self.tables.add(rule.table.name)
             if rule.action == "nullify" and not self.looks:
                 await self._nullify(rule, documents)
             elif rule.action == "cascade" and not self.trees.compiler.rules(rule.table):
@@ -151,6 +150,8 @@ class _Felling:
             index = "by_id" if rule.key == "_id" else next(one.name for one in parent.indexes if one.fields[0] == rule.key)
             found = () if key is None else (await self.trees.reader.one(Read(Range(parent, index, (key,))))).docs
             for one in found:
+                if not _is_about(rule, one) or (rule.filter is not None and not compile_filter(rule.filter)(document)):
+                    continue
                 if one["_id"] not in seen and await self._goes_along(parent, one, seen):
                     return True
         return False
@@ -170,11 +171,11 @@ class _Felling:
 
     async def _clear(self, rule: Rule, documents: Sequence[Document]) -> None:
         """Delete what nothing refers to, by ranges."""
-        left = [_read(rule, document).range for document in documents if document.get(rule.key) is not None]
+        left = [_read(rule, document).range for document in documents if _is_about(rule, document)]
         most = MAX_DELETED_BY_RANGE
         while left:
             try:
-                results = await self._commit([DeleteRange(range_, limit=most) for range_ in left])
+                results = await self._commit([DeleteRange(range_, rule.filter, most) for range_ in left])
             except (LimitExceeded, FunctionFailed) as error:
                 most = less(most, error)
                 continue
@@ -184,7 +185,7 @@ class _Felling:
 
     async def _referring(self, rule: Rule, document: Document) -> AsyncIterator[list[Document]]:
         """The documents that refer to one, some at a time."""
-        if document.get(rule.key) is None:
+        if not _is_about(rule, document):
             return
         read = replace(_read(rule, document), limit=_BATCH, peek=True)
         while True:
@@ -196,7 +197,17 @@ class _Felling:
             read = replace(read, after=index_key(result.docs[-1], read.range))
 
     async def _commit(self, writes: Sequence[Write]) -> Sequence[object]:
-        return await self.trees.writer.commit(self.trees.compiler.commit(writes))
+        trees = self.trees
+        results = await trees.writer.commit(trees.compiler.commit(writes, trees.identities.tables))
+        gone: list[Gone] = []
+        for write, applied in zip(writes, results, strict=True):
+            if isinstance(applied, DeletedRange):
+                gone += applied.gone
+            elif applied and isinstance(write, Delete | Patch):
+                fields = [None] if isinstance(write, Delete) else [*write.set, *write.unset]
+                gone += [Gone(write.table.name, field, (str(write.at),)) for field in fields]
+        trees.identities.told(gone)
+        return results
 
     def _tell(self, deleted: int) -> None:
         self.done += deleted
@@ -206,4 +217,9 @@ class _Felling:
 
 def _read(rule: Rule, document: Document) -> Read:
     """The read of what refers to a document."""
-    return Read(Range(rule.table, rule.index, (document[rule.key],)))
+    return Read(Range(rule.table, rule.index, (document[rule.key],)), filter=rule.filter)
+
+
+def _is_about(rule: Rule, document: Document) -> bool:
+    """Whether a rule says something of a document that is deleted."""
+    return document.get(rule.key) is not None and (rule.where is None or compile_filter(rule.where)(document))

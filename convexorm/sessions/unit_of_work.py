@@ -25,9 +25,9 @@ from convexorm.errors import (
 from convexorm.hooks import call_hook
 from convexorm.model import Model
 from convexorm.moments import Moment
-from convexorm.relatives import hold_to_references, settle, unresolved
-from convexorm.requests import Applied, Commit, Delete, Write, Written
-from convexorm.sessions.changes import changes_of, is_new, patch_of
+from convexorm.relatives import hold_to_references, settle, strangers, take_along, unresolved
+from convexorm.requests import Applied, Commit, Delete, DeletedRange, Write, Written
+from convexorm.sessions.changes import changed_fields, changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.graphs import in_order, refer_within
 from convexorm.sessions.identities import IdentityMap
@@ -70,6 +70,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
     _identities: IdentityMap
     _pending: Pending
     _unsettled: _Unsettled | None = None
+    _calling_hooks: bool = False
 
     def new(self) -> list[Model]:
         """Instances added and not yet committed."""
@@ -77,7 +78,9 @@ class UnitOfWork(msgspec.Struct, eq=False):
 
     def dirty(self) -> list[Model]:
         """Persistent instances whose attributes differ from their documents."""
-        return [one for one in self._identities.changeable() if changes_of(one) or unresolved(one)]
+        return [
+            one for one in self._identities.changeable() if not is_new(one) and (changed_fields(one) or unresolved(one))
+        ]
 
     def deleted(self) -> list[Model]:
         """Instances marked for deletion and not yet committed."""
@@ -85,14 +88,19 @@ class UnitOfWork(msgspec.Struct, eq=False):
 
     async def commit(self) -> None:
         """Write everything; `AsyncSession.commit` says what holds."""
+        if self._calling_hooks:
+            raise InvalidRequestError(
+                "a hook that is called before a commit cannot commit; what it adds is written with it"
+            )
         if self._unsettled is not None:
             await self.settle()
         identities = self._identities
         operations, writes = self._gathered()
         if not operations:
             self._settle_relations(list(identities.touched.values()))
+            identities.let_lost_go()
             return
-        commit = self._compiler.commit(writes)
+        commit = self._compiler.commit(writes, identities.tables)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment(time.time(), time.monotonic()))
         touched = identities.touched
@@ -102,12 +110,14 @@ class UnitOfWork(msgspec.Struct, eq=False):
             instances: list[Model] = []
             for operation, write, applied in zip(operations, writes, results, strict=True):
                 operation.applied(applied, write)
+                if type(applied) is DeletedRange and applied.gone:
+                    identities.told(applied.gone, surely=True)
                 if operation.instance is not None:
                     instances.append(operation.instance)
-            if commit.rules:
-                self._doubt_tied(commit)
             if self._pending.operations:
                 self._pending.done(operations)
+            if identities.lost:
+                identities.let_lost_go()
             hooked = self._settled([*touched.values(), *instances]) if touched or instances else False
             self._unsettled = None
         except BaseException as error:
@@ -132,19 +142,18 @@ class UnitOfWork(msgspec.Struct, eq=False):
             related = related or bool(one._state.related)
         if mutable:
             self._identities.watch(written)
-        if related or self._identities.moves.moved:
+        if related or self._identities.moves:
             self._settle_relations(written)
         return hooked
 
     def _settle_relations(self, written: Iterable[Model]) -> None:
         """What these instances say of each other is stored."""
-        related = [one for one in written if one._state.related]
+        related = [*[one for one in written if one._state.related], *self._identities.moves.set_by_hand()]
         for instance in related:
             hold_to_references(instance)
         for instance in related:
             settle(instance)
-        if self._identities.moves.moved:
-            self._identities.moves.clear()
+        self._identities.moves.clear()
 
     def _doubt_tied(self, commit: Commit) -> None:
         """Documents of these tables may have been deleted or changed because of others."""
@@ -187,8 +196,19 @@ class UnitOfWork(msgspec.Struct, eq=False):
         for instance in changeable:
             hooked = hooked or bool(instance.__mapper__.hooks)
         if hooked:
-            self._call_hooks()
+            self._calling_hooks = True
+            try:
+                self._call_hooks()
+            finally:
+                self._calling_hooks = False
             pending, changeable = self._pending.operations, self._identities.changeable()
+        if any(one._state.related for one in changeable):
+            for instance in changeable:
+                take_along(instance)
+            changeable = self._identities.changeable()
+        for one in (*changeable, *[one.instance for one in pending]):
+            if one is not None and one._state.related:
+                _check_lists(one)
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
         related = False
         for operation in operations:
@@ -253,6 +273,8 @@ class UnitOfWork(msgspec.Struct, eq=False):
         taken: list[Model] = []
         for operation, write, applied in zip(sent.operations, sent.commit.writes, results, strict=True):
             instance = operation.instance
+            if type(applied) is DeletedRange:
+                self._identities.told(applied.gone)
             if instance is None or instance in self._identities:
                 operation.applied(applied, write)
                 if instance is not None:
@@ -266,6 +288,14 @@ class UnitOfWork(msgspec.Struct, eq=False):
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
         return taken
+
+
+def _check_lists(instance: Model) -> None:
+    """Raise InvalidRequestError where a list holds what the commit would not store."""
+    for relation, stranger in strangers(instance) if not instance._state.deleted else ():
+        raise InvalidRequestError(
+            f"{relation.shown} holds a {type(stranger).__name__} that is not in the session; add it, or take it out"
+        )
 
 
 def _tell(written: Sequence[Model]) -> None:

@@ -44,6 +44,7 @@ from convexorm.types.scalars import (
 from convexorm.types.texts import DecimalType, PathType, UUIDType
 from convexorm.types.times import DateType, IsoDatetimeType, TimedeltaType, TimestampType, TimeType
 from convexorm.types.unions import OptionalType, UnionType
+from convexorm.values import MAX_DOCUMENT_NESTING
 
 __all__ = ["Documents", "Int64", "IsoDatetime", "JsonText", "column_type", "compiled", "result_type"]
 
@@ -110,16 +111,17 @@ class _Place:
     around: tuple[Any, ...] = ()
     documents: Documents | None = None
 
-    def inside(self, what: Any) -> _Place:
-        """The place inside a class or an alias. ValidationError for one that holds itself."""
-        if what in self.around:
-            named = what[0] if isinstance(what, tuple) else what
-            shown = named if isinstance(named, str) else getattr(named, "__name__", repr(named))
+    def inside(self, what: Any, told: Any) -> _Place:
+        """The place inside a class or an alias, or what a text says; `told` is what it is of, and where it is written.
+        ValidationError for one that holds itself.
+        """
+        if (what, told) in self.around or [one for one, _ in self.around].count(what) > MAX_DOCUMENT_NESTING:
+            shown = what if isinstance(what, str) else getattr(what, "__name__", repr(what))
             raise ValidationError(
                 f"no Convex type for {shown}, which holds itself: a schema cannot say so. Use Any or JsonText for it, or "
                 "store the parts as documents of their own"
             )
-        return attrs.evolve(self, around=(*self.around, what))
+        return attrs.evolve(self, around=(*self.around, (what, told)))
 
 
 def column_type(annotation: Any) -> ColumnType[Any]:
@@ -168,7 +170,7 @@ def _bare(annotation: Any, place: _Place) -> tuple[Any, _Place]:
             annotation = annotation.annotation
         elif isinstance(annotation, str | typing.ForwardRef):
             text = annotation if isinstance(annotation, str) else annotation.__forward_arg__
-            place = place.inside(text)
+            place = place.inside(text, id(place.names))
             annotation = (place.names or Names(object)).resolve(text)
         elif annotation is None:
             annotation = type(None)
@@ -179,24 +181,41 @@ def _bare(annotation: Any, place: _Place) -> tuple[Any, _Place]:
         elif isinstance(annotation, typing.NewType):
             annotation = annotation.__supertype__
         elif isinstance(annotation, typing.TypeVar | typing_extensions.TypeVar):
-            if annotation not in place.variables:
+            default = getattr(annotation, "__default__", typing_extensions.NoDefault)
+            if annotation in place.variables:
+                annotation = place.variables[annotation]
+            elif default is typing_extensions.NoDefault:
                 raise ValidationError(f"the type variable {annotation} stands for no type here; say which, as in Box[int]")
-            annotation = place.variables[annotation]
+            else:
+                annotation = default
         elif _is_alias(annotation) or _is_alias(origin):
             alias = annotation if origin is None else origin
+            arguments = typing.get_args(annotation)
             bound = dict(
                 zip(
                     alias.__type_params__,
-                    (Bound(one, place.names, place.variables) for one in typing.get_args(annotation)),
+                    (Bound(one, place.names, place.variables) for one in arguments),
                     strict=False,
                 )
             )
-            place = attrs.evolve(place.inside(annotation), variables=bound)
+            place = attrs.evolve(place.inside(alias, _standing_for(arguments, place.variables)), variables=bound)
             annotation = alias.__value__
         elif origin in _WRAPPERS or getattr(origin, "_name", "") == "ReadOnly":
             (annotation,) = typing.get_args(annotation)
         else:
             return annotation, place
+
+
+def _standing_for(annotation: Any, variables: Mapping[Any, Any]) -> Any:
+    """What an annotation, or several, come to where their type variables stand for these; to be compared with another."""
+    if isinstance(annotation, tuple):
+        return tuple(_standing_for(one, variables) for one in annotation)
+    if isinstance(annotation, Bound):
+        return _standing_for(annotation.annotation, annotation.variables)
+    if isinstance(annotation, typing.TypeVar | typing_extensions.TypeVar) and annotation in variables:
+        return _standing_for(variables[annotation], variables)
+    arguments = typing.get_args(annotation)
+    return (typing.get_origin(annotation), _standing_for(arguments, variables)) if arguments else annotation
 
 
 def _is_alias(annotation: Any) -> bool:
@@ -332,7 +351,7 @@ def _class(kind: type, arguments: tuple[Any, ...], place: _Place) -> ColumnType[
         if place.documents is not None:
             return place.documents(kind)
         raise ValidationError(f"{kind.__name__} is a model, which has documents of its own; store its key instead")
-    inside = place.inside((kind, arguments))
+    inside = place.inside(kind, _standing_for(arguments, place.variables))
     parameters = getattr(kind, "__parameters__", ())
     variables = dict(zip(parameters, (Bound(one, place.names, place.variables) for one in arguments), strict=False))
     names = place.names or Names(kind)

@@ -62,12 +62,12 @@ class EnumType(ColumnType[E]):
     def __init__(self, kind: type[E]) -> None:
         """Raises ValidationError for an enum whose members have values that are no scalars of Convex."""
         self._kind = kind
-        stored = {member: _literal(member.value, f"the enum {kind.__name__} has values of") for member in kind}
-        if not stored:
+        members = list(kind)
+        if not members:
             raise ValidationError(f"the enum {kind.__name__} has no members")
-        self.values = list(stored.values())
-        self._by_name = {member._name_: value for member, value in stored.items()}
-        self._members = {_key(value): member for member, value in stored.items()}
+        self.values = [_literal(member.value, f"the enum {kind.__name__} has values of") for member in members]
+        self._by_name = {member._name_: value for member, value in zip(members, self.values, strict=True)}
+        self._members = {_key(value): member for member, value in zip(members, self.values, strict=True)}
         self.validator = _one_of(self.values)
         self.holds_none = None in self.values
         # members that cannot be compared go by their values, those that have an order of their own by no other

@@ -31,6 +31,7 @@ __all__ = [
     "quick_load_of",
     "quick_of",
     "refuse",
+    "rounded",
     "total",
     "within",
 ]
@@ -92,6 +93,11 @@ class ColumnType(Generic[T]):
         """What stored values are compared with by `op`, for a value that may lie between two that can be stored."""
         return dumper(self)(value)
 
+    @property
+    def adopts(self) -> bool:
+        """Whether `adopt` may answer something else than it is given."""
+        return type(self).adopt is not ColumnType.adopt
+
     def adopt(self, value: Any) -> Any:
         """What an attribute shows for a value it is set to: the value itself, unless storing it changes what it says."""
         return value
@@ -121,6 +127,12 @@ def within(step: str, error: ValidationError) -> ValidationError:
 def key_step(key: object) -> str:
     """The step of a path that leads to the value under a key, as Python would write it."""
     return f"[{json.dumps(key, ensure_ascii=False)}]" if isinstance(key, str) else f"[{key!r}]"
+
+
+def rounded(codec: ColumnType[Any], value: Any) -> Any:
+    """What a container shows of what is in it: what storing rounds it to; what stands for a value of another type stays."""
+    shown = codec.adopt(value)
+    return shown if type(shown) is type(value) else value
 
 
 # -- column types that may do anything -----------------------------------------------------------------------------

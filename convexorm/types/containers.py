@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.schema import AnyOf
 from convexorm.types.anything import checked_key
-from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, total, within
+from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, rounded, total, within
 from convexorm.types.scalars import FloatType
 from convexorm.values import Value, canonical, is_number_array
 
@@ -64,8 +65,24 @@ class ListType(ColumnType[list[T]]):
             raise within(f"[{len(items)}]", error) from error.__cause__
         return items
 
+    @property
+    def adopts(self) -> bool:
+        return self.item.adopts
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is tuple:
+            return _unless_same(value, tuple(rounded(self.item, item) for item in value))
+        if type(value) is list:
+            for place, item in enumerate(value):
+                value[place] = rounded(self.item, item)
+        return value
+
     def sample(self, name: str, number: int) -> list[T]:
         return []
+
+
+def _unless_same(value: tuple[Any, ...], shown: tuple[Any, ...]) -> tuple[Any, ...]:
+    return value if all(map(operator.is_, value, shown)) else shown
 
 
 def _stored_items(name: str, value: Value) -> list[Value]:
@@ -93,7 +110,7 @@ class TupleType(ColumnType[tuple[Any, ...]]):
     def __init__(self, items: Sequence[ColumnType[Any]], rest: ColumnType[Any] | None = None) -> None:
         self._items = list(items)
         self._rest = rest
-        members = self._items if rest is None else [rest]
+        self._members = members = self._items if rest is None else [rest]
         self.mutable = any(item.mutable for item in members)
         self.ordered = all(item.ordered for item in members)
         self.validator = schema.Array(AnyOf.of(*(item.validator for item in members)) if members else schema.Null())
@@ -128,6 +145,16 @@ class TupleType(ColumnType[tuple[Any, ...]]):
         except ValidationError as error:
             raise within(f"[{len(items)}]", error) from error.__cause__
         return items
+
+    @property
+    def adopts(self) -> bool:
+        return any(item.adopts for item in self._members)
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is not tuple or (self._rest is None and len(value) != len(self._members)):
+            return value
+        members = self._members if self._rest is None else self._members * len(value)
+        return _unless_same(value, tuple(map(rounded, members, value)))
 
     def sample(self, name: str, number: int) -> tuple[Any, ...]:
         return tuple(item.sample(name, number) for item in self._items)
@@ -170,6 +197,20 @@ class SetType(ColumnType[Any]):
             return self._kind(map(self._load, value))
         except TypeError:
             raise ValidationError(f"expected {self.name}, got members that cannot be in a set") from None
+
+    @property
+    def adopts(self) -> bool:
+        return self.item.adopts
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is frozenset:
+            return frozenset(rounded(self.item, item) for item in value)
+        if type(value) is set:
+            shown = {rounded(self.item, item) for item in value}
+            if shown != value:
+                value.clear()
+                value.update(shown)
+        return value
 
     def sample(self, name: str, number: int) -> Any:
         return self._kind()
@@ -215,6 +256,16 @@ class DictType(ColumnType[dict[str, T]]):
             except ValidationError as error:
                 raise within(key_step(name), error) from error.__cause__
         return members
+
+    @property
+    def adopts(self) -> bool:
+        return self.item.adopts
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is dict:
+            for key, item in value.items():
+                value[key] = rounded(self.item, item)
+        return value
 
     def sample(self, name: str, number: int) -> dict[str, T]:
         return {}

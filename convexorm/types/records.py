@@ -6,9 +6,11 @@ A value is stored only as what it is: an instance of a subclass would lose what 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -17,9 +19,9 @@ import typing_extensions
 from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.schema import Property
-from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, total, within
+from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, rounded, total, within
 from convexorm.types.names import annotations_of, is_class_variable
-from convexorm.values import MISSING, Value, check_field_name
+from convexorm.values import MISSING, Value, check_field_name, same
 
 __all__ = ["Member", "RecordType", "Shape", "TypedDictType", "shape_of"]
 
@@ -38,14 +40,16 @@ class Shape:
 
     `make` calls it with what is known by the names of `__init__`. `restored` says that what `make` answers may differ from
     what it was given, `choosy` that it may not take what an instance holds: for the class has converters, validators, or
-    code of its own that runs then. `frozen` that instances cannot be changed in place. `annotations` are those that the
-    class has looked up itself.
+    code of its own that runs then. `wilful` that it has such code for setting and reading attributes, so that they may not
+    be what they are set to. `frozen` that instances cannot be changed in place. `annotations` are those that the class has
+    looked up itself.
     """
 
     members: Mapping[str, Member]
     make: Callable[[dict[str, Any]], Any]
     restored: bool = False
     choosy: bool = False
+    wilful: bool = False
     frozen: bool = False
     annotations: Mapping[str, Any] = attrs.field(factory=dict)
 
@@ -71,8 +75,8 @@ def _attrs_shape(kind: type) -> Shape:
     runs = any(hasattr(kind, name) for name in ("__attrs_pre_init__", "__attrs_post_init__")) or not _is_generated(kind)
     restored = runs or any(one.converter is not None for one in fields)
     choosy = restored or any(one.validator is not None for one in fields)
-    frozen = "frozen" in getattr(kind.__setattr__, "__name__", "")
-    return Shape(members, lambda values: kind(**values), restored, choosy, frozen)
+    wilful = _is_wilful(kind, members)
+    return Shape(members, lambda values: kind(**values), restored or wilful, choosy or wilful, wilful, _is_frozen(kind))
 
 
 def _dataclass_shape(kind: type) -> Shape:
@@ -91,18 +95,42 @@ def _dataclass_shape(kind: type) -> Shape:
     runs = hasattr(kind, "__post_init__")
     if hasattr(kind, "__pydantic_fields__"):
         members, make = _pydantic_dataclass(kind, members)
-        return Shape(members, make, runs, runs, frozen)
-    runs = runs or not _is_generated(kind)
-    return Shape(members, lambda values: kind(**values), runs, runs, frozen)
+        return Shape(members, make, runs, runs, frozen=frozen)
+    wilful = _is_wilful(kind, members)
+    runs = runs or wilful or not _is_generated(kind)
+    return Shape(members, lambda values: kind(**values), runs, runs, wilful, frozen)
 
 
 def _is_generated(kind: type) -> bool:
     """Whether nothing but what attrs or dataclasses have written runs when an instance is made."""
-    code = getattr(getattr(kind, "__init__"), "__code__", None)  # noqa: B009
-    written = code is not None and (
+    return _is_written(getattr(kind, "__init__")) and getattr(kind, "__new__") is object.__new__  # noqa: B009
+
+
+def _is_written(method: Any) -> bool:
+    """Whether attrs or dataclasses have written a method."""
+    code = getattr(method, "__code__", None)
+    return code is not None and (
         code.co_filename.startswith("<attrs generated") or code.co_qualname.startswith("__create_fn__")
     )
-    return written and getattr(kind, "__new__") is object.__new__  # noqa: B009
+
+
+def _is_frozen(kind: type) -> bool:
+    """Whether attrs lets nobody set attributes of an instance."""
+    return "frozen" in getattr(kind.__setattr__, "__name__", "")
+
+
+def _is_wilful(kind: Any, fields: Collection[str]) -> bool:
+    """Whether a class has code of its own that runs when an attribute is set, or read."""
+    setting = kind.__setattr__
+    plainly = (
+        setting is object.__setattr__
+        or _is_written(setting)
+        or _is_frozen(kind)
+        or getattr(kind, "__attrs_own_setattr__", False)
+    )
+    held = (inspect.getattr_static(kind, name, None) for name in fields)
+    plain = not any(hasattr(one, "__set__") and not inspect.ismemberdescriptor(one) for one in held)
+    return not (plainly and plain and kind.__getattribute__ is object.__getattribute__)
 
 
 def _check_fields(kind: type, marker: str, fields: Collection[str]) -> None:
@@ -138,7 +166,14 @@ def _pydantic_shape(kind: Any) -> Shape:
     runs = bool(kind.__pydantic_post_init__)
     # what is given by one field's name may be taken for what is called so outside
     renamed = any(one.alias is not None or one.validation_alias is not None for one in fields.values())
-    return Shape(members, lambda values: kind.model_construct(**values), runs or renamed, runs, frozen, annotations)
+    return Shape(
+        members,
+        lambda values: kind.model_construct(**values),
+        runs or renamed,
+        runs,
+        frozen=frozen,
+        annotations=annotations,
+    )
 
 
 def _pydantic_dataclass(
@@ -191,6 +226,9 @@ class RecordType(ColumnType[Any]):
         self._make = shape.make
         self._restored = shape.restored
         self._choosy = shape.choosy
+        self._wilful = shape.wilful
+        self._frozen = shape.frozen
+        self._adopting = [(name, codec) for name, codec in fields.items() if codec.adopts]
 
     @property
     def name(self) -> str:
@@ -199,6 +237,12 @@ class RecordType(ColumnType[Any]):
     def dump(self, value: Any) -> Value:
         if type(value) is not self.kind:
             refuse(self.name, value)
+        members = self._members_of(value)
+        if self._choosy:
+            self._check_taken(members)
+        return members
+
+    def _members_of(self, value: Any) -> dict[str, Value]:
         members: dict[str, Value] = {}
         name = ""
         try:
@@ -208,20 +252,20 @@ class RecordType(ColumnType[Any]):
             raise within(f".{name}", error) from error.__cause__
         except AttributeError as error:
             raise ValidationError("not set", path=f".{name}") from error
-        if self._choosy:
-            self._check_taken(members)
         return members
 
     def _check_taken(self, members: dict[str, Value]) -> None:
-        """Raise ValidationError where the class's own code does not take what an instance of it holds."""
+        """Raise ValidationError where the class's own code does not take what an instance of it holds, or holds another."""
         try:
-            self.load(members)
+            loaded = self.load(members)
         except ValidationError as error:
             cause = error if error.__cause__ is None else error.__cause__
             raise ValidationError(
                 f"{self.name} does not take again what it holds, so it could not be loaded: its own code raises "
                 f"{type(cause).__name__}"
             ) from cause
+        if self._wilful and not same(self._members_of(loaded), members):
+            raise ValidationError(f"{self.name} does not hold what it is given, so it would be loaded as another value")
 
     def load(self, value: Value) -> Any:
         if type(value) is not dict:
@@ -251,6 +295,25 @@ class RecordType(ColumnType[Any]):
         except Exception as error:
             raise ValidationError(f"{self.name} does not take what is stored") from error
         return made
+
+    @property
+    def adopts(self) -> bool:
+        return bool(self._adopting)
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is not self.kind:
+            return value
+        for name, codec in self._adopting:
+            held = getattr(value, name, None)
+            shown = rounded(codec, held)
+            if shown is held:
+                continue
+            if self._frozen:
+                with suppress(ValidationError):
+                    return self.load(self.dump(value))
+                return value
+            object.__setattr__(value, name, shown)
+        return value
 
     def sample(self, name: str, number: int) -> Any:
         members = {member.init: (field, member) for field, member, _ in self._loads if member.init is not None}
@@ -296,6 +359,11 @@ class TypedDictType(RecordType):
             if key not in members:
                 raise ValidationError(f"no such key; {self.name} has {', '.join(self.fields)}", path=key_step(key))
         return members
+
+    def adopt(self, value: Any) -> Any:
+        if type(value) is dict:
+            value.update({name: rounded(codec, value[name]) for name, codec in self._adopting if name in value})
+        return value
 
 
 def optional_keys(kind: Any, hints: Mapping[str, Any]) -> frozenset[str]:

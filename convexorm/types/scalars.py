@@ -119,7 +119,7 @@ def integer(value: Any) -> int:
     """An int, or one of a subclass or of numpy, as a plain one."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         refuse("int", value)
-    return int(value)
+    return int.__int__(value) if isinstance(value, int) else int(value)
 
 
 def whole(value: Any) -> int:

@@ -129,7 +129,7 @@ class IsoDatetimeType(ColumnType[datetime]):
         return iso_timestamp(value)
 
     def adopt(self, value: Any) -> Any:
-        if type(value) is datetime and value.microsecond % 1000:
+        if isinstance(value, datetime) and value == value and value.microsecond % 1000:
             return value.replace(microsecond=value.microsecond // 1000 * 1000)
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from convexorm import schema
@@ -14,7 +15,7 @@ from convexorm.types.codec import ColumnType, dumper, loader, refuse, total
 from convexorm.types.records import RecordType
 from convexorm.values import Value
 
-__all__ = ["OptionalType", "UnionType"]
+__all__ = ["OptionalType", "UnionType", "kinds_of"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,13 @@ class OptionalType(ColumnType[T | None], Generic[T]):
 
     def load(self, value: Value) -> T | None:
         return None if value is None else self._load(value)
+
+    @property
+    def adopts(self) -> bool:
+        return self._inner.adopts
+
+    def adopt(self, value: Any) -> Any:
+        return value if value is None else self._inner.adopt(value)
 
     def sample(self, name: str, number: int) -> T | None:
         return None
@@ -71,10 +79,10 @@ _VALIDATED: Mapping[type[Validator], str] = {
 }
 
 
-def _kinds(validator: Validator) -> set[str]:
+def kinds_of(validator: Validator) -> set[str]:
     """The kinds of Convex values that a validator accepts."""
     if isinstance(validator, AnyOf):
-        return {kind for member in validator.members for kind in _kinds(member)}
+        return {kind for member in validator.members for kind in kinds_of(member)}
     if isinstance(validator, schema.Literal):
         return {_KINDS[type(validator.value)]}
     return {*_KINDS.values(), "int64"} if isinstance(validator, AnyValue) else {_VALIDATED[type(validator)]}
@@ -96,9 +104,9 @@ class UnionType(ColumnType[Any]):
         records = [member for member in members if isinstance(member, RecordType)]
         self._loads: dict[str, Callable[[Value], Any]] = {}
         for member in members:
-            for kind in _kinds(member.validator):
+            for kind in kinds_of(member.validator):
                 if kind in self._loads and not (kind == "object" and len(records) > 1 and member in records):
-                    other = next(one for one in members if kind in _kinds(one.validator))
+                    other = next(one for one in members if kind in kinds_of(one.validator))
                     raise ValidationError(_ambiguous(other.name, member.name))
                 self._loads[kind] = loader(member)
         self._dumps: dict[type, Callable[[Any], Value]] = {}
@@ -127,6 +135,17 @@ class UnionType(ColumnType[Any]):
                 if error.path:
                     raise
         return refuse(self.name, value)
+
+    @property
+    def adopts(self) -> bool:
+        return any(member.adopts for member in self._members)
+
+    def adopt(self, value: Any) -> Any:
+        for member in self._members:
+            with suppress(ValidationError):
+                dumper(member)(value)
+                return member.adopt(value)
+        return value
 
     def load(self, value: Value) -> Any:
         load = self._loads.get(_KINDS.get(type(value), "int64" if is_int64(value) else ""))

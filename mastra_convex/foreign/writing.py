@@ -28,6 +28,7 @@ from convexorm.requests import (
     DeletedRange,
     DeleteRange,
     Document,
+    Gone,
     Insert,
     Key,
     Patch,
@@ -237,14 +238,15 @@ class Writer:
         found = await self._current(Read(write.range, filter=write.filter))
         if write.limit is None and len(found) > limit:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
-        deleted = 0
+        gone: list[str] = []
         for document in found[:limit]:
             address = _address(write.table, document)
             if address is not None:
                 await self._put(write.table, address, document, None)
-                deleted += 1
-        self._deleted += deleted
-        return DeletedRange(deleted, deleted == limit and write.limit is not None)
+                gone.append(str(document["_id"]))
+        self._deleted += len(gone)
+        told = (Gone(write.table.name, None, gone),) if write.tells and gone else ()
+        return DeletedRange(len(gone), len(gone) == limit and write.limit is not None, told)
 
     async def _expected(self, place: int, write: Patch | Replace | Delete) -> tuple[Address, Document] | None:
         found = await self._find(write.table, write.at)

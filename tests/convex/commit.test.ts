@@ -427,6 +427,28 @@ describe("deleteRange", () => {
     expect(await here.commit({ ...range, limit: 100 })).toEqual([[6, false]]);
   });
 
+  it("and delete tell what they have deleted, once, also when they are sent again", async () => {
+    const here = await many(4);
+    const [found] = await here.read({ table: "items", index: "by_rank" });
+    const ids = found!.docs.map((doc) => doc._id);
+    const writes: Write[] = [
+      { op: "delete", table: "items", at: at(1), tells: true },
+      { op: "delete", table: "items", at: at(9), missing: "skip", tells: true },
+      { ...range, ...rank(2), tells: true },
+      { ...range, ...rank(9), tells: true },
+      { op: "delete", table: "items", at: { id: ids[0]! } },
+    ];
+    const told = [
+      [1, false, [["items", null, [ids[1]]]]],
+      false,
+      [2, false, [["items", null, [ids[2], ids[3]]]]],
+      [0, false, []],
+      true,
+    ];
+    expect(await here.commitAs("told", ...writes)).toEqual(told);
+    expect(await here.commitAs("told", ...writes)).toEqual(told);
+  });
+
   it("without a limit is refused over the budget, and nothing is deleted", async () => {
     const here = await many(4_001);
     expect(await refusal(here.commit(range))).toMatchObject({ code: "RangeTooLarge", write: 0, table: "items" });

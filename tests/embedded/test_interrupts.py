@@ -16,10 +16,10 @@ from uuid import uuid4
 
 import pytest
 
-from convexorm import Deployment, DeploymentError, InvalidRequestError, connect
+from convexorm import Deployment, DeploymentError, InvalidRequestError, StaleDataError, connect
 from convexorm.deployments.embedded.transaction import Transaction
 from convexorm.faces import finish
-from convexorm.requests import Commit, Insert, Key, Pack, Range, Read, Search, TextSearch, Upsert
+from convexorm.requests import Commit, Insert, Key, Pack, Patch, Range, Read, Search, TextSearch, Upsert
 from convexorm.schema import Array, IndexDef, Number, Property, SearchIndexDef, String, Table, VectorIndexDef
 from tests.embedded.support import ROWS, add, intact, names
 from tests.interrupting import PACKAGE, interrupted, walk
@@ -53,6 +53,15 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployment]
 MILLS = Read(Range(PLACES, "by_creation_time"), limit=9, search=TextSearch("by_words", "mil"))
 OAK = {"name": "oak", "at": [1.0, -5.0]}
 READ = Read(Range(ROWS, "by_name"))
+
+
+def refused(deployment: Deployment) -> None:
+    """A commit that leaves its transaction to be rolled back."""
+    patch = Patch(ROWS, Key("by_name", ("first",)), {"name": "second"}, expect={"name": "another"})
+    with suppress(StaleDataError):
+        finish(deployment.blocking.commit(Commit(uuid4().hex, [Insert(ROWS, {"name": "lost"}), patch])))
+
+
 CALLS: dict[str, Callable[[Deployment, Path], Any]] = {
     "commit": lambda deployment, path: add(deployment, "x"),
     "read": lambda deployment, path: finish(
@@ -66,6 +75,7 @@ CALLS: dict[str, Callable[[Deployment, Path], Any]] = {
     "write a text": lambda deployment, path: finish(
         deployment.blocking.commit(Commit(uuid4().hex, [Upsert(PLACES, Key("by_name", ("oak",)), OAK)]))
     ),
+    "a commit that is refused": lambda deployment, path: refused(deployment),
     "withdraw": lambda deployment, path: finish(deployment.blocking.withdraw(Commit(uuid4().hex, []))),
     "vacuum": lambda deployment, path: deployment.vacuum(),
     "backup": lambda deployment, path: deployment.backup(path / f"{uuid4().hex}.copy"),

@@ -24,6 +24,7 @@ class Customer(Model, table="customers", primary_key="id"):
     id: Mapped[str]
     country: Mapped[str] = field(default="NL")
     orders: RelatedList[Order] = relationship("by_customer", on_delete="cascade")
+    dearest: RelatedList[Order] = relationship("by_total")
     by_customer_id = Index("id")
     by_country = Index("country")
 
@@ -40,6 +41,7 @@ class Order(Model, table="orders", primary_key="id"):
     coupons: RelatedList[Coupon] = relationship("by_order", on_delete="nullify")
     by_order_id = Index("id")
     by_customer = Index("customer_id", "placed_at")
+    by_total = Index("customer_id", "total")
 
 
 class Line(Model, table="lines"):
@@ -151,7 +153,39 @@ class Friendship(Model, table="friendships"):
     by_other = Index("other_id")
 
 
+class Partner(Model, table="partners", primary_key="id"):
+    """Of two kinds, which say otherwise what deleting them does."""
+
+    id: Mapped[str]
+    by_partner_id = Index("id")
+
+
+class Buyer(Partner, discriminator="buyer"):
+    notes: RelatedList[Note] = relationship("by_partner", on_delete="cascade")
+    deals: RelatedList[Deal] = relationship("by_partner", on_delete="nullify")
+
+
+class Supplier(Partner, discriminator="supplier"):
+    notes: RelatedList[Note] = relationship("by_partner", on_delete="restrict")
+    deals: RelatedList[Deal] = relationship("by_partner")
+    calls: RelatedList[Call] = relationship("by_partner", on_delete="cascade")
+
+
+class Note(Model, table="notes"):
+    partner_id: Mapped[str] = field(references=Partner)
+    by_partner = Index("partner_id")
+
+
+class Deal(Model, table="deals"):
+    partner_id: Mapped[str | None] = field(references=Partner, default=None)
+    by_partner = Index("partner_id")
+
+
+class Call(Deal, discriminator="call"):
+    minutes: Mapped[int] = field(default=0)
+
+
 MODELS: tuple[type[Model], ...] = (
     *(Customer, Order, Line, Tag, OrderTag, Payment, Coupon, Category, Room, Chair, Seat),
-    *(Person, Passport, Locker, Friendship),
+    *(Person, Passport, Locker, Friendship, Partner, Note, Deal),
 )

@@ -224,3 +224,15 @@ def test_what_deleting_does_has_to_be_known() -> None:
         session.delete(shelf)
         with pytest.raises(InvalidRequestError, match="a relation of Shelf speaks of a class that is not there"):
             session.commit()
+
+
+def test_a_relation_of_an_instance_that_is_not_made_says_so() -> None:
+    class Half(Model, table="halves"):
+        other_id: Mapped[str | None] = field(default=None, references="Half")
+        other: Related[Half | None] = relationship("other_id")
+
+    half = Half.__new__(Half)
+    with pytest.raises(AttributeError, match=r"^Half.other is not set: this Half is not made yet"):
+        half.other  # noqa: B018
+    with pytest.raises(InvalidRequestError, match="this Half is not made yet"):
+        half.other = None

@@ -27,7 +27,23 @@ from convexorm import (
 )
 from tests.conftest import serve_models
 from tests.relations.conftest import Open, day, filled, save
-from tests.relations.models import MODELS, Category, Coupon, Customer, Line, Order, OrderTag, Payment, Tag
+from tests.relations.models import (
+    MODELS,
+    Buyer,
+    Call,
+    Category,
+    Coupon,
+    Customer,
+    Deal,
+    Line,
+    Note,
+    Order,
+    OrderTag,
+    Partner,
+    Payment,
+    Supplier,
+    Tag,
+)
 
 
 async def counts(session: AsyncSession, models: Sequence[type[Model]] = MODELS) -> list[int]:
@@ -88,6 +104,107 @@ async def test_what_is_referred_to_may_be_kept(open_: Open, way: str) -> None:
         await delete(session, way, "c0")
     assert (caught.value.reason, caught.value.relation) == ("exists", "Order.payments")
     assert await counts(open_()) == before
+
+
+HELD = [*WAYS, "delete_tree"]
+
+
+async def delete_one(session: AsyncSession, way: str, one: Any) -> None:
+    """Delete a document with a primary key in one of the ways."""
+    model = type(one)
+    if way == "delete_key":
+        await session.delete_key(model, one.id)
+    elif way in ("delete", "delete_tree"):
+        await getattr(session, way)(one)
+    else:
+        await getattr(session, way)(model.query().where(model.id == one.id))
+    await session.commit()
+
+
+@pytest.mark.parametrize("way", HELD)
+async def test_what_was_deleted_is_in_no_loaded_list(open_: Open, way: str) -> None:
+    await shop(open_)
+    session = open_()
+    load = Customer.orders.load(Order.tags, Order.lines)
+    one, two = await session.get_many(Customer, ["c0", "c1"], load=[load, Customer.dearest])
+    assert one is not None
+    assert two is not None
+    late, gift = one.orders[0].tags
+    orders = [*one.orders, *two.orders]
+    await delete_one(session, way, late)
+    assert [order.tags for order in orders] == [[gift]] * 6
+    first, line = one.orders[0], one.orders[0].lines[0]
+    await delete_one(session, way, first)
+    assert [order.id for order in one.orders] == [order.id for order in one.dearest] == ["o3", "o6", "o7"]
+    assert line not in session
+    await delete_one(session, way, two)
+    assert not [order for order in two.orders if order in session]
+    two_left = await open_().all(Order.query().full_scan())
+    assert {order.id for order in two_left} == {"o2", "o5", "o3", "o6", "o7"}
+    await session.rollback()
+    assert (one.orders[0].tags, len(one.orders)) == ([gift], 3)
+
+
+@pytest.mark.parametrize("way", ["delete", "delete_key", "delete_range", "delete_all"])
+async def test_what_rows_led_to_is_in_no_list_once_they_are_deleted(open_: Open, way: str) -> None:
+    await shop(open_)
+    session = open_()
+    order = await session.get_one(Order, "o0", load=[Order.tags.load(Tag.orders)])
+    late, gift = order.tags
+    query = OrderTag.query().where(OrderTag.order_id == "o0", OrderTag.rank == 0)
+    row = await session.one(query)
+    if way == "delete":
+        await session.delete(row)
+    elif way == "delete_key":
+        await session.delete_key(OrderTag, row.convex_id)
+    else:
+        await getattr(session, way)(query)
+    await session.commit()
+    assert (order.tags, order in late.orders, order in gift.orders) == ([gift], False, True)
+
+
+@pytest.mark.parametrize("way", HELD)
+async def test_what_lost_its_reference_shows_that(open_: Open, way: str) -> None:
+    await shop(open_)
+    session = open_()
+    order = await session.get_one(Order, "o0", load=[Order.coupons])
+    (coupon,) = order.coupons
+    assert coupon.order_id == "o0"
+    await delete_one(session, way, order)
+    assert coupon.order_id is None
+    assert session.dirty == []
+    coupon.order_id = "o1"
+    await session.commit()
+    assert (await open_().get_one(Coupon, "used")).order_id == "o1"
+
+
+async def test_changes_of_what_others_delete_with_it_are_refused(open_: Open) -> None:
+    await shop(open_)
+    session = open_()
+    order = await session.get_one(Order, "o0")
+    order.total = 7
+    await session.delete_all(Customer.query().where(Customer.id == "c0"))
+    assert order in session
+    with pytest.raises(StaleDataError) as refused:
+        await session.commit()
+    assert refused.value.reason == "missing"
+
+
+@pytest.mark.parametrize("way", HELD)
+async def test_each_class_of_a_table_has_its_own_rules(open_: Open, way: str) -> None:
+    kinds: list[tuple[str, type[Partner]]] = [("b", Buyer), ("s", Supplier), ("p", Partner), ("t", Supplier)]
+    await save(open_(), *(kind(id=id_) for id_, kind in kinds))
+    for id_, _ in kinds:
+        await save(open_(), Deal(partner_id=id_), Call(partner_id=id_), *([Note(partner_id=id_)] if id_ != "t" else []))
+    for id_, left in [("b", [3, 2, 8, 2]), ("p", [2, 2, 8, 2]), ("t", [1, 2, 7, 2])]:
+        session = open_()
+        await delete_one(session, way, await session.get_one(Partner, id_))
+        without = Deal.query().where(Deal.partner_id == None).count()  # noqa: E711
+        assert [*await counts(open_(), (Partner, Note, Deal)), *await open_().read(without)] == left
+    session = open_()
+    with pytest.raises(StaleDataError, match=r"Supplier\.notes") as refused:
+        await delete_one(session, way, await session.get_one(Partner, "s"))
+    assert refused.value.relation == "Supplier.notes"
 
 
 async def test_the_order_of_a_commit_does_not_matter(open_: Open) -> None:

@@ -101,6 +101,128 @@ async def test_a_circle_of_new_objects_is_refused_by_name(open_: Open) -> None:
     assert found.favourite.parent is found
 
 
+@pytest.mark.parametrize("leaves", ["expunge", "delete"])
+async def test_a_reference_to_what_is_not_to_be_stored_is_refused(open_: Open, leaves: str) -> None:
+    await filled(open_)
+    session = open_()
+    order, stored = Order(id="o", customer=Customer(id="new"), placed_at=day(0)), await session.get_one(Order, "o1")
+    await session.add(order)
+    stored.customer = order.customer
+    await getattr(session, leaves)(order.customer)
+    with pytest.raises(InvalidRequestError, match=r"Order\.customer_id refers to a new Customer that is not"):
+        await session.commit()
+    order.customer_id, stored.customer_id = "c1", "c2"
+    await session.commit()
+    assert (await open_().get_one(Order, "o")).customer_id == "c1"
+
+
+async def test_what_a_list_holds_and_the_session_does_not_is_refused(open_: Open) -> None:
+    await filled(open_)
+    session, other = open_(), open_()
+    one = await session.get_one(Customer, "c1", load=[Customer.orders])
+    theirs = await other.get_one(Order, "o0")
+    new = Order(id="new", customer=one, placed_at=day(9))
+    for item in (new, theirs):
+        if item is theirs:
+            one.orders.append(theirs)
+        assert one.orders[-1] is item
+        with pytest.raises(InvalidRequestError, match=r"Customer\.orders holds a Order that is not in the session"):
+            await session.commit()
+        if item is new:
+            await session.add(new)
+        else:
+            one.orders.remove(theirs)
+        await session.commit()
+    assert [order.id for order in one.orders] == ["o1", "o4", "new"]
+
+
+async def test_what_could_not_be_made_is_in_no_list(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one = await session.get_one(Customer, "c1", load=[Customer.orders.load(Order.tags.load(Tag.orders))])
+    order, (late, gift) = one.orders[0], one.orders[0].tags
+    with pytest.raises(ValidationError):
+        Order(id="x", placed_at=day(0), customer=one, tags=[late, order])  # type: ignore[list-item]
+    with pytest.raises(ValidationError):
+        Order(id="y", placed_at=day(0), lines=[Line(), gift], customer=one)  # type: ignore[list-item]
+    assert [one.id for one in one.orders] == ["o1", "o4"]
+    assert {one.id for one in late.orders} == {f"o{n}" for n in range(8)}.intersection(one.id for one in gift.orders)
+    assert session.new == []
+    await session.commit()
+    assert await open_().count(Order.query().full_scan()) == 8
+
+
+async def test_what_is_deleted_with_the_commit_is_no_target_of_it(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one = await session.get_one(Customer, "c1", load=[Customer.orders])
+    new = Order(id="new", placed_at=day(9))
+    one.orders.append(new)
+    await session.delete(one)
+    with pytest.raises(InvalidRequestError, match=r"Order\.customer_id refers to a Customer that the same commit deletes"):
+        await session.commit()
+    new.customer = await session.get_one(Customer, "c2")
+    await session.commit()
+    assert (await open_().get_one(Order, "new")).customer_id == "c2"
+
+
+async def test_a_key_that_is_changed_takes_along_what_the_session_holds(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    order = await session.get_one(Order, "o1", load=[Order.tags])
+    one = await session.get_one(Customer, "c1", load=[Customer.orders])
+    one.id, order.id = "renamed", "other"
+    await session.commit()
+    assert (order.customer_id, order.customer, [each.id for each in one.orders]) == ("renamed", one, ["other", "o4"])
+    found = await open_().get_one(Customer, "renamed", load=[Customer.orders.load(Order.tags)])
+    assert [each.id for each in found.orders] == ["other", "o4"]
+    assert [[tag.id for tag in each.tags] for each in found.orders] == [["late", "gift"]] * 2
+
+
+async def test_a_list_that_is_not_whole_is_not_set(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one = await session.get_one(Customer, "c1", load=[Customer.orders.limit(1)])
+    with pytest.raises(InvalidRequestError, match=r"Customer\.orders holds some of its documents only"):
+        one.orders = []
+    await session.load(one, Customer.orders)
+    one.orders = list(one.orders)
+    assert session.dirty == []
+
+
+async def test_what_is_attached_brings_what_was_loaded_beside_it(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one = await session.get_one(Customer, "c1", load=[Customer.orders.load(Order.tags)])
+    await session.expunge_all()
+    one.orders[0].total = 77
+    one.orders.append(Order(id="new", placed_at=day(9)))
+    session = open_()
+    held = await session.get_one(Order, "o4")
+    session.attach(one)
+    assert one in session
+    assert (one.orders[1] is held, [order in session for order in one.orders]) == (True, [True] * 3)
+    assert one.orders[0].tags[0] in session
+    await session.commit()
+    found = await open_().get_one(Customer, "c1", load=[Customer.orders])
+    assert [(order.id, order.total) for order in found.orders] == [("o1", 77), ("o4", 40), ("new", 0)]
+
+
+async def test_a_rollback_leaves_no_reference_to_what_was_new(open_: Open) -> None:
+    await filled(open_)
+    await save(open_(), Tag(id="of none", owner_id="new"))
+    session = open_()
+    tag = await session.get_one(Tag, "of none", load=[Tag.owner])
+    new = Customer(id="new")
+    await session.add(new)
+    assert tag.owner is new
+    await session.rollback()
+    with pytest.raises(NotLoadedError):
+        _ = tag.owner
+    tag.owner_id = None
+    await session.commit()
+
+
 async def test_a_chain_may_be_long(open_: Open) -> None:
     session = open_()
     last = first = Category(name="0")

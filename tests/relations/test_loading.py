@@ -25,7 +25,7 @@ from convexorm import (
 )
 from tests.conftest import Host
 from tests.relations.conftest import Open, day, filled, save
-from tests.relations.models import Category, Customer, Line, Order, Tag
+from tests.relations.models import Category, Customer, Line, Order, OrderTag, Tag
 
 CUSTOMERS = Customer.query().by_index("by_customer_id")
 OF_C0 = Order.query().by_index("by_customer", customer_id="c0")
@@ -64,6 +64,40 @@ async def test_a_list_is_of_what_is_asked_for(open_: Open) -> None:
     assert ids(orders[0].tags) == ["gift"]
     orders = await open_().all(OF_C0.limit(1).load(Order.tags.order("desc").limit(1)))
     assert ids(orders[0].tags) == ["gift"]
+
+
+async def test_a_limit_counts_what_is_there(open_: Open) -> None:
+    await filled(open_)
+    rows = [OrderTag(order_id="o1", tag_id=tag, rank=n) for n, tag in enumerate(("gone", "late", "late", "gift", "new"), 2)]
+    await save(open_(), Tag(id="new"), *rows)
+    session = open_()
+    await session.delete_key(Tag, "gift")
+    await session.commit()
+    for limit, expected in [(1, ["late"]), (2, ["late", "new"]), (3, ["late", "new"]), (9, ["late", "new"])]:
+        orders = await open_().all(Order.query().where(Order.customer_id == "c1").load(Order.tags.limit(limit)))
+        assert [ids(order.tags) for order in orders] == [expected, ["late"]]
+        path = Customer.orders.load(Order.tags.limit(limit).order("desc"))
+        (customer,) = await open_().all(CUSTOMERS.where(Customer.id == "c1").load(path))
+        assert ids(customer.orders[0].tags) == ["new", "late"][:limit]
+
+
+async def test_a_reference_to_what_is_not_stored_yet_leads_to_it(open_: Open) -> None:
+    await filled(open_)
+    await save(open_(), Tag(id="of none", owner_id="new"))
+    session = open_()
+    order = await session.get_one(Order, "o0")
+    tag = await session.get_one(Tag, "of none", load=[Tag.owner])
+    assert tag.owner is None
+    new, other = Customer(id="new"), Order(id="other", customer_id="new", placed_at=day(0))
+    await session.add(new)
+    order.customer_id = "new"
+    await session.add(other)
+    await session.load([order, other], Order.customer)
+    assert order.customer is other.customer is tag.owner is new
+    (loaded,) = await session.all(Tag.query().where(Tag.id == "of none").load(Tag.owner))
+    assert loaded.owner is new
+    await session.commit()
+    assert order.customer is other.customer is tag.owner is new
 
 
 async def test_everything_that_reads_loads(open_: Open) -> None:

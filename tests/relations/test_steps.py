@@ -18,12 +18,13 @@ from convexorm import (
     Related,
     RelatedList,
     Session,
+    StaleDataError,
     connect,
     field,
 )
 from convexorm import relationship as related_by
-from tests.relations.conftest import Open, day, filled
-from tests.relations.models import Customer, Order, Tag
+from tests.relations.conftest import Open, day, filled, save
+from tests.relations.models import Customer, Line, Order, OrderTag, Payment, Tag
 
 
 def ids(items: list[Any]) -> list[str]:
@@ -137,6 +138,242 @@ async def test_what_is_known_of_no_relation_comes_into_the_list_that_it_is_set_t
     assert order.customer is two
 
 
+@pytest.mark.parametrize("way", ["refresh", "get", "all", "load", "page"])
+async def test_what_another_has_moved_is_in_the_other_list_once_it_is_read_again(open_: Open, way: str) -> None:
+    await filled(open_)
+    session, other = open_(), open_()
+    one, two = await customers(session, Customer.orders, Customer.dearest)
+    moved = one.orders[0]
+    assert moved.customer_id == "c1"
+    await other.update(Order, "o1", {"customer_id": "c2"})
+    await other.commit()
+    query = Order.query().where(Order.id == "o1")
+    if way == "refresh":
+        await session.refresh(moved)
+    else:
+        await session.expire(moved)
+        assert moved.customer is one
+        if way == "get":
+            await session.get(Order, "o1")
+        elif way == "page":
+            await session.page(query, 2)
+        else:
+            await session.all(query if way == "all" else query.load(Order.customer))
+    for _ in range(2):
+        assert (ids(one.orders), ids(two.orders)) == (["o4"], ["o2", "o5", "o1"])
+        assert (ids(one.dearest), ids(two.dearest)) == (["o4"], ["o2", "o5", "o1"])
+        assert moved.customer is two
+        await session.rollback()
+    assert session.dirty == []
+
+
+async def test_what_nobody_has_looked_at_is_where_it_was_read_last(open_: Open) -> None:
+    await filled(open_)
+    session, other = open_(), open_()
+    one, two = await customers(session, Customer.orders)
+    await other.update(Order, "o1", {"customer_id": "c2"})
+    await other.commit()
+    await session.all(Order.query().full_scan())
+    assert (ids(one.orders), ids(two.orders)) == (["o4"], ["o2", "o5", "o1"])
+
+
+@pytest.mark.parametrize("way", ["refresh", "expire", "rollback"])
+async def test_what_drops_a_change_puts_it_back_where_it_was(open_: Open, way: str) -> None:
+    await filled(open_)
+    session = open_()
+    one, two = await customers(session, Customer.orders)
+    moved = one.orders[0]
+    moved.customer = two
+    await (session.rollback() if way == "rollback" else getattr(session, way)(moved))
+    assert (ids(one.orders), ids(two.orders)) == (["o1", "o4"], ["o2", "o5"])
+    assert moved.customer is one
+
+
+@pytest.mark.parametrize("by", [None, "by_email"])
+@pytest.mark.parametrize("owner", ["same", "other"])
+async def test_a_list_holds_the_instance_that_has_replaced_another(by: str | None, owner: str) -> None:
+    with connect("memory:") as deployment:
+        async with AsyncSession(deployment) as session:
+            session.add_all(
+                [Team(id="t"), Team(id="u"), Member(id="first", team_id="t"), Tie(one_id="m", other_id="first")]
+            )
+            session.add(Member(id="m", email="m@x", team_id="t", pets=[Pet(name="rex")]))
+            await session.commit()
+        async with AsyncSession(deployment) as session:
+            team, rival = await session.get_many(Team, ["t", "u"], load=[Team.members.load(Member.pets, Member.ties)])
+            assert team is not None
+            assert rival is not None
+            old = team.members[1]
+            (pet,) = old.pets
+            new = Member(id="m" if by is None else "other", email="m@x", team=team if owner == "same" else rival)
+            await session.upsert(new, by=by)
+            if by is None:
+                assert team.members == ([team.members[0], new] if owner == "same" else [team.members[0]])
+                await session.rollback()
+                assert (team.members[1], rival.members, len(team.members)) == (old, [], 2)
+                new = Member(id="m", email="m@x", team=team if owner == "same" else rival)
+                await session.upsert(new)
+            await session.commit()
+            assert team.members == ([team.members[0], new] if owner == "same" else [team.members[0]])
+            assert rival.members == ([] if owner == "same" else [new])
+            assert await session.get(Member, "m") is new
+            assert (new.id, old in session, new.pets, pet.owner, ids(new.ties)) == ("m", False, [pet], new, ["first"])
+            new.pets.append(Pet(name="tom"))
+            await session.commit()
+            assert [one.owner_id for one in await session.all(Pet.query().full_scan())] == [new.convex_id] * 2
+
+
+async def test_the_lists_of_what_has_replaced_a_document_are_not_taken_for_all() -> None:
+    with connect("memory:") as deployment:
+        async with AsyncSession(deployment) as session:
+            await session.add(Member(id="m", email="m@x", pets=[Pet(name="rex")]))
+            await session.commit()
+        async with AsyncSession(deployment) as session:
+            new = Member(id="m", email="m@y", pets=[Pet(name="tom")])
+            await session.upsert(new)
+            await session.commit()
+            with pytest.raises(NotLoadedError, match=r"Member\.pets"):
+                _ = new.pets
+            await session.load(new, Member.pets)
+            assert [pet.name for pet in new.pets] == ["rex", "tom"]
+
+
+async def test_a_new_owner_has_what_was_added_before_it(open_: Open) -> None:
+    session = open_()
+    early, row = Order(id="early", customer_id="c", placed_at=day(1)), OrderTag(order_id="early", tag_id="t")
+    await save(session, early)
+    await session.add_all([row, late := Order(id="late", customer_id="c", placed_at=day(2)), tag := Tag(id="t")])
+    customer = Customer(id="c")
+    await session.add(customer)
+    assert (customer.orders, customer.dearest, late.customer) == ([late, early], [late, early], customer)
+    assert tag.orders == [early]
+    await session.add(last := Order(id="last", customer_id="c", placed_at=day(3)))
+    assert customer.orders == [late, early, last]
+    await session.commit()
+    assert (customer.orders, late.customer, last.customer) == ([late, early, last], customer, customer)
+    assert tag.orders == [early]
+    found = await open_().get_one(Customer, "c", load=[Customer.orders])
+    assert ids(found.orders) == ["early", "late", "last"]
+
+
+async def test_what_leaves_the_session_before_it_is_stored_is_in_no_list(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, _ = await customers(session, Customer.orders)
+    order = one.orders[0]
+    await session.load(order, Order.tags, Order.payments)
+    tag, new, payment = Tag(id="new"), Order(id="new", placed_at=day(9)), Payment(order_id="o1")
+    order.tags.append(tag)
+    one.orders.append(new)
+    await session.add(payment)
+    assert order.payments == [payment]
+    for each, leave in ((tag, session.delete), (new, session.expunge), (payment, session.expunge)):
+        await leave(each)
+    assert (ids(one.orders), ids(order.tags), order.payments, session.new) == (["o1", "o4"], ["late", "gift"], [], [])
+    await session.commit()
+    assert await open_().count(OrderTag.query().where(OrderTag.order_id == "o1")) == 2
+
+
+async def test_a_list_that_is_loaded_later_holds_what_was_added_by_its_key(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    new = Order(id="new", customer_id="c1", placed_at=day(9))
+    await session.add_all([new, OrderTag(order_id="new", tag_id="gift")])
+    one, gift = await session.get_one(Customer, "c1", load=[Customer.orders]), await session.get_one(Tag, "gift")
+    await session.load(gift, Tag.orders)
+    assert (ids(one.orders), new in gift.orders) == (["o1", "o4", "new"], True)
+    await session.commit()
+    assert (ids(one.orders), new.customer, new in gift.orders) == (["o1", "o4", "new"], one, True)
+    other = Order(id="other", placed_at=day(9))
+    await session.add(other)
+    other.customer_id = "c1"
+    await session.commit()
+    assert ids(one.orders) == ["o1", "o4", "new", "other"]
+
+
+@pytest.mark.parametrize("way", ["rollback", "expire", "refresh", "commit"])
+async def test_what_is_gone_and_was_changed_leaves_with_its_change(open_: Open, way: str) -> None:
+    await filled(open_)
+    session = open_()
+    one, _ = await customers(session, Customer.orders)
+    gone = one.orders[0]
+    gone.total += 1
+    await session.delete_all(Order.query().where(Order.id == "o1"))
+    assert gone in session
+    if way == "refresh":
+        with pytest.raises(StaleDataError):
+            await session.refresh(gone)
+    elif way == "expire":
+        await session.expire(gone)
+    else:
+        gone.total -= 1
+        await getattr(session, way)()
+    assert (gone in session, ids(one.orders)) == (False, ["o4"])
+
+
+async def test_the_document_of_one_that_was_to_be_replaced_is_deleted_with_it(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, _ = await customers(session, Customer.orders)
+    old, new = one.orders[0], Order(id="o1", customer_id="c1", placed_at=day(3))
+    await session.upsert(new)
+    assert one.orders[0] is new
+    await session.delete(new)
+    assert one.orders[0] is old
+    await session.upsert(new)
+    await session.delete(old)
+    await session.commit()
+    assert (ids(one.orders), old in session, new in session) == (["o4"], False, False)
+
+
+async def test_rows_between_that_are_added_and_changed_by_hand_are_followed(open_: Open) -> None:
+    await filled(open_)
+    await save(open_(), Tag(id="new"))
+    session = open_()
+    order = await session.get_one(Order, "o1", load=[Order.tags.load(Tag.orders)])
+    late, gift = order.tags
+    new = await session.get_one(Tag, "new", load=[Tag.orders])
+    await session.add(OrderTag(order_id="o1", tag_id="new", rank=5))
+    assert (order.tags, new.orders) == ([late, gift, new], [order])
+    await session.rollback()
+    assert (order.tags, new.orders) == ([late, gift], [])
+    row = await session.one(OrderTag.query().where(OrderTag.order_id == "o1", OrderTag.rank == 0))
+    row.tag_id = "new"
+    await session.commit()
+    assert (set(ids(order.tags)), new.orders, order in late.orders) == ({"new", "gift"}, [order], False)
+
+
+async def test_all_lists_by_one_reference_stay_in_step(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, two = await customers(session, Customer.orders, Customer.dearest)
+    moved = one.orders[0]
+    two.dearest.append(moved)
+    assert (ids(one.orders), ids(one.dearest)) == (["o4"], ["o4"])
+    assert (ids(two.orders), ids(two.dearest)) == (["o2", "o5", "o1"], ["o2", "o5", "o1"])
+    two.orders.insert(0, new := Order(id="new", placed_at=day(9)))
+    assert (two.orders[0], two.dearest[-1], new.customer) == (new, new, two)
+    two.orders.remove(new)
+    assert new not in two.dearest
+    one.orders.append(new)
+    await session.commit()
+    assert (ids(one.orders), ids(one.dearest)) == (["o4", "new"], ["o4", "new"])
+
+
+async def test_what_differs_is_told_of_graphs_that_are_not_whole_yet(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, two = await customers(session, Customer.orders)
+    one.orders.append(Order(id="new", placed_at=day(9), lines=[Line(text="x")]))
+    assert session.dirty == []
+    moved = one.orders.pop(0)
+    assert session.dirty == [moved]  # and it has no customer yet
+    two.orders.append(moved)
+    assert session.dirty == [moved]
+    await session.commit()
+    assert session.dirty == []
+
+
 # -- by chance -----------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +408,37 @@ def check_in_step(owners: list[Any], items: list[Any], many: str, one: str) -> N
             lead = loaded(item, one)
             if lead != "not loaded":
                 assert any(other is item for other in held) == (lead is owner)
+
+
+class Team(Model, table="teams", primary_key="id"):
+    id: Mapped[str]
+    members: RelatedList[Member] = related_by("by_team")
+    by_team_id = Index("id")
+
+
+class Member(Model, table="members", primary_key="id"):
+    id: Mapped[str]
+    email: Mapped[str | None] = field(default=None)
+    team_id: Mapped[str | None] = field(references=Team, default=None)
+    team: Related[Team | None] = related_by("team_id")
+    pets: RelatedList[Pet] = related_by("by_owner")
+    ties: RelatedList[Member] = related_by("by_one", through="Tie")
+    by_member_id = Index("id")
+    by_email = Index("email", unique=True)
+    by_team = Index("team_id")
+
+
+class Pet(Model, table="pets"):
+    name: Mapped[str]
+    owner_id: Mapped[Id[Member]] = field(default=UNSET)
+    owner: Related[Member] = related_by("owner_id")
+    by_owner = Index("owner_id")
+
+
+class Tie(Model, table="ties"):
+    one_id: Mapped[str] = field(references=Member)
+    other_id: Mapped[str] = field(references=Member)
+    by_one = Index("one_id")
 
 
 class Walk:

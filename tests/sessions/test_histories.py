@@ -19,6 +19,7 @@ class Animal(Model, table="animals", primary_key="id", discriminator_field="kind
     legs: Mapped[int] = field(default=4)
     tags: Mapped[list[str]] = field(factory=list)
     by_animal = Index("id")
+    by_legs = Index("legs")
 
 
 class Bird(Animal, discriminator="bird"):
@@ -193,6 +194,24 @@ def test_what_is_added_and_then_deleted_by_its_key_is_not_stored(there: bool, mi
         session.add(new)
         session.commit()
         assert session.get(Animal, "a") is new
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_condition_of_what_is_added_holds_although_it_is_deleted_by_its_key(taken: bool) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        if taken:
+            Session(deployment).bulk_upsert(Animal, [{"id": "other", "legs": 7}])
+        new = Animal(id="a", legs=7)
+        session.add(new, unique=Animal.query().by_index("by_legs", legs=7))
+        session.delete_key(Animal, "a")
+        if taken:
+            with pytest.raises(StaleDataError):
+                session.commit()
+            session.rollback()
+        else:
+            session.commit()
+        assert session.get(Animal, "a") is None
+        assert new not in session
 
 
 def test_a_document_that_was_deleted_and_written_anew_is_another_instance() -> None:

@@ -14,6 +14,7 @@ import attrs
 import pytest
 
 from convexorm import (
+    AsyncSession,
     Deployment,
     Index,
     InvalidRequestError,
@@ -74,6 +75,22 @@ def test_a_deep_copy_shares_no_values_and_a_copy_does() -> None:
         deep.tags.append("y")
         assert note.tags == ["x"]
         assert shallow.tags is note.tags
+
+
+class Slotted:
+    __slots__ = ("note",)
+
+
+class Kept(Slotted, Model, table="kept"):
+    text: Mapped[str]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_copy_has_what_is_in_the_slots_of_a_mixin(copied: Callable[[Kept], Kept]) -> None:
+    kept = Kept(text="a")
+    kept.note = ["b"]  # type: ignore[attr-defined]
+    twin = copied(kept)
+    assert (twin.text, twin.note) == ("a", ["b"])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -195,6 +212,24 @@ async def test_get_sees_what_is_added_and_deleted_and_not_committed(face: str) -
     assert [one is not None for one in await session.get_many(Note, wanted)] == [True, False, True, False, True, False]
 
 
+def test_what_is_added_again_is_not_deleted() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Note(id="a"), Note(id="b")])
+        session.commit()
+        kept, keyed = session.get_many(Note, ["a", "b"])
+        assert kept is not None
+        assert keyed is not None
+        session.delete(kept)
+        kept.title = "kept"
+        session.add(kept)
+        assert (session.deleted, session.dirty) == ([], [kept])
+        session.commit()
+        assert Session(deployment).get_one(Note, "a").title == "kept"
+        session.delete_key(Note, "b")
+        with pytest.raises(InvalidRequestError, match="is to be deleted by its key"):
+            session.add(keyed)
+
+
 def test_an_instance_known_by_its_id_is_seen_as_deleted() -> None:
     with Session(connect("memory:")) as session:
         task = Task(text="a", owner_id="u")
@@ -283,6 +318,34 @@ class Labelled(Model, table="labelled", primary_key="id"):
         return self.title.upper()
 
 
+@pytest.mark.parametrize("body", [{}, {"after_load": lambda self: None}], ids=["of rows", "of documents"])
+def test_a_default_that_is_set_where_a_document_lacks_the_field_is_stored(body: dict[str, Any]) -> None:
+    class Before(Model, table="grown", primary_key="id"):
+        id: Mapped[str]
+        by_grown = Index("id")
+
+    class Grown(Model):
+        id: Mapped[str]
+        done: Mapped[bool] = field(default=False)
+        by_grown = Index("id")
+
+    after: Any = type("After", (Grown,), body, table="grown", primary_key="id")
+    with connect("memory:") as deployment:
+        Session(deployment).bulk_upsert(Before, [{"id": "a"}, {"id": "b"}])
+        with Session(deployment) as session:
+            a, b = session.get_one(after, "a"), session.get_one(after, "b")
+            assert (a.done, b.done, session.dirty) == (False, False, [])
+            assert session.merge(Session(deployment).get_one(after, "a")) is a
+            assert session.dirty == []
+            b.id = "c"  # a change of something else says nothing of what is lacking
+            a.done = False
+            session.commit()
+            assert session.dirty == []
+            assert [one.id for one in session.all(after.query().where(after.done == False).full_scan())] == ["a"]  # noqa: E712
+            session.rollback()
+            assert (a.done, b.done) == (False, False)
+
+
 @pytest.mark.parametrize("renewed", [Session.refresh, Session.expire, lambda session, label: session.rollback()])
 def test_what_is_no_column_stays_when_an_instance_is_shown_anew(renewed: Callable[[Session, Labelled], None]) -> None:
     with connect("memory:") as deployment:
@@ -352,3 +415,15 @@ async def test_merge_gives_the_sessions_own_instance_the_values(face: str) -> No
     assert stored(deployment, "") == {"a": ("new", ["t", "u"]), "b": ("transient", [])}
     with Session(deployment) as again:
         assert [one.text for one in again.all(Task.query().full_scan())] == ["new"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_session_and_a_deployment_are_not_copied(copied: Callable[[object], object]) -> None:
+    with connect("memory:") as deployment:
+        for one, words in (
+            (deployment, "a deployment cannot be pickled or copied"),
+            (Session(deployment), "a session cannot be pickled or copied"),
+            (AsyncSession(deployment), "a session cannot be pickled or copied"),
+        ):
+            with pytest.raises(TypeError, match=words):
+                copied(one)

@@ -38,6 +38,13 @@ _LOOK = 0.02
 """Seconds a request waits for a turn before it looks whether the holder is still there."""
 
 
+class Landing(Protocol):
+    """What is known of a transaction that is to be committed."""
+
+    lost: bool
+    """Whether it was not."""
+
+
 class Connection(sqlite3.Connection):
     """A connection that knows which of its cursors are still reading."""
 
@@ -48,6 +55,8 @@ class Connection(sqlite3.Connection):
     abandoned = False
     catalog: object = None
     """The tables that this connection was last seen to lead to."""
+    landing: Landing | None = None
+    """What is known already of the transaction that is being committed."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -59,6 +68,16 @@ class Connection(sqlite3.Connection):
         self.streams.append(cursor)
         return cursor.execute(statement, parameters)
 
+    def land(self) -> None:
+        """Commit the open transaction. Interrupted, it is known when the connection is settled whether that was done."""
+        try:
+            self.execute("COMMIT")
+        except sqlite3.Error:
+            if self.landing is not None:
+                self.landing.lost = True
+            raise
+        self.landing = None
+
     def settle(self) -> None:
         """End whatever is under way, without effect."""
         if self.abandoned:
@@ -68,7 +87,21 @@ class Connection(sqlite3.Connection):
                 cursor.close()
             self.streams.clear()
         if self.in_transaction:
+            if self.landing is not None:
+                self.landing.lost = True
             self.rollback()
+        self.landing = None
+
+    def close(self) -> None:
+        """Close it, which ends whatever is under way without effect."""
+        if self.landing is not None and self.in_transaction:
+            self.landing.lost = True
+        super().close()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it is in the midst of something."""
+        return bool(self.streams) or self.in_transaction or self.landing is not None
 
     def abandon(self, *, at_work: bool) -> None:
         """Let a connection of the parent process lie: to close it could take the parent's log away."""
@@ -166,14 +199,7 @@ class Pool:
             try:
                 turn = self._admit(work)
                 connection = turn.place.connection
-                if (
-                    writes
-                    or connection is None
-                    or connection.streams
-                    or connection.in_transaction
-                    or connection.state is not None
-                    or connection.file != self._source.file
-                ):
+                if writes or connection is None or connection.state is not None or connection.file != self._source.file:
                     connection = self._connected(turn.place, work)
                 answer = request(connection)
                 if connection.state is None or self._source.unchanged(connection):
@@ -250,7 +276,8 @@ class Pool:
     def _further_turn(self, work: Work) -> _Turn | None:
         """A turn that is this work's now, where none was free; None where it has to wait."""
         for turn in self._turns:
-            if turn.take(work):  # of a holder that is over
+            if turn.take(work):
+                self._settle(turn.place)  # the holder may be over, and may have given nothing back
                 return turn
         return None if self._memory else self._new_turn(work)
 
@@ -265,8 +292,6 @@ class Pool:
 
     def _connected(self, place: _Place, work: Work) -> Connection:
         connection = place.connection
-        if connection is not None and (connection.streams or connection.in_transaction):
-            connection.settle()
         if work.writes:  # what is written to a file that was deleted or replaced is lost
             self._source.look_again()
         if connection is not None and (
@@ -285,7 +310,7 @@ class Pool:
     def _end(self, work: Work, turn: _Turn | None) -> None:
         if turn is not None:
             connection = turn.place.connection
-            if connection is not None and (connection.streams or connection.in_transaction or self._closed):
+            if connection is not None and (connection.unsettled or self._closed):
                 self._settle(turn.place)
             turn.give(work)
             if work.outer is None:

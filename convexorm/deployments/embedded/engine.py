@@ -26,7 +26,8 @@ from convexorm.deployments.embedded.following import follow, looking, tables_of
 from convexorm.deployments.embedded.intervals import Interval, intervals_of
 from convexorm.deployments.embedded.jobs import canonical_name
 from convexorm.deployments.embedded.keys import id_tick
-from convexorm.deployments.embedded.ledger import Ledger
+from convexorm.deployments.embedded.ledger import Ledger, Remembered
+from convexorm.deployments.embedded.outcomes import Outcomes
 from convexorm.deployments.embedded.reads import is_prefix, of_prefix
 from convexorm.deployments.embedded.rows import ANSWERING, Known
 from convexorm.deployments.embedded.sources import File, Memory
@@ -71,7 +72,7 @@ class Engine:
         self._catalog: Catalog | None = None
         """The tables as they were last seen, committed; replaced whole."""
         self._searcher: Searcher | None = None
-        self._ledger = Ledger()
+        self._ledger, self._outcomes = Ledger(), Outcomes()
         self._pool = Pool(source)
         self.on_commit: Callable[[], object] | None = None
         """Called when a commit was applied; it must not wait."""
@@ -265,18 +266,19 @@ class Engine:
         return applied
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
+        kept = self._ledger if commit.lasting else self._outcomes
         connection.execute("BEGIN IMMEDIATE")
         try:
             catalog, stored = self._ensure(connection, tables)
             written = Written(connection) if catalog.watched else None
             results = Transaction(connection, stored, commit, written).apply()
-            self._ledger.remember(connection, commit, results)
-        except (ConvexORMError, sqlite3.IntegrityError):
-            known = self._ledger.recall(connection, commit)  # it may be refused because it has been applied
+            kept.remember(connection, commit, results)
+        except (ConvexORMError, Remembered):
+            known = kept.recall(connection, commit)  # it may be refused because it has been applied
             if known is None:
                 raise
             return known
-        connection.execute("COMMIT")
+        connection.land()
         self._catalog = catalog
         return results
 
@@ -350,7 +352,7 @@ class Engine:
 
     def _withdraw(self, commit: Commit, connection: Connection) -> list[Applied] | None:
         connection.execute("BEGIN IMMEDIATE")
-        known = self._ledger.withdraw(connection, commit)
+        known = (self._ledger if commit.lasting else self._outcomes).withdraw(connection, commit)
         connection.execute("COMMIT")
         return known
 

@@ -1,4 +1,4 @@
-"""The ledger: what was answered to commits, and which of them have been withdrawn, by their ids, for an hour.
+"""The ledger: what was answered to lasting commits, and which of them have been withdrawn, by their ids, for an hour.
 
 Everything here happens in the transaction of whoever asks. The table is one tree, ordered by the ids; those that a session
 gives begin with the time, so that an entry is written where the last one was. Beside every few commits some entries are
@@ -16,10 +16,10 @@ import msgspec
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.deployments.embedded.keys import id_tick, time_of
 from convexorm.errors import InvalidRequestError
-from convexorm.requests import Applied, Commit, DeletedRange, Written
+from convexorm.requests import Applied, Commit, DeletedRange, Gone, Written
 from convexorm.values import dumps, loads
 
-__all__ = ["COMMIT_RETENTION", "Ledger"]
+__all__ = ["COMMIT_RETENTION", "Ledger", "Remembered", "withdrawn"]
 
 COMMIT_RETENTION = 3600
 """Seconds for which a commit's answer is remembered."""
@@ -28,6 +28,10 @@ _EVERY = 16
 """Commits from one look at what may be forgotten to the next."""
 _LOOKED_AT = 64
 """Entries that are looked at each time: more than were added since, so that all have their turn."""
+
+
+class Remembered(Exception):
+    """There is an answer to this commit already, or it has been withdrawn."""
 
 
 class Ledger:
@@ -41,12 +45,15 @@ class Ledger:
         """What was answered to a commit; None if it is new. Raises InvalidRequestError for one that was withdrawn."""
         answer = _entry(connection, commit)
         if answer == _WITHDRAWN:
-            raise InvalidRequestError("this commit has been withdrawn; nothing of it is written")
+            raise withdrawn()
         return None if answer is None else decoded("convexorm_commits", _loads, answer)
 
     def remember(self, connection: sqlite3.Connection, commit: Commit, results: Sequence[Applied]) -> None:
-        """Keep the answer to a commit. Raises sqlite3.IntegrityError if there is one already."""
-        self._enter(connection, commit, _dumps_one(results[0]) if len(results) == 1 else _dumps(results))
+        """Keep the answer to a commit. Raises Remembered if there is one already."""
+        try:
+            self._enter(connection, commit, _dumps(results))
+        except sqlite3.IntegrityError:
+            raise Remembered from None
 
     def withdraw(self, connection: sqlite3.Connection, commit: Commit) -> list[Applied] | None:
         """The answer to a commit that was applied; else None, and it will not be applied when it arrives."""
@@ -73,6 +80,11 @@ class Ledger:
         self._last = rows[-1][0] if len(rows) == _LOOKED_AT else ""
 
 
+def withdrawn() -> InvalidRequestError:
+    """The error of a commit that arrives after it was withdrawn."""
+    return InvalidRequestError("this commit has been withdrawn; nothing of it is written")
+
+
 def _entry(connection: sqlite3.Connection, commit: Commit) -> str | None:
     row = connection.execute("SELECT answer FROM convexorm_commits WHERE id = ?", (commit.id,)).fetchone()
     return None if row is None else row[0]
@@ -83,18 +95,14 @@ def _dumps(results: Sequence[Applied]) -> str:
     return msgspec.json.encode([one.id if type(one) is Written and one.created else _told(one) for one in results]).decode()
 
 
-def _dumps_one(one: Applied) -> str:
-    """The commonest: a document is new, or was there."""
-    if type(one) is Written and one.created:
-        return f'["{one.id}"]'
-    return "[true]" if one is True else _dumps((one,))
-
-
 def _told(one: Applied) -> object:
     if isinstance(one, Written):
         identity = [dumps(dict(one.identity))] if one.identity else []
         return [one.id, one.creation_time, False, *identity]
-    return [one.deleted, one.more] if isinstance(one, DeletedRange) else one
+    if isinstance(one, DeletedRange):
+        told = [[[gone.table, gone.field, gone.ids] for gone in one.gone]] if one.gone else []
+        return [one.deleted, one.more, *told]
+    return one
 
 
 def _loads(answer: str) -> list[Applied]:
@@ -110,7 +118,8 @@ def _result(one: object) -> Applied:
             raise ValueError
         return Written(one, time_of(tick))
     assert isinstance(one, list)
-    if len(one) == 2:
-        return DeletedRange(*one)
+    if isinstance(one[0], int):
+        deleted, more, *told = one
+        return DeletedRange(deleted, more, tuple(Gone(*gone) for gone in told[0]) if told else ())
     id_, time_, created, *identity = one
     return Written(id_, time_, created, *map(loads, identity))

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from convexorm.deployments.embedded.keys import id_tick
+from convexorm.deployments.filters import compile_filter
 from convexorm.errors import LimitExceeded, StaleDataError, ValidationError
 from convexorm.requests import (
     DELETED_BY_RANGE,
@@ -20,6 +21,7 @@ from convexorm.requests import (
     MAX_TIED_BYTES,
     Check,
     Document,
+    Gone,
     Rule,
 )
 from convexorm.schema import Table, ids_in
@@ -68,6 +70,7 @@ class Ties(msgspec.Struct, eq=False):
     _leads: dict[tuple[str, str, str | bytes], _Lead] = {}
     _ranges: int = 0
     _bytes: int = 0
+    _done: list[tuple[str, str | None, str]] = []
 
     def rules_of(self, table: Table) -> Iterable[Rule]:
         return self._rules.get(table.name, ())
@@ -85,29 +88,50 @@ class Ties(msgspec.Struct, eq=False):
             if self.has_removed(one["_id"]):
                 continue
             self._removed.add(str(one["_id"]))
+            self._done.append((where.name, None, str(one["_id"])))
             self._rows.discard(where, one)
             removed += 1
             for rule in self.rules_of(where):
-                doomed += [(rule.table, each) for each in self._apply(position, where, rule, one.get(rule.key))]
+                doomed += [(rule.table, each) for each in self._apply(position, where, rule, one)]
         return removed
 
-    def _apply(self, position: int, table: Table, rule: Rule, value: Value | None) -> list[Document]:
+    @property
+    def done(self) -> int:
+        """How many documents were deleted, and fields taken out, so far."""
+        return len(self._done)
+
+    def gone(self, since: int) -> tuple[Gone, ...]:
+        """What was deleted, and taken out, since so many were `done`."""
+        found: dict[tuple[str, str | None], list[str]] = {}
+        for table, field, id_ in self._done[since:]:
+            found.setdefault((table, field), []).append(id_)
+        return tuple(Gone(table, field, tuple(ids)) for (table, field), ids in found.items())
+
+    def _apply(self, position: int, table: Table, rule: Rule, document: Document) -> list[Document]:
         """Do what a rule says of those that refer to a deleted document; answers those that are to be deleted as well."""
-        if value is None:
+        value = document.get(rule.key)
+        if value is None or (rule.where is not None and not compile_filter(rule.where)(document)):
             return []
         if rule.action == "restrict":
             self._restrictions.append(_Restriction(position, table, rule, value))
             return []
         self._spend(table, 0)
-        held = self._rows.holding(rule.table, rule.index, value)
-        referring = [one for one in held if not self.has_removed(one["_id"])]
+        referring = [one for one in self._referring(rule, value) if not self.has_removed(one["_id"])]
         for each in referring:
             self._spend(table, size_of(each))
         if rule.action == "cascade":
             return referring
         for each in referring:
+            self._done.append((rule.table.name, rule.field, str(each["_id"])))
             self._rows.take_out(position, rule, each)
         return []
+
+    def _referring(self, rule: Rule, value: Value, *, limit: int = -1) -> list[Document]:
+        """The documents that a rule is about, whose field is this value; all of them with a filter."""
+        if rule.filter is None:
+            return self._rows.holding(rule.table, rule.index, value, limit=limit)
+        matches = compile_filter(rule.filter)
+        return [one for one in self._rows.holding(rule.table, rule.index, value) if matches(one)]
 
     def _spend(self, table: Table, size: int) -> None:
         """Raise LimitExceeded where rules do more than one commit may."""
@@ -127,7 +151,7 @@ class Ties(msgspec.Struct, eq=False):
     def hold(self) -> None:
         """Raise StaleDataError for what forbids the commit, now that all writes are applied."""
         for one in self._restrictions:
-            if self._rows.holding(one.rule.table, one.rule.index, one.value, limit=1):
+            if self._referring(one.rule, one.value, limit=1):
                 raise StaleDataError(table=one.table.name, reason="exists", write=one.position, relation=one.rule.relation)
         for lead in self._leads.values():
             if not self._rows.holding(lead.check.table, lead.check.index, lead.value, limit=1):

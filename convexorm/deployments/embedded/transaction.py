@@ -40,6 +40,7 @@ from convexorm.requests import (
     DeleteRange,
     Document,
     Expect,
+    Gone,
     Insert,
     Key,
     Patch,
@@ -561,14 +562,16 @@ class Transaction(msgspec.Struct, eq=False):
         return True
 
     def delete(self, position: int, write: Delete) -> Applied:
-        if isinstance(write.at, str) and self._ties.has_removed(write.at):
-            return True
+        ties = self._ties
+        if isinstance(write.at, str) and ties.has_removed(write.at):
+            return DeletedRange(1, False) if write.tells else True
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        if self._ties.rules_of(write.table):
-            self._ties.remove(position, write.table, {**row.fields, "_id": row.id})
-            return True
+        if write.tells or ties.rules_of(write.table):
+            done = ties.done
+            ties.remove(position, write.table, {**row.fields, "_id": row.id})
+            return DeletedRange(1, False, ties.gone(done)) if write.tells else True
         self._counting.remove(write.table, row.fields)
         self._delete(stored, [(row.tick,)])
         self._gone(stored, [row.id])
@@ -616,7 +619,8 @@ class Transaction(msgspec.Struct, eq=False):
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
         self._delete(stored, ticks)
         self._gone(stored, ids)
-        return DeletedRange(len(ticks), more)
+        gone = (Gone(write.table.name, None, tuple(ids)),) if write.tells and ids else ()
+        return DeletedRange(len(ticks), more, gone)
 
     def recount(self, position: int, write: Recount) -> Applied:
         """All of it in one step: there is one writer at a time."""
@@ -665,6 +669,7 @@ class Transaction(msgspec.Struct, eq=False):
     def _delete_tied(self, position: int, write: DeleteRange) -> Applied:
         """The same, where deleting has consequences: one document after the other."""
         matches = self._matcher(write.range, write.filter)
+        done = self._ties.done
         deleted = 0
         more = self._ranges_spent
         for document in () if more else self._ranged_documents(write):
@@ -679,7 +684,7 @@ class Transaction(msgspec.Struct, eq=False):
                 break
         if more and write.limit is None:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=write.table.name)
-        return DeletedRange(deleted, more)
+        return DeletedRange(deleted, more, self._ties.gone(done) if write.tells else ())
 
     def _ranged_documents(self, write: DeleteRange) -> list[Document]:
         """The documents of a range, as many as one commit may look at."""
