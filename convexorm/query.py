@@ -356,8 +356,8 @@ class Query(Rows[M], frozen=True):
         return replace(self, _bounded=True)
 
     def unordered(self, *, always: bool = False) -> Self:
-        """The same without `order_by`, unless which documents it has depends on that."""
-        if not always and (self._limit is not None or self._offset):
+        """The same without `order_by`, unless which documents it has depends on that; `always`, only how many matter."""
+        if self._after is not None or (not always and (self._limit is not None or self._offset)):
             return self
         return replace(self, _ordering=())
 
@@ -365,9 +365,9 @@ class Query(Rows[M], frozen=True):
     def in_pages(self) -> bool:
         return not self._ordering or self._ordered().sort is None
 
-    def cut(self, items: Sequence[T], *, whole: bool = False) -> Sequence[T]:
+    def cut(self, items: Sequence[T]) -> Sequence[T]:
         """Of the items of a read what the query's offset and limit leave, where the read could not see to it."""
-        if not whole and not (self._ordering and self._offset and self._ordered().sort is not None):
+        if not (self._ordering and self._offset and self._ordered().sort is not None):
             return items
         return items[self._offset : None if self._limit is None else self._offset + self._limit]
 

@@ -6,6 +6,7 @@ what `__validate__` says is said as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,17 @@ def check_value_of(instance: Model, attribute: attrs.Attribute[Any], value: Any)
     except (TypeError, ValueError) as error:
         if isinstance(error, ValidationError):
             raise
-        words = str(error.args[0] if error.args else "not accepted").replace(repr(value), "…")
-        words = words if not isinstance(value, str) or not value else words.replace(value, "…")
+        words = _without(str(error.args[0] if error.args else "not accepted"), value)
         mapper = instance.__mapper__
         raise ValidationError(words, table=mapper.name, field=mapper.columns[attribute.name].field) from None
+
+
+def _without(words: str, value: object) -> str:
+    """What is said of a value, without the value. A number is one by itself: `1` is not in `n1`, nor in `10`."""
+    if isinstance(value, int | float):
+        return re.sub(rf"(?<!\w){re.escape(repr(value))}(?!\w)", "…", words)
+    words = words.replace(repr(value), "…")
+    return words.replace(value, "…") if isinstance(value, str) and value else words
 
 
 def check_values_of(instance: Model, values: Mapping[str, Any]) -> None:

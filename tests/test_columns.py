@@ -513,6 +513,15 @@ class Leg(NamedTuple):
     n: int = 0
 
 
+class Parting(TypedDict):
+    kind: Literal["parting"]
+
+
+class Meeting(TypedDict):
+    kind: Literal["meeting"]
+    at: IsoDatetime
+
+
 class Timed(TypedDict):
     at: NotRequired[IsoDatetime]
 
@@ -538,6 +547,7 @@ CUT = NOON.replace(microsecond=123_000)
         (Timed, lambda at: {"at": at}, {"at": CUT}),
         (int | IsoDatetime, lambda at: at, CUT),
         (list[datetime | IsoDatetime], lambda at: [at], [NOON]),  # as the first that takes it
+        (list[Parting | Meeting], lambda at: [{"kind": "meeting", "at": at}], [{"kind": "meeting", "at": CUT}]),
     ],
 )
 def test_iso_times_in_anything_keep_milliseconds_and_show_it_at_once(annotation: Any, made: Any, shown: Any) -> None:
@@ -564,6 +574,12 @@ def test_what_is_put_into_a_list_shows_as_it_is_stored_once_it_is() -> None:
             session.commit()
             assert one.v[-1] == Stay(CUT)
         assert session.dirty == []
+
+
+def test_a_value_of_a_union_is_shown_as_the_member_that_takes_it() -> None:
+    model = model_of(Decimal | int)
+    assert (type(model(v=1).v), type(model(v=Decimal(1)).v)) == (int, Decimal)
+    assert (type(stored(Decimal | int, 1)), type(stored(Decimal | int, Decimal(1)))) == (int, Decimal)
 
 
 def test_what_stands_for_a_value_stays_in_a_list_what_it_is() -> None:
@@ -919,6 +935,33 @@ class Doubtful(ColumnType[str]):
 
     def load(self, value: Value) -> str:
         raise LookupError
+
+
+class Halves(ColumnType[float]):
+    """Numbers in halves."""
+
+    def dump(self, value: float) -> Value:
+        return round(value * 2) / 2
+
+    def load(self, value: Value) -> float:
+        return float(value)
+
+    def adopt(self, value: Any) -> Any:
+        return round(value * 2) / 2
+
+
+def test_what_a_type_of_ones_own_rounds_is_shown_in_a_list_too() -> None:
+    model = model_of(list[Annotated[float, Halves()]])
+    with Session(connect("memory:")) as session:
+        one = model(v=[0.4, 2.0])
+        assert one.v == [0.5, 2.0]
+        one.v.append("x")
+        session.add(one)
+        with pytest.raises(ValidationError, match=r"^made\.v\[2\]: expected Halves, got str"):
+            session.commit()
+        one.v[2] = 0.9
+        session.commit()
+        assert one.v == [0.5, 2.0, 1.0]
 
 
 def test_what_a_type_of_ones_own_does_wrong_is_said() -> None:

@@ -260,6 +260,17 @@ def test_what_a_relation_is_to_set_is_not_looked_at_before() -> None:
             Owned(owner_id="x")
 
 
+def test_what_a_validator_says_is_said_without_the_value() -> None:
+    class Sized(Model, table="sized"):
+        n1: Mapped[int] = field(default=20, validator=attrs.validators.ge(10))
+        word: Mapped[str] = field(default="", validator=attrs.validators.matches_re("[a-z]*"))
+
+    with pytest.raises(ValidationError, match=r"^sized\.n1: 'n1' must be >= 10: …$"):
+        Sized(n1=1)
+    with pytest.raises(ValidationError, match=r"^sized\.word: 'word' must match regex '\[a-z\]\*' \(… doesn't\)$"):
+        Sized(word="No")
+
+
 def test_an_attribute_that_is_refused_stays_as_it_is() -> None:
     one = Range(id="a")
     with pytest.raises(ValidationError, match="low"):

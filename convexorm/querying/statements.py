@@ -15,13 +15,14 @@ from msgspec.structs import replace
 
 from convexorm.aggregates import Group, Sum, joined_groups
 from convexorm.aggregates import Groups as Partials
-from convexorm.conditions import Comparison
+from convexorm.conditions import Comparison, Membership
 from convexorm.data import Data
 from convexorm.errors import FullTableScanError, ValidationError
 from convexorm.expressions import Column, Some
 from convexorm.querying.explaining import explained
 from convexorm.querying.kept import groups_of, kept, kept_groups
 from convexorm.querying.planning import Access
+from convexorm.references import UNSET
 from convexorm.requests import MAX_MERGED, Document, Fold, Read, ReadResult, Term
 from convexorm.schema import AnyOf, AnyValue, CounterDef, Int64, Number, Validator
 from convexorm.types.choices import FlagType
@@ -100,6 +101,10 @@ class Rows(Statement[list[R_co]], frozen=True):
     def in_pages(self) -> bool:
         """Whether it can be read from a place in an index on."""
         return True
+
+    def doubt(self, result: ReadResult) -> Exists | None:
+        """Of what it answers in pages each comes once, unless there is this."""
+        return None
 
 
 # -- of a query ------------------------------------------------------------------------------------------------------
@@ -213,10 +218,14 @@ class Select(Rows[R], frozen=True):
 
 
 class Distinct(Rows[R], frozen=True):
-    """The different values of an attribute, in Convex's order, or backwards where the query is."""
+    """The different values of an attribute, in Convex's order, or backwards where the query is.
+
+    A missing field is the value that it loads as. With `in_steps` they are read some at a time.
+    """
 
     query: Query[Any]
     columns: tuple[Column[R]]
+    in_steps: bool = False
 
     @property
     def root(self) -> Query[Any]:
@@ -231,42 +240,65 @@ class Distinct(Rows[R], frozen=True):
         return replace(self, query=self.query.order(order))
 
     def plan(self) -> Read:
-        query, field = self.query.unordered(always=True), self.columns[0].field
-        for access in query.accesses():
+        query, column = self.query.unordered(always=True), self.columns[0]
+        for access in query.accesses() if query._after is None else ():
             fields = query.model.__mapper__.table.key_fields(access.index)
             if access.rest and not (access.covers or query._full_scan or query._index is not None):
                 continue
             equal = _common_length(access)
-            if equal is not None and equal < len(fields) and fields[equal] == field:
-                return replace(query.through(access), select=(field,), distinct=equal + 1)
-        whole = query.limit(None).offset(0).plan()
-        return replace(whole, fold=Fold((field,), ()))
+            if equal is not None and equal < len(fields) and fields[equal] == column.field:
+                read = replace(query.through(access), select=(column.field,), distinct=equal + 1)
+                return replace(read, skip=0, limit=self._read_at_most()) if self._joins else read
+        return replace(query.limit(None).offset(0).plan(), fold=Fold((column.field,), ()))
+
+    @property
+    def _joins(self) -> bool:
+        """Whether a missing field, or a null, may load as a value that others hold, and so may come to the same."""
+        column = self.columns[0]
+        return not self.in_steps and (column.nullable or column.has_default)
+
+    def _read_at_most(self) -> int | None:
+        """How many values to read, so that what is wanted is among them."""
+        query = self.query
+        if query._limit is None:
+            return None
+        if query._order == "desc" and not self.columns[0].nullable:
+            return None  # a missing field comes last, and may load as any value
+        return query._offset + query._limit + 2  # a missing field, null and another value may all load as one
 
     def answer(self, result: ReadResult, load: Load) -> list[R]:
+        column, query = self.columns[0], self.query
         if result.groups:
-            groups = sorted(result.groups.items(), reverse=self.query._order == "desc")
-            values = self.query.cut([group.key[0] for _, group in groups], whole=True)
+            values = [group.key[0] for group in result.groups.values()]
         else:
-            values = [document.get(self.columns[0].field, MISSING) for document in result.docs]
-        stored = [_stored_like(self.columns[0], value) for value in values]
-        once = {canonical(value): value for value in stored}  # a missing field may load as another value does
-        return [self.columns[0].load(value) for value in once.values()]
+            values = [document.get(column.field, MISSING) for document in result.docs]
+        stored = [_stored_like(column, value) for value in values]
+        if result.groups or self._joins:
+            once = {canonical(value): value for value in stored}
+            ordered = [value for _, value in sorted(once.items(), reverse=query._order == "desc")]
+            stored = ordered[query._offset : None if query._limit is None else query._offset + query._limit]
+        return [column.load(value) for value in stored]
+
+    def doubt(self, result: ReadResult) -> Exists | None:
+        column = self.columns[0]
+        for value in (document.get(column.field, MISSING) for document in result.docs):
+            stored = _stored_like(column, value)
+            if not same(stored, value):
+                absent: list[Value | Missing] = [None, MISSING]
+                alike = [stored, *(one for one in absent if same(_stored_like(column, one), stored))]
+                others = tuple(one for one in alike if not same(one, value))
+                return Exists(self.query.where(Membership(column.field, others, (), column.table)))
+        return None
 
     def at_most(self, limit: int) -> Self:
         return replace(self, query=self.query.at_most(limit))
 
     def bounded(self) -> Self:
-        return self
+        return replace(self, in_steps=True)
 
     @property
     def in_pages(self) -> bool:
-        return self.plan().distinct is not None and not _comes_twice(self.columns[0])
-
-
-def _comes_twice(column: Column[Any]) -> bool:
-    """Whether a missing field loads as a value does that others hold, which is at another place of an index."""
-    told = column.property()
-    return told.optional and told.validator.accepts(_stored_like(column, MISSING))
+        return self.plan().distinct is not None and not self._joins
 
 
 def _common_length(access: Access) -> int | None:
@@ -446,8 +478,8 @@ class Groups(Rows[R], frozen=True):
         return rows  # type: ignore[no-any-return]
 
     def _by_what_they_load(self, groups: Partials) -> Partials:
-        """The groups, joined where a missing field loads as what others hold: as null, or as the attribute's default."""
-        if not any(MISSING in group.key for group in groups.values()):
+        """The groups, joined where a missing field, or a null, loads as what others hold: as the attribute's default."""
+        if not any(value is MISSING or value is None for group in groups.values() for value in group.key):
             return groups
         joined: dict[bytes, Group] = {}
         for group in groups.values():
@@ -472,10 +504,11 @@ class Groups(Rows[R], frozen=True):
 
 
 def _stored_like(column: Column[Any], value: Value | Missing) -> Value:
-    """What a field holds that loads as this does: of a missing one the default, or null."""
-    if value is not MISSING:
+    """What a field holds that loads as this does: of a missing one, or a null where none belongs, the default, or null."""
+    if value is not MISSING and value is not None:
         return value
-    dumped = column.dump(column.load(MISSING))
+    loaded = column.load(value)
+    dumped = MISSING if loaded is None or loaded is UNSET else column.dump(loaded)
     return None if dumped is MISSING else dumped
 
 

@@ -263,7 +263,8 @@ class AsyncSession:
         A cursor stays valid after writes elsewhere: pages neither repeat nor skip a document that keeps its place.
         `invalid` is as for `all`: a page may have fewer `items` for it, and `Page.invalid` are those collected.
         Raises InvalidCursorError for a cursor of another query and ValidationError for a size below 1, a query with a
-        limit, and one whose order no index gives, such as that of groups.
+        limit, one whose order no index gives, such as that of groups, and different values of which a missing field is one
+        that others hold.
         """
         root = check_rows(query).root
         table = root.model.__mapper__.name
@@ -271,17 +272,19 @@ class AsyncSession:
             raise ValidationError("a page has at least 1 document, and fewer than 2**53", table=table)
         if root._limit is not None or root._offset or root._after is not None:
             raise ValidationError("a query that is read in pages takes no limit, offset or after", table=table)
-        if not query.in_pages:
-            problem = (
-                "what no index has in this order, each once, is not read in pages: groups, and different values of which a "
-                "missing field is one that others hold"
-            )
-            raise ValidationError(problem, table=table)
         sieve = None if invalid is None else Sieve(query, invalid)
         query = (query if sieve is None else sieve.rows).bounded()
+        if not query.in_pages:
+            raise ValidationError("what no index has in this order is not read in pages, such as groups", table=table)
         read = self._compiler.statement(query)
         after = None if cursor is None else decode_cursor(read, cursor)
         result = await self._reader.one(replace(read, after=after, limit=size, peek=True))
+        doubt = query.doubt(result)
+        if doubt is not None and await self._answer(doubt):
+            problem = (
+                "different values are not read in pages where a document lacks the field and others hold what it loads as"
+            )
+            raise ValidationError(problem, table=table)
         following = encode_cursor(read, _last(read, result)) if result.more else None
         if sieve is None:
             return Page(await self._made(query, result), following, result.more)

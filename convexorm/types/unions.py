@@ -109,11 +109,12 @@ class UnionType(ColumnType[Any]):
                     other = next(one for one in members if kind in kinds_of(one.validator))
                     raise ValidationError(_ambiguous(other.name, member.name))
                 self._loads[kind] = loader(member)
-        self._dumps: dict[type, Callable[[Any], Value]] = {}
+        self._taking: dict[type, ColumnType[Any]] = {}
         for member in members:
             python = member.kind if isinstance(member, RecordType) else _PYTHON.get(member.name)
             if python is not None:
-                self._dumps.setdefault(python, dumper(member))
+                self._taking.setdefault(python, member)
+        self._dumps: dict[type, Callable[[Any], Value]] = {kind: dumper(one) for kind, one in self._taking.items()}
         if len(records) > 1:
             self._tag, self._tagged = _tagged(records)
             self._loads["object"] = self._load_tagged
@@ -141,7 +142,8 @@ class UnionType(ColumnType[Any]):
         return any(member.adopts for member in self._members)
 
     def adopt(self, value: Any) -> Any:
-        for member in self._members:
+        first = self._taking.get(type(value))
+        for member in self._members if first is None or type(value) is dict else (first,):
             with suppress(ValidationError):
                 dumper(member)(value)
                 return member.adopt(value)

@@ -243,6 +243,21 @@ def test_a_missing_field_and_null_are_one_group_and_one_value(deployment: Deploy
         )
 
 
+def test_what_is_behind_an_instance_is_counted_in_the_order_that_was_asked_for(deployment: Deployment) -> None:
+    with Session(deployment) as session:
+        session.delete_all(Anything.query().full_scan())
+        session.add_all([Anything(key=f"k{n}", a=float(-n), text="x" if n % 2 else None) for n in range(9)])
+        session.commit()
+        third = session.get_one(Anything, "k2")
+        behind = Anything.query().full_scan().where(Anything.text.is_missing()).order_by(Anything.a.asc()).after(third)
+        assert [one.key for one in session.all(behind)] == ["k0"]
+        assert (session.count(behind), session.exists(behind)) == (1, True)
+        assert session.read(behind.sum(Anything.a), behind.min(Anything.key)) == (0, "k0")
+        assert session.all(behind.distinct(Anything.key)) == ["k0"]
+        assert session.all(behind.group_by(Anything.key).count()) == [("k0", 1)]
+        assert session.exists(behind.after(session.get_one(Anything, "k0"))) is False
+
+
 class Old(Model, table="grown"):
     text: Mapped[str]
 
@@ -262,8 +277,17 @@ def test_documents_older_than_an_attribute_are_in_the_group_of_its_default() -> 
         with Session(deployment) as session:
             everything = Grown.query().full_scan()
             assert session.all(everything.group_by(Grown.done).count()) == [(False, 1), (True, 3)]
-            assert session.all(everything.distinct(Grown.done)) == [True, False]
-            assert session.all(everything.where(Grown.text != "").distinct(Grown.done)) == [True, False]
+            different = Grown.query().distinct(Grown.done)
+            assert session.all(different) == list(session.stream(different)) == [False, True]
+            assert session.all(different.order("desc").limit(1)) == [True]
+            assert session.all(everything.where(Grown.text != "").distinct(Grown.done)) == [False, True]
+            with pytest.raises(ValidationError, match="others hold what it loads as"):
+                session.page(different, 1)
+            of_new = Grown.query().where(Grown.done >= False).distinct(Grown.done)
+            page = session.page(of_new, 1)
+            assert (page.items, session.page(of_new, 1, page.cursor).items) == ([False], [True])
+            of_old = Grown.query().where(Grown.done < False).distinct(Grown.done)
+            assert session.page(of_old, 1).items == [True]
 
 
 class Ticket(Model, table="tickets"):
@@ -284,8 +308,11 @@ def test_a_value_that_documents_hold_and_others_lack_comes_once_or_not_in_pages(
             session.commit()
         with Session(deployment) as session:
             different = Ticket.query().distinct(Ticket.status)
-            assert session.all(different) == list(session.stream(different)) == ["open", "done"]
-            with pytest.raises(ValidationError, match="each once, is not read in pages"):
+            assert session.all(different) == list(session.stream(different)) == ["done", "open"]
+            assert session.all(different.limit(2)) == list(session.stream(different.limit(2))) == ["done", "open"]
+            assert session.all(different.limit(1)) == ["done"]
+            assert session.all(different.order("desc").limit(1)) == [session.first(different.order("desc"))] == ["open"]
+            with pytest.raises(ValidationError, match="others hold what it loads as"):
                 session.page(different, 1)
             assert session.page(Ticket.query().distinct(Ticket.text), 1).items == [""]
 
