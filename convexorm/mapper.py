@@ -342,6 +342,13 @@ class Mapper:
         return references_of(self, self.referring)
 
     @cached_property
+    def leading(self) -> tuple[Reference, ...]:
+        """The references, each of which leads to a class that is there; NameError or ValidationError where one does not."""
+        for reference in self.references.values():
+            reference.check_key()
+        return tuple(self.references.values())
+
+    @cached_property
     def relations(self) -> Mapping[str, Relation]:
         """The relations, by attribute. NameError while a class that they speak of is not there."""
         return resolved(self, self.relationships)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -175,17 +176,16 @@ class Reference:
         """The attribute's value for what a document holds."""
         return self.mapper.columns[self.attribute].load(stored)
 
-    @property
+    @cached_property
     def target(self) -> type[Model]:
         """The model it leads to. NameError while there is none of its name."""
-        model = self._target = model_named(self._target, self._names)
-        return model
+        return model_named(self._target, self._names)
 
     def check_key(self) -> None:
         """Raise ValidationError for a target that no single field refers to, NameError while there is none."""
         self.key  # noqa: B018
 
-    @property
+    @cached_property
     def key(self) -> str | None:
         """The attribute of the target that it holds; None for the `_id`."""
         mapper = self.target.__mapper__

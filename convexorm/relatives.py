@@ -6,7 +6,7 @@ set back, by hand or by a rollback, leads where it led. A list knows what of it 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
@@ -40,6 +40,7 @@ __all__ = [
     "known",
     "lead_alike",
     "leave",
+    "leave_rows",
     "listed",
     "loaded_list",
     "not_whole",
@@ -244,15 +245,12 @@ def undo(instance: Model) -> None:
         leave(instance)
 
 
-def _references(instance: Model) -> Iterable[Reference]:
+def _references(instance: Model) -> Sequence[Reference]:
     """The references of an instance; none while a class that they speak of is not there."""
     try:
-        references = instance.__mapper__.references.values()
-        for reference in references:
-            reference.check_key()
+        return instance.__mapper__.leading
     except (NameError, ValidationError):
         return ()
-    return references
 
 
 def _relations(instance: Model) -> Iterable[Relation]:
@@ -264,11 +262,11 @@ def _relations(instance: Model) -> Iterable[Relation]:
         return ()
 
 
-def _lists_by(owner: Model, reference: Reference, *, through: bool = False) -> list[RelatedItems]:
-    """The lists of an owner that hold what refers to it by this reference, or what such rows lead to. Those of a new
-    owner are there as soon as somebody asks for them.
+def _lists_by(owner: Model, reference: Reference, *, through: bool = False, made: bool = False) -> list[RelatedItems]:
+    """The loaded lists of an owner that hold what refers to it by this reference, or what such rows lead to. Those of a new
+    owner can be `made` for that.
     """
-    if _is_new(owner):
+    if made and _is_new(owner):
         for relation in _relations(owner):
             if _goes_by(relation, reference, through=through):
                 loaded_list(owner, relation)
@@ -411,6 +409,11 @@ def leave(instance: Model, others: Iterable[Model] = ()) -> None:
             _exit(one, reference, instance)
             for items in _lists_by(one, reference, through=True):
                 items.unpair(instance)
+    leave_rows(instance, others)
+
+
+def leave_rows(instance: Model, others: Iterable[Model] = ()) -> None:
+    """New rows of a model between, which lead to an instance that is to be no longer, are to be no longer either."""
     rows: list[Model] = []
     for items in _lists(instance):
         rows += [row for some in items.rows.values() for row in some]
@@ -488,13 +491,27 @@ def replaced(instance: Model, other: Model, others: Iterable[Model]) -> None:
             _held(instance)[name] = items
             for item in added.get(name, ()):
                 items.join(item, added[name].rows.get(id(item), ()))
-            relation: Any = items.relation
-            for item in () if relation.is_through else list(items):
-                if item._state.session is not instance._state.session or known(item, relation.reference) is not instance:
-                    items.forget(item)
+            _hold_only(items, instance)
     not_whole(other)
     _held(other)[_SUCCESSOR] = instance
     hold_to_references(instance)
+
+
+def _hold_only(items: RelatedItems, owner: Model) -> None:
+    """Let a list that was another instance's hold what leads to its owner now, and nothing else."""
+    relation: Any = items.relation
+    session = owner._state.session
+    if relation.is_through:
+        for row in [row for rows in items.rows.values() for row in rows if row._state.session is not session]:
+            items.unpair(row, stored=True)
+        return
+    reference: Reference = relation.reference
+    for item in list(items):
+        if item._state.session is not session or known(item, reference) is not owner:
+            items.forget(item)
+    for one in () if session is None else session.referring(reference, reference.of(owner)):
+        if one._state.held is not None and known(one, reference) is owner:
+            items.join(one, stored=True)
 
 
 def stand_for(instance: Model, other: Model, others: Iterable[Model]) -> None:
@@ -665,7 +682,7 @@ def _assign_one(instance: Model, relation: ToOne, value: Any) -> None:
     if before is not None and before is not value:
         _exit(before, reference, instance)
     if value is not None:
-        _enter(value, reference, instance)
+        _enter(value, reference, instance, made=True)
         _together(instance, value)
 
 
@@ -691,9 +708,9 @@ def _together(instance: Model, other: Model) -> None:
         session.bring(other)
 
 
-def _enter(one: Model, reference: Reference, instance: Model) -> None:
+def _enter(one: Model, reference: Reference, instance: Model, *, made: bool = False) -> None:
     """Put an instance into the lists of the other side that are loaded and whole."""
-    for items in _lists_by(one, reference):
+    for items in _lists_by(one, reference, made=made):
         items.join(instance)
 
 
@@ -705,11 +722,12 @@ def _exit(one: Model, reference: Reference, instance: Model) -> None:
             items.drop(instance)
 
 
-def _enter_row(row: Model, *, stored: bool = False) -> None:
+def _enter_row(row: Model, *, stored: bool = False, made: bool = False) -> None:
     """Let the lists of both sides hold what a row of the model between leads to."""
-    for near in _references(row):
+    references = _references(row)
+    for near in references if len(references) > 1 else ():
         owner = known(row, near)
-        for items in () if owner is None else _lists_by(owner, near, through=True):
+        for items in () if owner is None else _lists_by(owner, near, through=True, made=made):
             item = known(row, items.relation.far)  # type: ignore[attr-defined]
             if item is not None:
                 items.join(item, (row,), stored=stored)
@@ -984,7 +1002,7 @@ class RelatedItems(list[Any]):
             refer(item, reference, self._owner)
             if before is not None and before is not self._owner:
                 _exit(before, reference, item)
-            _enter(self._owner, reference, item)
+            _enter(self._owner, reference, item, made=True)
         _together(self._owner, item)
         _together(item, self._owner)
 
@@ -1006,7 +1024,7 @@ class RelatedItems(list[Any]):
             rows = [row]
         self.rows[id(item)] = list(rows)
         for row in rows:
-            _enter_row(row)
+            _enter_row(row, made=True)
 
     def _leaves(self, item: Model) -> None:
         relation: Any = self._relation

@@ -937,6 +937,33 @@ class Doubtful(ColumnType[str]):
         raise LookupError
 
 
+class Halves(ColumnType[float]):
+    """Numbers in halves."""
+
+    def dump(self, value: float) -> Value:
+        return round(value * 2) / 2
+
+    def load(self, value: Value) -> float:
+        return float(value)
+
+    def adopt(self, value: Any) -> Any:
+        return round(value * 2) / 2
+
+
+def test_what_a_type_of_ones_own_rounds_is_shown_in_a_list_too() -> None:
+    model = model_of(list[Annotated[float, Halves()]])
+    with Session(connect("memory:")) as session:
+        one = model(v=[0.4, 2.0])
+        assert one.v == [0.5, 2.0]
+        one.v.append("x")
+        session.add(one)
+        with pytest.raises(ValidationError, match=r"^made\.v\[2\]: expected Halves, got str"):
+            session.commit()
+        one.v[2] = 0.9
+        session.commit()
+        assert one.v == [0.5, 2.0, 1.0]
+
+
 def test_what_a_type_of_ones_own_does_wrong_is_said() -> None:
     made = model_of(str, type=Doubtful())
     with pytest.raises(ValidationError, match="Doubtful dumps int where its validator is a string"):

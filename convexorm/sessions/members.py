@@ -15,7 +15,7 @@ from convexorm.model import Model, state_of
 from convexorm.query import Query
 from convexorm.references import Reference
 from convexorm.relations import Relation
-from convexorm.relatives import Moves, around, exchange, hold_to_references, join_lists, leave, stand_for
+from convexorm.relatives import Moves, around, exchange, hold_to_references, join_lists, leave, leave_rows, stand_for
 from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new
 from convexorm.sessions.compiler import Compiler, root_of
@@ -260,6 +260,7 @@ class Members(IdentityMap):
             return
         if self._pending.about(instance):
             return
+        leave_rows(instance, self.through(instance))
         document = self.document_of(instance)
         model = type(instance)
         delete = Delete(self._compiler.table(model), document["_id"])

@@ -131,7 +131,10 @@ def key_step(key: object) -> str:
 
 def rounded(codec: ColumnType[Any], value: Any) -> Any:
     """What a container shows of what is in it: what storing rounds it to; what stands for a value of another type stays."""
-    shown = codec.adopt(value)
+    try:
+        shown = codec.adopt(value)
+    except Exception:  # `dump` is to say what is wrong with it, and where
+        return value
     return shown if type(shown) is type(value) else value
 
 

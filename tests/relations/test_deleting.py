@@ -179,6 +179,28 @@ async def test_what_lost_its_reference_shows_that(open_: Open, way: str) -> None
     assert (await open_().get_one(Coupon, "used")).order_id == "o1"
 
 
+async def test_new_rows_between_are_not_stored_with_what_is_deleted(open_: Open) -> None:
+    await shop(open_)
+    session = open_()
+    order, other = await session.get_many(Order, ["o0", "o1"], load=[Order.tags])
+    assert order is not None
+    assert other is not None
+    new, gift = Tag(id="new"), other.tags[1]
+    order.tags.append(new)
+    other.tags.append(new)
+    await session.delete(order)
+    assert new.orders == [other]
+    await session.commit()
+    found = await open_().get_one(Tag, "new", load=[Tag.orders])
+    assert [order.id for order in found.orders] == ["o1"]
+    assert await counts(open_(), (OrderTag,)) == [15]
+    other.tags.remove(gift)
+    other.tags.append(gift)
+    await session.delete(gift)
+    await session.commit()
+    assert (other.tags[-1], gift in other.tags) == (new, False)
+
+
 async def test_changes_of_what_others_delete_with_it_are_refused(open_: Open) -> None:
     await shop(open_)
     session = open_()
