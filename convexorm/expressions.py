@@ -460,7 +460,7 @@ class Column(_Operand[T], _Number[T]):
                 value = self.load(stored)
             except ValidationError as error:
                 raise error.of(state.known_id) from error.__cause__
-            if self.defaults(stored):
+            if (stored is MISSING or stored is None) and self.defaults(stored):
                 return value  # type: ignore[no-any-return]
             if self.type.mutable:
                 state.touch(instance)
@@ -623,7 +623,7 @@ class Handed:
 
     def __delete__(self, instance: Model) -> None:
         if instance.__dict__.pop(self._name, UNSET) is UNSET:
-            raise AttributeError(self._name)
+            raise AttributeError(f"{type(instance).__name__}.{self._name} is not set")
 
 
 def show(instance: Model, held: Any) -> dict[str, Any]:
