@@ -505,11 +505,11 @@ class Column(_Operand[T], _Number[T]):
 
     def asc(self) -> Ordering:
         """Ascending, for `order_by`."""
-        return Ordering(self.field, "asc")
+        return Ordering(self.field, "asc", self.table)
 
     def desc(self) -> Ordering:
         """Descending, for `order_by`."""
-        return Ordering(self.field, "desc")
+        return Ordering(self.field, "desc", self.table)
 
     def stored(self) -> Stored:
         """What a document holds of it, for a change that is computed there; its default where that is missing or null."""
