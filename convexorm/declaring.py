@@ -21,7 +21,7 @@ import attrs
 from convexorm.conversions import adopter
 from convexorm.counters import Counter
 from convexorm.errors import ValidationError
-from convexorm.expressions import Column, Mapped, show, unmade
+from convexorm.expressions import Column, Handed, Mapped, show, unmade
 from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.relations import Relationship
@@ -309,7 +309,7 @@ def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bou
                 details = _named_alike(details, declared[name][1])
             declared[name] = (Bound(annotation, body.names, bound.get(base, {})), details)
         for name, value in vars(base).items():
-            if name in body.fields or isinstance(value, Column):
+            if name in body.fields or isinstance(value, Column | Handed):
                 continue
             if name in declared:
                 declared[name] = (declared[name][0], _overridden(table, name, declared[name][1], value))
@@ -425,7 +425,8 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         delattr(cls, "__setattr__")
     cls._setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
     for name, column in mapper.columns.items():
-        setattr(cls, name, column)
+        plain = "type" in vars(column) and not column.type.mutable
+        setattr(cls, name, column if plain else Handed(column))
 
 
 def _setter(attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None) -> Callable[[Model, Any], Any]:

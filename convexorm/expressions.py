@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "Computed",
+    "Handed",
     "Mapped",
     "NoneForm",
     "Path",
@@ -459,7 +460,7 @@ class Column(_Operand[T], _Number[T]):
                 value = self.load(stored)
             except ValidationError as error:
                 raise error.of(state.known_id) from error.__cause__
-            if self.defaults(stored):
+            if (stored is MISSING or stored is None) and self.defaults(stored):
                 return value  # type: ignore[no-any-return]
             if self.type.mutable:
                 state.touch(instance)
@@ -504,11 +505,11 @@ class Column(_Operand[T], _Number[T]):
 
     def asc(self) -> Ordering:
         """Ascending, for `order_by`."""
-        return Ordering(self.field, "asc")
+        return Ordering(self.field, "asc", self.table)
 
     def desc(self) -> Ordering:
         """Descending, for `order_by`."""
-        return Ordering(self.field, "desc")
+        return Ordering(self.field, "desc", self.table)
 
     def stored(self) -> Stored:
         """What a document holds of it, for a change that is computed there; its default where that is missing or null."""
@@ -595,6 +596,34 @@ class Column(_Operand[T], _Number[T]):
         return f"<Column {self.table}.{self.field}>"
 
     __hash__ = object.__hash__
+
+
+class Handed:
+    """The attribute of a column whose values can be changed in place. Whoever looks at one may change it: its session is
+    told each time, and keeps the instance until the next commit.
+    """
+
+    def __init__(self, column: Column[Any]) -> None:
+        self._column = column
+        self._name = column.name
+
+    def __get__(self, instance: Model | None, owner: builtins.type[Model]) -> Any:
+        if instance is None:
+            return self._column
+        attributes = instance.__dict__
+        if self._name not in attributes:
+            return self._column.__get__(instance, owner)
+        state = instance._state
+        if state.session is not None and state.held is not None:
+            state.session.touch(instance)
+        return attributes[self._name]
+
+    def __set__(self, instance: Model, value: Any) -> None:
+        instance.__dict__[self._name] = value
+
+    def __delete__(self, instance: Model) -> None:
+        if instance.__dict__.pop(self._name, UNSET) is UNSET:
+            raise AttributeError(f"{type(instance).__name__}.{self._name} is not set")
 
 
 def show(instance: Model, held: Any) -> dict[str, Any]:

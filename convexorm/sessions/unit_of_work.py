@@ -190,11 +190,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
     def _gathered(self) -> tuple[list[Operation], list[Write]]:
         """Everything there is to write, changes first."""
         pending, changeable = self._pending.operations, self._identities.changeable()
-        hooked = False
-        for operation in pending:
-            hooked = hooked or (operation.instance is not None and bool(operation.instance.__mapper__.hooks))
-        for instance in changeable:
-            hooked = hooked or bool(instance.__mapper__.hooks)
+        hooked, related = _concerned(pending, changeable)
         if hooked:
             self._calling_hooks = True
             try:
@@ -202,17 +198,15 @@ class UnitOfWork(msgspec.Struct, eq=False):
             finally:
                 self._calling_hooks = False
             pending, changeable = self._pending.operations, self._identities.changeable()
-        if any(one._state.related for one in changeable):
+            _, related = _concerned(pending, changeable)
+        if related:
             for instance in changeable:
                 take_along(instance)
             changeable = self._identities.changeable()
-        for one in (*changeable, *[one.instance for one in pending]):
-            if one is not None and one._state.related:
-                _check_lists(one)
+            for one in (*changeable, *[one.instance for one in pending]):
+                if one is not None:
+                    _check_lists(one)
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
-        related = False
-        for operation in operations:
-            related = related or (operation.instance is not None and bool(operation.instance._state.related))
         if related:
             operations = in_order(operations)
         writes = [operation.write() for operation in operations]
@@ -288,6 +282,20 @@ class UnitOfWork(msgspec.Struct, eq=False):
         self._pending.done(sent.operations)
         self._pending.ask_first(retracted)  # those left were asked for later, maybe about the same keys
         return taken
+
+
+def _concerned(pending: Sequence[Operation], changeable: Sequence[Model]) -> tuple[bool, bool]:
+    """Whether any instance that a commit may be about has hooks, and whether any has relations that were touched."""
+    hooked = related = False
+    for operation in pending:
+        instance = operation.instance
+        if instance is not None:
+            hooked = hooked or bool(instance.__mapper__.hooks)
+            related = related or bool(instance._state.related)
+    for instance in changeable:
+        hooked = hooked or bool(instance.__mapper__.hooks)
+        related = related or bool(instance._state.related)
+    return hooked, related
 
 
 def _check_lists(instance: Model) -> None:

@@ -7,6 +7,7 @@ import functools
 import gc
 import pickle
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -240,6 +241,33 @@ def test_an_instance_known_by_its_id_is_seen_as_deleted() -> None:
         assert session.get(Task, task.convex_id) is None
         session.rollback()
         assert session.get(Task, task.convex_id) is task
+
+
+def test_a_change_in_place_is_written_though_nobody_keeps_the_instance() -> None:
+    def change(session: Session, note: Note) -> None:
+        note.tags.append("changed")
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        note = Note(id="a", tags=["new"])
+        session.add(note)
+        session.commit()
+        for _ in range(2):
+            change(session, note)
+            kept = weakref.ref(note)
+            tags = note.tags
+            del note
+            gc.collect()
+            note = session.get_one(Note, "a")
+            assert (kept() is note, note.tags is tags) == (True, True)
+            tags.append("later")
+            del note
+            session.commit()
+            assert session.dirty == []
+            note = session.get_one(Note, "a")
+        assert Session(deployment).get_one(Note, "a").tags == ["new", *["changed", "later"] * 2]
+        del note, tags
+        gc.collect()
+        assert kept() is None
 
 
 def test_a_session_does_not_remember_what_nobody_keeps() -> None:
