@@ -63,6 +63,9 @@ class Watcher(typing.Protocol):
     def known(self, reference: Reference, value: object) -> Model | None:
         """The instance that a reference of this value leads to, if the session holds it."""
 
+    def stored(self, reference: Reference, value: object) -> Model | None:
+        """The same, of those whose documents are stored: it may be to be replaced."""
+
     def referring(self, reference: Reference, value: object) -> list[Model]:
         """The instances of the session whose reference has this value."""
 
