@@ -270,8 +270,9 @@ class Computed(_Number[T]):
 
 def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *, swapped: bool = False) -> Computed[Any]:
     column: Column[Any] = one if isinstance(one, Column) else one.column[0]
-    if not isinstance(column.type, _NUMERIC):
-        problem = f"a {column.type.name} is not computed with; int, float and Int64 are"
+    if type(column.type) not in _NUMERIC and not isinstance(column.type, AnyType):
+        own = type(column.type).__name__ if isinstance(column.type, _NUMERIC) else column.type.name
+        problem = f"a {own} is not computed with; int, float and Int64 are"
         raise ValidationError(problem, table=column.table, field=column.field)
     if op == "div" and isinstance(column.type, _WHOLE):
         raise ValidationError("an int is not divided, it would be none any more", table=column.table, field=column.field)
@@ -282,7 +283,7 @@ def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *
 
 
 _WHOLE = (IntType, Int64Type)
-_NUMERIC = (*_WHOLE, FloatType, AnyType)
+_NUMERIC = (*_WHOLE, FloatType)
 
 
 def operand_of(value: object, column: Column[Any]) -> Operand:

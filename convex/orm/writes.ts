@@ -313,8 +313,7 @@ function greaterStored(old: Document, given: Fields, greatest: string[]): Fields
     (field) =>
       !field.startsWith("_") &&
       Object.hasOwn(old, field) &&
-      Object.hasOwn(given, field) &&
-      compareValues(old[field], given[field]) > 0,
+      compareValues(old[field], Object.hasOwn(given, field) ? given[field] : undefined) > 0,
   );
   return Object.fromEntries(greater.map((field) => [field, old[field]!]));
 }

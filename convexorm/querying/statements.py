@@ -399,7 +399,7 @@ def _answered(op: str, partial: Any, column: Column[Any] | None = None) -> Any:
         return _total(column, Sum() if partial is None else partial)
     if op == "avg":
         average = None if partial is None else partial.average
-        plain = isinstance(column.type, IntType | Int64Type | FloatType) or not isinstance(column.type.validator, Number)
+        plain = type(column.type) in (IntType, Int64Type, FloatType) or not isinstance(column.type.validator, Number)
         return average if average is None or plain else column.load(average)
     value = MISSING if partial is None else partial.value
     return None if value is MISSING else column.load(value)
@@ -407,9 +407,9 @@ def _answered(op: str, partial: Any, column: Column[Any] | None = None) -> Any:
 
 def _total(column: Column[Any], total: Sum) -> Any:
     kind = column.type
-    if isinstance(kind, IntType | Int64Type):
+    if type(kind) in (IntType, Int64Type):
         return total.whole
-    if isinstance(kind, FloatType):
+    if type(kind) is FloatType:
         return float(total.total)
     if isinstance(kind.validator, Int64):
         from convexorm.values import ConvexInt64  # takes long to import
