@@ -43,6 +43,7 @@ __all__ = [
     "leave",
     "leave_rows",
     "listed",
+    "lists_changed",
     "loaded_list",
     "not_whole",
     "packed",
@@ -324,6 +325,11 @@ def settle(instance: Model) -> None:
         return
     for items in _lists(instance):
         items.settle()
+
+
+def lists_changed(instance: Model) -> bool:
+    """Whether lists hold anything else than what is stored."""
+    return any(items.changed for items in _lists(instance))
 
 
 def restore(instance: Model) -> None:
@@ -984,6 +990,8 @@ class RelatedItems(list[Any]):
     def __setitem__(self, place: Any, value: Any, /) -> None:
         """Replace some of the instances."""
         wanted: list[Any] = list(self)
+        if not isinstance(place, slice) and self.holds(value) and wanted[place] is not value:
+            raise ValueError(f"{self._relation.shown} holds this instance at another place, and each once")
         wanted[place] = several(value, "instances") if isinstance(place, slice) else value
         for item in wanted:
             _check(self._relation, item)
