@@ -42,6 +42,7 @@ __all__ = [
     "lead_alike",
     "leave",
     "leave_rows",
+    "led_by_key",
     "listed",
     "lists_changed",
     "loaded_list",
@@ -200,6 +201,13 @@ def astray(instance: Model, doomed: Collection[int]) -> dict[str, Model]:
         if is_set and (session is None or session.known(reference, value) is None):
             found[attribute] = one
     return found
+
+
+def led_by_key(instance: Model) -> dict[str, Model]:
+    """What references lead to by its primary key, by attribute."""
+    references = instance.__mapper__.references
+    leads = [(name, one) for name, value, one in _leads(instance) if getattr(instance, name, UNSET) == value]
+    return {name: one for name, one in leads if one is not None and references[name].key is not None}
 
 
 def strangers(instance: Model) -> Iterator[tuple[Relation, Model]]:
