@@ -140,7 +140,7 @@ class Query(Rows[M], frozen=True):
         return tuple(comparisons) if given else (only, *comparisons)
 
     def order(self, order: Order) -> Self:
-        """`"asc"` (the default) or `"desc"`, in the order of the index."""
+        """`"asc"` (the default) or `"desc"`, in the order of the index. Raises ValidationError beside `order_by`."""
         if not isinstance(order, str) or order not in ("asc", "desc"):
             raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__mapper__.name)
         if self._ordering:
@@ -152,7 +152,7 @@ class Query(Rows[M], frozen=True):
 
         The index that gives this order for the conditions is read. Where none does, executing the query raises
         FullTableScanError that says which one would, unless `full_scan()` was said: then all is read, and sorted where it
-        is.
+        is. Raises ValidationError for what is no attribute of the model, and beside `order("desc")`.
         """
         if not orderings:
             raise ValidationError("order_by() takes one attribute or more", table=self.model.__mapper__.name)

@@ -670,8 +670,8 @@ class AsyncSession:
 
         With `by`, a unique index or its name, it is the document with the instance's key in that index that is replaced.
         It keeps its `_id` and primary key, and the instance takes them over when it is committed.
-        Attributes in `keep` stay as stored where a document is replaced, those in `greatest` where what is stored is
-        greater; the instance shows them after `refresh`.
+        Where a document is replaced, attributes in `keep` that it holds stay as stored, and those in `greatest` of which
+        more is stored than given; the instance shows them after `refresh`.
         Without `returning` a new document's `creation_time` stays None, which saves Convex reading it back.
         """
         self._turn.check()
