@@ -113,6 +113,7 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
     names = Names(cls, frame)
     _check_told(told)
     _check_bases(cls)
+    _check_own_names(cls)
     cls._body = body_of(cls, names)
     if told.abstract and (told.table is None or told.discriminator is not None):
         raise ValidationError(
@@ -194,6 +195,20 @@ def _check_bases(cls: type[Model]) -> None:
                 f"{cls.__name__}: {base.__name__} is {kind}, which keeps the defaults of its fields to itself; what models "
                 "share is a plain class"
             )
+
+
+_OWN_NAMES = ("_state", "_body", "_details", "_setters")
+
+
+def _check_own_names(cls: type[Model]) -> None:
+    """Raise ValidationError where a class, or a mixin, has something of a name that models need for themselves."""
+    from convexorm.model import Model
+
+    for base in cls.__mro__:
+        taken = [name for name in _OWN_NAMES if name in vars(base)]
+        if taken and (base is cls or not issubclass(base, Model)):
+            problem = "a name that every model needs for itself; give it another one"
+            raise ValidationError(f"{base.__name__}.{taken[0]}: {problem}")
 
 
 def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: Names) -> Mapper:
@@ -423,7 +438,8 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         setattr(cls, "__setattr__", own)  # noqa: B010
     elif "__setattr__" in vars(cls):
         delattr(cls, "__setattr__")
-    cls._setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
+    setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
+    cls._setters = {**setters, "_state": _refuse_state}
     for name, column in mapper.columns.items():
         plain = "type" in vars(column) and not column.type.mutable
         setattr(cls, name, column if plain else Handed(column))
@@ -442,6 +458,11 @@ def _setter(attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None)
         return _changing(instance, shown)
 
     return setting
+
+
+def _refuse_state(instance: Model, value: Any) -> Any:
+    name = type(instance).__name__
+    raise AttributeError(f"{name}._state is what sessions know of the instance; call what is to be set something else")
 
 
 def _changing(instance: Model, value: Any) -> Any:

@@ -270,8 +270,9 @@ class Computed(_Number[T]):
 
 def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *, swapped: bool = False) -> Computed[Any]:
     column: Column[Any] = one if isinstance(one, Column) else one.column[0]
-    if not isinstance(column.type, _NUMERIC):
-        problem = f"a {column.type.name} is not computed with; int, float and Int64 are"
+    if type(column.type) not in _NUMERIC and not isinstance(column.type, AnyType):
+        own = type(column.type).__name__ if isinstance(column.type, _NUMERIC) else column.type.name
+        problem = f"a {own} is not computed with; int, float and Int64 are"
         raise ValidationError(problem, table=column.table, field=column.field)
     if op == "div" and isinstance(column.type, _WHOLE):
         raise ValidationError("an int is not divided, it would be none any more", table=column.table, field=column.field)
@@ -282,7 +283,7 @@ def _arithmetic(op: Literal["add", "sub", "mul", "div"], one: Any, other: Any, *
 
 
 _WHOLE = (IntType, Int64Type)
-_NUMERIC = (*_WHOLE, FloatType, AnyType)
+_NUMERIC = (*_WHOLE, FloatType)
 
 
 def operand_of(value: object, column: Column[Any]) -> Operand:
@@ -460,7 +461,7 @@ class Column(_Operand[T], _Number[T]):
                 value = self.load(stored)
             except ValidationError as error:
                 raise error.of(state.known_id) from error.__cause__
-            if self.defaults(stored):
+            if (stored is MISSING or stored is None) and self.defaults(stored):
                 return value  # type: ignore[no-any-return]
             if self.type.mutable:
                 state.touch(instance)
@@ -505,11 +506,11 @@ class Column(_Operand[T], _Number[T]):
 
     def asc(self) -> Ordering:
         """Ascending, for `order_by`."""
-        return Ordering(self.field, "asc")
+        return Ordering(self.field, "asc", self.table)
 
     def desc(self) -> Ordering:
         """Descending, for `order_by`."""
-        return Ordering(self.field, "desc")
+        return Ordering(self.field, "desc", self.table)
 
     def stored(self) -> Stored:
         """What a document holds of it, for a change that is computed there; its default where that is missing or null."""
@@ -623,7 +624,7 @@ class Handed:
 
     def __delete__(self, instance: Model) -> None:
         if instance.__dict__.pop(self._name, UNSET) is UNSET:
-            raise AttributeError(self._name)
+            raise AttributeError(f"{type(instance).__name__}.{self._name} is not set")
 
 
 def show(instance: Model, held: Any) -> dict[str, Any]:

@@ -63,6 +63,9 @@ class Watcher(typing.Protocol):
     def known(self, reference: Reference, value: object) -> Model | None:
         """The instance that a reference of this value leads to, if the session holds it."""
 
+    def stored(self, reference: Reference, value: object) -> Model | None:
+        """The same, of those whose documents are stored: it may be to be replaced."""
+
     def referring(self, reference: Reference, value: object) -> list[Model]:
         """The instances of the session whose reference has this value."""
 
@@ -253,7 +256,7 @@ class Model:
         Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
         """
         twin = type(self).__new__(type(self))
-        twin.__setstate__(self._values())
+        _hold(twin, _values_of(self))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
@@ -262,39 +265,24 @@ class Model:
         """The same, with copies of the values."""
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin
-        twin.__setstate__(copy.deepcopy(self._values(), memo))
+        _hold(twin, copy.deepcopy(_values_of(self), memo))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """What leaves the process: the instance, detached, with what was loaded of its relations."""
-        held = {**self.__dict__, **self._slotted()}
+        held = {**self.__dict__, **_slots_of(self)}
         if state_of(self).related:
             held[_RELATED] = packed(self)
         return held
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        told = None
-        for name, value in state.items():
-            if name == _RELATED:
-                told = value
-            else:
-                _set(self, name, value)
+        held = dict(state)
+        told = held.pop(_RELATED, None)
+        _hold(self, held)
         if told is not None:
             unpack(self, told)
-
-    def _slotted(self) -> dict[str, Any]:
-        """What is set in slots, such as those of a mixin."""
-        state: object = object.__getstate__(self)
-        return state[1] if isinstance(state, tuple) else {}
-
-    def _values(self) -> dict[str, Any]:
-        """What the instance holds by attribute: its columns, and whatever else was set on it."""
-        held = {name: value for name, value in self.__dict__.items() if name != "_state"} | self._slotted()
-        if state_of(self).held is not None:
-            held.update((name, getattr(self, name)) for name in self.__mapper__.columns if name not in held)
-        return held
 
     def to_dict(self) -> dict[str, Any]:
         """The columns by attribute, as Python values of their own: what `from_dict` takes."""
@@ -328,6 +316,25 @@ class Model:
         identity = f" {self.convex_id}" if self.convex_id else ""
         state = self.__dict__.get("_state")
         return f"<{type(self).__name__}{identity} ({'not made' if state is None else state.name})>"
+
+
+def _values_of(instance: Model) -> dict[str, Any]:
+    """What an instance holds by attribute: its columns, and whatever else was set on it."""
+    held = {name: value for name, value in instance.__dict__.items() if name != "_state"} | _slots_of(instance)
+    if state_of(instance).held is not None:
+        held.update((name, getattr(instance, name)) for name in instance.__mapper__.columns if name not in held)
+    return held
+
+
+def _slots_of(instance: Model) -> dict[str, Any]:
+    """What is set in slots, such as those of a mixin."""
+    state: object = object.__getstate__(instance)
+    return state[1] if isinstance(state, tuple) else {}
+
+
+def _hold(instance: Model, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        _set(instance, name, value)
 
 
 def state_of(instance: Model) -> InstanceState:

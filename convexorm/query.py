@@ -41,6 +41,10 @@ T5 = TypeVar("T5")
 T6 = TypeVar("T6")
 Order = Literal["asc", "desc"]
 
+_TWO_ORDERS = (
+    "the order is that of an index, which order() turns round, or that of order_by(), which takes x.desc(); not both"
+)
+
 
 class Query(Rows[M], frozen=True):
     """Documents of one model. Every method answers a new query; nothing is read before a session executes it."""
@@ -139,6 +143,8 @@ class Query(Rows[M], frozen=True):
         """`"asc"` (the default) or `"desc"`, in the order of the index."""
         if not isinstance(order, str) or order not in ("asc", "desc"):
             raise ValidationError(f"order is 'asc' or 'desc', got {order!r}", table=self.model.__mapper__.name)
+        if self._ordering:
+            raise ValidationError(_TWO_ORDERS, table=self.model.__mapper__.name)
         return replace(self, _order=order)
 
     def order_by(self, *orderings: Ordering | Column[Any]) -> Self:
@@ -150,6 +156,8 @@ class Query(Rows[M], frozen=True):
         """
         if not orderings:
             raise ValidationError("order_by() takes one attribute or more", table=self.model.__mapper__.name)
+        if self._order == "desc":
+            raise ValidationError(_TWO_ORDERS, table=self.model.__mapper__.name)
         return replace(self, _ordering=tuple(map(self._ordering_of, orderings)))
 
     def _ordering_of(self, one: object) -> Ordering:
@@ -161,7 +169,10 @@ class Query(Rows[M], frozen=True):
                 f"order_by() takes attributes of {self.model.__name__}, such as x or x.desc(), got {type(one).__name__}"
             )
             raise ValidationError(problem, table=mapper.name)
-        return one
+        if one.table not in (None, mapper.name):
+            problem = f"an attribute of {self.model.__name__} is needed, got one of table {one.table!r}"
+            raise ValidationError(problem, table=mapper.name)
+        return Ordering(one.field, one.order)
 
     def limit(self, limit: int | None) -> Self:
         """At most `limit` documents; None for no limit."""
@@ -272,9 +283,15 @@ class Query(Rows[M], frozen=True):
         """The different values of an attribute: a query that answers these, in Convex's order.
 
         Where an index is ordered by the attribute, one document is read for each value; else all are. A limit is one of
-        values.
+        values. After `order_by` of this attribute they come in that order; ValidationError after any other.
         """
-        return Distinct(self, (self._own(column),))
+        query, own = self, self._own(column)
+        if self._ordering and self._after is None:
+            if [one.field for one in self._ordering] != [own.field]:
+                problem = "different values come in an order of their own, and not in that of other attributes"
+                raise ValidationError(problem, table=own.table, field=own.field)
+            query = replace(self, _order=self._ordering[0].order, _ordering=())
+        return Distinct(query, (own,))
 
     @overload
     def group_by(self, one: Column[T1], /) -> Grouping[T1]: ...
@@ -292,7 +309,7 @@ class Query(Rows[M], frozen=True):
         """
         if not columns:
             raise ValidationError("group_by() takes one attribute or more", table=self.model.__mapper__.name)
-        return Grouping(self, tuple(map(self._own, columns)))
+        return Grouping(self, tuple(map(self._own, columns)), self._own)
 
     def _own(self, column: Column[T]) -> Column[T]:
         """The column. Raises ValidationError for what is none of this model."""

@@ -137,7 +137,7 @@ def record_type(name: str, columns: Mapping[str, Column[Any]]) -> type[Record]:
 
 def _kind(column: Column[Any]) -> Any:
     """What msgspec is to find in a column's field: the Python type that says all of it, or JSON as it stands."""
-    kind = int if isinstance(column.type, IntType) else _plain(column.type.validator)
+    kind = int if type(column.type) is IntType else _plain(column.type.validator)
     return Raw if kind is None else kind | None if column.nullable else kind
 
 

@@ -37,6 +37,7 @@ __all__ = [
     "gone",
     "hold_to_references",
     "join_lists",
+    "join_row",
     "known",
     "lead_alike",
     "leave",
@@ -347,7 +348,7 @@ def join_lists(instance: Model) -> None:
             found(instance, reference, value, one)
             _enter(one, reference, instance)
             _note(instance, reference.attribute, one)
-    _enter_row(instance)
+    join_row(instance)
     key = instance.primary_key if len(instance.__mapper__.key) == 1 else UNSET
     for other, reference in moves.waiting_for(instance, key):
         if other._state.session is session and _value(other, reference) == key:
@@ -367,7 +368,7 @@ def _fill_in(owner: Model, items: RelatedItems) -> None:
     for one in session.referring(reference, value):
         found(one, reference, value, owner)
         if relation.is_through:
-            _enter_row(one)
+            join_row(one)
         else:
             items.join(one)
 
@@ -450,14 +451,18 @@ def gone(instance: Model, others: Iterable[Model] = ()) -> None:
 
 def _all_led(instance: Model, reference: Reference) -> list[Model]:
     """All instances that a reference is known to lead to, whatever it holds."""
-    return [one for name, _, one in _leads(instance) if name == reference.attribute and one is not None]
+    values = [value for name, value, one in _leads(instance) if name == reference.attribute and one is not None]
+    found = [_led(instance, reference, value) for value in values]
+    return [one for one in found if one is not None]
 
 
 def _owners(instance: Model, reference: Reference) -> Iterable[Model]:
     """All instances that may have another in lists by a reference, whatever that holds: also one that is to replace one."""
-    session, value = instance._state.session, _value(instance, reference)
-    theirs = None if session is None or value is None or value is UNSET else session.known(reference, value)
-    found = (known(instance, reference), theirs, *_all_led(instance, reference))
+    session, found = instance._state.session, [known(instance, reference), *_all_led(instance, reference)]
+    if session is not None:
+        told = [value for name, value, _ in _leads(instance) if name == reference.attribute]
+        for value in {_value(instance, reference), *told} - {None, UNSET}:
+            found += [session.known(reference, value), session.stored(reference, value)]
     return {id(one): one for one in found if one is not None}.values()
 
 
@@ -557,7 +562,7 @@ def hold_to_references(instance: Model) -> None:
             one = known(instance, reference)
             if one is not None:
                 _forget(one, reference, instance, through=True)
-    _enter_row(instance, stored=True)
+    join_row(instance, stored=True)
 
 
 def refers_otherwise(instance: Model, before: Mapping[str, Any] | Record) -> bool:
@@ -594,7 +599,7 @@ def _stay_paired(items: RelatedItems, owner: Model, relation: Any, moves: Moves)
     for row in [row for rows in items.rows.values() for row in rows if moves.has(row, relation.between)]:
         items.unpair(row)
     for row in _added(owner, relation.near, moves):
-        _enter_row(row)
+        join_row(row)
 
 
 def _added(owner: Model, reference: Reference, moves: Moves) -> list[Model]:
@@ -722,7 +727,7 @@ def _exit(one: Model, reference: Reference, instance: Model) -> None:
             items.drop(instance)
 
 
-def _enter_row(row: Model, *, stored: bool = False, made: bool = False) -> None:
+def join_row(row: Model, *, stored: bool = False, made: bool = False) -> None:
     """Let the lists of both sides hold what a row of the model between leads to."""
     references = _references(row)
     for near in references if len(references) > 1 else ():
@@ -1024,7 +1029,7 @@ class RelatedItems(list[Any]):
             rows = [row]
         self.rows[id(item)] = list(rows)
         for row in rows:
-            _enter_row(row, made=True)
+            join_row(row, made=True)
 
     def _leaves(self, item: Model) -> None:
         relation: Any = self._relation

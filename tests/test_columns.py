@@ -44,7 +44,8 @@ from convexorm.conditions import Condition
 from convexorm.faces import finish
 from convexorm.requests import Commit, Insert
 from convexorm.schema import AnyOf, Object, Property, String
-from convexorm.types import ColumnType, column_type
+from convexorm.types import ColumnType, FloatType, StrType, column_type
+from convexorm.types.scalars import IntType
 from convexorm.values import Value
 from tests.conftest import Host, serve_models
 from tests.models import Anything, Note, Task
@@ -935,6 +936,63 @@ class Doubtful(ColumnType[str]):
 
     def load(self, value: Value) -> str:
         raise LookupError
+
+
+class Cents(IntType):
+    """An amount as the number of its cents."""
+
+    def dump(self, value: Any) -> Value:
+        return super().dump(round(value * 100))
+
+    def load(self, value: Value) -> Any:
+        return super().load(value) / 100
+
+
+class Below(FloatType):
+    """How far a number is below zero."""
+
+    def dump(self, value: Any) -> Value:
+        return super().dump(-value)
+
+    def load(self, value: Value) -> Any:
+        return -super().load(value)
+
+
+class Loud(StrType):
+    """Text in capitals, which is stored in small letters."""
+
+    def dump(self, value: Any) -> Value:
+        return super().dump(value).lower()
+
+    def load(self, value: Value) -> Any:
+        return super().load(value).upper()
+
+
+@pytest.mark.parametrize(("kind", "value", "held"), [(Cents(), 1.25, 125), (Below(), -1.5, 1.5), (Loud(), "A", "a")])
+def test_a_type_of_ones_own_may_build_on_another(kind: ColumnType[Any], value: Any, held: Any) -> None:
+    for annotation, given, dumped in (
+        (Annotated[Any, kind], value, held),
+        (Annotated[Any, kind] | None, value, held),
+        (list[Annotated[Any, kind]], [value], [held]),
+        (Annotated[dict[str, Annotated[Any, kind]], "x"], {"a": value}, {"a": held}),
+    ):
+        model = model_of(annotation)
+        with connect("memory:") as deployment, Session(deployment) as session:
+            session.add(model(v=given))
+            session.commit()
+            found = Session(deployment).one(model.query().where(model.v == given).full_scan())
+            assert found.v == given
+            assert found._state.document["v"] == dumped
+
+
+def test_what_a_type_of_ones_own_builds_on_says_nothing_of_its_sums() -> None:
+    model = model_of(Annotated[Any, Cents()])
+    with Session(connect("memory:")) as session:
+        session.add_all([model(v=1.25), model(v=2.5)])
+        session.commit()
+        assert session.sum(model.query().full_scan(), model.v) == 3.75
+    with pytest.raises(ValidationError, match=r"^made\.v: a Cents is not computed with"):
+        model.v * 2
 
 
 class Halves(ColumnType[float]):

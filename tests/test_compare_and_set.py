@@ -215,6 +215,28 @@ def test_the_greatest_is_by_the_order_of_convex_where_other_types_or_nothing_are
             assert (found.a, found.b, found.text) == (kept, 1, "x")
 
 
+def test_more_is_stored_than_nothing(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session:
+        for number, (stored, given, kept) in enumerate([("x", None, "x"), (None, "x", "x"), (None, None, None)]):
+            session.add(Anything(key=f"{unique}{number}", text=stored, a=stored))
+            session.commit()
+            session.upsert(Anything(key=f"{unique}{number}", text=given, a=given), greatest=("text", "a"))
+            session.commit()
+            session.expunge_all()
+            found = session.get_one(Anything, f"{unique}{number}")
+            assert (found.text, found.a) == (kept, kept)
+        with pytest.raises(ValidationError, match="got None"):
+            session.update(Anything, f"{unique}0", {"text": func.greatest(Anything.text, None)})
+
+
+def test_an_attribute_is_given_once() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        with pytest.raises(ValidationError, match="given twice"):
+            session.update(Counter, "a", {"count": 1, Counter.count: Counter.count + 1})
+        with pytest.raises(ValidationError, match="given twice"):
+            session.update_all(Counter.query().full_scan(), {Counter.count: 2, "count": 1})
+
+
 def test_the_greatest_is_of_the_attribute_it_is_set_on() -> None:
     with connect("memory:") as deployment, Session(deployment) as session:
         with pytest.raises(InvalidRequestError, match="count"):

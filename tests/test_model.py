@@ -354,6 +354,44 @@ def test_what_a_class_does_when_an_attribute_is_set_is_done(model: type[Page]) -
         assert stored == {"text": "b", **({"title": "The End"} if model is Chapter else {})}
 
 
+@pytest.mark.parametrize("name", ["_state", "_body", "_details", "_setters"])
+def test_what_models_need_for_themselves_is_not_called_so_by_others(name: str) -> None:
+    mixin = type("Mixin", (), {name: "x"})
+    for bases, body in (((Model,), {name: "x"}), ((mixin, Model), {})):
+        with pytest.raises(ValidationError, match=f"{name}: a name that every model needs for itself"):
+            type("Taken", bases, body, table="taken")
+
+
+def test_the_state_of_an_instance_is_not_set_by_others() -> None:
+    class Door(Model, table="doors"):
+        text: Mapped[str]
+
+        def __init__(self, text: str) -> None:
+            super().__init__(text=text)
+            self._state = "open"  # type: ignore[assignment]
+
+    with pytest.raises(AttributeError, match=r"^Door\._state is what sessions know of the instance"):
+        Door("a")
+
+
+def test_a_copy_asks_nothing_of_what_a_class_pickles() -> None:
+    class Lean(Model, table="lean"):
+        text: Mapped[str]
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {"text": self.text}
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            self.__init__(**state)  # type: ignore[misc]
+
+        def _values(self) -> str:
+            return "its own"
+
+    lean = Lean(text="a")
+    for twin in (copy.copy(lean), copy.deepcopy(lean)):
+        assert (twin.text, repr(twin)) == ("a", "<Lean (transient)>")
+
+
 def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:
     task = Task(text="x", owner_id="u")
     assert (task.convex_id, task.creation_time, task.primary_key) == (None, None, None)

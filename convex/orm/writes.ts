@@ -215,10 +215,11 @@ const handlers: { [O in Op]: Handler<O> } = {
     const found = await change(commit, write, position, async (old) => {
       isMatch = await matches(old);
       if (!isMatch) return;
-      commit.ties.note(position, table, set);
       const removed = Object.fromEntries(unset.map((field) => [field, undefined]));
       const given = { ...set, ...greaterStored(old, set, greatest), ...removed };
-      const changes = { ...given, ...computed(compute, old, position, table) };
+      const values = computed(compute, old, position, table);
+      const changes = { ...given, ...values };
+      commit.ties.note(position, table, { ...set, ...values } as Fields);
       await commit.claim(position, table, unique, { ...old, ...changes } as Fields, old);
       await transaction.patch(position, table, old, changes);
     });
@@ -312,8 +313,7 @@ function greaterStored(old: Document, given: Fields, greatest: string[]): Fields
     (field) =>
       !field.startsWith("_") &&
       Object.hasOwn(old, field) &&
-      Object.hasOwn(given, field) &&
-      compareValues(old[field], given[field]) > 0,
+      compareValues(old[field], Object.hasOwn(given, field) ? given[field] : undefined) > 0,
   );
   return Object.fromEntries(greater.map((field) => [field, old[field]!]));
 }

@@ -399,7 +399,7 @@ def _answered(op: str, partial: Any, column: Column[Any] | None = None) -> Any:
         return _total(column, Sum() if partial is None else partial)
     if op == "avg":
         average = None if partial is None else partial.average
-        plain = isinstance(column.type, IntType | Int64Type | FloatType) or not isinstance(column.type.validator, Number)
+        plain = type(column.type) in (IntType, Int64Type, FloatType) or not isinstance(column.type.validator, Number)
         return average if average is None or plain else column.load(average)
     value = MISSING if partial is None else partial.value
     return None if value is MISSING else column.load(value)
@@ -407,9 +407,9 @@ def _answered(op: str, partial: Any, column: Column[Any] | None = None) -> Any:
 
 def _total(column: Column[Any], total: Sum) -> Any:
     kind = column.type
-    if isinstance(kind, IntType | Int64Type):
+    if type(kind) in (IntType, Int64Type):
         return total.whole
-    if isinstance(kind, FloatType):
+    if type(kind) is FloatType:
         return float(total.total)
     if isinstance(kind.validator, Int64):
         from convexorm.values import ConvexInt64  # takes long to import
@@ -515,9 +515,12 @@ def _stored_like(column: Column[Any], value: Value | Missing) -> Value:
 class Grouping(Generic[*Ts]):
     """Documents of a query by the values of some attributes; its methods say what is wanted of each group."""
 
-    def __init__(self, query: Query[Any], columns: tuple[Column[Any], ...]) -> None:
+    def __init__(
+        self, query: Query[Any], columns: tuple[Column[Any], ...], own: Callable[[Column[Any]], Column[Any]]
+    ) -> None:
         self._query = query
         self._columns = columns
+        self._own = own
 
     def count(self) -> Groups[tuple[*Ts, int]]:
         """How many there are."""
@@ -529,16 +532,16 @@ class Grouping(Generic[*Ts]):
     def sum(self, column: Column[T]) -> Groups[tuple[*Ts, T]]: ...
     def sum(self, column: Column[Any]) -> Any:
         """The sum of an attribute; what is missing or null is left out. Raises ValidationError for what is no number."""
-        return Groups(self._query, self._columns, "sum", (column,))
+        return Groups(self._query, self._columns, "sum", (self._own(column),))
 
     def min(self, column: Some[T]) -> Groups[tuple[*Ts, T]]:
         """The least value of an attribute that is neither missing nor null; None if there is none."""
-        return Groups(self._query, self._columns, "min", (cast("Column[Any]", column),))
+        return Groups(self._query, self._columns, "min", (self._own(cast("Column[Any]", column)),))
 
     def max(self, column: Some[T]) -> Groups[tuple[*Ts, T]]:
         """The greatest value of an attribute that is neither missing nor null; None if there is none."""
-        return Groups(self._query, self._columns, "max", (cast("Column[Any]", column),))
+        return Groups(self._query, self._columns, "max", (self._own(cast("Column[Any]", column)),))
 
     def avg(self, column: Column[Any]) -> Groups[tuple[*Ts, Any]]:
         """The average of an attribute; what is missing or null is left out. None of nothing."""
-        return Groups(self._query, self._columns, "avg", (column,))
+        return Groups(self._query, self._columns, "avg", (self._own(column),))

@@ -27,10 +27,11 @@ __all__ = [
 
 
 class Ordering(Data, frozen=True):
-    """A field by which documents are ordered, in Convex's order of values."""
+    """A field by which documents are ordered, in Convex's order of values; `table` is its column's, if that is told."""
 
     field: str
     order: Literal["asc", "desc"] = "asc"
+    table: str | None = None
 
 
 class Fold(Data, frozen=True):

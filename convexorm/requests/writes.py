@@ -204,8 +204,8 @@ Write: TypeAlias = Insert | Upsert | Patch | Replace | Delete | DeleteRange | Re
 
 def greater_stored(stored: Document, given: Document, greatest: Sequence[str]) -> dict[str, Value]:
     """Those of the fields in `greatest` of which more is stored than given, as they are stored."""
-    fields = [name for name in greatest if name in stored and name in given]
-    return {name: stored[name] for name in fields if canonical(stored[name]) > canonical(given[name])}
+    fields = [name for name in greatest if name in stored]
+    return {name: stored[name] for name in fields if canonical(stored[name]) > canonical(given.get(name, MISSING))}
 
 
 def claimed(

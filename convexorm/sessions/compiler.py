@@ -15,7 +15,7 @@ from convexorm.expressions import Column
 from convexorm.mapper import Mapper, mapper_of
 from convexorm.model import Model, VectorIndex
 from convexorm.query import Query
-from convexorm.querying.statements import Rows, Statement
+from convexorm.querying.statements import Grouping, Rows, Statement
 from convexorm.querying.texts import TextQuery
 from convexorm.relations import Path, Relation, Through, ToMany
 from convexorm.requests import (
@@ -440,6 +440,8 @@ def check_query(query: Query[M]) -> Query[M]:
         given, such = type(query).__name__, "Task.query()"
         if isinstance(query, type) and issubclass(query, Model):
             given, such = "the model", f"{query.__name__}.query()"
+        elif isinstance(query, Grouping):
+            given, such = "groups without what is wanted of each", "Task.query().group_by(Task.done).count()"
         raise InvalidRequestError(f"a query is needed, such as {such}, got {given}")
     return query
 

@@ -14,7 +14,7 @@ from convexorm.errors import ValidationError
 from convexorm.model import Model, state_of
 from convexorm.references import UNSET, Reference
 from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
-from convexorm.relatives import all_found, found, found_stored, listed, loaded_list, related, stay_in_step
+from convexorm.relatives import all_found, found, found_stored, join_row, listed, loaded_list, related, stay_in_step
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.identities import IdentityMap
@@ -174,6 +174,7 @@ class Loader:
         items = self._of_groups(relation.target, items_edge)
         field, far = relation.near.key_field, relation.far
         short: list[Model] = []
+        waiting: list[Model] = []
         for instance, document in parents:
             key = document.get(field)
             group = None if key is None else edge.groups.get(hashable(key))
@@ -186,6 +187,8 @@ class Loader:
                         pairs.append((row, leads[0]))
                     self._row(relation.near, row, row_document, instance)
                     self._row(relation.far, row, row_document, leads[0] if leads else None)
+                    if not leads and self._waits(relation.far, row, row_document):
+                        waiting.append(row)
             if path.most is not None:
                 first = set(list(dict.fromkeys(id(item) for _, item in pairs))[: path.most])
                 pairs = [(row, item) for row, item in pairs if id(item) in first]
@@ -193,7 +196,17 @@ class Loader:
                     short.append(instance)
             listed(instance, relation, [item for _, item in pairs], [row for row, _ in pairs], whole=path.whole)
         stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
+        for row in waiting:
+            join_row(row)
         return short
+
+    def _waits(self, reference: Reference, row: Model, document: Document) -> bool:
+        """Whether a row leads to what is to be stored by the next commit."""
+        stored = document.get(reference.field)
+        value = MISSING if stored is None else _value_of(reference, stored)
+        one = None if value is MISSING else self._identities.waiting(reference, value)
+        self._row(reference, row, document, one)
+        return one is not None
 
     def _row(self, reference: Reference, row: Model, document: Document, leads: Model | None) -> None:
         stored = document.get(reference.field)

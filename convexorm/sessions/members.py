@@ -61,15 +61,22 @@ class Members(IdentityMap):
         self._pending.withdraw(instance)
 
     def known(self, reference: Reference, value: object) -> Model | None:
+        identity = self._identity(reference, value) if reference.key is not None and self._pending.operations else None
+        pending = MISSING if identity is None else self._pending.at(reference.target, identity)
+        return self.stored(reference, value) if pending is MISSING else pending
+
+    def stored(self, reference: Reference, value: object) -> Model | None:
         target = reference.target
         if reference.key is None:
             return self.by_id(target, value) if isinstance(value, str) else None
+        identity = self._identity(reference, value)
+        return None if identity is None else self.held(target, identity)
+
+    def _identity(self, reference: Reference, value: object) -> Identity | None:
         try:
-            identity = self._compiler.identity(target, value)
+            return self._compiler.identity(reference.target, value)
         except ValidationError:
             return None
-        pending = self._pending.at(target, identity)
-        return self.held(target, identity) if pending is MISSING else pending
 
     def referring(self, reference: Reference, value: object) -> list[Model]:
         waiting = self.moves.waiting.get((reference.target.__mapper__.root.model, value), ())

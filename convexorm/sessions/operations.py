@@ -314,7 +314,10 @@ def patch_of_values(
     table, columns = compiler.table(model), model.__mapper__.columns
     given: dict[str, Any] = {}
     for attribute, one in (values if type(values) is dict else a_mapping(values, "attributes with their values")).items():
-        given[attribute if type(attribute) is str else _name_of(compiler, model, attribute)] = one
+        name = attribute if type(attribute) is str else _name_of(compiler, model, attribute)
+        if name in given:
+            raise ValidationError("given twice, by its name and as a column", table=table.name, field=name)
+        given[name] = one
     plain: dict[str, Any] = {}
     set_: dict[str, Value] = {}
     unset: list[str] = []
@@ -414,9 +417,13 @@ def _inserted(identities: IdentityMap, instance: Model, written: Applied, write:
 
 
 def _value_of(column: Column[Any], value: Greatest) -> Any:
-    """What is to be set at least. Raises InvalidRequestError for what is to be computed of another attribute."""
+    """What is to be set at least. Raises InvalidRequestError for what is to be computed of another attribute, and
+    ValidationError for None, which is less than everything.
+    """
     if value.field != column.field:
         raise InvalidRequestError(f"func.greatest takes the attribute that it is set on, {column.name}")
+    if value.value is None:
+        raise ValidationError("func.greatest takes a value, got None", table=column.table, field=column.field)
     return value.value
 
 

@@ -140,7 +140,7 @@ def compiled(annotation: Any, given: ColumnType[Any] | None = None) -> tuple[Col
     codec = _union(members) if given is None else given
     if nullable:
         _check_none(codec)
-    if type(codec) is ListType and isinstance(codec.item, FloatType):
+    if type(codec) is ListType and type(codec.item) is FloatType:
         codec = VectorType()
     return codec, nullable
 

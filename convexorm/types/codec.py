@@ -70,6 +70,11 @@ class ColumnType(Generic[T]):
     quick_adopt: ClassVar[Quick | None] = None
     quick_load: ClassVar[Quick | None] = None
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "load" in vars(cls) and "as_is" not in vars(cls):
+            cls.as_is = None  # that of the base says what the base loads
+
     @property
     def name(self) -> str:
         """What it is called in errors: Python's name of the type."""

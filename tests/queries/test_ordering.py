@@ -11,7 +11,7 @@ from convexorm import AsyncSession, FullTableScanError, Query, Session, Validati
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeleteRange, Insert, Range
 from tests.conftest import Host
-from tests.models import Note, Task
+from tests.models import Everything, Note, Task
 
 DAY = datetime(2024, 5, 17, tzinfo=UTC)
 OWNED = Task.query().where(Task.owner_id == "a")
@@ -57,11 +57,15 @@ def test_an_order_that_no_index_gives_says_which_would(query: Query[Task], told:
 
 
 def test_what_is_no_order_is_refused_while_building() -> None:
-    for bad in ("rank", Note.title, Task.rank > 1.0):
+    for bad in ("rank", Note.title, Everything.text.desc(), Task.rank > 1.0):
         with pytest.raises(ValidationError):
             Task.query().order_by(bad)  # type: ignore[arg-type]
     with pytest.raises(ValidationError):
         Task.query().order_by()
+    with pytest.raises(ValidationError, match="not both"):
+        Task.query().order("desc").order_by(Task.rank)
+    with pytest.raises(ValidationError, match="not both"):
+        Task.query().order_by(Task.rank).order("desc")
 
 
 def days(tasks: list[Task]) -> list[int]:

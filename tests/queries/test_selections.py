@@ -14,6 +14,7 @@ from convexorm import (
     Deployment,
     FullTableScanError,
     Index,
+    InvalidRequestError,
     Mapped,
     Model,
     Session,
@@ -155,11 +156,29 @@ async def test_distinct_values(session: AsyncSession) -> None:
         lambda: Task.query().select(),
         lambda: Task.query().group_by(),  # type: ignore[call-overload]
         lambda: Note.query().distinct(Everything.text),
+        lambda: Task.query().group_by(Task.owner_id).sum(Everything.number),
+        lambda: Task.query().group_by(Task.owner_id).avg(Everything.number),
+        lambda: Task.query().group_by(Task.owner_id).min(Everything.text),
+        lambda: Task.query().group_by(Task.owner_id).max("text"),  # type: ignore[arg-type]
+        lambda: Task.query().order_by(Task.rank).distinct(Task.owner_id),
+        lambda: Task.query().order_by(Task.owner_id, Task.rank).distinct(Task.owner_id),
     ],
 )
 def test_what_cannot_be_computed_is_refused_while_building(statement: Any) -> None:
     with pytest.raises(ValidationError):
         statement()
+
+
+async def test_different_values_come_in_the_order_that_was_asked_for(session: AsyncSession) -> None:
+    await fill(session)
+    upwards = await session.all(Task.query().distinct(Task.rank))
+    assert await session.all(Task.query().order_by(Task.rank).distinct(Task.rank)) == upwards
+    assert await session.all(Task.query().order_by(Task.rank.desc()).distinct(Task.rank).limit(2)) == upwards[:-3:-1]
+
+
+async def test_groups_are_asked_for_something(session: AsyncSession) -> None:
+    with pytest.raises(InvalidRequestError, match="groups without what is wanted of each"):
+        await session.all(Task.query().group_by(Task.owner_id))  # type: ignore[call-overload]
 
 
 async def test_an_aggregate_that_no_index_covers_must_say_full_scan(session: AsyncSession) -> None:

@@ -23,6 +23,7 @@ from convexorm import (
     ValidationError,
     connect,
     field,
+    func,
     relationship,
 )
 from tests.conftest import serve_models
@@ -366,6 +367,36 @@ async def test_a_checked_id_leads_somewhere(open_: Open) -> None:
     with pytest.raises(StaleDataError) as caught:
         await session.commit()
     assert (caught.value.reason, caught.value.fields) == ("missing", ("favourite_id",))
+
+
+async def test_a_checked_reference_that_is_computed_leads_somewhere(open_: Open) -> None:
+    session = open_()
+    payment = Payment(order_id="o")
+    await save(session, payment, Order(id="o", customer_id="nobody", placed_at=day(0)))
+    for least, leads in (("p", True), ("n", False)):
+        await session.update(Payment, payment.convex_id, {"order_id": func.least(Payment.order_id, least)})
+        if leads:
+            await session.commit()
+            continue
+        with pytest.raises(StaleDataError) as caught:
+            await session.commit()
+        assert (caught.value.reason, caught.value.fields) == ("missing", ("order_id",))
+        await session.rollback()
+    await session.refresh(payment)
+    assert payment.order_id == "o"
+
+
+async def test_ids_that_are_computed_are_of_their_table(open_: Open) -> None:
+    session = open_()
+    tag, category = Tag(id="t"), Category(name="there")
+    await save(session, tag, category)
+    for id_ in (tag.convex_id, "nonsense"):
+        await session.update(Category, category.convex_id, {"others": func.append(Category.others, id_)})
+        with pytest.raises(ValidationError, match=r"others.* id of table .categories."):
+            await session.commit()
+        await session.rollback()
+    await session.update(Category, category.convex_id, {"others": func.append(Category.others, category.convex_id)})
+    await session.commit()
 
 
 @pytest.mark.parametrize("field", ["parent_id", "others"])

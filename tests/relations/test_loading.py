@@ -100,6 +100,24 @@ async def test_a_reference_to_what_is_not_stored_yet_leads_to_it(open_: Open) ->
     assert order.customer is other.customer is tag.owner is new
 
 
+async def test_rows_between_lead_to_what_is_not_stored_yet(open_: Open) -> None:
+    await filled(open_)
+    await save(open_(), OrderTag(order_id="o1", tag_id="new", rank=5))
+    session = open_()
+    order = await session.get_one(Order, "o1", load=[Order.tags])
+    assert ids(order.tags) == ["late", "gift"]
+    new = Tag(id="new")
+    await session.add(new)
+    await session.load(order, Order.tags)
+    assert ids(order.tags) == ["late", "gift", "new"]
+    await session.rollback()
+    assert ids(order.tags) == ["late", "gift"]
+    await session.add(new)
+    await session.load(order, Order.tags)
+    await session.commit()
+    assert ids(order.tags) == ["late", "gift", "new"]
+
+
 async def test_everything_that_reads_loads(open_: Open) -> None:
     await filled(open_)
     query = OF_C0.load(Order.customer)

@@ -531,10 +531,11 @@ class Transaction(msgspec.Struct, eq=False):
         given = write.set
         if write.compute:
             given = {**given, **self._compute(write, row, fields)}
+            self._ids.check(write.table, given)
         if stored.vectors or not row.stays_small(given):
             write.table.check_size(fields)
         if self._commit.checks:
-            self._ties.note(position, write.table, write.set)
+            self._ties.note(position, write.table, given)
         if write.unique:
             self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
