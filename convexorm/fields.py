@@ -10,6 +10,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from inspect import iscoroutinefunction
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -98,6 +99,8 @@ def field(
     for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
         if not callable(one):
             raise ValidationError(f"a validator is called with the instance, the attribute and the value, got {_kind(one)}")
+        if iscoroutinefunction(one):
+            raise ValidationError("a validator waits for nothing; make it a plain function")
     if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
         raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
     return Field(_told_name(name, "field") or None, type, none, optional, default, factory, validator, references, check)

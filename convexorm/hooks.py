@@ -23,6 +23,8 @@ a newer one was loaded into it; `after_commit` when all of the commit is written
 def hooks_of(model: type, table: str) -> Mapping[str, Callable[[Any], None]]:
     """The hooks of a class by name. Raises ValidationError for one that would have to be awaited, or is no plain method."""
     found: dict[str, Callable[[Any], None]] = {}
+    if iscoroutinefunction(getattr_static(model, "__validate__", None)):
+        raise ValidationError("a validator waits for nothing; make it a plain method", table=table, field="__validate__")
     for name in HOOKS:
         method = getattr_static(model, name, None)
         if isinstance(method, FunctionType):

@@ -42,7 +42,9 @@ __all__ = [
     "lead_alike",
     "leave",
     "leave_rows",
+    "led_by_key",
     "listed",
+    "lists_changed",
     "loaded_list",
     "not_whole",
     "packed",
@@ -201,6 +203,13 @@ def astray(instance: Model, doomed: Collection[int]) -> dict[str, Model]:
     return found
 
 
+def led_by_key(instance: Model) -> dict[str, Model]:
+    """What references lead to by its primary key, by attribute."""
+    references = instance.__mapper__.references
+    leads = [(name, one) for name, value, one in _leads(instance) if getattr(instance, name, UNSET) == value]
+    return {name: one for name, one in leads if one is not None and references[name].key is not None}
+
+
 def strangers(instance: Model) -> Iterator[tuple[Relation, Model]]:
     """What was put into lists and is not in the session of their owner, which stores nothing of it; with the relations."""
     session = instance._state.session
@@ -324,6 +333,11 @@ def settle(instance: Model) -> None:
         return
     for items in _lists(instance):
         items.settle()
+
+
+def lists_changed(instance: Model) -> bool:
+    """Whether lists hold anything else than what is stored."""
+    return any(items.changed for items in _lists(instance))
 
 
 def restore(instance: Model) -> None:
@@ -984,6 +998,8 @@ class RelatedItems(list[Any]):
     def __setitem__(self, place: Any, value: Any, /) -> None:
         """Replace some of the instances."""
         wanted: list[Any] = list(self)
+        if not isinstance(place, slice) and self.holds(value) and wanted[place] is not value:
+            raise ValueError(f"{self._relation.shown} holds this instance at another place, and each once")
         wanted[place] = several(value, "instances") if isinstance(place, slice) else value
         for item in wanted:
             _check(self._relation, item)

@@ -166,6 +166,15 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused_when_declared() -> None
             async def before_insert(self) -> None: ...
 
 
+def test_a_validator_that_would_have_to_be_awaited_is_refused_when_declared() -> None:
+    async def check(*given: object) -> None: ...
+
+    with pytest.raises(ValidationError, match="a validator waits for nothing"):
+        field(validator=[attrs.validators.gt(0), check])
+    with pytest.raises(ValidationError, match=r"awaited\.__validate__: a validator waits for nothing"):
+        type("Awaited", (Model,), {"__validate__": check}, table="awaited")
+
+
 @pytest.mark.parametrize("hook", [classmethod, staticmethod, functools.partial])
 def test_a_hook_that_is_no_method_of_the_instance_is_refused_when_declared(hook: Any) -> None:
     def touch(*given: object) -> None: ...

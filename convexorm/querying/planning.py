@@ -24,6 +24,8 @@ __all__ = ["Access", "accesses", "conjuncts", "equal", "joined"]
 
 _Box: TypeAlias = Mapping[str, Values]
 
+_NEVER = Combined("or", ())
+
 _MAX_BOXES = 256
 """Boxes of one query; alternatives beyond are filtered."""
 
@@ -100,7 +102,7 @@ def _plain(table: Table, index: str, conditions: Sequence[Condition]) -> Access 
     for condition in conditions:
         if isinstance(condition, Comparison) and (place := condition.place) is not None:
             given.setdefault(place, []).append(condition)
-        elif any(name in touched for name in condition.fields()):
+        elif any(name in touched for name in condition.fields()) or condition == _NEVER:
             return None
     eq: list[Value | Missing] = []
     for field in fields:

@@ -128,8 +128,9 @@ class Bulk:
 
         Which they are is read first, so that none is changed twice because the change moves it in the index; a document
         that has changed since, so that the query has it no more, is passed over. They are changed in the order in which
-        they came to be, which no change touches: so a cursor is a creation time and an `_id`. It says as well what the next
-        commit will be, so that whoever goes on with it finds out whether that was applied before its answer got lost.
+        they came to be, which no change touches: so a cursor is a creation time and an `_id`. It says as well how many of a
+        limit are taken, and what the next commit will be, so that whoever goes on with it finds out whether that was
+        applied before its answer got lost.
         """
         if on_progress is not None:
             a_callback(on_progress, "on_progress")
@@ -143,14 +144,17 @@ class Bulk:
         sorted_by = [one.field for one in read.sort or ()]
         selected = replace(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
         found = await self._reader.one(selected)
-        places = sorted((float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs))
-        behind, planned = _decode(resume, table.name)
+        places = [(float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs)]
+        behind, taken, planned = _decode(resume, table.name)
         done, size = 0, _UPDATED
         if planned is not None:
             applied = await self._writer.settle(Commit(planned.id, [patch] * planned.count))
             if applied is not None:
-                behind, done = planned.last, sum(map(bool, applied))
+                behind, taken, done = planned.last, taken + planned.count, sum(map(bool, applied))
         left = [place for place in places if behind is None or place > behind]
+        if query._limit is not None:  # of those that were changed the query may have none any more
+            left = left[: max(query._limit - taken, 0)]
+        left.sort()
         planned = None
         while left:
             batch = left[:size]
@@ -163,11 +167,11 @@ class Bulk:
                 size = less(len(batch), error, 4)  # the documents may be large
             else:
                 done += sum(map(bool, applied))
-                behind, left = batch[-1], left[len(batch) :]
+                behind, taken, left = batch[-1], taken + len(batch), left[len(batch) :]
                 self._doubt({table.name})
             planned = _planned(left[:size])
             if on_progress is not None and behind is not None:
-                on_progress(Progress(done, len(places), _encode(behind, planned)))
+                on_progress(Progress(done, len(places), _encode(table.name, behind, taken, planned)))
         return done
 
     async def recount(self, model: type[Model], on_progress: OnProgress | None) -> int:
@@ -205,19 +209,25 @@ def _planned(places: Sequence[tuple[float, str]]) -> _Planned | None:
     return _Planned(Commit.new(()).id, len(places), places[-1]) if places else None
 
 
-def _encode(place: tuple[float, str], planned: _Planned | None) -> str:
-    told = [*place] if planned is None else [*place, planned.id, planned.count, *planned.last]
+def _encode(table: str, place: tuple[float, str], taken: int, planned: _Planned | None) -> str:
+    told = [table, taken, *place, *(() if planned is None else (planned.id, planned.count, *planned.last))]
     return base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
 
 
-def _decode(cursor: str | None, table: str) -> tuple[tuple[float, str] | None, _Planned | None]:
+def _decode(cursor: str | None, table: str) -> tuple[tuple[float, str] | None, int, _Planned | None]:
+    """The last document that was changed, how many were, and the commit that was to follow."""
     if cursor is None:
-        return None, None
+        return None, 0, None
     try:
-        time, id_, *planned = json.loads(base64.urlsafe_b64decode(cursor))
-        if not planned:
-            return (float(time), str(id_)), None
-        commit, count, last, last_id = planned
-        return (float(time), str(id_)), _Planned(str(commit), int(count), (float(last), str(last_id)))
+        of, taken, time, id_, *planned = json.loads(base64.urlsafe_b64decode(cursor))
+        place = float(time), str(id_)
+        following = None
+        if planned:
+            commit, count, last, last_id = planned
+            following = _Planned(str(commit), int(count), (float(last), str(last_id)))
+        taken = int(taken)
     except (TypeError, ValueError, AttributeError):
         raise InvalidCursorError("not a cursor; pass that of the progress, unchanged", table=table) from None
+    if of != table:
+        raise InvalidCursorError("the cursor is of a change of another table", table=table)
+    return place, taken, following

@@ -10,10 +10,10 @@ from itertools import pairwise
 
 from convexorm.errors import InvalidRequestError
 from convexorm.model import Model
-from convexorm.relatives import astray, unresolved
+from convexorm.relatives import astray, led_by_key, unresolved
 from convexorm.requests import Insert, Patch, Upsert, Write
 from convexorm.sessions.changes import is_new
-from convexorm.sessions.operations import Operation
+from convexorm.sessions.operations import Operation, Upsertion
 
 __all__ = ["in_order", "refer_within"]
 
@@ -30,6 +30,7 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
     for one in related:
         for attribute, target in astray(one.instance, doomed).items() if _waiting(one) is not None and one.instance else ():
             raise _not_added(one, attribute, target, doomed)
+    _check_keys(operations, related)
     if not waiting or not any(waiting.values()):
         return list(operations)
     inserts = {id(one.instance): one for one in operations if one.instance is not None and is_new(one.instance)}
@@ -51,6 +52,22 @@ def in_order(operations: Sequence[Operation]) -> list[Operation]:
             else:
                 path.append(before)
     return ordered
+
+
+def _check_keys(operations: Sequence[Operation], related: Sequence[Operation]) -> None:
+    """Raise InvalidRequestError for references by a key that may be another one once the commit is applied."""
+    unsure = {
+        id(one.instance)
+        for one in operations
+        if isinstance(one, Upsertion) and one.by is not None
+        if not set(one.instance.__mapper__.key_fields) <= set(one.by.fields)
+    }
+    for one in related if unsure else ():
+        for attribute, target in led_by_key(one.instance).items() if _waiting(one) is not None and one.instance else ():
+            if id(target) in unsure:
+                shown, by = f"{type(one.instance).__name__}.{attribute}", type(target).__name__
+                problem = f"{shown} refers to a {by} by its key, which may become that of a stored one as it is upserted"
+                raise InvalidRequestError(f"{problem} by another; commit it first")
 
 
 def _before(

@@ -19,7 +19,7 @@ from convexorm.hooks import call_hook
 from convexorm.model import InstanceState, Model, Watcher, set_state, state_of
 from convexorm.records import Record, Row, Rows
 from convexorm.references import Reference
-from convexorm.relatives import gone, hold_to_references, refers_otherwise, replaced, restore
+from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore
 from convexorm.requests import Document, Gone
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
@@ -278,10 +278,11 @@ class IdentityMap(Watcher):
         state.document = document
         for name in instance.__mapper__.shown:
             instance.__dict__.pop(name, None)
-        restore(instance)
         state.looked_at = False
         hold_to_references(instance)
         self._forget(instance)
+        if lists_changed(instance):  # which is not dropped with its attributes: it is what others refer to
+            self.touch(instance)
 
     def let_go(self, instance: Model) -> None:
         """Forget an instance, which is detached then, and its changes."""
@@ -361,6 +362,7 @@ class IdentityMap(Watcher):
         if self.touched or self._watched is not None:
             for instance in self.changeable():
                 if instance._state.held is not None:
+                    restore(instance)
                     self.reset(instance, instance._state.document)
             self.touched = {}
             self._watched = None

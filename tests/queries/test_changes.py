@@ -210,9 +210,35 @@ async def test_a_change_of_all_goes_on_behind_its_progress(open_: Open) -> None:
     for bad in ("x", "", "bm90aGluZw=="):
         with pytest.raises(InvalidCursorError):
             await session.update_all(query, {"text": "x"}, resume=bad)
+    with pytest.raises(InvalidCursorError, match="another table"):
+        await session.update_all(Note.query().full_scan(), {"title": "x"}, resume=seen[0].cursor)
     deleted: list[int] = []
     assert await session.delete_all(query, on_progress=lambda progress: deleted.append(progress.done)) == 2_100
     assert deleted[-1] == 2_100
+
+
+@pytest.mark.parametrize("moves", [True, False])
+async def test_what_is_gone_on_with_keeps_to_the_limit(
+    session: AsyncSession, monkeypatch: pytest.MonkeyPatch, moves: bool
+) -> None:
+    await session.add_all([Task(text=f"{place:02}", owner_id="a", rank=float(place % 5)) for place in range(20)])
+    await session.commit()
+    query = Task.query().where(Task.rank >= 0.0).limit(12)
+    first = sorted(task.text for task in await session.all(query))
+    changes: dict[Any, Any] = {Task.rank: -1.0} if moves else {Task.owner_id: "b"}
+    monkeypatch.setattr("convexorm.sessions.bulk._UPDATED", 5)
+    cursors: list[str | None] = []
+
+    def stop(progress: Progress) -> None:
+        cursors.append(progress.cursor)
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            await session.update_all(query, changes, on_progress=stop, resume=cursors[-1] if cursors else None)
+    assert await session.update_all(query, changes, resume=cursors[-1]) == 2
+    changed = Task.query().where(Task.rank == -1.0 if moves else Task.owner_id == "b").full_scan()
+    assert sorted(task.text for task in await session.all(changed)) == first
 
 
 async def test_a_key_is_not_given_to_all(session: AsyncSession) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, Condition, Query, Session
+from convexorm import AsyncSession, Condition, Query, Session, connect, or_
+from convexorm.deployments.embedded import reads, walks
 from convexorm.deployments.filters import compile_filter
 from convexorm.faces import finish
 from convexorm.requests import Commit, DeleteRange, Insert, Range
@@ -25,6 +26,8 @@ CONDITIONS: dict[str, Condition] = {
     "none of several": Task.rank.not_in([0.0, 3.0]),
     "overlapping": (Task.rank < 3.0) | Task.rank.between(1.0, 4.0) | (Task.rank == 5.0),
     "nothing": Task.rank.in_([]),
+    "none of no alternatives": or_() & (Task.owner_id == "a"),
+    "no alternatives": or_(),
     "filtered after it": Task.owner_id.in_(["a", "b"]) & (Task.text != "a1"),
 }
 
@@ -102,6 +105,24 @@ async def test_values_of_all_types_are_among_alternatives(session: AsyncSession)
     assert [one.a for one in await session.all(Anything.query().where(Anything.a != "x"))] == [
         one for one in values if one != "x"
     ]
+
+
+def test_the_filter_of_many_ranges_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Condition] = []
+
+    def counting(condition: Condition) -> Any:
+        compiled.append(condition)
+        return compile_filter(condition)
+
+    for module in (reads, walks):
+        monkeypatch.setattr(module, "compile_filter", counting)
+    ranks = [float(rank) for rank in range(4_000)]  # more than are read one by one
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Task(text="x", owner_id="a", rank=rank) for rank in (0.0, 0.5, 1.0, 5000.0)])
+        session.commit()
+        query = Task.query().where(Task.rank.in_(ranks))
+        assert [task.rank for task in session.all(query)] == [0.0, 1.0]
+        assert len(compiled) == 1
 
 
 def test_a_limit_reads_no_more_documents_than_it_answers(models_host: Host) -> None:

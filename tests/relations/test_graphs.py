@@ -190,6 +190,39 @@ async def test_a_list_that_is_not_whole_is_not_set(open_: Open) -> None:
     assert session.dirty == []
 
 
+async def test_an_instance_is_in_a_list_once(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one = await session.get_one(Customer, "c1", load=[Customer.orders])
+    first, second = one.orders
+    with pytest.raises(ValueError, match=r"Customer\.orders holds this instance at another place"):
+        one.orders[0] = second
+    assert session.dirty == []
+    one.orders[:] = [second, first, second]
+    assert one.orders == [second, first]
+    one.orders[0] = second
+    one.orders.append(first)
+    assert (one.orders, session.dirty) == ([second, first], [])
+
+
+async def test_a_refreshed_owner_has_what_was_put_into_its_lists(open_: Open) -> None:
+    await filled(open_)
+    session = open_()
+    one, order = await session.get_one(Customer, "c1", load=[Customer.orders]), await session.get_one(Order, "o0")
+    tags = await session.get_one(Order, "o1", load=[Order.tags])
+    one.orders.append(new := Order(id="new", placed_at=day(9)))
+    order.customer = one
+    tags.tags.pop()
+    tags.tags.append(tag := Tag(id="new"))
+    for refreshed in (one, tags):
+        await session.refresh(refreshed)
+        await session.expire(refreshed)
+    assert ([each.id for each in one.orders], new.customer) == (["o1", "o4", "new", "o0"], one)
+    assert ([each.id for each in tags.tags], tag.orders) == (["late", "new"], [tags])
+    await session.rollback()
+    assert ([each.id for each in one.orders], len(tags.tags)) == (["o1", "o4"], 2)
+
+
 async def test_what_is_attached_brings_what_was_loaded_beside_it(open_: Open) -> None:
     await filled(open_)
     session = open_()

@@ -12,6 +12,7 @@ from convexorm import (
     AsyncSession,
     Id,
     Index,
+    InvalidRequestError,
     Mapped,
     Model,
     NotLoadedError,
@@ -238,6 +239,23 @@ async def test_the_lists_of_what_has_replaced_a_document_are_not_taken_for_all()
             assert [pet.name for pet in new.pets] == ["rex", "tom"]
 
 
+async def test_a_reference_by_a_key_that_is_not_known_yet_is_refused() -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Member(id="m", email="m@x", team=Team(id="t", code="x")))
+        session.commit()
+        team = Team(id="other", code="x", members=[Member(id="n")])
+        session.upsert(team, by="by_code")
+        with pytest.raises(InvalidRequestError, match=r"Member\.team_id refers to a Team by its key"):
+            session.commit()
+        (member,) = team.members
+        team.members.remove(member)
+        session.commit()
+        member.team = team
+        session.commit()
+        assert (team.id, member.team_id) == ("t", "t")
+        assert ids(Session(deployment).get_one(Team, "t", load=[Team.members]).members) == ["m", "n"]
+
+
 async def test_a_new_owner_has_what_was_added_before_it(open_: Open) -> None:
     session = open_()
     early, row = Order(id="early", customer_id="c", placed_at=day(1)), OrderTag(order_id="early", tag_id="t")
@@ -412,8 +430,10 @@ def check_in_step(owners: list[Any], items: list[Any], many: str, one: str) -> N
 
 class Team(Model, table="teams", primary_key="id"):
     id: Mapped[str]
+    code: Mapped[str | None] = field(default=None)
     members: RelatedList[Member] = related_by("by_team")
     by_team_id = Index("id")
+    by_code = Index("code", unique=True)
 
 
 class Member(Model, table="members", primary_key="id"):

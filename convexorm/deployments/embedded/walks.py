@@ -47,6 +47,8 @@ def _union(connection: Connection, stored: StoredTable, read: Read) -> ReadResul
     if keys is not None:
         column = stored.columns[read.range.index]
         return reads.of_span(connection, stored, read, Span(f"{column} IN ({', '.join('?' * len(keys))})", *keys))
+    if read.filter is not None:  # which is compiled once for all ranges
+        return answered(read, _Walk(connection, stored, read).documents())
     found = ReadResult((), 0, 0, False)
     for part in _in_order(read):
         left = None if read.limit is None else read.limit - found.count
