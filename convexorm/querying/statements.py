@@ -245,9 +245,9 @@ class Distinct(Rows[R], frozen=True):
             fields = query.model.__mapper__.table.key_fields(access.index)
             if access.rest and not (access.covers or query._full_scan or query._index is not None):
                 continue
-            equal = _common_length(access)
-            if equal is not None and equal < len(fields) and fields[equal] == column.field:
-                read = replace(query.through(access), select=(column.field,), distinct=equal + 1)
+            if _comes_in_order(access, fields, column.field):
+                place = fields.index(column.field)
+                read = replace(query.through(access), select=(column.field,), distinct=place + 1)
                 return replace(read, skip=0, limit=self._read_at_most()) if self._joins else read
         return replace(query.limit(None).offset(0).plan(), fold=Fold((column.field,), ()))
 
@@ -299,6 +299,17 @@ class Distinct(Rows[R], frozen=True):
     @property
     def in_pages(self) -> bool:
         return self.plan().distinct is not None and not self._joins
+
+
+def _comes_in_order(access: Access, fields: Sequence[str], field: str) -> bool:
+    """Whether the documents of all ranges, one after the other, are in the order of a field."""
+    if field not in fields or not access.ranges:
+        return False
+    place, first = fields.index(field), access.ranges[0]
+    if not all(len(one.eq) >= place and all(map(same, one.eq[:place], first.eq[:place])) for one in access.ranges):
+        return False
+    told = [canonical(one.eq[place]) for one in access.ranges if len(one.eq) > place]
+    return len(set(told)) == len(told)
 
 
 def _common_length(access: Access) -> int | None:

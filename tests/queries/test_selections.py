@@ -139,6 +139,12 @@ async def test_distinct_values(session: AsyncSession) -> None:
     assert await session.all(SEVERAL.distinct(Task.rank)) == [None, 1.0, 2.5, 3.0]
     assert await session.all(SEVERAL.order("desc").limit(2).distinct(Task.rank)) == [3.0, 2.5]
     assert await session.all(OF_ADA.distinct(Task.done)) == [False, True]
+    several = Task.query().where(Task.owner_id.in_(["eve", "ada", "nobody"]), Task.done.in_([True, False]))
+    assert await session.all(several.distinct(Task.owner_id)) == ["ada", "eve"]
+    assert await session.all(several.where(Task.done == True).distinct(Task.owner_id)) == ["ada", "eve"]  # noqa: E712
+    page = await session.page(several.order("desc").where(Task.done == True).distinct(Task.owner_id), 1)  # noqa: E712
+    assert (page.items, page.has_more) == (["eve"], True)
+    assert await session.all(OF_ADA.distinct(Task.owner_id)) == ["ada"]
     assert await session.all(Task.query().where(Task.rank > 1.0).distinct(Task.rank)) == [2.5, 3.0]
     assert await session.all(Task.query().where(Task.owner_id != "bob", Task.rank > 1.0).distinct(Task.owner_id)) == ["ada"]
 
@@ -217,6 +223,8 @@ def test_what_is_computed_where_the_data_is_costs_little(models_host: Host) -> N
 
         every = Task.query().full_scan()
         assert cost(lambda: session.all(Task.query().distinct(Task.owner_id))) == (1, 5)
+        some = Task.query().where(Task.owner_id.in_(["o1", "o3"]), Task.done == False)  # noqa: E712
+        assert cost(lambda: session.all(some.distinct(Task.owner_id))) == (1, 2)
         assert cost(lambda: session.read(Task.query().min(Task.rank), Task.query().max(Task.rank))) == (1, 2)
         assert cost(lambda: session.exists(every)) == (1, 1)
         assert cost(lambda: session.all(every.group_by(Task.owner_id).sum(Task.rank))) == (1, 1_000)
