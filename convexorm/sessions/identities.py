@@ -368,7 +368,8 @@ class IdentityMap(Watcher):
             self._watched = None
         if self.moves:
             self.moves.clear()
-        self.let_lost_go()
+        if self.lost:
+            self.let_lost_go()
 
     def let_lost_go(self) -> None:
         """Those whose documents are gone leave, unless something is pending about them."""
