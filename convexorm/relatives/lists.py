@@ -287,12 +287,18 @@ class RelatedItems(list[Any]):
             self._stored.pop(key, None)
         elif key in self._there:
             self.touch()
-            self._fill([one for one in self if id(one) != key])
+            self._take(key)
 
     def drop(self, item: Model) -> None:
         """Take out this very instance, and say nothing to it."""
         if self.holds(item):
-            self._fill([one for one in self if one is not item])
+            self._take(id(item))
+
+    def _take(self, key: int) -> None:
+        last = len(self) - 1
+        place = last if id(self[last]) == key else next(place for place, one in enumerate(self) if id(one) == key)
+        list.__delitem__(self, place)
+        self._there.discard(key)
 
     def forget(self, item: Model) -> None:
         """This very instance is stored no longer."""
@@ -382,7 +388,8 @@ class RelatedItems(list[Any]):
         wanted[place] = several(value, "instances") if isinstance(place, slice) else value
         for item in wanted:
             check_item(self._relation, item)
-        for item in [one for one in self if not any(one is other for other in wanted)]:
+        kept = set(map(id, wanted))
+        for item in [one for one in self if id(one) not in kept]:
             self.remove(item)
         self.extend(wanted)
         self._fill({id(item): item for item in wanted}.values())

@@ -96,17 +96,12 @@ class Members(IdentityMap):
     def through(self, instance: Model) -> Iterator[Model]:
         """The instances of the session that may have an instance in lists that go through another model."""
         root = root_of(type(instance))
-        owners = {relation.mapper.root.model for model in self._models() for relation in _through(model, root)}
+        pending = self._pending.of_models()
+        models = {*self.of_models, *pending}
+        owners = {relation.mapper.root.model for model in models for relation in _through(model, root)}
         for model in owners:
             yield from self.of_models.get(model, ())
-        if owners:
-            new = [one.instance for one in self._pending if one.instance is not None and is_new(one.instance)]
-            yield from [one for one in new if root_of(type(one)) in owners]
-
-    def _models(self) -> set[type[Model]]:
-        """The models of which the session has instances."""
-        new = [root_of(type(one.instance)) for one in self._pending if one.instance is not None]
-        return {*self.of_models, *new}
+            yield from [one for one in pending.get(model, ()) if is_new(one)]
 
     def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
         for one in gone:

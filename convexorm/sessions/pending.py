@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,19 @@ from convexorm.values import MISSING, Missing
 __all__ = ["Pending"]
 
 
+class _Concerned(msgspec.Struct, eq=False):
+    """The instances that operations are about: their ids, and they themselves by the model of their table."""
+
+    ids: set[int] = set()
+    of_models: dict[type[Model], list[Model]] = {}
+
+    def add(self, operation: Operation) -> None:
+        instance = operation.instance
+        if instance is not None:
+            self.ids.add(id(instance))
+            self.of_models.setdefault(root_of(type(instance)), []).append(instance)
+
+
 class Pending(msgspec.Struct, eq=False):
     """Operations that are not written yet. What they do to unique keys is found out when it is first asked for."""
 
@@ -23,6 +36,7 @@ class Pending(msgspec.Struct, eq=False):
     operations: list[Operation] = []
     _ahead: dict[tuple[type[Model], str, Identity], Model | None] | None = None
     _rekeyed: list[Model] = []
+    _concerned: _Concerned | None = None
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
@@ -33,34 +47,48 @@ class Pending(msgspec.Struct, eq=False):
     def ask(self, operation: Operation) -> None:
         """Something is to be written by the next commit."""
         self.operations.append(operation)
+        if self._concerned is not None:
+            self._concerned.add(operation)
         if self._ahead is not None:
             self._look_ahead(operation)
 
     def ask_first(self, operations: Sequence[Operation]) -> None:
         """These are to be written before all others."""
         self.operations = [*operations, *self.operations]
-        self._ahead = None
+        self._ahead = self._concerned = None
 
     def withdraw(self, instance: Model) -> None:
         """Nothing is to be done about an instance any more."""
         self.operations = [one for one in self.operations if one.instance is not instance]
-        self._ahead = None
+        self._ahead = self._concerned = None
 
     def done(self, operations: Iterable[Operation]) -> None:
         """These are written; what was asked for since is pending still."""
         if self.operations:
             written = set(map(id, operations))
             self.operations = [one for one in self.operations if id(one) not in written]
-            self._ahead = None
+            self._ahead = self._concerned = None
 
     def clear(self) -> list[Operation]:
         """Forget everything, and say what it was."""
-        operations, self.operations, self._ahead = self.operations, [], None
+        operations, self.operations = self.operations, []
+        self._ahead = self._concerned = None
         return operations
 
     def about(self, instance: Model) -> bool:
         """Whether an operation is about this instance: a new one is to be inserted, a persistent one to be deleted."""
-        return any(one.instance is instance for one in self.operations)
+        return bool(self.operations) and id(instance) in self._all_concerned().ids
+
+    def of_models(self) -> Mapping[type[Model], Sequence[Model]]:
+        """The instances that operations are about, by the model of their table."""
+        return self._all_concerned().of_models
+
+    def _all_concerned(self) -> _Concerned:
+        if self._concerned is None:
+            self._concerned = _Concerned()
+            for operation in self.operations:
+                self._concerned.add(operation)
+        return self._concerned
 
     def touched(self, instance: Model) -> None:
         """An attribute was set: a new instance may have another primary key."""
