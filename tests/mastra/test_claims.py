@@ -361,7 +361,7 @@ def test_a_body_may_put_its_task_elsewhere(update: Any, unique: str) -> None:
 
 
 def test_a_loop_leaves_nothing_running(unique: str) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     with ConvexStore(id="test", deployment_url="memory:") as store:
         tasks = store.background_tasks
         for number in range(100):
@@ -370,7 +370,9 @@ def test_a_loop_leaves_nothing_running(unique: str) -> None:
                 for one in claims:
                     tasks.update_task(task_id=one.id, update={"status": "completed"})
                     claims.close()
-    assert threading.active_count() <= before
+    for thread in set(threading.enumerate()) - before:  # what has just been told to end
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_a_deployment_that_is_closed_ends_its_loops(unique: str) -> None:
