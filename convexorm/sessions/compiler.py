@@ -243,7 +243,7 @@ class Compiler(msgspec.Struct, eq=False):
             for relation in relations_of(one) if one.relationships else ():
                 rule = self._rule(relation)
                 if rule is not None:  # classes that say the same share it
-                    same = rule.table.name, rule.key, rule.field, rule.action, repr(rule.filter)
+                    same = rule.table.name, rule.key, rule.field, rule.action, rule.filter
                     found.setdefault(same, (rule, []))[1].append(one)
         return [replace(rule, where=mapper.documents_of(classes)) for rule, classes in found.values()]
 

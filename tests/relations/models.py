@@ -169,6 +169,7 @@ class Supplier(Partner, discriminator="supplier"):
     notes: RelatedList[Note] = relationship("by_partner", on_delete="restrict")
     deals: RelatedList[Deal] = relationship("by_partner")
     calls: RelatedList[Call] = relationship("by_partner", on_delete="cascade")
+    visits: RelatedList[Visit] = relationship("by_partner", on_delete="cascade")
 
 
 class Note(Model, table="notes"):
@@ -183,6 +184,10 @@ class Deal(Model, table="deals"):
 
 class Call(Deal, discriminator="call"):
     minutes: Mapped[int] = field(default=0)
+
+
+class Visit(Deal, discriminator="visit"):
+    pass
 
 
 MODELS: tuple[type[Model], ...] = (

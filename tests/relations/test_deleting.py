@@ -44,6 +44,7 @@ from tests.relations.models import (
     Payment,
     Supplier,
     Tag,
+    Visit,
 )
 
 
@@ -228,6 +229,14 @@ async def test_each_class_of_a_table_has_its_own_rules(open_: Open, way: str) ->
     with pytest.raises(StaleDataError, match=r"Supplier\.notes") as refused:
         await delete_one(session, way, await session.get_one(Partner, "s"))
     assert refused.value.relation == "Supplier.notes"
+
+
+@pytest.mark.parametrize("way", HELD)
+async def test_what_is_said_of_two_classes_of_one_table_reaches_both(open_: Open, way: str) -> None:
+    await save(open_(), Supplier(id="s"), *(kind(partner_id="s") for kind in (Deal, Call, Visit)))
+    session = open_()
+    await delete_one(session, way, await session.get_one(Partner, "s"))
+    assert [type(one) for one in await open_().all(Deal.query().full_scan())] == [Deal]
 
 
 async def test_the_order_of_a_commit_does_not_matter(open_: Open) -> None:
