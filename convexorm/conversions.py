@@ -15,7 +15,7 @@ from convexorm.expressions import Column
 from convexorm.types import quick_adopt_of, quick_of
 from convexorm.values import MISSING, Value, owned
 
-__all__ = ["attributes_function", "differing_function", "dump_function", "fill_function"]
+__all__ = ["adopter", "attributes_function", "differing_function", "dump_function", "fill_function"]
 
 Columns = Mapping[str, Column[Any]]
 

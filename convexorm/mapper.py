@@ -310,13 +310,7 @@ class Mapper:
         Raises ValidationError for what cannot be stored.
         """
         try:
-            if leaving:
-                given = [
-                    (one, one.dump(getattr(instance, name))) for name, one in self.columns.items() if name not in leaving
-                ]
-                document = {column.field: owned(value) for column, value in given if value is not MISSING}
-            else:
-                document = self._of_instance(instance)
+            document = self._without(instance, leaving) if leaving else self._of_instance(instance)
         except AttributeError:
             self.check_set(instance)
             raise

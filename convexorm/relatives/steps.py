@@ -257,8 +257,8 @@ def _hold_only(items: RelatedItems, owner: Model) -> None:
 
 def stand_for(instance: Model, other: Model, others: Iterable[Model]) -> None:
     """A new instance is to become the document of another one: lists hold it instead, until that is undone."""
-    owners = {id(one): one for one in (*others, *(known(other, one) for one in references_of(other))) if one is not None}
-    for owner in owners.values():
+    holding = {id(one): one for one in (*others, *(known(other, one) for one in references_of(other))) if one is not None}
+    for owner in holding.values():
         for items in lists_of(owner):
             if not items.holds(other):
                 continue

@@ -186,10 +186,14 @@ class Members(IdentityMap):
 
     def _stand_for(self, instance: Model) -> None:
         """An instance is to replace the document with its primary key, of which there may be one here."""
-        identity = self._compiler.new_identity(instance)
-        held = None if identity is None else self.held(root_of(type(instance)), identity)
+        held = self._of_same_key(instance)
         if held is not None:
             stand_for(instance, held, list(self.through(held)))
+
+    def _of_same_key(self, instance: Model) -> Model | None:
+        """The persistent instance with the primary key of a new one, if there is one here."""
+        identity = self._compiler.new_identity(instance)
+        return None if identity is None else self.held(root_of(type(instance)), identity)
 
     def attach_all(self, instance: M) -> M:
         """`attach`, with what is detached around the instance, and around that; what is new there is added."""
@@ -243,9 +247,7 @@ class Members(IdentityMap):
     def _withdraw(self, instance: Model) -> None:
         """A new instance is not to be stored."""
         self._pending.withdraw(instance)
-        others = list(self.through(instance))
-        identity = self._compiler.new_identity(instance)
-        held = None if identity is None else self.held(root_of(type(instance)), identity)
+        others, held = list(self.through(instance)), self._of_same_key(instance)
         if held is not None:  # whose place it was to take
             stand_for(held, instance, others)
         leave(instance, others)

@@ -375,13 +375,13 @@ def check_keyed(model: type[Model]) -> None:
 def dump_valid(instance: Model, leaving: Collection[str] = ()) -> dict[str, Value]:
     """The document of an instance, without the attributes in `leaving`. Raises ValidationError if it is not valid."""
     mapper = instance.__mapper__
-    try:
-        if mapper.validated:
+    if mapper.validated:
+        try:
             validate(instance)
-        return mapper.dump(instance, leaving)
-    except AttributeError:
-        mapper.check_set(instance)
-        raise
+        except AttributeError:
+            mapper.check_set(instance)
+            raise
+    return mapper.dump(instance, leaving)
 
 
 def _led(instance: Model, waiting: Mapping[str, Model]) -> Mapping[str, Value]:

@@ -266,7 +266,7 @@ class Engine:
         return applied
 
     def _commit(self, commit: Commit, tables: Iterable[Table], connection: Connection) -> list[Applied]:
-        kept = self._ledger if commit.lasting else self._outcomes
+        kept = self._kept(commit)
         connection.execute("BEGIN IMMEDIATE")
         try:
             catalog, stored = self._ensure(connection, tables)
@@ -281,6 +281,10 @@ class Engine:
         connection.land()
         self._catalog = catalog
         return results
+
+    def _kept(self, commit: Commit) -> Ledger | Outcomes:
+        """Where it stands what became of a commit."""
+        return self._ledger if commit.lasting else self._outcomes
 
     def amend(
         self,
@@ -352,7 +356,7 @@ class Engine:
 
     def _withdraw(self, commit: Commit, connection: Connection) -> list[Applied] | None:
         connection.execute("BEGIN IMMEDIATE")
-        known = (self._ledger if commit.lasting else self._outcomes).withdraw(connection, commit)
+        known = self._kept(commit).withdraw(connection, commit)
         connection.execute("COMMIT")
         return known
 
