@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from convexorm import Model
-from convexorm.model import dump
+from convexorm.mapping.model import dump
 from convexorm.values import dumps
 from mastra_convex import ConvexStore
 from tests.conftest import ROOT, Host

@@ -27,15 +27,15 @@ from convexorm.errors import (
     StaleDataError,
     ValidationError,
 )
-from convexorm.expressions import Column, Mapped
 from convexorm.files import AsyncFiles, FileMetadata, Files
 from convexorm.functions import AsyncFunctions, Functions
 from convexorm.live import AsyncLive, Change, Live, Watch
-from convexorm.model import Index, Model, SearchIndex, VectorIndex, field
-from convexorm.query import Query
+from convexorm.mapping.expressions import Column, Mapped
+from convexorm.mapping.model import Index, Model, SearchIndex, VectorIndex, field
+from convexorm.mapping.references import UNSET, Id
+from convexorm.mapping.relations import Related, RelatedList, relationship
+from convexorm.querying.query import Query
 from convexorm.querying.statements import Aggregate, Count
-from convexorm.references import UNSET, Id
-from convexorm.relations import Related, RelatedList, relationship
 from convexorm.schema import Schema, to_typescript
 from convexorm.sessions import AsyncSession, Fitting, Hit, Invalid, Page, Progress, Scheduled, Session
 from convexorm.system import ScheduledFunction, StoredFile

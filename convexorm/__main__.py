@@ -23,7 +23,7 @@ from convexorm.errors import ConvexORMError, InvalidRequestError
 from convexorm.exports import Export
 from convexorm.exports.spec import Spec
 from convexorm.functions import Functions
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 from convexorm.projects.api import KnownModel, api_of
 from convexorm.projects.doctor import diagnose
 from convexorm.projects.files import read_file, stamped, write_files

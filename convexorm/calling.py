@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.types import AnyType, column_type
 from convexorm.values import MISSING, Missing, Value
 

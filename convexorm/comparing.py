@@ -8,8 +8,8 @@ from convexorm.deployments.base import Deployment
 from convexorm.errors import InvalidRequestError
 from convexorm.exports import Difference, Export, differences
 from convexorm.given import several
-from convexorm.mapper import mapper_of
-from convexorm.model import Model
+from convexorm.mapping.mapper import mapper_of
+from convexorm.mapping.model import Model
 
 __all__ = ["compare"]
 

@@ -22,7 +22,7 @@ from convexorm.faces import blocking, named
 from convexorm.given import a_callback
 
 if TYPE_CHECKING:
-    from convexorm.references import Id
+    from convexorm.mapping.references import Id
 
 __all__ = ["AsyncFiles", "FileMetadata", "FilePort", "Files", "Incoming", "Outgoing", "Source"]
 

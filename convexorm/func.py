@@ -11,7 +11,7 @@ import attrs
 
 from convexorm import computed
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column, Computed, operand_of
+from convexorm.mapping.expressions import Column, Computed, operand_of
 from convexorm.types.anything import AnyType
 from convexorm.types.containers import ListType
 from convexorm.types.times import IsoDatetimeType, TimestampType

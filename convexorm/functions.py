@@ -14,8 +14,8 @@ from convexorm.calling import Arguments, check_path, dumped_arguments
 from convexorm.deployments.base import Caller, Deployment, FunctionCall, FunctionKind, check_deployment
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.faces import blocking, blocking_stream, named
-from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model, set_state
+from convexorm.mapping.mapper import mapper_of
+from convexorm.mapping.model import InstanceState, Model, set_state
 from convexorm.schema import AnyValue
 from convexorm.sessions import AsyncSession, Session
 from convexorm.types import ColumnType, result_type

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from convexorm.expressions import Mapped
-from convexorm.model import Model, field
+from convexorm.mapping.expressions import Mapped
+from convexorm.mapping.model import Model, field
 
 __all__ = ["ScheduledFunction", "StoredFile"]
 

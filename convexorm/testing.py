@@ -15,8 +15,8 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from convexorm.deployments import EmbeddedDeployment
-from convexorm.expressions import Column
-from convexorm.model import Model
+from convexorm.mapping.expressions import Column
+from convexorm.mapping.model import Model
 from convexorm.sessions import AsyncSession, Session
 
 __all__ = ["Factory", "fake_async_session", "fake_session"]

@@ -39,7 +39,7 @@ from convexorm import (
 )
 from convexorm.deployments.base import Port
 from convexorm.faces import finish
-from convexorm.model import Watcher
+from convexorm.mapping.model import Watcher
 from convexorm.requests import (
     Applied,
     Bound,

@@ -16,7 +16,7 @@ import pytest
 
 from convexorm import Deployment, Model, Session
 from convexorm.faces import finish
-from convexorm.model import dump
+from convexorm.mapping.model import dump
 from convexorm.requests import Commit, DeleteRange, Insert, Key, Pack, Range, Read, Upsert
 from mastra_convex import ConvexServerCache, ConvexStore, ConvexVector
 from mastra_convex.entities import BackgroundTask, Document, ScheduleTrigger, Vector

@@ -222,7 +222,7 @@ def test_what_a_column_cannot_store_is_refused(annotation: Any, value: Any, word
     ],
 )
 def test_what_cannot_be_loaded_is_a_validation_error(annotation: Any, stored: Value) -> None:
-    from convexorm.expressions import Column
+    from convexorm.mapping.expressions import Column
 
     column: Column[Any] = Column(
         table="t", name="a", field="a", none="absent", compile=lambda: (column_type(annotation), False)

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from convexorm.deployments.base import Deployment
 from convexorm.functions import Answer
 from convexorm.live.changes import Change, difference
-from convexorm.model import Model
-from convexorm.query import Query
+from convexorm.mapping.model import Model
+from convexorm.querying.query import Query
 from convexorm.querying.statements import Statement
 from convexorm.querying.texts import TextQuery
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult

@@ -10,7 +10,7 @@ import attrs
 
 from convexorm.live.changes import difference
 from convexorm.live.states import State, States
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 
 __all__ = ["ListView", "RecordView"]
 

@@ -13,7 +13,7 @@ import attrs
 from convexorm import schema
 from convexorm.errors import ConvexORMError
 from convexorm.exports import Export, ExportedTable
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 from convexorm.projects.annotations import WORDS, Annotations, constant, discriminator_of, without_null
 from convexorm.projects.modules import head_of
 from convexorm.projects.names import attribute_name, class_name, singular, unused

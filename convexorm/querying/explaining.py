@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Exists, Membership, Negated
-from convexorm.crossing import across, named
+from convexorm.querying.crossing import across, named
 from convexorm.requests import Fold, Range, Read, TextSearch
 from convexorm.schema import COUNTERS
 from convexorm.values import MISSING, Missing, Value, dumps

@@ -9,13 +9,13 @@ from convexorm.aggregates import Group, Groups, Sum, Tally
 from convexorm.conditions import Comparison
 from convexorm.counters import counter_id
 from convexorm.errors import ValidationError
-from convexorm.forms import values_of
+from convexorm.querying.forms import values_of
 from convexorm.requests import Bound, Document, Range, Read
 from convexorm.schema import COUNTERS, CounterDef, Int64, Number, Property
 from convexorm.values import Missing, Value, canonical
 
 if TYPE_CHECKING:
-    from convexorm.query import Query
+    from convexorm.querying.query import Query
 
 __all__ = ["groups_of", "kept", "kept_groups"]
 

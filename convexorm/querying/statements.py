@@ -18,11 +18,11 @@ from convexorm.aggregates import Groups as Partials
 from convexorm.conditions import Comparison, Membership
 from convexorm.data import Data
 from convexorm.errors import FullTableScanError, ValidationError
-from convexorm.expressions import Column, Some
+from convexorm.mapping.expressions import Column, Some
+from convexorm.mapping.references import UNSET
 from convexorm.querying.explaining import explained
 from convexorm.querying.kept import groups_of, kept, kept_groups
 from convexorm.querying.planning import Access
-from convexorm.references import UNSET
 from convexorm.requests import MAX_MERGED, Document, Fold, Read, ReadResult, Term
 from convexorm.schema import AnyOf, AnyValue, CounterDef, Int64, Number, Validator
 from convexorm.types.choices import FlagType
@@ -31,7 +31,7 @@ from convexorm.types.times import TimestampType
 from convexorm.values import MISSING, Missing, Value, canonical, same
 
 if TYPE_CHECKING:
-    from convexorm.query import Query
+    from convexorm.querying.query import Query
 
 __all__ = [
     "Aggregate",

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from msgspec.structs import replace
 
 from convexorm.conditions import Comparison, Condition
-from convexorm.crossing import crossings
 from convexorm.errors import IndexRangeError, InvalidRequestError
-from convexorm.fields import SearchIndex
+from convexorm.mapping.fields import SearchIndex
+from convexorm.mapping.relations import Path, check_paths
+from convexorm.querying.crossing import crossings
 from convexorm.querying.planning import conjuncts
 from convexorm.querying.statements import Load, Statement
-from convexorm.relations import Path, check_paths
 from convexorm.requests import Document, Range, Read, ReadResult, TextSearch, check_text
 from convexorm.values import Missing, Value
 
 if TYPE_CHECKING:
     from convexorm.live.changes import Change
-    from convexorm.model import Model
-    from convexorm.query import Query
+    from convexorm.mapping.model import Model
+    from convexorm.querying.query import Query
 
 __all__ = ["TextQuery", "check_index"]
 
@@ -79,7 +79,7 @@ class TextQuery(Statement[list[M]], frozen=True):
 
 def check_index(index: SearchIndex[Any]) -> type[Any]:
     """The model of a search index. Raises InvalidRequestError for what is no search index of a model."""
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
     model = index.model if isinstance(index, SearchIndex) else None
     if model is None or not issubclass(model, Model):

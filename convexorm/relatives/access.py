@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from convexorm.errors import InvalidRequestError, NoResultFound, NotLoadedError
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.relatives.leads import known, led, peek
 from convexorm.relatives.lists import RelatedItems, check_item, loaded_list, put_in, refer, refuse_item, take_out, together
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
-    from convexorm.relations import Relation, Through, ToMany, ToOne
+    from convexorm.mapping.model import Model
+    from convexorm.mapping.relations import Relation, Through, ToMany, ToOne
 
 __all__ = ["assign", "related"]
 

@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from convexorm.errors import ValidationError
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.values import MISSING
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
-    from convexorm.records import Record
-    from convexorm.references import Reference
-    from convexorm.relations import Relation
+    from convexorm.mapping.model import Model
+    from convexorm.mapping.records import Record
+    from convexorm.mapping.references import Reference
+    from convexorm.mapping.relations import Relation
 
 __all__ = [
     "SUCCESSOR",

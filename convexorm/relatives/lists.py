@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from convexorm.errors import ValidationError
 from convexorm.given import several
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.relatives.leads import found, is_new, known, leads_of, note, peek, references_of, relations_of, relatives_of
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
-    from convexorm.references import Reference
-    from convexorm.relations import Relation
+    from convexorm.mapping.model import Model
+    from convexorm.mapping.references import Reference
+    from convexorm.mapping.relations import Relation
 
 __all__ = [
     "RelatedItems",

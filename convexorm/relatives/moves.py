@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.relatives.leads import value_of
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
-    from convexorm.references import Reference
+    from convexorm.mapping.model import Model
+    from convexorm.mapping.references import Reference
 
 __all__ = ["Moves"]
 

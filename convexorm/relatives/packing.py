@@ -9,7 +9,7 @@ from convexorm.relatives.leads import peek, relatives_of
 from convexorm.relatives.lists import RelatedItems
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
 __all__ = ["packed", "unpack"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.relatives.leads import (
     SUCCESSOR,
     all_led,
@@ -36,9 +36,9 @@ from convexorm.relatives.lists import (
 from convexorm.relatives.moves import Moves
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
-    from convexorm.references import Reference
-    from convexorm.relations import Relation, Through, ToMany
+    from convexorm.mapping.model import Model
+    from convexorm.mapping.references import Reference
+    from convexorm.mapping.relations import Relation, Through, ToMany
 
 __all__ = [
     "around",

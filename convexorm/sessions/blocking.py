@@ -11,7 +11,7 @@ from convexorm.deployments.base import Deployment, check_deployment
 from convexorm.errors import InvalidRequestError
 from convexorm.faces import blocking_stream, finish
 from convexorm.given import a_function
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 from convexorm.sessions.session import TRANSACT_ATTEMPTS, AsyncSession
 from convexorm.sessions.turns import blocking
 

@@ -20,8 +20,8 @@ from convexorm.errors import (
     ValidationError,
 )
 from convexorm.given import a_callback, several
-from convexorm.model import Model
-from convexorm.query import Query
+from convexorm.mapping.model import Model
+from convexorm.querying.query import Query
 from convexorm.requests import (
     MAX_DELETED_BY_RANGE,
     Commit,

@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from convexorm.errors import ValidationError
-from convexorm.expressions import Column
-from convexorm.model import Model
-from convexorm.records import Record
-from convexorm.references import UNSET
+from convexorm.mapping.expressions import Column
+from convexorm.mapping.model import Model
+from convexorm.mapping.records import Record
+from convexorm.mapping.references import UNSET
+from convexorm.mapping.validation import validate
 from convexorm.relatives import unresolved
 from convexorm.requests import Patch, Unique
 from convexorm.schema import Table
 from convexorm.types.codec import key_step
-from convexorm.validation import validate
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
 __all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "patch_of"]

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition, rewritten
 from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationError
-from convexorm.expressions import Column
-from convexorm.mapper import Mapper, mapper_of
-from convexorm.model import Model, VectorIndex
-from convexorm.query import Query
+from convexorm.mapping.expressions import Column
+from convexorm.mapping.mapper import Mapper, mapper_of
+from convexorm.mapping.model import Model, VectorIndex
+from convexorm.mapping.relations import Path, Relation, Through, ToMany
+from convexorm.querying.query import Query
 from convexorm.querying.statements import Grouping, Rows, Statement
 from convexorm.querying.texts import TextQuery
-from convexorm.relations import Path, Relation, Through, ToMany
 from convexorm.requests import (
     Check,
     Commit,

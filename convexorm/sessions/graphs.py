@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from convexorm.errors import InvalidRequestError
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 from convexorm.relatives import astray, led_by_key, unresolved
 from convexorm.requests import Insert, Patch, Upsert, Write
 from convexorm.sessions.changes import is_new

@@ -15,12 +15,13 @@ from weakref import WeakValueDictionary, ref
 import msgspec
 
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.hooks import call_hook
-from convexorm.model import InstanceState, Model, Watcher, set_state, state_of
-from convexorm.records import Record, Row, Rows
-from convexorm.references import Reference
+from convexorm.mapping.hooks import call_hook
+from convexorm.mapping.model import InstanceState, Model, Watcher, set_state, state_of
+from convexorm.mapping.records import Record
+from convexorm.mapping.references import Reference
 from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore
 from convexorm.requests import Document, Gone
+from convexorm.requests.rows import Row, Rows
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances

@@ -11,7 +11,7 @@ import msgspec
 from convexorm.values import MISSING, Missing, Value, canonical
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
     from convexorm.requests import Document
 
 __all__ = ["Identity", "Instances", "identity_of", "key_of"]

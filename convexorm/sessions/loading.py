@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 from convexorm.deployments.reader import Reader
 from convexorm.errors import ValidationError
-from convexorm.model import Model, state_of
-from convexorm.references import UNSET, Reference
-from convexorm.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
+from convexorm.mapping.model import Model, state_of
+from convexorm.mapping.references import UNSET, Reference
+from convexorm.mapping.relations import Many, Path, Relation, Through, ToMany, ToOne, check_paths
 from convexorm.relatives import all_found, found, found_stored, join_row, listed, loaded_list, related, stay_in_step
 from convexorm.requests import Document, Follow, Followed, Read, ReadResult
 from convexorm.sessions.compiler import Compiler

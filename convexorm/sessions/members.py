@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import unmade
-from convexorm.model import Model, state_of
-from convexorm.query import Query
-from convexorm.references import Reference
-from convexorm.relations import Relation
+from convexorm.mapping.expressions import unmade
+from convexorm.mapping.model import Model, state_of
+from convexorm.mapping.references import Reference
+from convexorm.mapping.relations import Relation
+from convexorm.querying.query import Query
 from convexorm.relatives import Moves, around, exchange, hold_to_references, join_lists, leave, leave_rows, stand_for
 from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new

@@ -13,12 +13,13 @@ import msgspec
 
 from convexorm.computed import Operand
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column, Computed, operand_of
 from convexorm.func import Greatest, Now
 from convexorm.given import a_mapping
-from convexorm.mapper import mapper_of
-from convexorm.model import InstanceState, Model, set_state
-from convexorm.query import Query
+from convexorm.mapping.expressions import Column, Computed, operand_of
+from convexorm.mapping.mapper import mapper_of
+from convexorm.mapping.model import InstanceState, Model, set_state
+from convexorm.mapping.validation import validate, validate_changes
+from convexorm.querying.query import Query
 from convexorm.relatives import found, hold_to_references, not_whole, unresolved
 from convexorm.requests import (
     Applied,
@@ -38,7 +39,6 @@ from convexorm.schema import IndexDef
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import Identity, key_of
-from convexorm.validation import validate, validate_changes
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, owned
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import PRIMARY, Compiler, root_of
 from convexorm.sessions.instances import Identity

@@ -37,16 +37,17 @@ from convexorm.errors import (
     StaleDataError,
     ValidationError,
 )
-from convexorm.expressions import Column
 from convexorm.faces import DONE, finish, named
 from convexorm.given import a_function, by_name, several
-from convexorm.hooks import call_hook
-from convexorm.mapper import mapper_of
-from convexorm.model import Index, Model, SearchIndex, VectorIndex, state_of
-from convexorm.query import Query
+from convexorm.mapping.expressions import Column
+from convexorm.mapping.hooks import call_hook
+from convexorm.mapping.mapper import mapper_of
+from convexorm.mapping.model import Index, Model, SearchIndex, VectorIndex, state_of
+from convexorm.mapping.relations import Path, check_paths
+from convexorm.mapping.validation import check_values_of
+from convexorm.querying.query import Query
 from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
-from convexorm.relations import Path, check_paths
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
@@ -71,7 +72,6 @@ from convexorm.sessions.trees import Trees
 from convexorm.sessions.turns import Turn, exclusive
 from convexorm.sessions.unit_of_work import UnitOfWork
 from convexorm.sessions.writer import Writer
-from convexorm.validation import check_values_of
 from convexorm.values import MAX_ARRAY_LENGTH, MISSING, is_whole
 
 __all__ = ["TRANSACT_ATTEMPTS", "AsyncSession"]

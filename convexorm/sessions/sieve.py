@@ -12,11 +12,11 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 from msgspec.structs import replace
 
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.model import Model
-from convexorm.query import Query
+from convexorm.mapping.model import Model
+from convexorm.mapping.records import Record
+from convexorm.querying.query import Query
 from convexorm.querying.statements import Rows, Select
 from convexorm.querying.texts import TextQuery
-from convexorm.records import Record
 from convexorm.requests import Document, ReadResult
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.results import Fitting, Invalid

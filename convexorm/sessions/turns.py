@@ -12,8 +12,8 @@ from weakref import ref
 import msgspec
 
 from convexorm import faces
+from convexorm.concurrency.locks import Lock
 from convexorm.errors import InvalidRequestError
-from convexorm.locks import Lock
 
 if TYPE_CHECKING:
     from asyncio import Task

@@ -22,8 +22,8 @@ from convexorm.errors import (
     StaleDataError,
     ValidationError,
 )
-from convexorm.hooks import call_hook
-from convexorm.model import Model
+from convexorm.mapping.hooks import call_hook
+from convexorm.mapping.model import Model
 from convexorm.moments import Moment
 from convexorm.relatives import hold_to_references, settle, strangers, take_along, unresolved
 from convexorm.requests import Applied, Commit, Delete, DeletedRange, Write, Written

@@ -18,9 +18,9 @@ from typing import Any
 import attrs
 
 from convexorm import AsyncSession, ConvexORMError
+from convexorm.concurrency.threads import Worker
 from convexorm.faces import finish
 from convexorm.live.bells import BlockingBell
-from convexorm.threads import Worker
 from mastra_convex.domain import Backend
 from mastra_convex.entities import BackgroundTask, Document
 

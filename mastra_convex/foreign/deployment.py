@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from convexorm.concurrency.guards import Guard
 from convexorm.deployments import Deployment, Port, RemoteDeployment
 from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.remote import RemotePort
 from convexorm.errors import AuthError, DeploymentError, FunctionFailed, FunctionNotFound
 from convexorm.files import AsyncFiles, Files
-from convexorm.guards import Guard
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import (
     Applied,

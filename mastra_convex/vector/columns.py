@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from convexorm.guards import Guard
+from convexorm.concurrency.guards import Guard
 from convexorm.values import MAX_SAFE_INTEGER, MISSING, Value
 from mastra_convex.filters import AllOf, AnyOf, Filter, Leaf, Node, Not, Several, reached
 

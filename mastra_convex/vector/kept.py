@@ -15,7 +15,7 @@ import attrs
 import numpy as np
 
 from convexorm import AsyncSession
-from convexorm.guards import Guard
+from convexorm.concurrency.guards import Guard
 from convexorm.requests import Matrix, ReadResult, version_of, vouches
 from mastra_convex.domain import Offload
 from mastra_convex.entities import Vector, VectorIndex

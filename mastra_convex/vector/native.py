@@ -19,8 +19,8 @@ import numpy as np
 from convexorm import AsyncSession, Condition, Mapped, Model, field, or_
 from convexorm import Index as RecordIndex
 from convexorm import VectorIndex as NativeIndex
-from convexorm.expressions import Column
 from convexorm.faces import blocking
+from convexorm.mapping.expressions import Column
 from convexorm.schema import AnyValue
 from convexorm.types import AnyType, JsonType
 from convexorm.values import is_finite

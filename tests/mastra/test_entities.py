@@ -10,7 +10,7 @@ import pytest
 import mastra_convex
 import mastra_convex.entities as entities
 from convexorm import Deployment, Model, Session
-from convexorm.model import dump
+from convexorm.mapping.model import dump
 from convexorm.testing import Factory
 from convexorm.types import IsoDatetimeType
 from mastra_convex import BackgroundTask, Document, Message, Resource, Score, Thread

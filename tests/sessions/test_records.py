@@ -14,7 +14,7 @@ import pytest
 from convexorm import Index, IsoDatetime, Mapped, Model, Session, connect, field
 from convexorm.deployments import Deployment
 from convexorm.errors import DeploymentError, ValidationError
-from convexorm.records import Record
+from convexorm.mapping.records import Record
 
 
 class Note(Model, table="notes", primary_key="id"):

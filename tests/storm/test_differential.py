@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from convexorm import ConvexORMError, Deployment, Model, Session, StaleDataError, connect
-from convexorm.query import Query
+from convexorm.querying.query import Query
 from convexorm.values import canonical
 from tests.conftest import Host
 from tests.models import Anything, Chunk, Message, Task

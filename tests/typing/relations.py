@@ -23,7 +23,7 @@ from convexorm import (
     field,
     relationship,
 )
-from convexorm.relations import Many, One
+from convexorm.mapping.relations import Many, One
 
 
 class Customer(Model, table="typed_customers", primary_key="id"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from convexorm import AsyncSession, Session, StaleDataError, ValidationError, connect, func
-from convexorm.model import Model
+from convexorm.mapping.model import Model
 from convexorm.testing import fake_session
 from tests.unique.conftest import Open
 from tests.unique.models import Animal, Cat, Customer, Dog, Renamed, Seat, Thing, Unaware

@@ -19,12 +19,12 @@ from threading import get_ident
 from typing import Any, Protocol, TypeVar
 from weakref import finalize
 
+from convexorm.concurrency.locks import Lock
+from convexorm.concurrency.works import Work
 from convexorm.deployments.embedded import forks
 from convexorm.deployments.embedded.damage import failure, has_room, is_busy
 from convexorm.errors import DeploymentError, InvalidRequestError
-from convexorm.locks import Lock
 from convexorm.schema import Table
-from convexorm.works import Work
 
 __all__ = ["BUSY_STEP", "BUSY_TIMEOUT", "Connection", "Pool", "Source"]
 

@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import Protocol, TypeVar
 from weakref import ref
 
-from convexorm.works import Work, work_in
+from convexorm.concurrency.works import Work, work_in
 
 __all__ = [
     "Pooled",

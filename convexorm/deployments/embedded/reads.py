@@ -15,7 +15,6 @@ from convexorm.deployments.embedded.rows import ANSWERING, documents, stream, un
 from convexorm.deployments.embedded.tables import StoredTable
 from convexorm.deployments.filters import Predicate, compile_filter
 from convexorm.late import need
-from convexorm.records import Rows
 from convexorm.requests import (
     Document,
     KeyValue,
@@ -27,6 +26,7 @@ from convexorm.requests import (
     version_digest,
     whole_digest,
 )
+from convexorm.requests.rows import Rows
 from convexorm.values import canonical
 
 __all__ = ["answer", "first_rows", "is_prefix", "of_prefix", "of_span", "select"]

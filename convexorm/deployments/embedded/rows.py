@@ -11,8 +11,8 @@ from typing import Any, overload
 
 from convexorm.deployments.embedded.damage import decoded
 from convexorm.late import need
-from convexorm.records import Row, Rows
 from convexorm.requests import Document
+from convexorm.requests.rows import Row, Rows
 from convexorm.values import Value, loads
 
 __all__ = ["ANSWERING", "Known", "LazyDocuments", "documents", "parser", "stream", "unpacked", "unparsed"]

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from weakref import ref
 
+from convexorm.concurrency.threads import Worker
 from convexorm.deployments.embedded.alarms import alarm_of
 from convexorm.deployments.embedded.engine import Engine
 from convexorm.deployments.embedded.intervals import Interval, meet
@@ -22,7 +23,6 @@ from convexorm.deployments.observers import Observers
 from convexorm.errors import ConvexORMError, DeploymentError
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Read
-from convexorm.threads import Worker
 
 __all__ = ["Watches"]
 

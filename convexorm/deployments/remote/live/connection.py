@@ -18,6 +18,8 @@ from uuid import uuid4
 
 import attrs
 
+from convexorm.concurrency.guards import Guard
+from convexorm.concurrency.threads import Worker
 from convexorm.deployments.base import FunctionCall
 from convexorm.deployments.observers import Observers
 from convexorm.deployments.remote.addresses import Address, trusted
@@ -28,11 +30,9 @@ from convexorm.deployments.remote.live.watchings import FunctionWatching, ReadWa
 from convexorm.deployments.remote.port import RemotePort
 from convexorm.deployments.remote.shares import SMALLEST
 from convexorm.errors import AuthError, ConvexORMError, DeploymentError
-from convexorm.guards import Guard
 from convexorm.late import need
 from convexorm.live.mailboxes import Mailbox
 from convexorm.requests import Read
-from convexorm.threads import Worker
 from convexorm.values import Value, loads_printed
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ import attrs
 import msgspec
 
 from convexorm.conditions import Comparison, Condition, Membership, Negated
-from convexorm.conversions import attributes_function, differing_function, dump_function, fill_function
 from convexorm.counters import Counter
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column
-from convexorm.fields import Index, SearchIndex, VectorIndex
-from convexorm.hooks import hooks_of
-from convexorm.records import Record, record_type
-from convexorm.references import UNSET, Reference, references_of
-from convexorm.relations import Relation, Relationship, resolved
+from convexorm.mapping.conversions import attributes_function, differing_function, dump_function, fill_function
+from convexorm.mapping.expressions import Column
+from convexorm.mapping.fields import Index, SearchIndex, VectorIndex
+from convexorm.mapping.hooks import hooks_of
+from convexorm.mapping.records import Record, record_type
+from convexorm.mapping.references import UNSET, Reference, references_of
+from convexorm.mapping.relations import Relation, Relationship, resolved
 from convexorm.requests import Expect, OneOf, Unique
 from convexorm.schema import (
     AnyOf,
@@ -46,7 +46,7 @@ from convexorm.types.unions import kinds_of
 from convexorm.values import MISSING, Missing, Value, owned
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
 __all__ = ["DISCRIMINATOR_FIELD", "Mapper", "mapper_of"]
 

@@ -31,7 +31,7 @@ from convexorm import (
     field,
 )
 from convexorm.deployments import EmbeddedDeployment
-from convexorm.model import dump
+from convexorm.mapping.model import dump
 from convexorm.schema import AnyOf, Array, Boolean, IndexDef, Null, Number, Property, String, VectorIndexDef
 from convexorm.values import same
 from tests.models import Anything, Chunk, Everything, Note, Task

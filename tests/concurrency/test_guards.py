@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from convexorm.guards import Guard
+from convexorm.concurrency.guards import Guard
 from tests.interrupting import PACKAGE, walk
 
 

@@ -22,8 +22,8 @@ from convexorm.values import Missing, Value, check_text
 if TYPE_CHECKING:
     from typing_extensions import TypeAliasType
 
-    from convexorm.mapper import Mapper
-    from convexorm.model import Model
+    from convexorm.mapping.mapper import Mapper
+    from convexorm.mapping.model import Model
 
 __all__ = ["UNSET", "Id", "IdType", "Reference", "Target", "model_named", "references_of"]
 

@@ -16,21 +16,21 @@ import msgspec
 from typing_extensions import dataclass_transform
 
 from convexorm import types
-from convexorm.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.errors import InvalidRequestError, ValidationError
-from convexorm.expressions import Column, Mapped, unmade
-from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.given import by_name
-from convexorm.mapper import Mapper, mapper_of
-from convexorm.records import Record
-from convexorm.references import UNSET
+from convexorm.mapping.declaring import Body, Declaration, declare, frame_of_declaration
+from convexorm.mapping.expressions import Column, Mapped, unmade
+from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.mapping.mapper import Mapper, mapper_of
+from convexorm.mapping.records import Record
+from convexorm.mapping.references import UNSET
+from convexorm.mapping.validation import check_whole, validate
 from convexorm.relatives import lead_alike, packed, undo, unpack
-from convexorm.validation import check_whole, validate
 from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
-    from convexorm.query import Query
-    from convexorm.references import Reference
+    from convexorm.mapping.references import Reference
+    from convexorm.querying.query import Query
     from convexorm.relatives import Moves
 
 __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state", "state_of"]
@@ -237,7 +237,7 @@ class Model:
     @classmethod
     def query(cls) -> Query[Self]:
         """All documents of the table: the start of a query."""
-        from convexorm.query import Query
+        from convexorm.querying.query import Query
 
         mapper_of(cls)
         return Query(cls)

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UNSET
 
 from convexorm.compiling import function
-from convexorm.expressions import Column
+from convexorm.mapping.expressions import Column
 from convexorm.types import quick_adopt_of, quick_of
 from convexorm.values import MISSING, Value, owned
 

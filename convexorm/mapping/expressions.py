@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Pro
 from convexorm.computed import Arithmetic, Constant, Operand, Stored
 from convexorm.conditions import Combined, Comparison, Condition, Containment, Membership, Negated, Operator
 from convexorm.errors import ConvexORMError, InvalidRequestError, ValidationError
-from convexorm.references import UNSET
+from convexorm.mapping.references import UNSET
 from convexorm.requests import Ordering
 from convexorm.schema import AnyOf, Null, Property
 from convexorm.types import ColumnType, JsonType, dumper, loader
@@ -24,7 +24,7 @@ from convexorm.types.scalars import FloatType, Int64Type, IntType, StrType
 from convexorm.values import MISSING, Missing, Value, check_value, is_number_array, is_whole
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
 __all__ = [
     "Column",

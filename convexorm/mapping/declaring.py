@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from convexorm.conversions import adopter
 from convexorm.counters import Counter
 from convexorm.errors import ValidationError
-from convexorm.expressions import Column, Handed, Mapped, show, unmade
-from convexorm.fields import Field, Index, SearchIndex, VectorIndex, field
-from convexorm.mapper import DISCRIMINATOR_FIELD, Mapper
-from convexorm.relations import Relationship
+from convexorm.mapping.conversions import adopter
+from convexorm.mapping.expressions import Column, Handed, Mapped, show, unmade
+from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.mapping.mapper import DISCRIMINATOR_FIELD, Mapper
+from convexorm.mapping.relations import Relationship
+from convexorm.mapping.validation import check_value_of
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound, is_class_variable, register
-from convexorm.validation import check_value_of
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
 __all__ = ["Body", "Declaration", "declare", "frame_of_declaration"]
 
@@ -65,7 +65,7 @@ class Declaration:
 
 
 _MAPPED = re.compile(r"(\w+\.)*Mapped\b")
-_NO_BODIES = ("builtins", "typing", "typing_extensions", "abc", "collections.abc", "convexorm.model")
+_NO_BODIES = ("builtins", "typing", "typing_extensions", "abc", "collections.abc", "convexorm.mapping.model")
 
 
 def body_of(cls: type, names: Names) -> Body:
@@ -186,7 +186,7 @@ _OTHER_KINDS = {
 
 def _check_bases(cls: type[Model]) -> None:
     """Raise ValidationError for a base that has made fields of its annotations, and an `__init__` for them."""
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
     for base in cls.__mro__:
         kind = next((kind for marker, kind in _OTHER_KINDS.items() if vars(base).get(marker)), None)
@@ -202,7 +202,7 @@ _OWN_NAMES = ("_state", "_body", "_details", "_setters")
 
 def _check_own_names(cls: type[Model]) -> None:
     """Raise ValidationError where a class, or a mixin, has something of a name that models need for themselves."""
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
     for base in cls.__mro__:
         taken = [name for name in _OWN_NAMES if name in vars(base)]
@@ -306,7 +306,7 @@ def _owned(cls: type[Model], name: str, index: Searched) -> Searched:
 
 def _reserved() -> frozenset[str]:
     """What a column cannot be called."""
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
     return frozenset(name for name in vars(Model) if not name.startswith("_")) | {"self"}  # a constructor has that
 

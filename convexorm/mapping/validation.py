@@ -15,7 +15,7 @@ import attrs
 from convexorm.errors import InvalidRequestError, ValidationError
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
 __all__ = ["check_value_of", "check_values_of", "check_whole", "validate", "validate_changes"]
 

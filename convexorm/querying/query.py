@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition
-from convexorm.crossing import crossings
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
-from convexorm.expressions import Column, Some
+from convexorm.mapping.expressions import Column, Some
+from convexorm.mapping.relations import Path, check_paths
+from convexorm.querying.crossing import crossings
 from convexorm.querying.explaining import SYMBOLS, outline
 from convexorm.querying.ordering import OrderedAccess, ordered
 from convexorm.querying.planning import Access, accesses, conjuncts, equal
 from convexorm.querying.statements import Aggregate, Count, Digest, Distinct, Exists, Grouping, Load, Rows, Select
-from convexorm.relations import Path, check_paths
 from convexorm.requests import Document, Ordering, Range, Read, ReadResult, index_key
 from convexorm.schema import SYSTEM_FIELDS, Table
 from convexorm.values import Missing, Value, is_whole
 
 if TYPE_CHECKING:
     from convexorm.live.changes import Change
-    from convexorm.model import Index, Model
+    from convexorm.mapping.model import Index, Model
 
 __all__ = ["Count", "Digest", "Query"]
 

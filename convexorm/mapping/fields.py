@@ -19,14 +19,14 @@ import attrs
 from typing_extensions import TypeVar
 
 from convexorm.errors import ValidationError
-from convexorm.expressions import NoneForm
-from convexorm.references import Target
+from convexorm.mapping.expressions import NoneForm
+from convexorm.mapping.references import Target
 from convexorm.types import ColumnType
 from convexorm.values import is_whole
 
 if TYPE_CHECKING:
     from convexorm.conditions import Condition
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
     from convexorm.querying.texts import TextQuery
 
 __all__ = ["Field", "Index", "SearchIndex", "VectorIndex", "field"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from convexorm.errors import ValidationError
 
 if TYPE_CHECKING:
-    from convexorm.model import Model
+    from convexorm.mapping.model import Model
 
 __all__ = ["HOOKS", "call_hook", "hooks_of"]
 

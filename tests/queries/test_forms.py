@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convexorm.forms import values_of
+from convexorm.querying.forms import values_of
 from convexorm.values import Value, canonical
 from tests.test_values import VALUES, VECTORS, vector_value
 

@@ -9,7 +9,7 @@ from weakref import ref
 
 import pytest
 
-from convexorm.threads import Worker
+from convexorm.concurrency.threads import Worker
 
 BEGIN = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"
 

@@ -18,15 +18,15 @@ from msgspec.structs import replace
 
 from convexorm.conditions import MAX_LEVELS, Combined, Comparison, Condition, Exists
 from convexorm.errors import InvalidRequestError, LimitExceeded, ValidationError
-from convexorm.expressions import unmade
 from convexorm.given import several
-from convexorm.references import Reference, Target, model_named
+from convexorm.mapping.expressions import unmade
+from convexorm.mapping.references import Reference, Target, model_named
 from convexorm.relatives import assign, related
 from convexorm.requests import Follow, Range
 
 if TYPE_CHECKING:
-    from convexorm.mapper import Mapper
-    from convexorm.model import Model
+    from convexorm.mapping.mapper import Mapper
+    from convexorm.mapping.model import Model
     from convexorm.types.names import Bound, Names
 
 __all__ = [

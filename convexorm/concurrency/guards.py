@@ -11,8 +11,8 @@ from collections.abc import Callable
 from sys import _getframe
 from typing import TypeVar
 
-from convexorm.locks import Lock
-from convexorm.works import Work, work_in
+from convexorm.concurrency.locks import Lock
+from convexorm.concurrency.works import Work, work_in
 
 __all__ = ["Guard"]
 

@@ -31,7 +31,7 @@ from convexorm import (
     to_typescript,
 )
 from convexorm.deployments import EmbeddedDeployment
-from convexorm.model import dump
+from convexorm.mapping.model import dump
 from convexorm.schema import AnyOf, Boolean, IndexDef, Number, Property, String
 from convexorm.schema import Literal as LiteralValue
 from tests.conftest import Host, serve_models
@@ -498,7 +498,7 @@ def test_classes_of_one_table_are_declared_freely_and_not_mixed_in_a_session() -
                 lambda: session.all(two.query().full_scan()),
                 lambda: session.update(two, "a", {}),
             ):
-                with pytest.raises(InvalidRequestError, match=r"table 'again' as tests\.test_inheritance\..*Again"):
+                with pytest.raises(InvalidRequestError, match=r"table 'again' as tests\.mapping\..*Again"):
                     use()
             session.add(two(id="b"))
             with pytest.raises(InvalidRequestError, match="another class"):

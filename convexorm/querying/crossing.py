@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convexorm.conditions import Condition, Exists, existences
 
 if TYPE_CHECKING:
-    from convexorm.relations import Path
+    from convexorm.mapping.relations import Path
     from convexorm.requests import Follow
 
 __all__ = ["across", "crossings", "named"]
