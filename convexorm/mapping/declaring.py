@@ -25,7 +25,7 @@ from convexorm.mapping.expressions import Column, Handed, Mapped, show, unmade
 from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapping.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.mapping.relations import Relationship
-from convexorm.mapping.validation import check_value_of
+from convexorm.mapping.validation import check_value_of, telling
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound, is_class_variable, register
 
@@ -419,7 +419,12 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
     """Make an attrs class of a model, whose attributes are its columns."""
     adopters = {name: adopter(mapper.columns[name]) for name in cls._details}
     these = {
-        name: attrs.field(default=details.made, validator=details.validator, converter=adopters[name], kw_only=True)
+        name: attrs.field(
+            default=details.made,
+            validator=telling(details.validator, mapper.name, mapper.columns[name].field),
+            converter=adopters[name],
+            kw_only=True,
+        )
         for name, details in cls._details.items()
     }
     own = vars(cls).get("__setattr__")
