@@ -323,6 +323,14 @@ class Compiler(msgspec.Struct, eq=False):
             if identity is not None:
                 yield index, identity
 
+    def identities(self, instance: Model) -> Iterator[tuple[str, Identity]]:
+        """All keys that the document of an instance has and no other may have, with the names of their indexes."""
+        document, mapper = instance._state.document or {}, instance.__mapper__
+        for index, fields in ((PRIMARY, mapper.key_fields), *((one.name, one.fields) for one in mapper.unique_indexes)):
+            key = [document.get(field, MISSING) for field in fields]
+            if any(value is not MISSING for value in key):
+                yield index, identity_of(key)
+
     def inserted(self, model: type[Model], document: Document) -> tuple[Table, Document, tuple[Unique, ...]]:
         """What an insert of a document says, whose keys are to be its own."""
         known = self._inserted.get(model)
