@@ -51,6 +51,10 @@ class IdentityMap(Watcher):
         """The new instance that a reference of this value leads to once it is stored, if there is one."""
 
     @abstractmethod
+    def fate(self, reference: Reference, value: object) -> str | None:
+        """What the next commit does to the document that a reference of this value leads to, so that it leads nowhere."""
+
+    @abstractmethod
     def make_way(self, relation: Relation, owners: Iterable[Model]) -> None:
         """What is loaded in lists of a relation is not shown beside what was upserted to replace it."""
 

@@ -88,6 +88,23 @@ class Members(IdentityMap):
         except ValidationError:
             return None
 
+    def fate(self, reference: Reference, value: object) -> str | None:
+        """What the next commit does to the document that a reference of this value leads to, so that it leads nowhere; None
+        where it does not, or another takes that one's place.
+        """
+        target = root_of(reference.target)
+        if reference.key is not None:
+            identity = self._identity(reference, value)
+        elif isinstance(held := self.stored(reference, value), Model):
+            identity = identity_of(key_of(type(held), self.document_of(held)))
+        else:
+            identity = value if isinstance(value, str) and not target.__mapper__.key else None
+        if identity is None:
+            return None
+        if self._pending.at(target, identity) is None:
+            return "deletes"
+        return "gives another key" if reference.key is not None and self._pending.rekeys(target, identity) else None
+
     def referring(self, reference: Reference, value: object) -> list[Model]:
         waiting = self.moves.waiting.get((reference.target.__mapper__.root.model, value), ())
         new = [one for one, by in waiting if by.is_same(reference) and one in self and is_new(one)]
@@ -242,6 +259,12 @@ class Members(IdentityMap):
                     self.adopt(other)
                     self._pending.ask(Insertion(self._compiler, self, other, unique=True, returning=True))
                     joined.append(other)
+
+    def doom(self, model: type[Model], identity: Identity) -> None:
+        """The document with this primary key is to be deleted: new rows between that lead to it are to be no longer."""
+        held = self.held(model, identity) if self.of_models else None
+        if held is not None:
+            leave_rows(held, self.through(held))
 
     def take_back(self, model: type[Model], identity: Identity) -> bool:
         """Let go of what was added with this primary key and is not committed; whether there was any.

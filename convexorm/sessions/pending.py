@@ -10,7 +10,7 @@ from convexorm.mapping.model import Model
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import PRIMARY, Compiler, root_of
 from convexorm.sessions.instances import Identity
-from convexorm.sessions.operations import Operation, Upsertion
+from convexorm.sessions.operations import ChangeByKey, Operation, Upsertion
 from convexorm.values import MISSING, Missing
 
 __all__ = ["Pending"]
@@ -24,9 +24,12 @@ class _Concerned(msgspec.Struct, eq=False):
     ids: set[int] = set()
     of_models: dict[type[Model], list[Model]] = {}
     upserted: dict[int, str] = {}
+    rekeyed: set[tuple[type[Model], Identity]] = set()
 
     def add(self, operation: Operation) -> None:
         instance = operation.instance
+        if type(operation) is ChangeByKey and operation.rekeys:
+            self.rekeyed.add((root_of(operation.model), operation.identity))
         if instance is not None:
             self.ids.add(id(instance))
             self.of_models.setdefault(root_of(type(instance)), []).append(instance)
@@ -88,6 +91,10 @@ class Pending(msgspec.Struct, eq=False):
     def of_models(self) -> Mapping[type[Model], Sequence[Model]]:
         """The instances that operations are about, by the model of their table."""
         return self._all_concerned().of_models
+
+    def rekeys(self, model: type[Model], identity: Identity) -> bool:
+        """Whether the document with this primary key is to have another one, by an update of it."""
+        return (model, identity) in self._all_concerned().rekeyed
 
     @property
     def upserts(self) -> bool:
