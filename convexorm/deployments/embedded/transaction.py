@@ -60,7 +60,7 @@ from convexorm.requests import (
     taken,
 )
 from convexorm.schema import COUNTERS, Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, hashable, size_of
 
 __all__ = ["Transaction"]
 
@@ -237,6 +237,16 @@ class Transaction(msgspec.Struct, eq=False):
         self._counting.remove(table, document)
         self._delete(stored, [(id_tick(id_) or 0,)])
         self._gone(stored, [id_])
+
+    def holds(self, position: int, table: Table, id: str | None, field: str, value: Value) -> bool:
+        """Whether a document is there and has this in a field: that with an id, or that which a write has stored."""
+        if id is None:
+            written = self._results[position]
+            assert isinstance(written, Written)
+            id = written.id
+        row = self._find(self._stored(table), table, id)
+        held = MISSING if row is None else row.fields.get(field, MISSING)
+        return held is not MISSING and hashable(held) == hashable(value)
 
     def take_out(self, position: int, rule: Rule, document: Document) -> None:
         """Take the reference out of a document, or set it to null, as a rule says."""
@@ -554,7 +564,7 @@ class Transaction(msgspec.Struct, eq=False):
         if stored.vectors or not row.stays_small(given):
             write.table.check_size(fields)
         if self._commit.checks:
-            self._ties.note(position, write.table, given)
+            self._ties.note(position, write.table, given, row.id)
         if write.unique:
             self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
@@ -576,7 +586,7 @@ class Transaction(msgspec.Struct, eq=False):
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        self._ties.note(position, write.table, write.doc)
+        self._ties.note(position, write.table, write.doc, row.id)
         self._claim(position, write, write.doc, row.fields)
         self._store(write.table, stored, row, write.doc)
         return True
