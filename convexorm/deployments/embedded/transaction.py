@@ -146,7 +146,7 @@ class Transaction(msgspec.Struct, eq=False):
     _batch: _Batch | None = None
     _contested: list[tuple[int, Table, Key]] = []
     _results: list[Applied] = []
-    _counting: Counting = msgspec.field(default_factory=Counting)
+    _made_counting: Counting | None = None
     _deleted: int = 0
     _ranged: int = 0
     _ranged_bytes: int = 0
@@ -159,6 +159,12 @@ class Transaction(msgspec.Struct, eq=False):
         return self._made_ties
 
     @property
+    def _counting(self) -> Counting:
+        if self._made_counting is None:
+            self._made_counting = Counting()
+        return self._made_counting
+
+    @property
     def _ids(self) -> Ids:
         if self._made_ids is None:
             self._made_ids = Ids(partial(number_of, self._connection))
@@ -166,33 +172,46 @@ class Transaction(msgspec.Struct, eq=False):
 
     def apply(self) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
+        if len(self._commit.writes) == 1:
+            self._apply_one(self._commit.writes[0])
+        else:
+            self._apply_each(self._commit.writes)
+        for position, table, key in self._contested:
+            if self._holders(table, key) > 1:
+                raise taken(table, key, position)
+        if self._made_ties is not None:
+            self._made_ties.hold()
+        if self._made_counting is not None:
+            for (counter, of), change in self._made_counting.changes.items():
+                self._count(counter, of, change)
+        if self._noted is not None:
+            self._noted.enter()
+        return self._results
+
+    def _apply_one(self, write: Write) -> None:
+        """The only write of a commit."""
+        stored, checks = self._tables[id(write.table)], self._commit.checks
+        if stored.table.id_fields or (checks and stored.label in checks):
+            self._tie(0, write)
+        self._results.append(_HANDLERS[type(write)](self, 0, write))
+
+    def _apply_each(self, writes: Sequence[Write]) -> None:
         checks = self._commit.checks
         tied = [key for key, one in self._tables.items() if one.table.id_fields or (checks and one.label in checks)]
         write: Any
-        alone = len(self._commit.writes) == 1
-        for position, write in enumerate(self._commit.writes):
+        for position, write in enumerate(writes):
             kind = type(write)
             if kind in _REFERRING and write.refs:
                 self._flush()
                 write = self._with_ids(write)
             if tied and id(write.table) in tied:
                 self._tie(position, write)
-            if alone or kind not in _STORING or not self._gathered(position, write):
+            if kind not in _STORING or not self._gathered(position, write):
                 if self._batch is not None:
                     self._flush()
                 self._results.append(_HANDLERS[kind](self, position, write))
         if self._batch is not None:
             self._flush()
-        for position, table, key in self._contested:
-            if self._holders(table, key) > 1:
-                raise taken(table, key, position)
-        if self._made_ties is not None:
-            self._made_ties.hold()
-        for (counter, of), change in self._counting.changes.items():
-            self._count(counter, of, change)
-        if self._noted is not None:
-            self._noted.enter()
-        return self._results
 
     def _tie(self, position: int, write: Write) -> None:
         """Check the ids of a write, and note what they have to lead to."""
