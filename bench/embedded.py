@@ -22,6 +22,8 @@ from bench.peers import THREADS, Alchemy, Floor, Ours, Peewee, Side, values
 from bench.tables import interleaved, print_table, seconds
 
 ROWS = 5_000
+ONE_BY_ONE = 1_500
+"""Messages that are inserted, or changed, in a commit each."""
 ROUNDS = 9
 LOADED = 100_000
 SIDES: Mapping[str, type[Side]] = {"ours": Ours, "alchemy": Alchemy, "peewee": Peewee, "floor": Floor}
@@ -67,10 +69,12 @@ class Bench:
         return taken
 
     def insert_one(self, name: str) -> float:
-        """Into a file of its own, so that all that is read has as many rows in every round."""
+        """Into a file of its own, so that all that is read has as many rows in every round; so many that SQLite has to copy
+        its log into the file as well.
+        """
         side = self._open(name)
         side.insert([values(0, "first")])
-        rows = [values(number, str(uuid4())) for number in range(200)]
+        rows = [values(number, str(uuid4())) for number in range(ONE_BY_ONE)]
         taken = seconds(lambda: [side.insert([row]) for row in rows]) / len(rows)
         side.close()
         return taken
@@ -85,7 +89,7 @@ class Bench:
 
     def change(self, name: str) -> float:
         side, text = self.sides[name], uuid4().hex
-        return seconds(lambda: [side.change(id, text) for id in self._ids[:200]]) / 200
+        return seconds(lambda: [side.change(id, text) for id in self._ids[:ONE_BY_ONE]]) / ONE_BY_ONE
 
     def hydrate(self, name: str) -> float:
         return seconds(self.sides[name].read_all)

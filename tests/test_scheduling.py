@@ -83,7 +83,7 @@ async def test_a_commit_that_is_sent_again_schedules_once(deployment: Deployment
     session = AsyncSession(deployment)
     before = await session.count(ScheduledFunction.query().full_scan())
     session.schedule("orm:sweep", {}, delay=HOUR)
-    _, writes = session._unit_of_work._gathered()
+    _, writes, _ = session._unit_of_work._gathered()
     commit = session._compiler.commit(writes)
     first = await deployment.asynchronous.commit(commit)
     assert await deployment.asynchronous.commit(commit) == first

@@ -5,7 +5,7 @@
  * Deleting cascades at once. What forbids a commit (documents that forbid to delete what they refer to, fields that lead nowhere) is
  * looked at once all its writes are applied, so the order of the writes does not matter.
  */
-import { getDocumentSize, type Value } from "convex/values";
+import { compareValues, getDocumentSize, type Value } from "convex/values";
 import { canonical, hex } from "./canonical";
 import { rangeTooLarge, stale } from "./errors";
 import { predicate } from "./filter";
@@ -16,12 +16,12 @@ import type { Transaction } from "./transaction";
 /** Notes the keys that are to be a document's own, which was `old` before. */
 type Claim = (position: number, table: string, unique: Unique[], fields: Fields, old: Document) => Promise<void>;
 type Restriction = { position: number; table: string; rule: Rule; value: Value };
-type Lead = { position: number; table: string; field: string; target: string; key: Key };
+type Lead = { position: number; table: string; id: string; field: string; target: string; key: Key };
 
 export class Ties {
   readonly #removed = new Set<string>();
   readonly #restrictions: Restriction[] = [];
-  readonly #leads = new Map<string, Lead>();
+  readonly #leads = new Map<string, Lead[]>();
 
   constructor(
     readonly transaction: Transaction,
@@ -119,15 +119,17 @@ export class Ties {
     await this.transaction.patch(position, rule.table, document, changes);
   }
 
-  /** Notes the fields that a write sets and that have to lead somewhere. */
-  note(position: number, table: string, fields: Fields): void {
+  /** Notes the fields that a write sets in a document and that have to lead somewhere. */
+  note(position: number, table: string, id: string, fields: Fields): void {
     if (!Object.hasOwn(this.told.checks, table)) return;
     for (const { field, table: target, index } of this.told.checks[table]!) {
       const value: Value | undefined = Object.hasOwn(fields, field) ? fields[field] : undefined;
       if (value === undefined || value === null) continue;
-      const lead = { position, table, field, target, key: { index, key: [[value]] as Bound[] } };
+      const lead = { position, table, id, field, target, key: { index, key: [[value]] as Bound[] } };
       const place = `${target}.${index} ${hex(canonical(value))}`;
-      if (!this.#leads.has(place)) this.#leads.set(place, lead);
+      const leads = this.#leads.get(place);
+      if (leads === undefined) this.#leads.set(place, [lead]);
+      else leads.push(lead);
     }
   }
 
@@ -138,9 +140,18 @@ export class Ties {
         throw stale(position, table, { reason: "exists", relation: rule.relation });
       }
     }
-    for (const { position, table, field, target, key } of this.#leads.values()) {
-      if ((await this.#led(target, key)) === null) throw stale(position, table, { reason: "missing", fields: [field] });
+    for (const leads of this.#leads.values()) {
+      const { target, key } = leads[0]!;
+      if ((await this.#led(target, key)) === null) for (const lead of leads) await this.#hold(lead);
     }
+  }
+
+  /** Throws for what leads nowhere, unless the same commit has deleted it, too, or taken it out. */
+  async #hold({ position, table, id, field, key }: Lead): Promise<void> {
+    if (this.#removed.has(id)) return;
+    const document = await this.transaction.get(table, id);
+    const held = document !== null && Object.hasOwn(document, field) ? document[field] : undefined;
+    if (compareValues(held, key.key[0]![0]) === 0) throw stale(position, table, { reason: "missing", fields: [field] });
   }
 
   async #led(target: string, key: Key): Promise<Document | null> {

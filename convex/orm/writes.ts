@@ -178,8 +178,9 @@ const handlers: { [O in Op]: Handler<O> } = {
   async insert(commit, { table, doc, unique = [], returning }, position) {
     const { transaction } = commit;
     await commit.claim(position, table, unique, doc, null);
-    commit.ties.note(position, table, doc);
-    const applied: Applied = [await transaction.insert(position, table, doc), null];
+    const id = await transaction.insert(position, table, doc);
+    commit.ties.note(position, table, id, doc);
+    const applied: Applied = [id, null];
     if (returning) commit.ask(table, applied);
     return applied;
   },
@@ -188,15 +189,17 @@ const handlers: { [O in Op]: Handler<O> } = {
     const { table, at, doc, keep = [], greatest = [], identity = [], unique = [], returning } = write;
     const { transaction } = commit;
     const old = await transaction.first(table, at);
-    commit.ties.note(position, table, doc);
     if (old === null) {
       await commit.claim(position, table, unique, doc, null);
-      const applied: Applied = [await transaction.insert(position, table, doc), null, true];
+      const id = await transaction.insert(position, table, doc);
+      commit.ties.note(position, table, id, doc);
+      const applied: Applied = [id, null, true];
       if (returning) commit.ask(table, applied);
       return applied;
     }
     const own = stored(old, identity);
     const replaced = { ...doc, ...stored(old, keep), ...greaterStored(old, doc, greatest), ...own };
+    commit.ties.note(position, table, old._id, doc);
     await commit.claim(position, table, unique, replaced, old);
     await transaction.replace(position, table, old, replaced);
     const applied: Applied = [old._id, old._creationTime, false];
@@ -219,7 +222,7 @@ const handlers: { [O in Op]: Handler<O> } = {
       const given = { ...set, ...greaterStored(old, set, greatest), ...removed };
       const values = computed(compute, old, position, table);
       const changes = { ...given, ...values };
-      commit.ties.note(position, table, { ...set, ...values } as Fields);
+      commit.ties.note(position, table, old._id, { ...set, ...values } as Fields);
       await commit.claim(position, table, unique, { ...old, ...changes } as Fields, old);
       await transaction.patch(position, table, old, changes);
     });
@@ -229,7 +232,7 @@ const handlers: { [O in Op]: Handler<O> } = {
   async replace(commit, write, position) {
     return await change(commit, write, position, async (old) => {
       await commit.claim(position, write.table, write.unique ?? [], write.doc, old);
-      commit.ties.note(position, write.table, write.doc);
+      commit.ties.note(position, write.table, old._id, write.doc);
       await commit.transaction.replace(position, write.table, old, write.doc);
     });
   },

@@ -6,7 +6,7 @@ set back, by hand or by a rollback, leads where it led.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from convexorm.errors import ValidationError
@@ -32,6 +32,7 @@ __all__ = [
     "leads_of",
     "led",
     "led_by_key",
+    "led_to_stored",
     "note",
     "owners",
     "peek",
@@ -39,6 +40,7 @@ __all__ = [
     "refers_otherwise",
     "relations_of",
     "relatives_of",
+    "set_to",
     "take_along",
     "unresolved",
     "value_of",
@@ -128,18 +130,36 @@ def held_value(instance: Model, reference: Reference) -> Any:
         return UNSET
 
 
-def astray(instance: Model, doomed: Collection[int]) -> dict[str, Model]:
-    """What references are to lead to that will not be there, by attribute: it is not in the session, or `doomed`, by id."""
+def astray(instance: Model) -> dict[str, Model]:
+    """What references are to lead to that is not there, by attribute: it is not in the session, or deleted."""
     found: dict[str, Model] = {}
     session = instance._state.session
     for attribute, value, one in leads_of(instance):
-        if one is None or value is UNSET or not (_is_nowhere(one) or id(one) in doomed):
+        if one is None or value is UNSET or not (_is_nowhere(one) or one._state.deleted):
             continue
         reference = instance.__mapper__.references[attribute]
-        is_set = getattr(instance, attribute, UNSET) == value != held_value(instance, reference)
-        if is_set and (session is None or session.known(reference, value) is None):
+        if _is_set(instance, reference, value) and (session is None or session.known(reference, value) is None):
             found[attribute] = one
     return found
+
+
+def set_to(instance: Model) -> Iterator[tuple[Reference, Any]]:
+    """The references of an instance that are to be stored otherwise than they are, with what they hold."""
+    for reference in references_of(instance):
+        value = value_of(instance, reference)
+        if value is not None and value is not UNSET and value != held_value(instance, reference):
+            yield reference, value
+
+
+def led_to_stored(instance: Model) -> list[Reference]:
+    """The references of an instance that are to lead to stored documents of which instances are known, and do not yet."""
+    found = [(reference, peek(instance).get((reference.attribute, value))) for reference, value in set_to(instance)]
+    return [reference for reference, one in found if one is not None and not is_new(one)]
+
+
+def _is_set(instance: Model, reference: Reference, value: Any) -> bool:
+    """Whether a reference is to hold this, which is not stored."""
+    return bool(getattr(instance, reference.attribute, UNSET) == value != held_value(instance, reference))
 
 
 def led_by_key(instance: Model) -> dict[str, Model]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from convexorm.conditions import Condition, existences
 from convexorm.data import Data
-from convexorm.requests.writes import DeleteRange, Patch, Unique, Write
+from convexorm.requests.writes import DeleteRange, Insert, Patch, Replace, Unique, Upsert, Write
 from convexorm.schema import Table
 
 __all__ = ["Check", "Commit", "Rule", "tables_across"]
@@ -49,14 +49,17 @@ class Commit(Data, frozen=True, gc=True, weakref=True):
     """Writes applied all or none, once for each `id` however often it is sent.
 
     `rules` say, by table, what deleting documents of it does to others, `checks` which fields have to lead somewhere. One
-    that is `lasting` is known by its id; of others a deployment in this process need not know longer than they are held.
+    that is `lasting` is known by its id. Of others a deployment in this process need not know longer than they are held: it
+    may note what became of one in its `outcomes`.
     """
 
+    hidden = ("outcomes",)
     id: str
     writes: Sequence[Write]
     rules: Mapping[str, Sequence[Rule]] = msgspec.field(default_factory=dict)
     checks: Mapping[str, Sequence[Check]] = msgspec.field(default_factory=dict)
     lasting: bool = True
+    outcomes: dict[object, Any] = msgspec.field(default_factory=dict)
 
     @classmethod
     def new(
@@ -71,6 +74,10 @@ class Commit(Data, frozen=True, gc=True, weakref=True):
     def tables(self) -> list[Table]:
         """All tables that it is about, each object once."""
         tables: dict[int, Table] = {}
+        if len(self.writes) == 1 and not self.rules and not self.checks:
+            write = self.writes[0]
+            if type(write) in _OF_ONE_TABLE or (type(write) is Patch and write.where is None):
+                return [write.table]
         for write in self.writes:
             table, kind = write.table, type(write)
             tables[id(table)] = table
@@ -81,6 +88,10 @@ class Commit(Data, frozen=True, gc=True, weakref=True):
             if held:
                 tables.update((id(one.table), one.table) for some in held.values() for one in some)
         return list(tables.values())
+
+
+_OF_ONE_TABLE = frozenset((Insert, Upsert, Replace))
+"""Writes that speak of no other table than their own."""
 
 
 def new_id() -> str:

@@ -14,6 +14,7 @@ from convexorm.errors import IndexRangeError, InvalidRequestError, ValidationErr
 from convexorm.mapping.expressions import Column
 from convexorm.mapping.mapper import Mapper, mapper_of
 from convexorm.mapping.model import Model, VectorIndex
+from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Path, Relation, Through, ToMany
 from convexorm.querying.query import Query
 from convexorm.querying.statements import Grouping, Rows, Statement
@@ -174,9 +175,10 @@ class Compiler(msgspec.Struct, eq=False):
 
     # -- commits ---------------------------------------------------------------------------------------------------
 
-    def commit(self, writes: Sequence[Write], held: Callable[[], set[str]] = set) -> Commit:
+    def commit(self, writes: Sequence[Write], held: Callable[[], set[str]] = set, led: Sequence[Reference] = ()) -> Commit:
         """The commit of some writes, with what holds between the documents that they are about and others. Deletions tell
-        what they have done, if that may be about documents of tables that are `held`.
+        what they have done, if that may be about documents of tables that are `held`. References in `led` have to lead
+        somewhere where it is not known which documents of their table are deleted.
 
         Raises InvalidRequestError where a relation that says what deleting does speaks of a class that is not there.
         """
@@ -202,9 +204,20 @@ class Compiler(msgspec.Struct, eq=False):
             if ruled:
                 rules[name] = ruled
                 deleted |= {rule.table.name for rule in ruled if rule.action == "cascade"} - rules.keys()
+        if led:
+            ranged = {write.table.name for write in writes if type(write) is DeleteRange}
+            ranged |= {rule.table.name for ruled in rules.values() for rule in ruled if rule.action == "cascade"}
+            self._have_lead(checks, [one for one in led if self.table(one.target).name in ranged])
         if deleting:
             self._have_told(writes, rules, {*held(), *(one.table.name for one in writes if type(one) in _INSERTING)})
         return Commit.new(writes, rules, checks)
+
+    def _have_lead(self, checks: dict[str, Sequence[Check]], references: Sequence[Reference]) -> None:
+        """Have references lead somewhere once a commit is applied."""
+        for one in references:
+            table, check = self.table(one.mapper.model).name, Check(one.field, self.table(one.target), one.index)
+            if check.field not in [each.field for each in checks.get(table, ())]:
+                checks[table] = [*checks.get(table, ()), check]
 
     def _have_told(self, writes: Sequence[Write], rules: Mapping[str, Sequence[Rule]], held: Collection[str]) -> None:
         """Have deletions tell what they have done, if that may be about documents of these tables."""
@@ -322,6 +335,14 @@ class Compiler(msgspec.Struct, eq=False):
             identity = self.new_identity(instance, index)
             if identity is not None:
                 yield index, identity
+
+    def identities(self, instance: Model) -> Iterator[tuple[str, Identity]]:
+        """All keys that the document of an instance has and no other may have, with the names of their indexes."""
+        document, mapper = instance._state.document or {}, instance.__mapper__
+        for index, fields in ((PRIMARY, mapper.key_fields), *((one.name, one.fields) for one in mapper.unique_indexes)):
+            key = [document.get(field, MISSING) for field in fields]
+            if any(value is not MISSING for value in key):
+                yield index, identity_of(key)
 
     def inserted(self, model: type[Model], document: Document) -> tuple[Table, Document, tuple[Unique, ...]]:
         """What an insert of a document says, whose keys are to be its own."""

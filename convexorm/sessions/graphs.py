@@ -5,31 +5,32 @@ What a reference to a new document is to hold is known only where the commit is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from convexorm.errors import InvalidRequestError
 from convexorm.mapping.model import Model
-from convexorm.relatives import astray, led_by_key, unresolved
+from convexorm.mapping.references import Reference
+from convexorm.relatives import astray, led_by_key, led_to_stored, set_to, unresolved
 from convexorm.requests import Insert, Patch, Upsert, Write
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.operations import Operation, Upsertion
 
-__all__ = ["in_order", "refer_within"]
+__all__ = ["check_lasting", "in_order", "led", "refer_within"]
 
 
 def in_order(operations: Sequence[Operation]) -> list[Operation]:
     """The operations, each behind those whose documents it refers to, and else in their order.
 
     Raises InvalidRequestError for new instances that refer to each other in a circle, to one that is not added, or to one
-    that is to be deleted.
+    that is deleted.
     """
     related = [one for one in operations if one.instance is not None and one.instance._state.related]
     waiting = {id(one): unresolved(one.instance) for one in related if one.instance is not None}
-    doomed = {id(one.instance) for one in operations if one.gone is not None}
     for one in related:
-        for attribute, target in astray(one.instance, doomed).items() if _waiting(one) is not None and one.instance else ():
-            raise _not_added(one, attribute, target, doomed)
+        for attribute, target in astray(one.instance).items() if _waiting(one) is not None and one.instance else ():
+            raise _not_added(one, attribute, target)
     _check_keys(operations, related)
     if not waiting or not any(waiting.values()):
         return list(operations)
@@ -77,17 +78,37 @@ def _before(
     for attribute, target in waiting.items():
         insert = inserts.get(id(target))
         if insert is None:
-            raise _not_added(operation, attribute, target, ())
+            raise _not_added(operation, attribute, target)
         if id(insert) not in done:
             return insert
     return None
 
 
-def _not_added(operation: Operation, attribute: str, target: Model, doomed: Collection[int]) -> InvalidRequestError:
-    shown = f"{type(operation.instance).__name__}.{attribute}"
-    if id(target) in doomed:
-        return InvalidRequestError(f"{shown} refers to a {type(target).__name__} that the same commit deletes")
-    return InvalidRequestError(f"{shown} refers to a new {type(target).__name__} that is not in the session; add it")
+def _not_added(operation: Operation, attribute: str, target: Model) -> InvalidRequestError:
+    shown, to = f"{type(operation.instance).__name__}.{attribute}", type(target).__name__
+    if target._state.deleted:
+        return InvalidRequestError(f"{shown} refers to a {to} that is deleted")
+    return InvalidRequestError(f"{shown} refers to a new {to} that is not in the session; add it")
+
+
+def led(operations: Sequence[Operation]) -> list[Reference]:
+    """The references that are to lead to stored documents, of all that is written."""
+    instances = [one.instance for one in operations if one.instance is not None and _waiting(one) is not None]
+    return [reference for one in instances if one._state.related for reference in led_to_stored(one)]
+
+
+def check_lasting(operations: Sequence[Operation], fate: Callable[[Reference, Any], str | None]) -> None:
+    """Raise InvalidRequestError for references to documents that the same commit deletes, or gives another key; `fate` says
+    which of the two.
+    """
+    for one in operations:
+        if one.instance is None or _waiting(one) is None or not one.instance.__mapper__.referring:
+            continue
+        for reference, value in set_to(one.instance):
+            how = fate(reference, value)
+            if how is not None:
+                shown, to = f"{type(one.instance).__name__}.{reference.attribute}", reference.target.__name__
+                raise InvalidRequestError(f"{shown} refers to a {to} that the same commit {how}")
 
 
 def _circle(path: Sequence[Operation], waiting: Mapping[int, Mapping[str, Model]]) -> InvalidRequestError:

@@ -19,6 +19,7 @@ from convexorm.mapping.hooks import call_hook
 from convexorm.mapping.model import InstanceState, Model, Watcher, set_state, state_of
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import Reference
+from convexorm.mapping.relations import Relation
 from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore
 from convexorm.requests import Document, Gone
 from convexorm.requests.rows import Row, Rows
@@ -48,6 +49,14 @@ class IdentityMap(Watcher):
     @abstractmethod
     def waiting(self, reference: Reference, value: object) -> Model | None:
         """The new instance that a reference of this value leads to once it is stored, if there is one."""
+
+    @abstractmethod
+    def fate(self, reference: Reference, value: object) -> str | None:
+        """What the next commit does to the document that a reference of this value leads to, so that it leads nowhere."""
+
+    @abstractmethod
+    def make_way(self, relation: Relation, owners: Iterable[Model]) -> None:
+        """What is loaded in lists of a relation is not shown beside what was upserted to replace it."""
 
     @abstractmethod
     def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:

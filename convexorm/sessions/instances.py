@@ -47,8 +47,8 @@ class Instances(msgspec.Struct, eq=False):
     refs: dict[str, ref[Model]] = {}
     _ids: dict[Identity, str] | None = None
     _sweep_at: int = _SWEEP_FROM
-    _by: dict[str, dict[Identity, set[str]]] = {}
-    """The ids by what a field holds, for each field that was asked for."""
+    _by: dict[tuple[str, ...], dict[Identity, set[str]]] = {}
+    """The ids by what some fields hold, for all those that were asked for together."""
 
     def get(self, id: str) -> Model | None:
         """The instance with this `_id`, if somebody still keeps it."""
@@ -68,20 +68,19 @@ class Instances(msgspec.Struct, eq=False):
         found = None if id_ is None else self.get(id_)
         return found if found is not None and self._identity(found) == identity else None
 
-    def with_value(self, field: str, value: Value) -> list[Model]:
-        """The instances whose documents hold this value in a field, of those that somebody still keeps."""
-        if field not in self._by:
-            self._by[field] = {}
+    def holding(self, fields: tuple[str, ...], identity: Identity) -> list[Model]:
+        """The instances whose documents hold this in some fields, of those that somebody still keeps."""
+        if fields not in self._by:
+            self._by[fields] = {}
             for instance in self:
-                self._enter(instance, field)
-        identity = identity_of((value,))
-        found = [self.get(id_) for id_ in self._by[field].get(identity, ())]
-        return [one for one in found if one is not None and _held_in(one, field) == identity]
+                self._enter(instance, fields)
+        found = [self.get(id_) for id_ in self._by[fields].get(identity, ())]
+        return [one for one in found if one is not None and _held_in(one, fields) == identity]
 
-    def _enter(self, instance: Model, field: str) -> None:
-        identity, id_ = _held_in(instance, field), instance._state.known_id
+    def _enter(self, instance: Model, fields: tuple[str, ...]) -> None:
+        identity, id_ = _held_in(instance, fields), instance._state.known_id
         if identity is not None and isinstance(id_, str):
-            self._by[field].setdefault(identity, set()).add(id_)
+            self._by[fields].setdefault(identity, set()).add(id_)
 
     def put(self, id: str, instance: Model) -> None:
         """Enter an instance, in place of one with its `_id`."""
@@ -101,8 +100,8 @@ class Instances(msgspec.Struct, eq=False):
                     self._ids[identity_of(key_of(self._model, document))] = document["_id"]
         if self._by:
             for instance in instances:
-                for field in self._by:
-                    self._enter(instance, field)
+                for fields in self._by:
+                    self._enter(instance, fields)
         if len(self.refs) > self._sweep_at:
             self._sweep()
 
@@ -129,8 +128,8 @@ class Instances(msgspec.Struct, eq=False):
         self._sweep_at = max(_SWEEP_FROM, 2 * len(self.refs))
 
 
-def _held_in(instance: Model, field: str) -> Identity | None:
-    """What an instance's document holds in a field, None where that is nothing."""
+def _held_in(instance: Model, fields: Sequence[str]) -> Identity | None:
+    """What an instance's document holds in some fields, None where it lacks all of them."""
     held = instance._state.held
-    value = MISSING if held is None else held.get(field, MISSING)
-    return None if value is MISSING or value is None else identity_of((value,))
+    key = [] if held is None else [held.get(field, MISSING) for field in fields]
+    return None if all(value is MISSING for value in key) else identity_of(key)

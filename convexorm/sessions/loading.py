@@ -166,7 +166,7 @@ class Loader:
             if items and value is not MISSING:
                 all_found(items, reference, value, instance)
             listed(instance, relation, items, (), whole=whole)
-        stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
+        self._stay_in_step(relation, [instance for instance, _ in parents])
 
     def _through(self, relation: Through, path: Many[Any], parents: Sequence[Parent], edge: Followed) -> list[Model]:
         rows = self._of_groups(relation.between, edge)
@@ -195,10 +195,15 @@ class Loader:
                 if group is not None and not path.is_wide and len(first) < path.most == len(group.docs):
                     short.append(instance)
             listed(instance, relation, [item for _, item in pairs], [row for row, _ in pairs], whole=path.whole)
-        stay_in_step(relation, [instance for instance, _ in parents], self._identities.moves)
+        self._stay_in_step(relation, [instance for instance, _ in parents])
         for row in waiting:
             join_row(row)
         return short
+
+    def _stay_in_step(self, relation: ToMany | Through, owners: Sequence[Model]) -> None:
+        """Let lists that were loaded just now say what is pending."""
+        stay_in_step(relation, owners, self._identities.moves)
+        self._identities.make_way(relation, owners)
 
     def _waits(self, reference: Reference, row: Model, document: Document) -> bool:
         """Whether a row leads to what is to be stored by the next commit."""

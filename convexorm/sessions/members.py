@@ -15,10 +15,20 @@ from convexorm.mapping.model import Model, state_of
 from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Relation
 from convexorm.querying.query import Query
-from convexorm.relatives import Moves, around, exchange, hold_to_references, join_lists, leave, leave_rows, stand_for
+from convexorm.relatives import (
+    Moves,
+    around,
+    exchange,
+    hold_to_references,
+    join_lists,
+    leave,
+    leave_rows,
+    loaded_list,
+    stand_for,
+)
 from convexorm.requests import Delete, Gone
 from convexorm.sessions.changes import changed_fields, is_new
-from convexorm.sessions.compiler import Compiler, root_of
+from convexorm.sessions.compiler import PRIMARY, Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
 from convexorm.sessions.instances import Identity, identity_of, key_of
 from convexorm.sessions.operations import Deletion, Insertion, Upsertion
@@ -78,6 +88,23 @@ class Members(IdentityMap):
         except ValidationError:
             return None
 
+    def fate(self, reference: Reference, value: object) -> str | None:
+        """What the next commit does to the document that a reference of this value leads to, so that it leads nowhere; None
+        where it does not, or another takes that one's place.
+        """
+        target = root_of(reference.target)
+        if reference.key is not None:
+            identity = self._identity(reference, value)
+        elif isinstance(held := self.stored(reference, value), Model):
+            identity = identity_of(key_of(type(held), self.document_of(held)))
+        else:
+            identity = value if isinstance(value, str) and not target.__mapper__.key else None
+        if identity is None:
+            return None
+        if self._pending.at(target, identity) is None:
+            return "deletes"
+        return "gives another key" if reference.key is not None and self._pending.rekeys(target, identity) else None
+
     def referring(self, reference: Reference, value: object) -> list[Model]:
         waiting = self.moves.waiting.get((reference.target.__mapper__.root.model, value), ())
         new = [one for one, by in waiting if by.is_same(reference) and one in self and is_new(one)]
@@ -85,7 +112,8 @@ class Members(IdentityMap):
         instances = self.of_models.get(reference.mapper.root.model)
         stored = None if instances is None or reference.key is None else reference.dump(value)
         if instances is not None and stored is not None and stored is not MISSING:
-            found += [one for one in instances.with_value(reference.field, stored) if not self._pending.about(one)]
+            held = instances.holding((reference.field,), identity_of((stored,)))
+            found += [one for one in held if not self._pending.about(one)]
         return found
 
     def waiting(self, reference: Reference, value: object) -> Model | None:
@@ -181,19 +209,29 @@ class Members(IdentityMap):
         self._pending.ask(operation)
         if state.related or instance.__mapper__.related:
             self._gather(instance)
-            if isinstance(operation, Upsertion) and operation.by is None:
-                self._stand_for(instance)
-
-    def _stand_for(self, instance: Model) -> None:
-        """An instance is to replace the document with its primary key, of which there may be one here."""
-        held = self._of_same_key(instance)
+        held = self._replaced(instance) if isinstance(operation, Upsertion) and self.of_models else None
         if held is not None:
             stand_for(instance, held, list(self.through(held)))
 
-    def _of_same_key(self, instance: Model) -> Model | None:
-        """The persistent instance with the primary key of a new one, if there is one here."""
-        identity = self._compiler.new_identity(instance)
-        return None if identity is None else self.held(root_of(type(instance)), identity)
+    def _replaced(self, instance: Model) -> Model | None:
+        """The persistent instance whose document an upserted one is to become, if it is here."""
+        index, root = self._pending.upserted_by(instance), root_of(type(instance))
+        identity = None if index is None else self._compiler.new_identity(instance, index)
+        if index is None or identity is None:
+            return None
+        if index == PRIMARY:
+            return self.held(root, identity)
+        instances = self.of_models.get(root)
+        fields = tuple(self._compiler.table(root).declared_fields(index))
+        return None if instances is None else next(iter(instances.holding(fields, identity)), None)
+
+    def make_way(self, relation: Relation, owners: Iterable[Model]) -> None:
+        """What is loaded in lists of a relation is not shown beside what was upserted to replace it."""
+        for owner in owners if self._pending.upserts else ():
+            for item in list(loaded_list(owner, relation) or ()):
+                new = None if is_new(item) else self._pending.replacement(item)
+                if new is not None:
+                    stand_for(new, item, [owner])
 
     def attach_all(self, instance: M) -> M:
         """`attach`, with what is detached around the instance, and around that; what is new there is added."""
@@ -222,6 +260,12 @@ class Members(IdentityMap):
                     self._pending.ask(Insertion(self._compiler, self, other, unique=True, returning=True))
                     joined.append(other)
 
+    def doom(self, model: type[Model], identity: Identity) -> None:
+        """The document with this primary key is to be deleted: new rows between that lead to it are to be no longer."""
+        held = self.held(model, identity) if self.of_models else None
+        if held is not None:
+            leave_rows(held, self.through(held))
+
     def take_back(self, model: type[Model], identity: Identity) -> bool:
         """Let go of what was added with this primary key and is not committed; whether there was any.
 
@@ -246,8 +290,9 @@ class Members(IdentityMap):
 
     def _withdraw(self, instance: Model) -> None:
         """A new instance is not to be stored."""
+        held = self._replaced(instance)
         self._pending.withdraw(instance)
-        others, held = list(self.through(instance)), self._of_same_key(instance)
+        others = list(self.through(instance))
         if held is not None:  # whose place it was to take
             stand_for(held, instance, others)
         leave(instance, others)

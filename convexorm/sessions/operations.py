@@ -38,7 +38,7 @@ from convexorm.requests import (
 from convexorm.schema import IndexDef
 from convexorm.sessions.compiler import Compiler, root_of
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.instances import Identity, key_of
+from convexorm.sessions.instances import Identity, identity_of, key_of
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, owned
 
 __all__ = [
@@ -188,6 +188,16 @@ class ChangeByKey(msgspec.Struct, eq=False):
     patch: Patch
     instance: None = None
     gone: None = None
+
+    @property
+    def rekeys(self) -> bool:
+        """Whether the document is to have another primary key."""
+        patch, fields = self.patch, self.model.__mapper__.key_fields
+        if isinstance(patch.at, str) or not any(field in patch.set or field in patch.unset for field in fields):
+            return False
+        before = zip(fields, patch.at.key, strict=True)
+        key = [MISSING if field in patch.unset else patch.set.get(field, value) for field, value in before]
+        return identity_of(key) != self.identity
 
     def write(self) -> Write:
         return self.patch

@@ -10,23 +10,32 @@ from convexorm.mapping.model import Model
 from convexorm.sessions.changes import is_new
 from convexorm.sessions.compiler import PRIMARY, Compiler, root_of
 from convexorm.sessions.instances import Identity
-from convexorm.sessions.operations import Operation
+from convexorm.sessions.operations import ChangeByKey, Operation, Upsertion
 from convexorm.values import MISSING, Missing
 
 __all__ = ["Pending"]
 
 
 class _Concerned(msgspec.Struct, eq=False):
-    """The instances that operations are about: their ids, and they themselves by the model of their table."""
+    """The instances that operations are about: their ids, and they themselves by the model of their table; of what is
+    upserted, by the key of which index.
+    """
 
     ids: set[int] = set()
     of_models: dict[type[Model], list[Model]] = {}
+    upserted: dict[int, str] = {}
+    rekeyed: set[tuple[type[Model], Identity]] = set()
 
     def add(self, operation: Operation) -> None:
         instance = operation.instance
+        if type(operation) is ChangeByKey and operation.rekeys:
+            self.rekeyed.add((root_of(operation.model), operation.identity))
         if instance is not None:
             self.ids.add(id(instance))
             self.of_models.setdefault(root_of(type(instance)), []).append(instance)
+            if type(operation) is Upsertion:
+                by = operation.by
+                self.upserted[id(instance)] = by.name if by is not None and by.unique else PRIMARY
 
 
 class Pending(msgspec.Struct, eq=False):
@@ -82,6 +91,27 @@ class Pending(msgspec.Struct, eq=False):
     def of_models(self) -> Mapping[type[Model], Sequence[Model]]:
         """The instances that operations are about, by the model of their table."""
         return self._all_concerned().of_models
+
+    def rekeys(self, model: type[Model], identity: Identity) -> bool:
+        """Whether the document with this primary key is to have another one, by an update of it."""
+        return (model, identity) in self._all_concerned().rekeyed
+
+    @property
+    def upserts(self) -> bool:
+        """Whether any instance is to be upserted."""
+        return bool(self.operations) and bool(self._all_concerned().upserted)
+
+    def upserted_by(self, instance: Model) -> str | None:
+        """By the key of which index an instance is to be upserted; None where it is not."""
+        return self._all_concerned().upserted.get(id(instance)) if self.operations else None
+
+    def replacement(self, instance: Model) -> Model | None:
+        """The new instance that is to become the document of a persistent one, if one was upserted for that."""
+        for index, identity in self._compiler.identities(instance) if self.upserts else ():
+            found = self.at(root_of(type(instance)), identity, index)
+            if isinstance(found, Model) and self.upserted_by(found) == index:
+                return found
+        return None
 
     def _all_concerned(self) -> _Concerned:
         if self._concerned is None:

@@ -746,6 +746,7 @@ class AsyncSession:
         expect, at = self._compiler.expected(model, expected), self._compiler.target(model, key)
         gone = root_of(model), self._compiler.identity(model, key)
         added = not expected and self._members.take_back(model, gone[1])
+        self._members.doom(*gone)
         delete = Delete(self._compiler.table(model), at, expect, "skip" if missing_ok or added else "fail")
         self._pending.ask(DeletionByKey(self._members, delete, gone))
         return DONE

@@ -24,14 +24,15 @@ from convexorm.errors import (
 )
 from convexorm.mapping.hooks import call_hook
 from convexorm.mapping.model import Model
+from convexorm.mapping.references import Reference
 from convexorm.moments import Moment
 from convexorm.relatives import hold_to_references, settle, strangers, take_along, unresolved
 from convexorm.requests import Applied, Commit, Delete, DeletedRange, Write, Written
 from convexorm.sessions.changes import changed_fields, changes_of, is_new, patch_of
 from convexorm.sessions.compiler import Compiler
-from convexorm.sessions.graphs import in_order, refer_within
+from convexorm.sessions.graphs import check_lasting, in_order, led, refer_within
 from convexorm.sessions.identities import IdentityMap
-from convexorm.sessions.operations import Change, Insertion, Operation, Retraction
+from convexorm.sessions.operations import Change, ChangeByKey, DeletionOfRange, Insertion, Operation, Retraction
 from convexorm.sessions.pending import Pending
 
 __all__ = ["SETTLED_WITHIN", "UnitOfWork"]
@@ -97,12 +98,12 @@ class UnitOfWork(msgspec.Struct, eq=False):
         if self._unsettled is not None:
             await self.settle()
         identities = self._identities
-        operations, writes = self._gathered()
+        operations, writes, references = self._gathered()
         if not operations:
             self._settle_relations(list(identities.touched.values()))
             identities.let_lost_go()
             return
-        commit = self._compiler.commit(writes, identities.tables)
+        commit = self._compiler.commit(writes, identities.tables, references)
         # Before it is sent: from here on an interrupt at any point leaves it to be settled.
         self._unsettled = _Unsettled(commit, operations, Moment(time.time(), time.monotonic()))
         touched = identities.touched
@@ -189,10 +190,10 @@ class UnitOfWork(msgspec.Struct, eq=False):
 
     # -- gathering -------------------------------------------------------------------------------------------------
 
-    def _gathered(self) -> tuple[list[Operation], list[Write]]:
-        """Everything there is to write, changes first."""
+    def _gathered(self) -> tuple[list[Operation], list[Write], list[Reference]]:
+        """Everything there is to write, changes first; and the references in it to what the commit may delete."""
         pending, changeable = self._pending.operations, self._identities.changeable()
-        hooked, related = _concerned(pending, changeable)
+        hooked, related, ending = _concerned(pending, changeable)
         if related:
             changeable = self._with_followers(changeable)
             hooked = hooked or any(one.__mapper__.hooks for one in changeable)
@@ -203,7 +204,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
             finally:
                 self._calling_hooks = False
             pending, changeable = self._pending.operations, self._identities.changeable()
-            _, related = _concerned(pending, changeable)
+            _, related, ending = _concerned(pending, changeable)
         if related:
             for one in (*changeable, *[one.instance for one in pending]):
                 if one is not None:
@@ -211,10 +212,13 @@ class UnitOfWork(msgspec.Struct, eq=False):
         operations = [*self._changes(changeable), *pending] if changeable else [*pending]
         if related:
             operations = in_order(operations)
+        if ending:
+            check_lasting(operations, self._identities.fate)
+        references = led(operations) if ending and related else []
         writes = [operation.write() for operation in operations]
         if related:
             refer_within(operations, writes)
-        return operations, writes
+        return operations, writes, references
 
     def _with_followers(self, changeable: Sequence[Model]) -> list[Model]:
         """What may have changed, and what refers to that by a primary key, which it follows."""
@@ -304,18 +308,24 @@ class UnitOfWork(msgspec.Struct, eq=False):
         return taken
 
 
-def _concerned(pending: Sequence[Operation], changeable: Sequence[Model]) -> tuple[bool, bool]:
-    """Whether any instance that a commit may be about has hooks, and whether any has relations that were touched."""
-    hooked = related = False
+_ENDING: frozenset[type] = frozenset((ChangeByKey, DeletionOfRange))
+
+
+def _concerned(pending: Sequence[Operation], changeable: Sequence[Model]) -> tuple[bool, bool, bool]:
+    """Whether any instance that a commit may be about has hooks, whether any has relations that were touched, and whether
+    documents may end that others refer to, or have another key.
+    """
+    hooked = related = ending = False
     for operation in pending:
         instance = operation.instance
+        ending = ending or operation.gone is not None or type(operation) in _ENDING
         if instance is not None:
             hooked = hooked or bool(instance.__mapper__.hooks)
             related = related or bool(instance._state.related)
     for instance in changeable:
         hooked = hooked or bool(instance.__mapper__.hooks)
         related = related or bool(instance._state.related)
-    return hooked, related
+    return hooked, related, ending
 
 
 def _call_once(name: str, instance: Model, called: dict[tuple[str, int], Model]) -> None:

@@ -13,6 +13,7 @@ from convexorm import (
     Deployment,
     Id,
     Index,
+    InvalidRequestError,
     LimitExceeded,
     Mapped,
     Model,
@@ -465,10 +466,25 @@ class Drawer(Model, table="drawers"):
     by_lamp = Index("lamp_id")
 
 
+class Hand(Model, table="hands", primary_key="id"):
+    id: Mapped[str]
+    gloves: RelatedList[Glove] = relationship("by_hand", on_delete="nullify")
+    by_hand_id = Index("id")
+
+
+class Glove(Model, table="gloves"):
+    hand_id: Mapped[str | None] = field(references=Hand, default=None, check=True)
+    by_hand = Index("hand_id")
+
+
 @pytest.fixture(scope="module")
 def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Deployment]]:
     folder = tmp_path_factory.mktemp("houses")
-    with serve_models(folder, House, Lamp, Desk, Drawer) as host, host.connect() as on_host, connect("memory:") as memory:
+    with (
+        serve_models(folder, House, Lamp, Desk, Drawer, Hand, Glove) as host,
+        host.connect() as on_host,
+        connect("memory:") as memory,
+    ):
         yield {"memory": memory, "host": on_host}
 
 
@@ -506,3 +522,160 @@ def test_what_goes_along_forbids_nothing(houses: dict[str, Deployment], kind: st
         session.commit()
         deletes()
         assert left() == [1, 0, 1, 1]
+
+
+# -- what the same commit makes lead nowhere -----------------------------------------------------------------------
+
+
+async def append_tag(session: AsyncSession, order: Order) -> None:
+    order.tags.append(await session.get_one(Tag, "fresh"))
+
+
+async def append_line(session: AsyncSession, order: Order) -> None:
+    order.lines.append(Line(text="new"))
+
+
+async def append_coupon(session: AsyncSession, order: Order) -> None:
+    order.coupons.append(await session.get_one(Coupon, "used"))
+
+
+async def add_line(session: AsyncSession, order: Order) -> None:
+    await session.add(Line(order=order, text="new"))
+
+
+async def add_line_by_hand(session: AsyncSession, order: Order) -> None:
+    await session.add(Line(order_id=order.id, text="new"))
+
+
+async def delete_instance(session: AsyncSession, order: Order) -> None:
+    await session.delete(order)
+
+
+async def delete_key(session: AsyncSession, order: Order) -> None:
+    await session.delete_key(Order, order.id)
+
+
+async def delete_range(session: AsyncSession, order: Order) -> None:
+    await session.delete_range(Order.query().by_index("by_order_id", id=order.id))
+
+
+async def delete_owner(session: AsyncSession, order: Order) -> None:
+    await session.delete_key(Customer, order.customer_id)
+
+
+async def delete_range_of_owners(session: AsyncSession, order: Order) -> None:
+    await session.delete_range(Customer.query().by_index("by_customer_id", id=order.customer_id))
+
+
+async def delete_all(session: AsyncSession, order: Order) -> None:
+    await session.delete_all(Order.query().by_index("by_order_id", id=order.id))
+
+
+async def delete_tree(session: AsyncSession, order: Order) -> None:
+    await session.delete_tree(order)
+
+
+async def give_another_key(session: AsyncSession, order: Order) -> None:
+    await session.update(Order, order.id, {"id": "renamed"})
+
+
+async def led_nowhere(session: AsyncSession) -> list[str]:
+    orders = {order.id for order in await session.all(Order.query().full_scan())}
+    found: list[Any] = [await session.all(model.query().full_scan()) for model in (Line, OrderTag, Coupon)]
+    return [type(one).__name__ for some in found for one in some if one.order_id not in (None, *orders)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "way", [delete_instance, delete_key, delete_range, delete_owner, delete_range_of_owners, delete_all, delete_tree]
+)
+@pytest.mark.parametrize("refer", [append_tag, append_coupon, add_line])
+async def test_nothing_is_stored_that_leads_to_what_is_deleted(open_: Open, refer: Any, way: Any, *, first: bool) -> None:
+    await save(
+        open_(),
+        *(Customer(id="c"), Order(id="o", customer_id="c", placed_at=day(1)), Tag(id="late"), Tag(id="fresh")),
+        *(OrderTag(order_id="o", tag_id="late"), Coupon(id="used")),
+    )
+    session = open_()
+    order = await session.get_one(Order, "o", load=[Order.tags, Order.lines, Order.coupons, Order.customer])
+    _kept = await session.get_many(Tag, ["fresh"]), await session.get_many(Coupon, ["used"]), order.customer
+    try:
+        for do in (refer, way) if first else (way, refer):
+            await do(session, order)
+        before = await counts(open_())
+        await session.commit()
+    except (InvalidRequestError, StaleDataError):
+        assert await counts(open_()) == before
+        await session.rollback()
+    assert await led_nowhere(open_()) == []
+
+
+@pytest.mark.parametrize("refer", [append_tag, append_line, append_coupon, add_line, add_line_by_hand])
+@pytest.mark.parametrize("way", [delete_instance, delete_key, give_another_key])
+async def test_a_reference_to_what_the_same_commit_deletes_by_its_key_is_refused(refer: Any, way: Any) -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(session, Customer(id="c"), Order(id="o", customer_id="c", placed_at=day(1)), Tag(id="fresh"))
+        await save(session, Coupon(id="used"))
+        order = await session.get_one(Order, "o", load=[Order.tags, Order.lines, Order.coupons])
+        await way(session, order)
+        await refer(session, order)
+        with pytest.raises(InvalidRequestError, match=r"\.order_id refers to a Order that the same commit (deletes|gives)"):
+            await session.commit()
+        await session.rollback()
+        assert await session.get(Order, "o") is order
+
+
+@pytest.mark.parametrize("way", ["instance", "key"])
+async def test_a_reference_by_id_to_what_the_same_commit_deletes_is_refused(way: str) -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        parent, child = Category(name="parent"), Category(name="child")
+        await save(session, parent, child)
+        child.parent = parent
+        await (session.delete(parent) if way == "instance" else session.delete_key(Category, parent.convex_id))
+        with pytest.raises(InvalidRequestError, match=r"parent_id refers to a Category that the same commit deletes"):
+            await session.commit()
+
+
+async def test_what_takes_the_place_of_what_is_deleted_may_be_referred_to(open_: Open) -> None:
+    session = open_()
+    await save(session, Customer(id="c"), Order(id="o", customer_id="c", placed_at=day(1)))
+    await session.delete_key(Order, "o")
+    await session.add(Order(id="o", customer_id="c", placed_at=day(2), lines=[Line(text="new")]))
+    await session.commit()
+    assert [line.order_id for line in await session.all(Line.query().full_scan())] == ["o"]
+
+
+@pytest.mark.parametrize("way", [delete_range, delete_owner])
+async def test_what_is_deleted_with_what_it_refers_to_forbids_nothing(open_: Open, way: Any) -> None:
+    session = open_()
+    await save(session, Customer(id="c"), Order(id="o", customer_id="c", placed_at=day(1)))
+    order = await session.get_one(Order, "o", load=[Order.lines])
+    order.lines.append(Line(text="new"))
+    await way(session, order)
+    await session.commit()
+    assert sum(await counts(open_(), (Order, Line))) == 0
+
+
+async def test_a_reference_that_has_to_lead_somewhere_forbids_nothing_where_it_is_deleted_or_taken_out(
+    open_: Open,
+) -> None:
+    session = open_()
+    root = Category(name="root")
+    await save(session, root)
+    await session.add(Category(name="child", parent=root, favourite=root))
+    await session.delete_range(Category.query().full_scan().where(Category.name == "root"))
+    await session.commit()
+    assert await counts(open_(), (Category,)) == [0]
+
+
+@pytest.mark.parametrize("kind", ["memory", "host"])
+def test_a_checked_reference_that_a_relation_takes_out_need_not_lead_anywhere(
+    houses: dict[str, Deployment], kind: str
+) -> None:
+    with Session(houses[kind]) as session:
+        session.add(Hand(id="left"))
+        session.commit()
+        session.add(Glove(hand_id="left"))
+        session.delete_range(Hand.query().full_scan())
+        session.commit()
+        assert session.one(Glove.query().full_scan()).hand_id is None

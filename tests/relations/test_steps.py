@@ -224,6 +224,79 @@ async def test_a_list_holds_the_instance_that_has_replaced_another(by: str | Non
             assert [one.owner_id for one in await session.all(Pet.query().full_scan())] == [new.convex_id] * 2
 
 
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("by", [None, "by_email"])
+@pytest.mark.parametrize("owner", ["same", "other"])
+async def test_lists_show_what_is_to_replace_a_document_in_its_place(*, held: bool, by: str | None, owner: str) -> None:
+    with connect("memory:") as deployment:
+        async with AsyncSession(deployment) as session:
+            session.add_all([Team(id="t"), Team(id="u"), Member(id="a", team_id="t"), Tie(one_id="a", other_id="m")])
+            session.add_all([Member(id="m", email="m@x", team_id="t"), Member(id="z", team_id="t")])
+            await session.commit()
+        async with AsyncSession(deployment) as session:
+            paths = [Team.members.load(Member.ties)]
+            team, rival = await session.get_many(Team, ["t", "u"], load=paths if held else [])
+            assert team is not None
+            assert rival is not None
+            if held:
+                first, old, last = team.members
+            new = Member(id="m" if by is None else "made up", email="m@x", team=team if owner == "same" else rival)
+            await session.upsert(new, by=by)
+            for again in (False, True):
+                if again or not held:
+                    await session.load([team, rival], *paths)
+                if again or held:
+                    first, last = team.members[0], team.members[-1]
+                    assert team.members == [one for one in (first, new, last) if one is not new or owner == "same"]
+                    assert rival.members == ([] if owner == "same" else [new])
+                    assert first.ties == [new]
+            await session.rollback()
+            assert (ids(team.members), rival.members, ids(first.ties)) == (["a", "m", "z"], [], ["m"])
+            assert new not in team.members
+            assert not held or team.members[1] is old
+
+            new = Member(id="m" if by is None else "made up", email="m@x", team=team if owner == "same" else rival)
+            await session.upsert(new, by=by)
+            await session.load([team, rival], *paths)
+            await session.expunge(new)
+            assert (ids(team.members), rival.members, ids(first.ties)) == (["a", "m", "z"], [], ["m"])
+
+
+class Word(Model, table="words", primary_key="id"):
+    """It knows nothing of what refers to it."""
+
+    id: Mapped[str]
+    by_word_id = Index("id")
+
+
+class Page(Model, table="pages", primary_key="id"):
+    id: Mapped[str]
+    words: RelatedList[Word] = related_by(through="PageWord")
+    by_page_id = Index("id")
+
+
+class PageWord(Model, table="page_words"):
+    page_id: Mapped[str] = field(references=Page)
+    word_id: Mapped[str] = field(references=Word)
+    by_page = Index("page_id")
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_what_has_no_relations_of_its_own_is_shown_in_the_place_of_what_it_replaces(*, held: bool) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Page(id="p", words=[Word(id="a"), Word(id="b")]))
+        session.commit()
+        session.expunge_all()
+        page = session.get_one(Page, "p", load=[Page.words] if held else [])
+        new = Word(id="a")
+        session.upsert(new)
+        if not held:
+            session.load(page, Page.words)
+        assert page.words == [new, page.words[1]]
+        session.commit()
+        assert page.words == [new, page.words[1]]
+
+
 async def test_the_lists_of_what_has_replaced_a_document_are_not_taken_for_all() -> None:
     with connect("memory:") as deployment:
         async with AsyncSession(deployment) as session:

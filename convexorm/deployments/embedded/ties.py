@@ -39,6 +39,9 @@ class Rows(Protocol):
     def discard(self, table: Table, document: Document) -> None:
         """Delete a document."""
 
+    def holds(self, position: int, table: Table, id: str | None, field: str, value: Value) -> bool:
+        """Whether a document is there and has this in a field: that with an id, or that which a write has stored."""
+
     def take_out(self, position: int, rule: Rule, document: Document) -> None:
         """Take the reference out of a document, or set it to null, as a rule says."""
 
@@ -57,6 +60,7 @@ class _Lead:
     table: Table
     check: Check
     value: Value
+    id: str | None
 
 
 class Ties(msgspec.Struct, eq=False):
@@ -67,7 +71,7 @@ class Ties(msgspec.Struct, eq=False):
     _checks: Mapping[str, Iterable[Check]]
     _removed: set[str] = set()
     _restrictions: list[_Restriction] = []
-    _leads: dict[tuple[str, str, str | bytes], _Lead] = {}
+    _leads: dict[tuple[str, str, str | bytes], list[_Lead]] = {}
     _ranges: int = 0
     _bytes: int = 0
     _done: list[tuple[str, str | None, str]] = []
@@ -140,23 +144,30 @@ class Ties(msgspec.Struct, eq=False):
         if self._ranges > MAX_DELETED_BY_RANGE or self._bytes > MAX_TIED_BYTES:
             raise LimitExceeded(DELETED_BY_RANGE, maximum=MAX_DELETED_BY_RANGE, table=table.name)
 
-    def note(self, position: int, table: Table, fields: Mapping[str, Value]) -> None:
-        """Note the fields that a write sets and that have to lead somewhere."""
+    def note(self, position: int, table: Table, fields: Mapping[str, Value], id: str | None = None) -> None:
+        """Note the fields that a write sets and that have to lead somewhere, and in which document, if it has an id yet."""
         for check in self._checks.get(table.name, ()) if self._checks else ():
             value = fields.get(check.field)
             if value is not None:
                 place = check.table.name, check.index, hashable(value)
-                self._leads.setdefault(place, _Lead(position, table, check, value))
+                self._leads.setdefault(place, []).append(_Lead(position, table, check, value, id))
 
     def hold(self) -> None:
         """Raise StaleDataError for what forbids the commit, now that all writes are applied."""
         for one in self._restrictions:
             if self._referring(one.rule, one.value, limit=1):
                 raise StaleDataError(table=one.table.name, reason="exists", write=one.position, relation=one.rule.relation)
-        for lead in self._leads.values():
-            if not self._rows.holding(lead.check.table, lead.check.index, lead.value, limit=1):
-                fields = (lead.check.field,)
-                raise StaleDataError(table=lead.table.name, reason="missing", write=lead.position, fields=fields)
+        for leads in self._leads.values():
+            check, value = leads[0].check, leads[0].value
+            if not self._rows.holding(check.table, check.index, value, limit=1):
+                for lead in leads:
+                    self._hold(lead)
+
+    def _hold(self, lead: _Lead) -> None:
+        """Raise StaleDataError for what leads nowhere, unless the same commit has deleted it, too, or taken it out."""
+        field = lead.check.field
+        if self._rows.holds(lead.position, lead.table, lead.id, field, lead.value):
+            raise StaleDataError(table=lead.table.name, reason="missing", write=lead.position, fields=(field,))
 
 
 class Ids(msgspec.Struct, eq=False):

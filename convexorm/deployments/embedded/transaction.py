@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.conditions import Condition
-from convexorm.counters import Counting, counter_id
+from convexorm.counters import Change, Counting, counter_id
 from convexorm.data import Data
 from convexorm.deployments.embedded.changes import note_deletions
 from convexorm.deployments.embedded.connections import Connection
@@ -60,7 +60,7 @@ from convexorm.requests import (
     taken,
 )
 from convexorm.schema import COUNTERS, Table
-from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, size_of
+from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Value, canonical, hashable, size_of
 
 __all__ = ["Transaction"]
 
@@ -146,7 +146,7 @@ class Transaction(msgspec.Struct, eq=False):
     _batch: _Batch | None = None
     _contested: list[tuple[int, Table, Key]] = []
     _results: list[Applied] = []
-    _counting: Counting = msgspec.field(default_factory=Counting)
+    _made_counting: Counting | None = None
     _deleted: int = 0
     _ranged: int = 0
     _ranged_bytes: int = 0
@@ -159,6 +159,12 @@ class Transaction(msgspec.Struct, eq=False):
         return self._made_ties
 
     @property
+    def _counting(self) -> Counting:
+        if self._made_counting is None:
+            self._made_counting = Counting()
+        return self._made_counting
+
+    @property
     def _ids(self) -> Ids:
         if self._made_ids is None:
             self._made_ids = Ids(partial(number_of, self._connection))
@@ -166,33 +172,46 @@ class Transaction(msgspec.Struct, eq=False):
 
     def apply(self) -> list[Applied]:
         """One answer a write, in order. What is raised leaves the transaction to be rolled back."""
+        if len(self._commit.writes) == 1:
+            self._apply_one(self._commit.writes[0])
+        else:
+            self._apply_each(self._commit.writes)
+        for position, table, key in self._contested:
+            if self._holders(table, key) > 1:
+                raise taken(table, key, position)
+        if self._made_ties is not None:
+            self._made_ties.hold()
+        if self._made_counting is not None:
+            for (counter, of), change in self._made_counting.changes.items():
+                self._count(counter, of, change)
+        if self._noted is not None:
+            self._noted.enter()
+        return self._results
+
+    def _apply_one(self, write: Write) -> None:
+        """The only write of a commit."""
+        stored, checks = self._tables[id(write.table)], self._commit.checks
+        if stored.table.id_fields or (checks and stored.label in checks):
+            self._tie(0, write)
+        self._results.append(_HANDLERS[type(write)](self, 0, write))
+
+    def _apply_each(self, writes: Sequence[Write]) -> None:
         checks = self._commit.checks
         tied = [key for key, one in self._tables.items() if one.table.id_fields or (checks and one.label in checks)]
         write: Any
-        alone = len(self._commit.writes) == 1
-        for position, write in enumerate(self._commit.writes):
+        for position, write in enumerate(writes):
             kind = type(write)
             if kind in _REFERRING and write.refs:
                 self._flush()
                 write = self._with_ids(write)
             if tied and id(write.table) in tied:
                 self._tie(position, write)
-            if alone or kind not in _STORING or not self._gathered(position, write):
+            if kind not in _STORING or not self._gathered(position, write):
                 if self._batch is not None:
                     self._flush()
                 self._results.append(_HANDLERS[kind](self, position, write))
         if self._batch is not None:
             self._flush()
-        for position, table, key in self._contested:
-            if self._holders(table, key) > 1:
-                raise taken(table, key, position)
-        if self._made_ties is not None:
-            self._made_ties.hold()
-        for (counter, of), change in self._counting.changes.items():
-            self._count(counter, of, change)
-        if self._noted is not None:
-            self._noted.enter()
-        return self._results
 
     def _tie(self, position: int, write: Write) -> None:
         """Check the ids of a write, and note what they have to lead to."""
@@ -219,6 +238,16 @@ class Transaction(msgspec.Struct, eq=False):
         self._delete(stored, [(id_tick(id_) or 0,)])
         self._gone(stored, [id_])
 
+    def holds(self, position: int, table: Table, id: str | None, field: str, value: Value) -> bool:
+        """Whether a document is there and has this in a field: that with an id, or that which a write has stored."""
+        if id is None:
+            written = self._results[position]
+            assert isinstance(written, Written)
+            id = written.id
+        row = self._find(self._stored(table), table, id)
+        held = MISSING if row is None else row.fields.get(field, MISSING)
+        return held is not MISSING and hashable(held) == hashable(value)
+
     def take_out(self, position: int, rule: Rule, document: Document) -> None:
         """Take the reference out of a document, or set it to null, as a rule says."""
         stored = self._stored(rule.table)
@@ -241,17 +270,20 @@ class Transaction(msgspec.Struct, eq=False):
             return replace(write, set={**write.set, **ids})
         return replace(write, doc={**write.doc, **ids})
 
-    def _count(self, counter: str, key: str, change: Sum) -> None:
+    def _count(self, counter: str, key: str, change: Change) -> None:
         """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
-        if change == Sum():
+        if change == Change():
             return
         stored = self._stored(COUNTERS)
         row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
-        total = change if row is None else Sum.of_text(row.fields["sum"]).joined(change)
-        document = {"counter": counter, "key": key, "shard": 0.0, "count": float(total.n), "sum": total.text()}
+        if row is not None:
+            documents = int(row.fields["count"]) + change.documents
+            change = Change(documents, Sum.of_text(row.fields["sum"]).joined(change.total))
+        count, text = float(change.documents), change.total.text()
+        document = {"counter": counter, "key": key, "shard": 0.0, "count": count, "sum": text}
         if row is None:
             self._add(COUNTERS, stored, document)
-        elif total == Sum():
+        elif change == Change():
             self._delete(stored, [(row.tick,)])
         else:
             self._store(COUNTERS, stored, row, document)
@@ -535,7 +567,7 @@ class Transaction(msgspec.Struct, eq=False):
         if stored.vectors or not row.stays_small(given):
             write.table.check_size(fields)
         if self._commit.checks:
-            self._ties.note(position, write.table, given)
+            self._ties.note(position, write.table, given, row.id)
         if write.unique:
             self._claim(position, write, fields, row.fields)
         self._store(write.table, stored, row, fields, {*write.set, *write.unset, *write.compute}, declared=row.plain)
@@ -557,7 +589,7 @@ class Transaction(msgspec.Struct, eq=False):
         stored, row = self._expected(position, write)
         if row is None:
             return False
-        self._ties.note(position, write.table, write.doc)
+        self._ties.note(position, write.table, write.doc, row.id)
         self._claim(position, write, write.doc, row.fields)
         self._store(write.table, stored, row, write.doc)
         return True
@@ -640,8 +672,8 @@ class Transaction(msgspec.Struct, eq=False):
                 Range(COUNTERS, "by_counter", (counter_id(write.table.name, counter.name),)), kept.columns["by_counter"]
             )
             self._connection.execute(f"DELETE FROM {kept.name} WHERE {old.where}", old.parameters)
-        for (counter_name, key), total in counting.changes.items():
-            self._count(counter_name, key, total)
+        for (counter_name, key), change in counting.changes.items():
+            self._count(counter_name, key, change)
         return DeletedRange(documents, False)
 
     def schedule(self, position: int, write: Schedule) -> Applied:
