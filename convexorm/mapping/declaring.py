@@ -350,15 +350,16 @@ def _named_alike(details: Field, inherited: Field) -> Field:
 def _check_discriminator(
     cls: type[Model], told: Declaration, parent: Mapper, declared: dict[str, tuple[Bound, Field]]
 ) -> None:
-    """Where the discriminator is a column as well, make it the default of the subclass's."""
-    name = parent.root.told_field or DISCRIMINATOR_FIELD
-    if name not in declared:
+    """Where the discriminator is a column as well, whatever that is called, make it the default of the subclass's."""
+    field = parent.discriminator_field
+    name = next((name for name, (_, details) in declared.items() if (details.name or name) == field), None)
+    if name is None:
         return
     if parent.root.told_field is None:
         root = parent.root.model.__name__
         raise ValidationError(
             f"{root} has a column of this name; if it is to say which class a document is of, declare {root} with "
-            f"discriminator_field={name!r}, else with another name there",
+            f"discriminator_field={field!r}, else with another name there",
             table=parent.name,
             field=name,
         )

@@ -75,6 +75,6 @@ def call_hook(name: str, instance: Model) -> None:
     """Call a hook of an instance, if its class has it. Raises ValidationError for one that would have to be awaited."""
     mapper = instance.__mapper__
     if mapper.hooks and name in mapper.hooks:
-        answer: object = mapper.hooks[name](instance)  # type: ignore[func-returns-value]
+        answer: object = mapper.hooks[name](instance)
         if answer is not None:
             check_done(answer, "a hook", mapper.name, name)

@@ -156,9 +156,14 @@ def test_what_hooks_add_change_and_delete_has_its_own_hooks_called(calls: list[s
         session.add_all([kept, changed, doomed])
         session.commit()
         calls.clear()
+
+        def doom() -> None:
+            changed.stamped = 20
+            session.delete(doomed)
+
         TURNS["before_insert new"] = lambda: setattr(kept, "stamped", 10)
-        TURNS["before_update kept"] = lambda: (session.add(Entry(id="newer")), setattr(changed, "stamped", 20))
-        TURNS["before_insert newer"] = lambda: session.delete(doomed)
+        TURNS["before_update kept"] = lambda: session.add(Entry(id="newer"))
+        TURNS["before_insert newer"] = doom
         TURNS["before_delete doomed"] = lambda: session.delete(changed)
         session.add(Entry(id="new"))
         session.commit()
