@@ -16,7 +16,7 @@ from convexorm.given import several
 from convexorm.schema import CounterDef, Table
 from convexorm.values import MISSING, Value, canonical
 
-__all__ = ["Counter", "Counting", "Sum", "counter_id", "counter_key"]
+__all__ = ["Change", "Counter", "Counting", "Sum", "counter_id", "counter_key"]
 
 
 class Counter:
@@ -60,22 +60,38 @@ def counter_key(counter: CounterDef, document: Mapping[str, Value]) -> str:
     return b"".join(canonical(document.get(field, MISSING)) for field in counter.by).hex()
 
 
+class Change(msgspec.Struct):
+    """What is to be added to a counter's row: how many documents there are more, and what they add up to."""
+
+    documents: int = 0
+    total: Total = msgspec.field(default_factory=Total)
+
+
 class Counting(msgspec.Struct, eq=False):
     """What the writes of a commit add to counters."""
 
-    changes: dict[tuple[str, str], Total] = {}
+    changes: dict[tuple[str, str], Change] = {}
 
     def add(self, table: Table, document: Mapping[str, Value]) -> None:
         """A document is there that was not."""
         for counter in table.counters:
-            at = counter_id(table.name, counter.name), counter_key(counter, document)
-            self.changes[at] = self.changes.get(at, Total()).joined(_share(counter, document))
+            change = self._of(table, counter, document)
+            change.documents += 1
+            change.total = change.total.joined(_share(counter, document))
 
     def remove(self, table: Table, document: Mapping[str, Value]) -> None:
         """A document is there no more."""
         for counter in table.counters:
-            at = counter_id(table.name, counter.name), counter_key(counter, document)
-            self.changes[at] = self.changes.get(at, Total()).less(_share(counter, document))
+            change = self._of(table, counter, document)
+            change.documents -= 1
+            change.total = change.total.less(_share(counter, document))
+
+    def _of(self, table: Table, counter: CounterDef, document: Mapping[str, Value]) -> Change:
+        at = counter_id(table.name, counter.name), counter_key(counter, document)
+        change = self.changes.get(at)
+        if change is None:
+            change = self.changes[at] = Change()
+        return change
 
 
 def _share(counter: CounterDef, document: Mapping[str, Value]) -> Total:

@@ -14,16 +14,20 @@ export const BY_COUNTER = "by_counter";
 /** Rows for each value that is counted by. */
 export const SHARDS = 16;
 
-/** `bits` are least bits of float64, `int64` integers of 64 bits, `odd` how often infinity, its negative and what is no number were added. */
-type Total = { n: number; bits: bigint; int64: bigint; odd: [number, number, number] };
+/**
+ * Of so many `documents` the sum of `n` numbers: `bits` are least bits of float64, `int64` integers of 64 bits, `odd` how often infinity, its
+ * negative and what is no number were added.
+ */
+type Total = { documents: number; n: number; bits: bigint; int64: bigint; odd: [number, number, number] };
 
-const nothing = (): Total => ({ n: 0, bits: 0n, int64: 0n, odd: [0, 0, 0] });
+const nothing = (): Total => ({ documents: 0, n: 0, bits: 0n, int64: 0n, odd: [0, 0, 0] });
 
-const isNothing = ({ n, bits, int64, odd }: Total): boolean =>
-  n === 0 && bits === 0n && int64 === 0n && odd.every((each) => each === 0);
+const isNothing = ({ documents, n, bits, int64, odd }: Total): boolean =>
+  documents === 0 && n === 0 && bits === 0n && int64 === 0n && odd.every((each) => each === 0);
 
-/** Adds a value to a total, or takes it away (sign -1), if it is a number; null is a document that is only counted. */
+/** Adds a document to a total, or takes it away (sign -1), and its value, if that is a number; null where documents are only counted. */
 export function add(total: Total, value: Value | undefined, sign: 1 | -1): void {
+  total.documents += sign;
   if (typeof value === "bigint") total.int64 += BigInt(sign) * value;
   else if (typeof value === "number" && Number.isFinite(value)) total.bits += BigInt(sign) * bitsOf(value);
   else if (typeof value === "number") total.odd[placeOf(value)] += sign;
@@ -39,8 +43,9 @@ function textOf({ n, bits, int64, odd }: Total): string {
   return JSON.stringify({ n, exact, int64: int64.toString(), odd });
 }
 
-/** Adds the total of a text. */
-function join(total: Total, text: string): void {
+/** Adds the total of so many documents, as a text. */
+function join(total: Total, documents: number, text: string): void {
+  total.documents += documents;
   const held = JSON.parse(text) as { n: number; exact: [string, number]; int64: string; odd: [number, number, number] };
   const [digits, exponent] = held.exact;
   const size = BigInt(`0x${digits.replace("-", "")}`) << BigInt(exponent - LEAST);
@@ -69,8 +74,8 @@ export class Totals {
     for (const { counter, key, total } of this.#changes.values()) {
       if (isNothing(total)) continue;
       const row = await transaction.first(COUNTERS, { index: BY_COUNTER, key: [[counter], [key], [shard]] });
-      if (row !== null) join(total, row["sum"] as string);
-      const fields = { counter, key, shard, count: total.n, sum: textOf(total) };
+      if (row !== null) join(total, row["count"] as number, row["sum"] as string);
+      const fields = { counter, key, shard, count: total.documents, sum: textOf(total) };
       if (row !== null && isNothing(total)) await transaction.delete(COUNTERS, row);
       else if (row === null) await transaction.insert(0, COUNTERS, fields);
       else await transaction.replace(0, COUNTERS, row, fields);

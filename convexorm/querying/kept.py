@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convexorm.aggregates import Group, Groups, Sum, Tally
 from convexorm.conditions import Comparison
-from convexorm.counters import counter_id
+from convexorm.counters import Change, counter_id
 from convexorm.errors import ValidationError
 from convexorm.querying.forms import values_of
 from convexorm.requests import Bound, Document, Range, Read
@@ -56,15 +56,18 @@ def groups_of(counter: CounterDef, rows: Sequence[Document], by: Sequence[str], 
 
     Raises ValidationError where they are of a counter that had this name and counted by other fields.
     """
-    totals: dict[str, Sum] = {}
+    kept: dict[str, Change] = {}
     for row in rows:
-        totals[row["key"]] = totals.get(row["key"], Sum()).joined(Sum.of_text(row["sum"]))
+        change = kept.setdefault(row["key"], Change())
+        change.documents += int(row["count"])
+        change.total = change.total.joined(Sum.of_text(row["sum"]))
     found: dict[bytes, Group] = {}
-    for forms, total in totals.items():
-        if total.n:
+    for forms, change in kept.items():
+        if change.documents:
             values = _values(counter, forms)
             key = tuple(values[field] for field in by)
-            found[b"".join(map(canonical, key))] = Group(key, (Tally(total.n) if op == "count" else total,))
+            partial = Tally(change.documents) if op == "count" else change.total
+            found[b"".join(map(canonical, key))] = Group(key, (partial,))
     return found
 
 

@@ -42,6 +42,7 @@ from convexorm.requests import Commit, Delete, DeletedRange, Insert, Key, Patch,
 from convexorm.schema import COUNTERS
 from tests.conftest import ROOT, Host, node
 from tests.models import Note, Payment
+from tests.queries.conftest import Open
 
 
 class Rows(Model, table="convexorm_counters"):
@@ -115,6 +116,52 @@ async def test_groups_are_counted_with_every_write(session: AsyncSession) -> Non
     await check()
     assert len(await session.all(groups_of(everything)[0])) == 7
     await session.delete_all(everything.full_scan())
+
+
+class Older(Model, table="payments", primary_key="id"):
+    """Payments as they were before each had an amount; what is kept of them is the same."""
+
+    id: Mapped[str]
+    owner_id: Mapped[str] = field(name="ownerId")
+    paid: Mapped[bool] = field(default=False)
+    amount: Mapped[float | None] = field(default=None)
+    by_payment_id = Index("id")
+    number = Tally("paid")
+    of_both = Sum("amount", by=("owner_id", "paid"))
+
+
+async def test_groups_without_any_number_are_among_the_kept_sums(open_: Open) -> None:
+    session, older = open_(), open_()
+
+    async def same() -> list[Any]:
+        query = Paid.query()
+        fast, slow = groups_of(query), groups_of(query.where(Paid.id != "").full_scan())
+        answers = [await session.all(one) for one in fast]
+        assert answers == [await session.all(one) for one in slow]
+        return answers
+
+    await older.add_all(
+        [Older(id="a", owner_id="ada"), Older(id="b", owner_id="bob"), Older(id="c", owner_id="bob", amount=2.0)]
+    )
+    await older.commit()
+    counts, sums, averages, _ = await same()
+    assert sums == [(False, "ada", 0.0), (False, "bob", 2.0)]
+    assert averages == [(False, "ada", None), (False, "bob", 2.0)]
+    assert counts == [(False, "ada", 1), (False, "bob", 2)]
+    assert await session.recount(Paid) == 3
+    assert (await same())[1] == sums
+    await session.update(Paid, "a", {"owner_id": "eve"})
+    await session.commit()
+    assert [row[1] for row in (await same())[1]] == ["bob", "eve"]
+    await session.update(Paid, "a", {"amount": 1.5})
+    await session.commit()
+    assert (await same())[1] == [(False, "bob", 2.0), (False, "eve", 1.5)]
+    await session.delete_key(Paid, "b")
+    await session.delete_key(Paid, "a")
+    await session.commit()
+    assert (await same())[0] == [(False, "bob", 1)]
+    await session.delete_all(Paid.query().full_scan())
+    assert await same() == [[], [], [], []]
 
 
 def test_groups_that_no_counter_says_are_found_among_the_documents() -> None:
