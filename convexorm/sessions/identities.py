@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary, ref
 import msgspec
 
 from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.mapping.expressions import Column
 from convexorm.mapping.hooks import call_hook
 from convexorm.mapping.model import InstanceState, Model, Watcher, set_state, state_of
 from convexorm.mapping.records import Record
@@ -26,6 +27,7 @@ from convexorm.requests.rows import Row, Rows
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances
+from convexorm.values import MISSING
 
 __all__ = ["IdentityMap", "is_of"]
 
@@ -255,7 +257,8 @@ class IdentityMap(Watcher):
             raise InvalidRequestError(f"{instance!r} is not in this session")
 
     def renew(self, instance: Model, document: Document) -> None:
-        """The instance has this document now. Attributes that were changed stay changed.
+        """The instance has this document now. Attributes that were changed stay changed, and a value that can be changed in
+        place stays the object it is where it is stored as before: somebody may hold it.
 
         One whose document has become one of another class is let go, unless it was changed: then the commit is to say so.
         """
@@ -266,11 +269,14 @@ class IdentityMap(Watcher):
             else:
                 self.let_go(instance)
             return
-        columns = instance.__mapper__.columns
-        for name in instance.__mapper__.shown:
-            if name not in columns or columns[name].field not in changed:
-                instance.__dict__.pop(name, None)
-        before, instance._state.document = instance._state.held, document
+        before, attributes, columns = instance._state.held, instance.__dict__, instance.__mapper__.columns
+        for name in instance.__mapper__.shown & attributes.keys():
+            if name in columns:
+                column = columns[name]
+                if column.field in changed or (column.type.mutable and _stays(column, before, document)):
+                    continue
+            del attributes[name]
+        instance._state.document = document
         instance._state.doubtful = False
         if before is not None and refers_otherwise(instance, before):
             hold_to_references(instance)
@@ -391,6 +397,12 @@ class IdentityMap(Watcher):
         self.touched.pop(id(instance), None)
         if self._watched is not None:
             self._watched.pop(id(instance), None)
+
+
+def _stays(column: Column[Any], before: Record | Document | None, after: Document) -> bool:
+    """Whether a column is stored as it was."""
+    was = MISSING if before is None else before.get(column.field, MISSING)
+    return column.type.equal(was, after.get(column.field, MISSING))
 
 
 _UNREADABLE = (msgspec.MsgspecError, TypeError, RecursionError)

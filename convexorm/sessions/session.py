@@ -50,6 +50,7 @@ from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
+from convexorm.sessions.changes import stored_alike
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
 from convexorm.sessions.identities import is_of
 from convexorm.sessions.instances import identity_of, key_of
@@ -922,8 +923,10 @@ class AsyncSession:
         document = mine._state.document or {}
         for name, value in values.items():
             column = model.__mapper__.columns[name]
-            lacking = name not in vars(mine) and column.defaults(document.get(column.field))
-            if not lacking or value != column.default():
+            if name in vars(mine):
+                if not (column.type.mutable and stored_alike(column, vars(mine)[name], value)):  # else it may be held
+                    setattr(mine, name, value)
+            elif not column.defaults(document.get(column.field)) or value != column.default():
                 setattr(mine, name, value)
         return mine
 

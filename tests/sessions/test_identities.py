@@ -270,6 +270,35 @@ def test_a_change_in_place_is_written_though_nobody_keeps_the_instance() -> None
         assert kept() is None
 
 
+WAYS_PAST: dict[str, Callable[[Session, Note], Any]] = {
+    "update": lambda session, note: session.update(Note, note.id, {"title": "new"}),
+    "bulk_upsert": lambda session, note: session.bulk_upsert(Note, [{"id": note.id, "title": "new", "tags": ["old"]}]),
+    "update_all": lambda session, note: session.update_all(
+        Note.query().by_index("by_title", title="old"), {"title": "new"}
+    ),
+    "merge": lambda session, note: session.merge(Note(id=note.id, title="new", tags=["old"])),
+    "an attribute": lambda session, note: setattr(note, "title", "new"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_PAST)
+def test_a_list_that_somebody_holds_stays_that_of_its_instance_unless_it_is_stored_otherwise(way: str) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        note = Note(id="a", title="old", tags=["old"])
+        session.add(note)
+        session.commit()
+        tags = note.tags
+        WAYS_PAST[way](session, note)
+        session.commit()
+        assert session.get_one(Note, "a").title == "new"
+        tags.append("held")
+        session.commit()
+        assert (note.tags is tags, Session(deployment).get_one(Note, "a").tags) == (True, ["old", "held"])
+        session.update(Note, "a", {"tags": ["another"]})
+        session.commit()
+        assert (note.tags, session.dirty) == (["another"], [])
+
+
 def test_a_session_does_not_remember_what_nobody_keeps() -> None:
     with connect("memory:") as deployment, Session(deployment) as session:
         for start in range(0, 15_000, 5_000):
