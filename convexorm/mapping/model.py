@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convexorm.querying.query import Query
     from convexorm.relatives import Moves
 
-__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state", "state_of"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "named", "set_state", "state_of"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------
@@ -346,6 +346,11 @@ def state_of(instance: Model) -> InstanceState:
         return instance._state
     except AttributeError:
         raise unmade(instance) from None
+
+
+def named(instance: Model) -> str:
+    """What errors call an instance: its class's own `__repr__` may show contents, or fail."""
+    return Model.__repr__(instance)
 
 
 def set_state(instance: Model, state: InstanceState) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.mapping.expressions import Column
 from convexorm.mapping.hooks import call_hook
-from convexorm.mapping.model import InstanceState, Model, Watcher, set_state, state_of
+from convexorm.mapping.model import InstanceState, Model, Watcher, named, set_state, state_of
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Relation
@@ -200,17 +200,17 @@ class IdentityMap(Watcher):
         """Raise InvalidRequestError for an instance that is not transient."""
         state = instance._state
         if state.deleted:
-            raise InvalidRequestError(f"{instance!r} is deleted")
+            raise InvalidRequestError(f"{named(instance)} is deleted")
         if state.session is not None:
-            raise InvalidRequestError(f"{instance!r} is in a session already")
+            raise InvalidRequestError(f"{named(instance)} is in a session already")
         if state.held is not None:
-            raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
+            raise InvalidRequestError(f"{named(instance)} is detached; load it in this session instead")
 
     def attach(self, instance: M) -> M:
         """The session's instance of a detached instance's document: the one it holds already, or else this one."""
         state = instance._state
         if state.document is None or state.deleted or (state.session is not None and instance not in self):
-            raise InvalidRequestError(f"{instance!r} is {state.name}; only a detached instance can be attached")
+            raise InvalidRequestError(f"{named(instance)} is {state.name}; only a detached instance can be attached")
         instances, id_ = self._of(root_of(type(instance))), state.document["_id"]
         assert isinstance(id_, str)
         if instances.get(id_) is not None:
@@ -242,7 +242,7 @@ class IdentityMap(Watcher):
         """The state of an instance that is persistent here. Raises InvalidRequestError for any other."""
         state = state_of(instance)
         if state.held is None or state.session is not self:
-            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+            raise InvalidRequestError(f"{named(instance)} is not persistent in this session")
         return state
 
     def document_of(self, instance: Model) -> Document:
@@ -254,7 +254,7 @@ class IdentityMap(Watcher):
     def check_held(self, instance: Model) -> None:
         """Raise InvalidRequestError for what is no instance of this session."""
         if state_of(instance).session is not self:
-            raise InvalidRequestError(f"{instance!r} is not in this session")
+            raise InvalidRequestError(f"{named(instance)} is not in this session")
 
     def renew(self, instance: Model, document: Document) -> None:
         """The instance has this document now. Attributes that were changed stay changed, and a value that can be changed in

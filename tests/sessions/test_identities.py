@@ -43,6 +43,31 @@ def stored(deployment: Deployment, beginning: str) -> dict[str, tuple[str, list[
     return {one.id.removeprefix(beginning): (one.title, one.tags) for one in found}
 
 
+class Secret(Model, table="secrets"):
+    text: Mapped[str]
+
+    def __repr__(self) -> str:
+        return f"Secret({self.text!r})"
+
+
+@pytest.mark.parametrize("state", ["pending", "persistent", "deleted", "detached"])
+def test_an_error_names_an_instance_without_what_it_holds(state: str) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session, Session(deployment) as other:
+        secret = Secret(text="hush")
+        session.add(secret)
+        if state != "pending":
+            session.commit()
+        if state == "deleted":
+            session.delete(secret)
+            session.commit()
+        if state == "detached":
+            session.expunge(secret)
+        for refused in (other.add, other.delete, other.expire, other.refresh, other.expunge):
+            with pytest.raises(InvalidRequestError, match=rf"^<Secret .*\({state}\)> is ") as error:
+                refused(secret)
+            assert "hush" not in str(error.value)
+
+
 # -- copies ----------------------------------------------------------------------------------------------------------
 
 
