@@ -3,8 +3,8 @@
 `engine` answers requests on the calling thread. Underneath: `sources` opens memory and files, whose `format` it checks;
 `connections` lends connections to `works`, and rests at `forks`. `catalog` says which tables there are, `tables` how a
 Convex table lies in SQLite, `rows` how a document lies in a row, `keys` how an index key does, `texts` how the words of a
-text do. `reads`, `search` and `transaction` answer requests, `outcomes` and `ledger` remember commits, `backups` copies
-the whole, and `damage` says what is said of failures.
+text do. `reads`, `search` and `transaction` (with `batches`, `removals` and `ties`) answer requests, `outcomes` and
+`ledger` remember commits, `backups` copies the whole, and `damage` says what is said of failures.
 """
 
 from __future__ import annotations
