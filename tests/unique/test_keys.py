@@ -220,7 +220,7 @@ VALUES: list[Any] = [
 ]
 
 
-class Later(Model, table="seats"):
+class NumberedSeat(Model, table="seats"):
     """Seats that have come to be numbered, by a program that is newer than some of them."""
 
     row: Mapped[str | None] = field(name="rowName", default=None)
@@ -232,26 +232,32 @@ class Later(Model, table="seats"):
 async def test_a_document_older_than_an_attribute_has_no_default_in_its_key_nor_in_queries(open_: Open) -> None:
     await save(open_(), Seat(row="a"))
     session = open_()
-    old = await session.one(Later.query().full_scan())
+    old = await session.one(NumberedSeat.query().full_scan())
     assert (old.row, old.number) == ("a", 1)
-    of_default = Later.query().by_index("by_place", row="a", number=1)
+    of_default = NumberedSeat.query().by_index("by_place", row="a", number=1)
     assert await session.all(of_default) == []
-    assert await session.get(Later, row="a", number=1) is None
+    assert await session.get(NumberedSeat, row="a", number=1) is None
 
-    new, created = await session.get_or_create(Later, row="a", number=1)
+    new, created = await session.get_or_create(NumberedSeat, row="a", number=1)
     assert created
     assert await session.all(of_default) == [new]
-    assert await session.get(Later, row="a", number=1) is new
+    assert await session.get(NumberedSeat, row="a", number=1) is new
     old.number = 1  # which is stored, though it is what it shows
-    assert (await refused(session)).fields == ("row", "number")
+    assert (await refused(session)).fields == ("rowName", "number")
 
+    await session.rollback()
     await session.delete(new)
     await session.commit()
-    assert await session.update_all(Later.query().where(Later.number.is_missing()).full_scan(), {Later.number: 1}) == 1
-    assert await session.get(Later, row="a", number=1) is old
-    assert await session.get_or_create(Later, row="a", number=1) == (old, False)
-    await session.add(Later(row="a"))
-    assert (await refused(session)).fields == ("row", "number")
+    assert (
+        await session.update_all(
+            NumberedSeat.query().where(NumberedSeat.number.is_missing()).full_scan(), {NumberedSeat.number: 1}
+        )
+        == 1
+    )
+    assert await session.get(NumberedSeat, row="a", number=1) is old
+    assert await session.get_or_create(NumberedSeat, row="a", number=1) == (old, False)
+    await session.add(NumberedSeat(row="a"))
+    assert (await refused(session)).fields == ("rowName", "number")
 
 
 async def test_values_of_any_type_are_told_apart_and_known_again(open_: Open) -> None:
