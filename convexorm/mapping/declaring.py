@@ -444,24 +444,30 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         setattr(cls, "__setattr__", own)  # noqa: B010
     elif "__setattr__" in vars(cls):
         delattr(cls, "__setattr__")
-    setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
+    made = {name for name, column in mapper.columns.items() if column.makes_default}
+    setters = {one.name: _setter(one, adopters[one.name], made=one.name in made) for one in attrs.fields(cls)}  # type: ignore[arg-type]
     cls._setters = {**setters, "_state": _refuse_state}
     for name, column in mapper.columns.items():
         plain = "type" in vars(column) and not column.type.mutable
         setattr(cls, name, column if plain else Handed(column))
 
 
-def _setter(attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None) -> Callable[[Model, Any], Any]:
-    """What comes before an attribute is set; it answers what to."""
-    validated = attribute.validator is not None
-    if adopt is None and not validated:
+def _setter(
+    attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None, *, made: bool
+) -> Callable[[Model, Any], Any]:
+    """What comes before an attribute is set; it answers what to. With `made` its default is made anew for each instance."""
+    name, validated = attribute.name, attribute.validator is not None
+    if adopt is None and not validated and not made:
         return _changing
 
     def setting(instance: Model, value: Any) -> Any:
         shown = value if adopt is None else adopt(value)
         if validated:
             check_value_of(instance, attribute, shown)
-        return _changing(instance, shown)
+        _changing(instance, shown)
+        if made and instance._state.made is not None:
+            instance._state.made.pop(name, None)
+        return shown
 
     return setting
 

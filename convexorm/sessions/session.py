@@ -923,10 +923,11 @@ class AsyncSession:
         document = mine._state.document or {}
         for name, value in values.items():
             column = model.__mapper__.columns[name]
-            if name in vars(mine):
-                if not (column.type.mutable and stored_alike(column, vars(mine)[name], value)):  # else it may be held
-                    setattr(mine, name, value)
-            elif not column.defaults(document.get(column.field)) or value != column.default():
+            shown, lacking = vars(mine).get(name, MISSING), column.defaults(document.get(column.field, MISSING))
+            is_set = not lacking or not (shown is MISSING or mine._state.has_made(name, shown))
+            if column.type.mutable and shown is not MISSING and stored_alike(column, shown, value):
+                continue  # somebody may hold it
+            if is_set or value != getattr(mine, name):
                 setattr(mine, name, value)
         return mine
 
