@@ -295,7 +295,7 @@ class Model:
         _hold(self, held)
         for name, value in (self._state.made or {}).items():
             shown = held.get(name, self)
-            if type(shown) is type(value) and shown == value:  # a pickle knows what can be changed from what is equal
+            if shown is value or (type(shown) in _COPIED and type(shown) is type(value) and shown == value):
                 self._state.make(name, shown)
         if told is not None:
             unpack(self, told)
@@ -375,6 +375,10 @@ def set_state(instance: Model, state: InstanceState) -> None:
 
 
 _set = object.__setattr__
+
+
+_COPIED = frozenset((int, float, str, bytes))
+"""Of what a pickle may make two of one; whatever can be changed in place it makes again as the one object that it was."""
 
 
 _RELATED = "_related"

@@ -925,9 +925,8 @@ class AsyncSession:
             column = model.__mapper__.columns[name]
             shown, lacking = vars(mine).get(name, MISSING), column.defaults(document.get(column.field, MISSING))
             is_set = not lacking or not (shown is MISSING or mine._state.has_made(name, shown))
-            if column.type.mutable and shown is not MISSING and stored_alike(column, shown, value):
-                continue  # somebody may hold it
-            if is_set or value != getattr(mine, name):
+            may_be_held = column.type.mutable and shown is not MISSING
+            if (is_set and not may_be_held) or not stored_alike(column, value, getattr(mine, name)):
                 setattr(mine, name, value)
         return mine
 

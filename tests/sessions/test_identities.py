@@ -9,9 +9,10 @@ import pickle
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 
 from convexorm import (
@@ -322,6 +323,65 @@ def test_a_list_that_somebody_holds_stays_that_of_its_instance_unless_it_is_stor
         session.update(Note, "a", {"tags": ["another"]})
         session.commit()
         assert (note.tags, session.dirty) == (["another"], [])
+
+
+@attrs.define(eq=False)
+class Silent:
+    """One that is equal to nobody, or says so of everybody, or fails to say."""
+
+    number: int = 0
+    says: ClassVar[Any] = NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        if self.says is None:
+            raise RuntimeError("no answer")
+        return bool(self.says) if self.says is not NotImplemented else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Older(Model, table="aged", primary_key="id"):
+    id: Mapped[str]
+    by_aged = Index("id")
+
+
+class Aged(Model, table="aged", primary_key="id"):
+    id: Mapped[str]
+    silent: Mapped[Silent] = field(factory=Silent)
+    vector: Mapped[list[float]] = field(factory=list)
+    by_aged = Index("id")
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize("says", [NotImplemented, True, False, None])
+def test_a_merge_and_a_pickle_ask_no_value_whether_it_is_equal(
+    monkeypatch: pytest.MonkeyPatch, says: Any, looked_at: bool
+) -> None:
+    monkeypatch.setattr(Silent, "says", says)
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add_all([Older(id="a"), Older(id="b")])
+            session.commit()
+        with Session(deployment) as session:
+            mine, other = session.get_one(Aged, "a"), session.get_one(Aged, "b")
+            if looked_at:
+                assert (mine.silent.number, mine.vector, other.silent.number, other.vector) == (0, [], 0, [])
+            assert session.merge(pickle.loads(pickle.dumps(other))) is other
+            assert session.dirty == []
+            vector: Any = np.array([1.0, 2.0])
+            session.merge(Aged(id="a", silent=Silent(7), vector=vector))
+            session.commit()
+        with Session(deployment) as session:
+            mine, other = session.get_one(Aged, "a"), session.get_one(Aged, "b")
+            assert (mine.silent.number, mine.vector, other.silent.number) == (7, [1.0, 2.0], 0)
+            there = pickle.loads(pickle.dumps(other))
+            there.silent.number = 5
+            session.merge(there)
+            session.commit()
+            assert Session(deployment).get_one(Aged, "b").silent.number == 5
 
 
 def test_a_session_does_not_remember_what_nobody_keeps() -> None:
