@@ -25,7 +25,7 @@ from convexorm.mapping.expressions import Column, Handed, Mapped, show, unmade
 from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
 from convexorm.mapping.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.mapping.relations import Relationship
-from convexorm.mapping.validation import check_value_of
+from convexorm.mapping.validation import check_value_of, telling
 from convexorm.types import ColumnType, Names, annotations_of, bindings, compiled
 from convexorm.types.names import Bound, is_class_variable, register
 
@@ -359,15 +359,16 @@ def _named_alike(details: Field, inherited: Field) -> Field:
 def _check_discriminator(
     cls: type[Model], told: Declaration, parent: Mapper, declared: dict[str, tuple[Bound, Field]]
 ) -> None:
-    """Where the discriminator is a column as well, make it the default of the subclass's."""
-    name = parent.root.told_field or DISCRIMINATOR_FIELD
-    if name not in declared:
+    """Where the discriminator is a column as well, whatever that is called, make it the default of the subclass's."""
+    field = parent.discriminator_field
+    name = next((name for name, (_, details) in declared.items() if (details.name or name) == field), None)
+    if name is None:
         return
     if parent.root.told_field is None:
         root = parent.root.model.__name__
         raise ValidationError(
             f"{root} has a column of this name; if it is to say which class a document is of, declare {root} with "
-            f"discriminator_field={name!r}, else with another name there",
+            f"discriminator_field={field!r}, else with another name there",
             table=parent.name,
             field=name,
         )
@@ -428,7 +429,12 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
     """Make an attrs class of a model, whose attributes are its columns."""
     adopters = {name: adopter(mapper.columns[name]) for name in cls._details}
     these = {
-        name: attrs.field(default=details.made, validator=details.validator, converter=adopters[name], kw_only=True)
+        name: attrs.field(
+            default=details.made,
+            validator=telling(details.validator, mapper.name, mapper.columns[name].field),
+            converter=adopters[name],
+            kw_only=True,
+        )
         for name, details in cls._details.items()
     }
     own = vars(cls).get("__setattr__")
@@ -447,24 +453,30 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
         setattr(cls, "__setattr__", own)  # noqa: B010
     elif "__setattr__" in vars(cls):
         delattr(cls, "__setattr__")
-    setters = {one.name: _setter(one, adopters[one.name]) for one in attrs.fields(cls)}  # type: ignore[arg-type]
+    made = {name for name, column in mapper.columns.items() if column.makes_default}
+    setters = {one.name: _setter(one, adopters[one.name], made=one.name in made) for one in attrs.fields(cls)}  # type: ignore[arg-type]
     cls._setters = {**setters, "_state": _refuse_state}
     for name, column in mapper.columns.items():
         plain = "type" in vars(column) and not column.type.mutable
         setattr(cls, name, column if plain else Handed(column))
 
 
-def _setter(attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None) -> Callable[[Model, Any], Any]:
-    """What comes before an attribute is set; it answers what to."""
-    validated = attribute.validator is not None
-    if adopt is None and not validated:
+def _setter(
+    attribute: attrs.Attribute[Any], adopt: Callable[[Any], Any] | None, *, made: bool
+) -> Callable[[Model, Any], Any]:
+    """What comes before an attribute is set; it answers what to. With `made` its default is made anew for each instance."""
+    name, validated = attribute.name, attribute.validator is not None
+    if adopt is None and not validated and not made:
         return _changing
 
     def setting(instance: Model, value: Any) -> Any:
         shown = value if adopt is None else adopt(value)
         if validated:
             check_value_of(instance, attribute, shown)
-        return _changing(instance, shown)
+        _changing(instance, shown)
+        if made and instance._state.made is not None:
+            instance._state.made.pop(name, None)
+        return shown
 
     return setting
 

@@ -393,6 +393,11 @@ class Column(_Operand[T], _Number[T]):
         return self._default is not None
 
     @builtins.property
+    def makes_default(self) -> bool:
+        """Whether its default is made anew for each instance."""
+        return self._default is not None and self._told_default is None
+
+    @builtins.property
     def _stored_either_way(self) -> bool:
         """Whether documents may hold None as a null and as no field at all."""
         return self.none == "either" or (self.none == "null" and self.nullable and self.optional)
@@ -404,12 +409,9 @@ class Column(_Operand[T], _Number[T]):
         return self._default()  # type: ignore[no-any-return]
 
     def defaults(self, stored: Value | Missing) -> bool:
-        """Whether the default stands for what a document holds. Then an instance has it only where it was set, which is a
-        change. (One that is made anew, or that can be changed in place, an instance has once it was looked at.)
-        """
-        lacking = stored is MISSING or stored is None
-        told = self._told_default is not None and self._told_default is not UNSET
-        return lacking and told and not self.nullable and not self.type.mutable
+        """Whether the default stands for what a document holds. Then one that was set is a change, though it is equal."""
+        lacking = stored is MISSING or (stored is None and not self.type.holds_none)
+        return lacking and self._default is not None and not self.nullable and self._told_default is not UNSET
 
     def check_default(self) -> None:
         """Raise ValidationError for a default, told as a value, that could not be stored.
@@ -462,7 +464,9 @@ class Column(_Operand[T], _Number[T]):
             except ValidationError as error:
                 raise error.of(state.known_id) from error.__cause__
             if (stored is MISSING or stored is None) and self.defaults(stored):
-                return value  # type: ignore[no-any-return]
+                if self._told_default is not None and not self.type.mutable:
+                    return value  # type: ignore[no-any-return]
+                state.make(name, value)  # which the instance has from now on, though nobody has set it
             if self.type.mutable:
                 state.touch(instance)
         attributes[name] = value

@@ -10,7 +10,6 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from inspect import iscoroutinefunction
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -20,6 +19,7 @@ from typing_extensions import TypeVar
 
 from convexorm.errors import ValidationError
 from convexorm.mapping.expressions import NoneForm
+from convexorm.mapping.hooks import is_postponed
 from convexorm.mapping.references import Target
 from convexorm.types import ColumnType
 from convexorm.values import is_whole
@@ -96,14 +96,26 @@ def field(
         raise ValidationError(f"a factory is called for each default, as in factory=list; got {_kind(factory)}")
     if type is not None and not isinstance(type, ColumnType):
         raise ValidationError(f"type is a ColumnType that dumps and loads the values, got {_kind(type)}")
-    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
-        if not callable(one):
-            raise ValidationError(f"a validator is called with the instance, the attribute and the value, got {_kind(one)}")
-        if iscoroutinefunction(one):
-            raise ValidationError("a validator waits for nothing; make it a plain function")
+    if is_postponed(factory):
+        raise ValidationError("a factory waits for nothing; make it a plain function")
+    _check_validator(validator)
     if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
         raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
     return Field(_told_name(name, "field") or None, type, none, optional, default, factory, validator, references, check)
+
+
+def _check_validator(validator: Any) -> None:
+    """Raise ValidationError for a validator that is none, or would have to be awaited, be it inside another."""
+    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
+        if not callable(one):
+            raise ValidationError(f"a validator is called with the instance, the attribute and the value, got {_kind(one)}")
+        if is_postponed(one):
+            raise ValidationError("a validator waits for nothing; make it a plain function")
+        if attrs.has(builtins.type(one)):  # of attrs, perhaps of others: `optional`, `and_`, `deep_iterable`
+            inside = [getattr(one, name.name, None) for name in attrs.fields(builtins.type(one))]
+            for held in inside:
+                each = held if isinstance(held, list | tuple) else (held,)
+                _check_validator([inner for inner in each if callable(inner) and not isinstance(inner, builtins.type)])
 
 
 def _kind(value: object) -> str:

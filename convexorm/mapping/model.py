@@ -77,7 +77,8 @@ class InstanceState(msgspec.Struct, eq=False):
     `session` is the one that holds the instance. `deleted` is set once a commit has deleted it. `looked_at` says that
     attributes stand in the instance beside what its document holds, all of those at least that it holds as they are.
     `doubtful` says that the document may have changed or gone since, by the session's own doing. `related` is what of
-    relations is known (see `relatives`), None where that is nothing.
+    relations is known (see `relatives`), None where that is nothing. `made` are the defaults that were made for who has
+    looked at attributes which the document lacks, by their names.
     """
 
     held: Mapping[str, Value] | Record | None = None
@@ -88,6 +89,7 @@ class InstanceState(msgspec.Struct, eq=False):
     deleted: bool = False
     doubtful: bool = False
     related: dict[Any, Any] | None = None
+    made: dict[str, Any] | None = None
 
     @property
     def document(self) -> Mapping[str, Value] | None:
@@ -111,10 +113,20 @@ class InstanceState(msgspec.Struct, eq=False):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What of it may leave the process or the session: an unpickled instance is detached."""
-        return InstanceState, (self.document, None, "", 0, self.looked_at, self.deleted)
+        return InstanceState, (self.document, None, "", 0, self.looked_at, self.deleted, False, None, self.made)
 
     def __repr__(self) -> str:
         return f"<InstanceState {self.name}>"
+
+    def make(self, name: str, value: Any) -> None:
+        """A default was made for an attribute that the document lacks."""
+        if self.made is None:
+            self.made = {}
+        self.made[name] = value
+
+    def has_made(self, name: str, value: Any) -> bool:
+        """Whether an attribute has a default that nobody has set, maybe changed in place."""
+        return self.made is not None and self.made.get(name, self) is value
 
     def touch(self, instance: Model) -> None:
         if self.session is not None:
@@ -281,6 +293,10 @@ class Model:
         held = dict(state)
         told = held.pop(_RELATED, None)
         _hold(self, held)
+        for name, value in (self._state.made or {}).items():
+            shown = held.get(name, self)
+            if type(shown) is type(value) and shown == value:  # a pickle knows what can be changed from what is equal
+                self._state.make(name, shown)
         if told is not None:
             unpack(self, told)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, overload
 
 import attrs
@@ -336,6 +337,16 @@ class ToMany(Relation):
     index: str
     on_delete: OnDelete | None
 
+    @property
+    def referring(self) -> Reference:
+        """By which documents refer here."""
+        return self.reference
+
+    @property
+    def items(self) -> type[Model]:
+        """The model of these."""
+        return self.target
+
     def path(self) -> Path:
         return Many(self.model, self.name)
 
@@ -379,6 +390,16 @@ class Through(Relation):
         """The model of the rows."""
         return self.near.mapper.model
 
+    @property
+    def referring(self) -> Reference:
+        """By which rows refer here."""
+        return self.near
+
+    @property
+    def items(self) -> type[Model]:
+        """The model of what refers here: of the rows."""
+        return self.between
+
     def path(self) -> Path:
         return Many(self.model, self.name)
 
@@ -406,7 +427,23 @@ def _to_one(reference: Reference, conditions: Sequence[Condition]) -> Follow:
 
 def resolved(mapper: Mapper, told: Mapping[str, tuple[Bound, Relationship]]) -> dict[str, Relation]:
     """The relations of a model. NameError while a class that they speak of is not there, ValidationError for others."""
-    return {name: _resolved(mapper, name, bound, relationship) for name, (bound, relationship) in told.items()}
+    relations = {name: _resolved(mapper, name, bound, relationship) for name, (bound, relationship) in told.items()}
+    _check_deleting(mapper, [one for one in relations.values() if isinstance(one, ToMany | Through) and one.on_delete])
+    return relations
+
+
+def _check_deleting(mapper: Mapper, lists: Sequence[ToMany | Through]) -> None:
+    """Raise ValidationError where lists say that deleting a document does several things to one that refers to it."""
+    for one, other in combinations(lists, 2):
+        if one.on_delete == other.on_delete or not one.referring.is_same(other.referring):
+            continue
+        if issubclass(one.items, other.items) or issubclass(other.items, one.items):
+            shared = one.items if issubclass(one.items, other.items) else other.items
+            problem = (
+                f"{one.on_delete!r} is what deleting a {mapper.model.__name__} does to a {shared.__name__} that refers to "
+                f"it, and {other.name!r} says {other.on_delete!r} of the same; let one of the two say it"
+            )
+            raise _wrong(mapper, one.name, problem)
 
 
 def _resolved(mapper: Mapper, name: str, bound: Bound, told: Relationship) -> Relation:

@@ -7,17 +7,33 @@ what `__validate__` says is said as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.mapping.hooks import check_done
 
 if TYPE_CHECKING:
     from convexorm.mapping.model import Model
 
-__all__ = ["check_value_of", "check_values_of", "check_whole", "validate", "validate_changes"]
+__all__ = ["check_value_of", "check_values_of", "check_whole", "telling", "validate", "validate_changes"]
+
+
+def telling(validator: Any, table: str, field: str) -> Callable[[Any, Any, Any], None] | None:
+    """A column's validator, or several in a list, as attrs takes it; it tells of one that would have to be awaited."""
+    each = tuple(validator) if isinstance(validator, list | tuple) else () if validator is None else (validator,)
+    if not each or all(attrs.has(type(one)) for one in each):  # attrs' own: they answer nothing
+        return validator  # type: ignore[no-any-return]
+
+    def check(instance: Any, attribute: Any, value: Any) -> None:
+        for one in each:
+            answer = one(instance, attribute, value)
+            if answer is not None:
+                check_done(answer, "a validator", table, field)
+
+    return check
 
 
 def validate(instance: Model, changed: Container[str] | None = None) -> None:
@@ -87,9 +103,12 @@ def check_whole(instance: Model) -> None:
     check = getattr(instance, "__validate__", None)
     if check is None:
         return
+    table = instance.__mapper__.name
     try:
-        check()
+        answer = check()
     except (TypeError, ValueError) as error:
         if isinstance(error, ValidationError):
             raise
-        raise ValidationError(str(error) or "not accepted", table=instance.__mapper__.name) from error
+        raise ValidationError(str(error) or "not accepted", table=table) from error
+    if answer is not None:
+        check_done(answer, "a validator", table, "__validate__")

@@ -38,7 +38,8 @@ def changes_of(instance: Model) -> Changes:
     """What differs from the loaded document. Raises ValidationError where an attribute holds what cannot be stored, and
     where the change would lose what the document holds inside the value and the model does not know.
     """
-    held = instance._state.held
+    state = instance._state
+    held = state.held
     changes: dict[str, tuple[Value | Missing, Value | Missing]] = {}
     if held is None:
         return changes
@@ -49,7 +50,10 @@ def changes_of(instance: Model) -> Changes:
         if attributes[name] is UNSET and name in unresolved(instance):
             continue  # it is to hold the id of a document that is not there yet
         if name in mapper.adopting and attributes[name] is not None:
-            attributes[name] = column.type.adopt(attributes[name])
+            shown = attributes[name]
+            attributes[name] = column.type.adopt(shown)
+            if state.has_made(name, shown):
+                state.make(name, attributes[name])
         new = column.dump(attributes[name])
         if type(old) is type(new) is str is column.type.as_is:  # the commonest
             if old != new:
@@ -57,7 +61,8 @@ def changes_of(instance: Model) -> Changes:
             continue
         if column.type.equal(old, new):
             continue
-        anew = None if column.defaults(old) else _stored_anew(column, old, new)
+        is_set = column.defaults(old) and not state.has_made(name, attributes[name])
+        anew = None if is_set else _stored_anew(column, old, new)
         if anew is not None and same(anew[0], new):
             continue
         lost = None if anew is None else _lost(old, anew[0])

@@ -922,8 +922,9 @@ class AsyncSession:
         document = mine._state.document or {}
         for name, value in values.items():
             column = model.__mapper__.columns[name]
-            lacking = name not in vars(mine) and column.defaults(document.get(column.field))
-            if not lacking or value != column.default():
+            shown, lacking = vars(mine).get(name, MISSING), column.defaults(document.get(column.field, MISSING))
+            is_set = not lacking or not (shown is MISSING or mine._state.has_made(name, shown))
+            if is_set or value != getattr(mine, name):
                 setattr(mine, name, value)
         return mine
 

@@ -41,6 +41,8 @@ SETTLED_WITHIN = 3_000.0
 """Seconds within which a commit without an answer may be sent again: deployments keep answers for an hour, and what is sent
 may be under way for a while.
 """
+_MOST_ROUNDS = 1_000
+"""How often hooks of one commit may lead to hooks of others."""
 
 
 _NOTHING: Mapping[str, Model] = MappingProxyType({})
@@ -192,6 +194,9 @@ class UnitOfWork(msgspec.Struct, eq=False):
         """Everything there is to write, changes first; and the references in it to what the commit may delete."""
         pending, changeable = self._pending.operations, self._identities.changeable()
         hooked, related, ending = _concerned(pending, changeable)
+        if related:
+            changeable = self._with_followers(changeable)
+            hooked = hooked or any(one.__mapper__.hooks for one in changeable)
         if hooked:
             self._calling_hooks = True
             try:
@@ -201,9 +206,6 @@ class UnitOfWork(msgspec.Struct, eq=False):
             pending, changeable = self._pending.operations, self._identities.changeable()
             _, related, ending = _concerned(pending, changeable)
         if related:
-            for instance in changeable:
-                take_along(instance)
-            changeable = self._identities.changeable()
             for one in (*changeable, *[one.instance for one in pending]):
                 if one is not None:
                     _check_lists(one)
@@ -218,17 +220,35 @@ class UnitOfWork(msgspec.Struct, eq=False):
             refer_within(operations, writes)
         return operations, writes, references
 
+    def _with_followers(self, changeable: Sequence[Model]) -> list[Model]:
+        """What may have changed, and what refers to that by a primary key, which it follows."""
+        for instance in changeable:
+            take_along(instance)
+        return self._identities.changeable()
+
     def _call_hooks(self) -> None:
-        """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances."""
-        for operation in [*self._pending.operations]:
-            instance = operation.instance
-            if instance is not None and instance.__mapper__.hooks:
-                call_hook("before_insert" if is_new(instance) else "before_delete", instance)
-        watching = [one for one in self._identities.changeable() if "before_update" in one.__mapper__.hooks]
-        doomed = {id(one.instance) for one in self._pending.operations} if watching else ()
-        for instance in watching:
-            if id(instance) not in doomed and changes_of(instance):
-                call_hook("before_update", instance)
+        """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances.
+
+        Those that hooks add, change and delete are called on, too, each once. Raises InvalidRequestError where that has no
+        end.
+        """
+        called: dict[tuple[str, int], Model] = {}  # kept, so that no other one has its id
+        for _ in range(_MOST_ROUNDS):
+            before = len(called)
+            for instance in [one.instance for one in self._pending.operations]:
+                if instance is not None and instance.__mapper__.hooks and self._pending.about(instance):
+                    _call_once("before_insert" if is_new(instance) else "before_delete", instance, called)
+            changeable = self._identities.changeable()
+            if _concerned(self._pending.operations, changeable)[1]:
+                changeable = self._with_followers(changeable)
+            for instance in [one for one in changeable if "before_update" in one.__mapper__.hooks]:
+                if ("before_update", id(instance)) in called or self._pending.about(instance):
+                    continue
+                if changes_of(instance) or unresolved(instance):
+                    _call_once("before_update", instance, called)
+            if len(called) == before:
+                return
+        raise InvalidRequestError("hooks add, change or delete instances whose hooks do the same, without end")
 
     def _changes(self, changeable: Sequence[Model]) -> list[Operation]:
         """The changes of persistent instances that are not to be deleted."""
@@ -306,6 +326,12 @@ def _concerned(pending: Sequence[Operation], changeable: Sequence[Model]) -> tup
         hooked = hooked or bool(instance.__mapper__.hooks)
         related = related or bool(instance._state.related)
     return hooked, related, ending
+
+
+def _call_once(name: str, instance: Model, called: dict[tuple[str, int], Model]) -> None:
+    if (name, id(instance)) not in called and name in instance.__mapper__.hooks:
+        called[name, id(instance)] = instance
+        call_hook(name, instance)
 
 
 def _check_lists(instance: Model) -> None:

@@ -65,6 +65,7 @@ def _strict(value: Any) -> Value:
                 members[name] = _strict(item)
             except ValidationError as error:
                 raise within(key_step(name), error) from None
+        check_keys_apart(members, value)
         return members
     return _strict_scalar(value)
 
@@ -107,6 +108,12 @@ def checked_key(key: object) -> str:
     if len(_NAMES) < _MOST_NAMES and len(plain) < 64:
         _NAMES.add(plain)
     return plain
+
+
+def check_keys_apart(members: Mapping[str, Any], value: Mapping[Any, Any]) -> None:
+    """Raise ValidationError where keys that differ, such as of a subclass of str, are one text: a value would be lost."""
+    if len(members) != len(value):
+        raise ValidationError("two of its keys are the same text, so one of their values would be lost")
 
 
 def copied(value: Value) -> Value:
@@ -188,8 +195,10 @@ def _check_keys(value: Any) -> None:
 
 def _check_own_keys(value: Mapping[Any, Any]) -> None:
     for key in value:
-        if not isinstance(key, str):
-            raise ValidationError(f"the keys of JSON are str, got {type(key).__name__}")
+        if type(key) is not str:
+            if not isinstance(key, str):
+                raise ValidationError(f"the keys of JSON are str, got {type(key).__name__}")
+            check_keys_apart(dict.fromkeys(map(str.__str__, value)), value)
 
 
 def json_text(value: object) -> str:

@@ -130,7 +130,9 @@ class LiteralType(ColumnType[Any]):
     _plain: ClassVar[Sequence[ColumnType[Any]]] = (StrType(), BoolType(), IntType(), FloatType())
 
     def __init__(self, members: Sequence[Any]) -> None:
-        """Raises ValidationError for a member that is no scalar of Convex, for a member of an enum, and for none at all."""
+        """Raises ValidationError for a member that is no scalar of Convex, for a member of an enum, for two that would be
+        stored as one, and for none at all.
+        """
         if not members:
             raise ValidationError("a Literal of nothing has no values")
         self.values: list[Value] = []
@@ -143,6 +145,8 @@ class LiteralType(ColumnType[Any]):
         self.holds_none = None in self.values
         self._known = {(type(member), member): stored for member, stored in zip(members, self.values, strict=True)}
         self._members = {_key(stored): member for member, stored in zip(members, self.values, strict=True)}
+        if len(self._members) < len(members):
+            raise ValidationError("a Literal of an int and a float that are one number: which it was, Convex does not keep")
         self._first = members
 
     @property

@@ -109,24 +109,24 @@ class UnionType(ColumnType[Any]):
                     other = next(one for one in members if kind in kinds_of(one.validator))
                     raise ValidationError(_ambiguous(other.name, member.name))
                 self._loads[kind] = loader(member)
-        self._taking: dict[type, ColumnType[Any]] = {}
+        self._taking: dict[type, list[ColumnType[Any]]] = {}
         for member in members:
             python = member.kind if isinstance(member, RecordType) else _PYTHON.get(member.name)
             if python is not None:
-                self._taking.setdefault(python, member)
-        self._dumps: dict[type, Callable[[Any], Value]] = {kind: dumper(one) for kind, one in self._taking.items()}
+                self._taking.setdefault(python, []).append(member)
+        self._dumps: dict[type, Callable[[Any], Value]] = {kind: dumper(of[0]) for kind, of in self._taking.items()}
         if len(records) > 1:
             self._tag, self._tagged = _tagged(records)
             self._loads["object"] = self._load_tagged
-            if dict in self._dumps:
-                self._dumps[dict] = self._dump_tagged
+            # dicts, and instances of a generic class: what each is of is told by what it holds
+            self._dumps.update({kind: self._dump_tagged for kind, of in self._taking.items() if len(of) > 1})
 
     @property
     def name(self) -> str:
         return " | ".join(member.name for member in self._members)
 
     def dump(self, value: Any) -> Value:
-        dump = self._dumps.get(type(value))
+        dump = self._dumps.get(_taken_as(value))
         if dump is not None:
             return dump(value)
         for member in self._members:
@@ -142,8 +142,8 @@ class UnionType(ColumnType[Any]):
         return any(member.adopts for member in self._members)
 
     def adopt(self, value: Any) -> Any:
-        first = self._taking.get(type(value))
-        for member in self._members if first is None or type(value) is dict else (first,):
+        kind = type(value)
+        for member in self._members if kind is dict else self._taking.get(kind, self._members):
             with suppress(ValidationError):
                 dumper(member)(value)
                 return member.adopt(value)
@@ -163,10 +163,23 @@ class UnionType(ColumnType[Any]):
         return self._record(value.get(self._tag)).load(value)
 
     def _dump_tagged(self, value: Any) -> Value:
-        return self._record(value.get(self._tag)).dump(value)
+        kind = _taken_as(value)
+        told = value.get(self._tag) if kind is dict else getattr(value, self._tag, None)
+        for record in self._taking[kind]:
+            with suppress(ValidationError):
+                dumper(record.fields[self._tag])(told)  # type: ignore[attr-defined]
+                break
+        else:
+            record = self._record(told)
+        return record.dump(value)
 
     def sample(self, name: str, number: int) -> Any:
         return self._members[0].sample(name, number)
+
+
+def _taken_as(value: object) -> type:
+    """The class that says which member takes a value: a TypedDict takes dicts of subclasses, too."""
+    return dict if isinstance(value, dict) else type(value)
 
 
 def _tagged(records: Sequence[RecordType]) -> tuple[str, dict[tuple[bool, Value], RecordType]]:

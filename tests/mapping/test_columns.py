@@ -50,6 +50,7 @@ from convexorm.values import Value
 from tests.conftest import Host, serve_models
 from tests.models import Anything, Note, Task
 
+K = TypeVar("K")
 T = TypeVar("T")
 NOON = datetime(2024, 5, 17, 12, 0, 0, 123_456, tzinfo=UTC)
 
@@ -217,6 +218,20 @@ class Word(enum.StrEnum):
 # -- where it goes wrong -------------------------------------------------------------------------------------------
 
 
+class Label(str):
+    """A text that is equal to itself alone."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coin:
+    """Each is another one, whatever it is worth."""
+
+    worth: int
+
+
 @pytest.mark.parametrize(
     ("annotation", "value", "words"),
     [
@@ -261,6 +276,11 @@ class Word(enum.StrEnum):
         (Positive, _no_longer(Positive(1)), "made.v: Positive does not take again what it holds"),
         (Growing, Growing("a"), "made.v: Growing does not hold what it is given, so it would be loaded as another value"),
         (list[Louder], [Louder("a")], "made.v[0]: Louder does not hold what it is given"),
+        (dict[str, int], {Label("a"): 1, Label("a"): 2}, "made.v: two of its keys are the same text"),
+        (list[Any], [{Label("a"): 1, Label("a"): 2}], "made.v[0]: two of its keys are the same text"),
+        (JsonText, [{Label("a"): 1, Label("a"): 2}], "made.v[0]: two of its keys are the same text"),
+        (set[UUID], {"A" * 32, "a" * 32}, "made.v: two of its members are stored as one value"),
+        (list[frozenset[Coin]], [frozenset({Coin(1), Coin(1)})], "made.v[0]: two of its members are stored as one value"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_its_path_and_writes_nothing(annotation: Any, value: Any, words: str) -> None:
@@ -760,6 +780,82 @@ def test_a_union_is_told_apart_by_a_literal() -> None:
         type_.load([{"kind": "cow"}])
 
 
+class Ink(enum.Enum):
+    WET = "wet"
+
+
+class Paper(enum.Enum):
+    THICK = "thick"
+    THIN = "thin"
+
+
+class Inked(TypedDict):
+    of: Ink
+    at: IsoDatetime
+
+
+class Papered(TypedDict):
+    of: Paper
+    at: IsoDatetime
+
+
+@dataclasses.dataclass
+class Message(Generic[K, T]):
+    kind: K
+    body: T
+
+
+@attrs.define
+class Packet(Generic[K, T]):
+    kind: K
+    body: T
+
+
+Counted = Message[Literal["count", "sum"], int] | Message[Literal["note"], str] | Message[Literal["at"], IsoDatetime]
+PRECISE = datetime(2026, 1, 1, microsecond=1234, tzinfo=UTC)
+ROUNDED = datetime(2026, 1, 1, microsecond=1000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "shown"),
+    [
+        (Counted, Message("count", 1), Message("count", 1)),
+        (Counted, Message("note", "x"), Message("note", "x")),
+        (list[Counted], [Message("sum", 2), Message("note", "x")], [Message("sum", 2), Message("note", "x")]),
+        (Counted, Message("at", PRECISE), Message("at", ROUNDED)),
+        (
+            dict[str, Packet[Literal[True], int] | Packet[Literal[1], str] | None],
+            {"a": Packet(True, 1), "b": Packet(1, "x"), "c": None},
+            {"a": Packet(True, 1), "b": Packet(1, "x"), "c": None},
+        ),
+        (
+            list[Inked | Papered],
+            [{"of": Paper.THIN, "at": PRECISE}, {"of": Ink.WET, "at": PRECISE}],
+            [{"of": Paper.THIN, "at": ROUNDED}, {"of": Ink.WET, "at": ROUNDED}],
+        ),
+        (
+            Inked | Papered,
+            collections.OrderedDict(at=ROUNDED, of=Paper.THIN),
+            {"of": Paper.THIN, "at": ROUNDED},
+        ),
+    ],
+)
+def test_a_class_is_told_apart_by_what_it_is_of(annotation: Any, given: Any, shown: Any) -> None:
+    assert stored(annotation, given) == shown
+
+
+def test_what_is_of_no_member_of_a_union_is_refused_where_it_is() -> None:
+    for value, words in (
+        (Message("count", "x"), "made.v.body: expected int, got str"),
+        (Message("other", 1), "made.v: expected Message"),
+    ):
+        with connect("memory:") as deployment, Session(deployment) as session:
+            session.add(model_of(Counted)(v=value))
+            with pytest.raises(ValidationError) as refused:
+                session.commit()
+            assert str(refused.value).startswith(words)
+
+
 class Missing(enum.Enum):
     NONE = None
     HALF = 1.5
@@ -830,6 +926,7 @@ class Odd(enum.Enum):
         (list[int, str], r"list\[int, str\], which is of 2 types in place of 1"),  # type: ignore[misc]
         (set[int, str], r"which is of 2 types in place of 1"),  # type: ignore[misc]
         (Literal[()], "a Literal of nothing"),
+        (Literal[1, 1.0], "a Literal of an int and a float that are one number"),
         (enum.Flag, "the flag Flag has no members"),
     ],
 )

@@ -16,12 +16,14 @@ from convexorm import (
     UNSET,
     AsyncSession,
     DeploymentError,
+    Id,
     Index,
     Int64,
     InvalidRequestError,
     Mapped,
     Model,
     Related,
+    RelatedList,
     Session,
     ValidationError,
     connect,
@@ -107,8 +109,114 @@ def test_what_a_hook_changes_elsewhere_is_written_too() -> None:
         pairs["b"].seen = 10
         session.commit()
         with Session(deployment) as other:
-            assert [one.seen for one in other.get_many(Pair, ["a", "b"]) if one] == [1, 10]
+            assert [one.seen for one in other.get_many(Pair, ["a", "b"]) if one] == [1, 11]  # each hook once
         assert session.dirty == []
+
+
+class Shelf(Model, table="shelves", primary_key="id"):
+    id: Mapped[str]
+    by_shelf = Index("id")
+    entries: RelatedList[Entry] = relationship("by_shelf_id")
+
+
+class Box(Model, table="boxes"):
+    label: Mapped[str]
+
+
+class Entry(Model, table="entries", primary_key="id"):
+    id: Mapped[str]
+    shelf_id: Mapped[str | None] = field(default=None, references="Shelf")
+    stamped: Mapped[int] = field(default=0)
+    by_entry_id = Index("id")
+    by_shelf_id = Index("shelf_id")
+    box_id: Mapped[Id[Box] | None] = field(default=None)
+    box: Related[Box | None] = relationship("box_id")
+
+    def before_insert(self) -> None:
+        CALLS.append(f"before_insert {self.id}")
+        TURNS.get(f"before_insert {self.id}", int)()
+
+    def before_update(self) -> None:
+        CALLS.append(f"before_update {self.id}")
+        self.stamped += 1
+        TURNS.get(f"before_update {self.id}", int)()
+
+    def before_delete(self) -> None:
+        CALLS.append(f"before_delete {self.id}")
+        TURNS.get(f"before_delete {self.id}", int)()
+
+
+TURNS: dict[str, Callable[[], Any]] = {}
+
+
+def test_what_hooks_add_change_and_delete_has_its_own_hooks_called(calls: list[str]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        TURNS.clear()
+        kept, changed, doomed = [Entry(id=id_) for id_ in ("kept", "changed", "doomed")]
+        session.add_all([kept, changed, doomed])
+        session.commit()
+        calls.clear()
+
+        def doom() -> None:
+            changed.stamped = 20
+            session.delete(doomed)
+
+        TURNS["before_insert new"] = lambda: setattr(kept, "stamped", 10)
+        TURNS["before_update kept"] = lambda: session.add(Entry(id="newer"))
+        TURNS["before_insert newer"] = doom
+        TURNS["before_delete doomed"] = lambda: session.delete(changed)
+        session.add(Entry(id="new"))
+        session.commit()
+        assert calls == [
+            *("before_insert new", "before_update kept", "before_insert newer", "before_update changed"),
+            *("before_delete doomed", "before_delete changed"),
+        ]
+        assert [one.id for one in session.all(Entry.query().by_index("by_entry_id"))] == ["kept", "new", "newer"]
+        assert kept.stamped == 11
+
+
+def test_what_a_hook_withdraws_has_no_hook_called(calls: list[str]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        TURNS.clear()
+        other = Entry(id="other")
+        TURNS["before_insert one"] = lambda: session.expunge(other)
+        session.add_all([Entry(id="one"), other])
+        session.commit()
+        assert calls == ["before_insert one"]
+        assert session.count(Entry.query().full_scan()) == 1
+
+
+def test_hooks_without_end_are_refused_and_write_nothing() -> None:
+    class Endless(Model, table="endless"):
+        number: Mapped[int]
+
+        def before_insert(self) -> None:
+            session.add(Endless(number=self.number + 1))
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Endless(number=0))
+        with pytest.raises(InvalidRequestError, match="without end"):
+            session.commit()
+        session.rollback()
+        assert session.count(Endless.query().full_scan()) == 0
+
+
+def test_what_follows_a_key_or_waits_for_one_has_its_hook_called(calls: list[str]) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        TURNS.clear()
+        shelf, entry = Shelf(id="old"), Entry(id="one")
+        shelf.entries.append(entry)
+        session.add(shelf)
+        session.commit()
+        calls.clear()
+        shelf.id = "new"
+        session.commit()
+        assert calls == ["before_update one"]
+        entry.box = Box(label="a")
+        session.commit()
+        assert calls == ["before_update one"] * 2
+        found = Session(deployment).get_one(Entry, "one")
+        assert (found.shelf_id, found.stamped, found.box_id is None) == ("new", 2, False)
 
 
 def test_a_hook_that_refuses_writes_nothing_and_leaves_all_pending() -> None:
@@ -175,12 +283,94 @@ def test_a_validator_that_would_have_to_be_awaited_is_refused_when_declared() ->
         type("Awaited", (Model,), {"__validate__": check}, table="awaited")
 
 
-@pytest.mark.parametrize("hook", [classmethod, staticmethod, functools.partial])
-def test_a_hook_that_is_no_method_of_the_instance_is_refused_when_declared(hook: Any) -> None:
+@pytest.mark.parametrize(
+    "hook",
+    [
+        *(classmethod, staticmethod, property, functools.partial, functools.cached_property),
+        *(functools.partialmethod, functools.singledispatchmethod),
+    ],
+)
+@pytest.mark.parametrize(("name", "what"), [("before_update", "a hook"), ("__validate__", "a validator")])
+def test_a_hook_that_is_no_method_of_the_instance_is_refused_when_declared(hook: Any, name: str, what: str) -> None:
     def touch(*given: object) -> None: ...
 
-    with pytest.raises(ValidationError, match=r"touched\.before_update: a hook is called with the instance"):
-        type("Touched", (Model,), {"__annotations__": {"text": str}, "before_update": hook(touch)}, table="touched")
+    with pytest.raises(ValidationError, match=rf"touched\.{name}: {what} is called with the instance"):
+        type("Touched", (Model,), {"__annotations__": {"text": str}, name: hook(touch)}, table="touched")
+
+
+def test_a_hook_may_be_taken_away_and_a_column_be_called_as_one() -> None:
+    class Plain(Watched, table="plain"):
+        before_insert = None  # type: ignore[assignment]
+        after_load: Mapped[str] = field(default="a column")  # type: ignore[assignment]
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        plain = Plain(id="a")
+        session.add(plain)
+        session.commit()
+        assert (plain.changes, session.count(Plain.query().where(Plain.after_load == "a column").full_scan())) == (0, 1)
+
+
+async def _awaited(*given: Any) -> None:
+    raise AssertionError("nobody awaits it")
+
+
+def _yields(*given: Any) -> Any:
+    yield
+
+
+async def _yields_awaited(*given: Any) -> Any:
+    yield
+
+
+class _Awaited:
+    async def __call__(self, *given: Any) -> None: ...
+
+
+POSTPONED = [_awaited, _yields, _yields_awaited, _Awaited()]
+
+
+@pytest.mark.parametrize("postponed", POSTPONED)
+def test_what_a_call_would_not_run_is_refused_when_declared(postponed: Any) -> None:
+    for validator in (
+        *(postponed, [postponed], functools.partial(postponed), attrs.validators.optional(postponed)),
+        attrs.validators.deep_iterable(attrs.validators.and_(attrs.validators.gt(0), postponed)),
+    ):
+        with pytest.raises(ValidationError, match="a validator waits for nothing"):
+            field(validator=validator)
+    with pytest.raises(ValidationError, match="a factory waits for nothing"):
+        field(factory=postponed)
+    for name in ("before_insert", "__validate__"):
+        with pytest.raises(ValidationError, match=rf"postponed\.{name}: .*plain method"):
+            type("Postponed", (Model,), {name: postponed}, table="postponed")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("postponed", POSTPONED)
+def test_what_a_call_has_not_run_is_refused(postponed: Any) -> None:
+    def wrapped(*given: Any) -> Any:
+        return postponed(*given)
+
+    class Checked(Model, table="checked"):
+        number: Mapped[int] = field(validator=[attrs.validators.gt(0), wrapped])
+
+    class Whole(Model, table="whole"):
+        number: Mapped[int] = field(default=1)
+        __validate__ = wrapped
+
+    class Hooked(Model, table="hooked"):
+        number: Mapped[int] = field(default=1)
+        before_insert = wrapped
+
+    with pytest.raises(ValidationError, match=r"checked\.number: a validator waits for nothing"):
+        Checked(number=1)
+    with pytest.raises(ValidationError, match=r"whole\.__validate__: a validator waits for nothing"):
+        Whole()
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add(Hooked())
+        with pytest.raises(ValidationError, match=r"hooked\.before_insert: a hook waits for nothing"):
+            session.commit()
+        session.rollback()
+        assert session.count(Hooked.query().full_scan()) == 0
 
 
 # -- validators ------------------------------------------------------------------------------------------------------

@@ -479,6 +479,37 @@ def test_a_column_that_happens_to_be_called_kind_is_no_discriminator() -> None:
     with pytest.raises(ValidationError, match="declare Thing with discriminator_field='kind'"):
         type("Special", (Thing,), {}, discriminator="special")
 
+    class Named(Model, table="named"):
+        sort: Mapped[str] = field(name="kind", default="plain")
+
+    with pytest.raises(ValidationError, match="declare Named with discriminator_field='kind'"):
+        type("Special", (Named,), {}, discriminator="plain")
+
+
+def test_a_discriminator_may_be_a_column_that_is_called_otherwise_in_convex() -> None:
+    class Vessel(Model, table="vessels", primary_key="kind", discriminator_field="k"):
+        kind: Mapped[str] = field(name="id")
+        id: Mapped[str] = field(name="k", default="")
+        by_kind = Index("kind")
+        by_id_first = Index("id", "kind")
+
+    class Jug(Vessel, discriminator="jug"):
+        litres: Mapped[int] = field(name="l", default=1)
+
+    class Cup(Vessel, discriminator="cup"):
+        k: Mapped[str] = field(name="x", default="handle")
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Vessel(kind="1"), Jug(kind="2"), Cup(kind="3")])
+        session.commit()
+        with Session(deployment) as other:
+            found = other.all(Vessel.query().by_index("by_kind"))
+            assert [(type(one), one.id) for one in found] == [(Vessel, ""), (Jug, "jug"), (Cup, "cup")]
+            assert [one.k for one in other.all(Cup.query().by_index("by_id_first"))] == ["handle"]
+            found[1].id = "cup"
+            with pytest.raises(ValidationError, match=r"vessels\.k: a Jug is not of this kind"):
+                other.commit()
+
 
 def test_classes_of_one_table_are_declared_freely_and_not_mixed_in_a_session() -> None:
     def declared() -> type[Any]:

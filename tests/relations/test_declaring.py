@@ -132,6 +132,58 @@ def _nullify_what_may_not_be() -> None:
     Visit.parts  # noqa: B018
 
 
+def _two_ways_of_deleting() -> None:
+    class Visit(Model, table="visits", primary_key="id"):
+        id: Mapped[str]
+        parts: RelatedList[Part] = relationship("by_visit", on_delete="nullify")
+        newest: RelatedList[Part] = relationship("by_age", on_delete="restrict")
+        by_visit_id = Index("id")
+
+    class Part(Model, table="parts"):
+        visit_id: Mapped[str | None] = field(references=Visit, default=None)
+        age: Mapped[int]
+        by_visit = Index("visit_id")
+        by_age = Index("visit_id", "age")
+
+    Visit.parts  # noqa: B018
+
+
+def _another_way_in_a_subclass() -> None:
+    class Visit(Model, table="visits", primary_key="id"):
+        id: Mapped[str]
+        parts: RelatedList[Part] = relationship("by_visit", on_delete="nullify")
+        by_visit_id = Index("id")
+
+    class LongVisit(Visit, discriminator="long"):
+        large: RelatedList[LargePart] = relationship("by_visit", on_delete="cascade")
+
+    class Part(Model, table="parts"):
+        visit_id: Mapped[str | None] = field(references=Visit, default=None)
+        by_visit = Index("visit_id")
+
+    class LargePart(Part, discriminator="large"):
+        pass
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.delete_key(Visit, "a")
+        session.commit()
+
+
+def _another_way_with_the_rows_between() -> None:
+    class Visit(Model, table="visits", primary_key="id"):
+        id: Mapped[str]
+        parts: RelatedList[Part] = relationship("by_visit", on_delete="restrict")
+        places: RelatedList[Place] = relationship(through="Part", on_delete="cascade")
+        by_visit_id = Index("id")
+
+    class Part(Model, table="parts"):
+        visit_id: Mapped[str] = field(references=Visit)
+        place_id: Mapped[str] = field(references=Place)
+        by_visit = Index("visit_id")
+
+    Visit.parts  # noqa: B018
+
+
 def _through_without_references() -> None:
     class Visit(Model, table="visits"):
         places: RelatedList[Place] = relationship(through=Place)
@@ -162,6 +214,9 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (_one_that_has_to_be, r"there may be no such document: annotate it with Related\[Visit \| None\]"),
     (_of_several_attributes, r"guests\.seat_id: Seat has a primary key of several attributes"),
     (_nullify_what_may_not_be, r"on_delete='nullify' needs Part\.visit_id to take None"),
+    (_two_ways_of_deleting, r"'nullify' is what deleting a Visit does to a Part .* 'newest' says 'restrict' of the same"),
+    (_another_way_in_a_subclass, r"'nullify' is what deleting a LongVisit does to a LargePart .* 'large' says 'cascade'"),
+    (_another_way_with_the_rows_between, r"'restrict' is what deleting a Visit does to a Part .* 'places' says 'cascade'"),
     (_through_without_references, r"Place needs an index whose first attribute refers to Visit"),
     (_checked_without_reference, r"check=True is for a reference"),
     (lambda: relationship(), r"names a reference, an index of the other model, or through="),
@@ -174,6 +229,32 @@ WRONG: list[tuple[Callable[[], object], str]] = [
 def test_what_contradicts_itself_is_refused(declare: Callable[[], Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         declare()
+
+
+def test_a_class_may_say_otherwise_what_deleting_its_own_documents_does() -> None:
+    class Visit(Model, table="visits", primary_key="id"):
+        id: Mapped[str]
+        parts: RelatedList[Part] = relationship("by_visit", on_delete="nullify")
+        newest: RelatedList[Part] = relationship("by_age")
+        by_visit_id = Index("id")
+
+    class LongVisit(Visit, discriminator="long"):
+        parts: RelatedList[Part] = relationship("by_age", on_delete="cascade")
+
+    class Part(Model, table="parts", primary_key="id"):
+        id: Mapped[str]
+        visit_id: Mapped[str | None] = field(references=Visit, default=None)
+        age: Mapped[int] = field(default=0)
+        by_part_id = Index("id")
+        by_visit = Index("visit_id")
+        by_age = Index("visit_id", "age")
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Visit(id="a"), LongVisit(id="b"), Part(id="of a", visit_id="a"), Part(id="of b", visit_id="b")])
+        session.commit()
+        session.delete_range(Visit.query().full_scan())
+        session.commit()
+        assert [(part.id, part.visit_id) for part in session.all(Part.query().full_scan())] == [("of a", None)]
 
 
 def test_relations_are_inherited() -> None:

@@ -374,6 +374,83 @@ def test_a_default_that_is_set_where_a_document_lacks_the_field_is_stored(body: 
             assert (a.done, b.done) == (False, False)
 
 
+class Seed(Model, table="grown", primary_key="id"):
+    id: Mapped[str]
+    by_grown = Index("id")
+
+
+class Tree(Model, table="grown", primary_key="id"):
+    """A seed has none of what is beside its id."""
+
+    id: Mapped[str]
+    tags: Mapped[list[str]] = field(factory=list)
+    sizes: Mapped[dict[str, float]] = field(factory=lambda: {"high": 1.0})
+    rings: Mapped[tuple[int, ...]] = field(factory=lambda: (1, 2))
+    kind: Mapped[str] = field(factory=lambda: "oak")
+    by_grown = Index("id")
+
+
+DEFAULTS: dict[str, Any] = {"tags": [], "sizes": {"high": 1.0}, "rings": (1, 2), "kind": "oak"}
+
+
+def sown() -> Deployment:
+    """A deployment with two seeds."""
+    deployment = connect("memory:")
+    Session(deployment).bulk_upsert(Seed, [{"id": "a"}, {"id": "b"}])
+    return deployment
+
+
+def stored_default(deployment: Deployment, name: str) -> list[str]:
+    """The trees that hold the default of an attribute."""
+    of_value = getattr(Tree, name) == DEFAULTS[name]
+    with Session(deployment) as session:
+        return [tree.id for tree in session.all(Tree.query().full_scan().where(of_value))]
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_default_that_is_set_is_stored_however_it_is_made(name: str, *, looked_at: bool) -> None:
+    with sown() as deployment, Session(deployment) as session:
+        a, b = session.get_one(Tree, "a"), session.get_one(Tree, "b")
+        if looked_at:
+            assert getattr(a, name) == getattr(b, name) == DEFAULTS[name]
+        assert session.dirty == []
+        session.commit()
+        setattr(a, name, copy.copy(DEFAULTS[name]))
+        assert session.dirty == [a]
+        session.commit()
+        assert (session.dirty, stored_default(deployment, name)) == ([], ["a"])
+        assert getattr(a, name) == getattr(b, name) == DEFAULTS[name]
+
+
+def test_a_default_that_is_only_looked_at_is_not_stored() -> None:
+    with Session(sown()) as session:
+        tree = session.get_one(Tree, "a")
+        assert {name: getattr(tree, name) for name in DEFAULTS} == DEFAULTS
+        tree.tags.append("x")
+        assert session.dirty == [tree]
+        tree.tags.remove("x")  # it is again what everybody sees
+        assert session.dirty == []
+
+        there: Tree = pickle.loads(pickle.dumps(tree))
+        session.expunge(tree)
+        assert session.attach(there) is there
+        assert session.dirty == []
+        there.tags = []
+        assert session.dirty == [there]
+        session.rollback()
+
+        other = Session(sown())
+        assert other.merge(there).tags == []
+        assert other.dirty == []
+        there.tags.append("x")
+        there.rings = (3,)
+        mine = other.merge(there)
+        assert (other.dirty, mine.tags, mine.rings) == ([mine], ["x"], (3,))
+        there.tags.clear()
+        assert other.merge(there).tags == []
+
+
 @pytest.mark.parametrize("renewed", [Session.refresh, Session.expire, lambda session, label: session.rollback()])
 def test_what_is_no_column_stays_when_an_instance_is_shown_anew(renewed: Callable[[Session, Labelled], None]) -> None:
     with connect("memory:") as deployment:

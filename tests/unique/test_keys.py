@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, Session, StaleDataError, ValidationError, connect, func
+from convexorm import AsyncSession, Index, Mapped, Session, StaleDataError, ValidationError, connect, field, func
 from convexorm.mapping.model import Model
 from convexorm.testing import fake_session
 from tests.unique.conftest import Open
@@ -218,6 +218,46 @@ VALUES: list[Any] = [
     *("\U0001f600", "$id", "a.b", "' OR 1=1 --", "\u2028", b"", b"a", b"\xff\0", [], [1.0], [[1.0]], [-0.0]),
     *([0.0], {}, {"a": 1.0}, {"a": {"b": None}}, ["a", "b"], ["ab"]),
 ]
+
+
+class NumberedSeat(Model, table="seats"):
+    """Seats that have come to be numbered, by a program that is newer than some of them."""
+
+    row: Mapped[str | None] = field(name="rowName", default=None)
+    number: Mapped[int] = field(default=1)
+    guest: Mapped[str] = field(default="")
+    by_place = Index("row", "number", unique=True)
+
+
+async def test_a_document_older_than_an_attribute_has_no_default_in_its_key_nor_in_queries(open_: Open) -> None:
+    await save(open_(), Seat(row="a"))
+    session = open_()
+    old = await session.one(NumberedSeat.query().full_scan())
+    assert (old.row, old.number) == ("a", 1)
+    of_default = NumberedSeat.query().by_index("by_place", row="a", number=1)
+    assert await session.all(of_default) == []
+    assert await session.get(NumberedSeat, row="a", number=1) is None
+
+    new, created = await session.get_or_create(NumberedSeat, row="a", number=1)
+    assert created
+    assert await session.all(of_default) == [new]
+    assert await session.get(NumberedSeat, row="a", number=1) is new
+    old.number = 1  # which is stored, though it is what it shows
+    assert (await refused(session)).fields == ("rowName", "number")
+
+    await session.rollback()
+    await session.delete(new)
+    await session.commit()
+    assert (
+        await session.update_all(
+            NumberedSeat.query().where(NumberedSeat.number.is_missing()).full_scan(), {NumberedSeat.number: 1}
+        )
+        == 1
+    )
+    assert await session.get(NumberedSeat, row="a", number=1) is old
+    assert await session.get_or_create(NumberedSeat, row="a", number=1) == (old, False)
+    await session.add(NumberedSeat(row="a"))
+    assert (await refused(session)).fields == ("rowName", "number")
 
 
 async def test_values_of_any_type_are_told_apart_and_known_again(open_: Open) -> None:
