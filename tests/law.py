@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -338,8 +339,13 @@ def kinds_of(scalar: Kind) -> list[Kind]:
     return [attrs.evolve(kind, tries=kind.tries | strays) for kind in (*once, *sets(scalar), *twice)]
 
 
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+
 def loosely(value: Any, json: bool) -> Any:
-    """A value as what stands for it, where it was taken for something else: any sequence is a list; in JSON, more is."""
+    """A value as what stands for it, where it was taken for something else: any sequence is a list; a UUID is its text, in
+    any case; in JSON, more is.
+    """
     if dataclasses.is_dataclass(value) or attrs.has(type(value)):
         names = [name for base in type(value).__mro__ for name in getattr(base, "__annotations__", ())]
         return [loosely(getattr(value, name), json) for name in names]
@@ -349,6 +355,8 @@ def loosely(value: Any, json: bool) -> Any:
         return [loosely(one, json) for one in value]
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
+    if isinstance(value, UUID) or (isinstance(value, str) and _UUID.fullmatch(value)):
+        return str(value).lower()
     if json and isinstance(value, enum.Enum):
         return value.value
     return iso_timestamp(value) if json and isinstance(value, datetime) else value
