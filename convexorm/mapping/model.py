@@ -203,7 +203,7 @@ class Model:
         told = Declaration(table, primary_key, discriminator, discriminator_field, abstract)
         declare(cls, told, frame_of_declaration())
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         mapper = type(self).__dict__.get("__mapper__")
         if mapper is None:
             raise TypeError(f"{type(self).__name__} is not mapped; declare it with table=...")

@@ -406,6 +406,7 @@ def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:
         ({"text": "x"}, "owner_id", "required, and not given"),
         ({"text": "x", "owner_id": "u", "ownerId": "u"}, "ownerId", "the attributes are text, owner_id"),
         ({"text": "x", "owner_id": "u", "convex_id": "u"}, "convex_id", "no such attribute"),
+        ({"text": "x", "owner_id": "u", "self": "u"}, "self", "no such attribute"),
         ({}, "text", "required"),
     ],
 )
