@@ -66,6 +66,15 @@ class Declaration:
 
 _MAPPED = re.compile(r"(\w+\.)*Mapped\b")
 _NO_BODIES = ("builtins", "typing", "typing_extensions", "abc", "collections.abc", "convexorm.mapping.model")
+"""Modules whose classes declare no columns, `Model` among them."""
+
+
+def _declares(base: type) -> bool:
+    """Whether the body of a class may declare columns. (What is executed in a namespace without a name says that its module
+    is `builtins`, too.)
+    """
+    module = base.__module__
+    return module not in _NO_BODIES or getattr(sys.modules.get(module), base.__name__, None) is not base
 
 
 def body_of(cls: type, names: Names) -> Body:
@@ -267,7 +276,7 @@ def _relationships(cls: type[Model], table: str, names: Names) -> dict[str, tupl
     bound = bindings(cls, {}, names)
     told: dict[str, tuple[Bound, Relationship]] = {}
     for base in reversed(cls.__mro__):
-        annotations = annotations_of(base) if base.__module__ not in _NO_BODIES else {}
+        annotations = annotations_of(base) if _declares(base) else {}
         for name, value in vars(base).items():
             if not isinstance(value, Relationship):
                 continue
@@ -316,7 +325,7 @@ def _declared(cls: type[Model], table: str, names: Names) -> dict[str, tuple[Bou
     bound = bindings(cls, {}, names)
     declared: dict[str, tuple[Bound, Field]] = {}
     for base in reversed(cls.__mro__):
-        if base.__module__ in _NO_BODIES:
+        if not _declares(base):
             continue
         body = base.__dict__.get("_body") or body_of(base, names.of(base))
         for name, (annotation, details) in body.fields.items():

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from convexorm.querying.query import Query
     from convexorm.relatives import Moves
 
-__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "set_state", "state_of"]
+__all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "named", "set_state", "state_of"]
 
 
 # -- instances -----------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Model:
         _hold(self, held)
         for name, value in (self._state.made or {}).items():
             shown = held.get(name, self)
-            if type(shown) is type(value) and shown == value:  # a pickle knows what can be changed from what is equal
+            if shown is value or (type(shown) in _COPIED and type(shown) is type(value) and shown == value):
                 self._state.make(name, shown)
         if told is not None:
             unpack(self, told)
@@ -364,12 +364,21 @@ def state_of(instance: Model) -> InstanceState:
         raise unmade(instance) from None
 
 
+def named(instance: Model) -> str:
+    """What errors call an instance: its class's own `__repr__` may show contents, or fail."""
+    return Model.__repr__(instance)
+
+
 def set_state(instance: Model, state: InstanceState) -> None:
     """Give an instance its state; what its class does when attributes are set has no say in it."""
     _set(instance, "_state", state)
 
 
 _set = object.__setattr__
+
+
+_COPIED = frozenset((int, float, str, bytes))
+"""Of what a pickle may make two of one; whatever can be changed in place it makes again as the one object that it was."""
 
 
 _RELATED = "_related"

@@ -8,7 +8,6 @@ from typing import Any
 
 import attrs
 
-from convexorm.checks import vouching
 from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
 from convexorm.foreign import is_array
 from convexorm.schema.indexes import (
@@ -40,6 +39,7 @@ from convexorm.schema.validators import (
     tables_of,
     wrong_at,
 )
+from convexorm.schema.vouching import vouching
 from convexorm.values import (
     MAX_DOCUMENT_NESTING,
     MAX_DOCUMENT_SIZE,

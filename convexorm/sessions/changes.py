@@ -17,7 +17,7 @@ from convexorm.schema import Table
 from convexorm.types.codec import key_step
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
-__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "patch_of"]
+__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "patch_of", "stored_alike"]
 
 Changes = Mapping[str, tuple[Value | Missing, Value | Missing]]
 """For each field that differs what it held and what it is to hold."""
@@ -82,6 +82,14 @@ def changed_fields(instance: Model) -> set[str]:
         return set(changes_of(instance))
     except ValidationError:
         return {column.field for name, column in instance.__mapper__.columns.items() if name in instance.__dict__}
+
+
+def stored_alike(column: Column[Any], one: Any, other: Any) -> bool:
+    """Whether two values of a column can be stored, and are as the same."""
+    try:
+        return column.type.equal(column.dump(one), column.dump(other))
+    except ValidationError:
+        return False
 
 
 def patch_of(

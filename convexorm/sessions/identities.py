@@ -15,8 +15,9 @@ from weakref import WeakValueDictionary, ref
 import msgspec
 
 from convexorm.errors import InvalidRequestError, ValidationError
+from convexorm.mapping.expressions import Column
 from convexorm.mapping.hooks import call_hook
-from convexorm.mapping.model import InstanceState, Model, Watcher, set_state, state_of
+from convexorm.mapping.model import InstanceState, Model, Watcher, named, set_state, state_of
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Relation
@@ -26,6 +27,7 @@ from convexorm.requests.rows import Row, Rows
 from convexorm.sessions.changes import changed_fields, holds_mutable
 from convexorm.sessions.compiler import root_of
 from convexorm.sessions.instances import Identity, Instances
+from convexorm.values import MISSING
 
 __all__ = ["IdentityMap", "is_of"]
 
@@ -198,17 +200,17 @@ class IdentityMap(Watcher):
         """Raise InvalidRequestError for an instance that is not transient."""
         state = instance._state
         if state.deleted:
-            raise InvalidRequestError(f"{instance!r} is deleted")
+            raise InvalidRequestError(f"{named(instance)} is deleted")
         if state.session is not None:
-            raise InvalidRequestError(f"{instance!r} is in a session already")
+            raise InvalidRequestError(f"{named(instance)} is in a session already")
         if state.held is not None:
-            raise InvalidRequestError(f"{instance!r} is detached; load it in this session instead")
+            raise InvalidRequestError(f"{named(instance)} is detached; load it in this session instead")
 
     def attach(self, instance: M) -> M:
         """The session's instance of a detached instance's document: the one it holds already, or else this one."""
         state = instance._state
         if state.document is None or state.deleted or (state.session is not None and instance not in self):
-            raise InvalidRequestError(f"{instance!r} is {state.name}; only a detached instance can be attached")
+            raise InvalidRequestError(f"{named(instance)} is {state.name}; only a detached instance can be attached")
         instances, id_ = self._of(root_of(type(instance))), state.document["_id"]
         assert isinstance(id_, str)
         if instances.get(id_) is not None:
@@ -241,7 +243,7 @@ class IdentityMap(Watcher):
         """The state of an instance that is persistent here. Raises InvalidRequestError for any other."""
         state = state_of(instance)
         if state.held is None or state.session is not self:
-            raise InvalidRequestError(f"{instance!r} is not persistent in this session")
+            raise InvalidRequestError(f"{named(instance)} is not persistent in this session")
         return state
 
     def document_of(self, instance: Model) -> Document:
@@ -253,10 +255,11 @@ class IdentityMap(Watcher):
     def check_held(self, instance: Model) -> None:
         """Raise InvalidRequestError for what is no instance of this session."""
         if state_of(instance).session is not self:
-            raise InvalidRequestError(f"{instance!r} is not in this session")
+            raise InvalidRequestError(f"{named(instance)} is not in this session")
 
     def renew(self, instance: Model, document: Document) -> None:
-        """The instance has this document now. Attributes that were changed stay changed.
+        """The instance has this document now. Attributes that were changed stay changed, and a value that can be changed in
+        place stays the object it is where it is stored as before: somebody may hold it.
 
         One whose document has become one of another class is let go, unless it was changed: then the commit is to say so.
         """
@@ -267,11 +270,14 @@ class IdentityMap(Watcher):
             else:
                 self.let_go(instance)
             return
-        columns = instance.__mapper__.columns
-        for name in instance.__mapper__.shown:
-            if name not in columns or columns[name].field not in changed:
-                instance.__dict__.pop(name, None)
-        before, instance._state.document = instance._state.held, document
+        before, attributes, columns = instance._state.held, instance.__dict__, instance.__mapper__.columns
+        for name in instance.__mapper__.shown & attributes.keys():
+            if name in columns:
+                column = columns[name]
+                if column.field in changed or (column.type.mutable and _stays(column, before, document)):
+                    continue
+            del attributes[name]
+        instance._state.document = document
         instance._state.doubtful = False
         if before is not None and refers_otherwise(instance, before):
             hold_to_references(instance)
@@ -392,6 +398,12 @@ class IdentityMap(Watcher):
         self.touched.pop(id(instance), None)
         if self._watched is not None:
             self._watched.pop(id(instance), None)
+
+
+def _stays(column: Column[Any], before: Record | Document | None, after: Document) -> bool:
+    """Whether a column is stored as it was."""
+    was = MISSING if before is None else before.get(column.field, MISSING)
+    return column.type.equal(was, after.get(column.field, MISSING))
 
 
 _UNREADABLE = (msgspec.MsgspecError, TypeError, RecursionError)

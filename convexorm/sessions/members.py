@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from convexorm.errors import InvalidRequestError, ValidationError
 from convexorm.mapping.expressions import unmade
-from convexorm.mapping.model import Model, state_of
+from convexorm.mapping.model import Model, named, state_of
 from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Relation
 from convexorm.querying.query import Query
@@ -193,7 +193,7 @@ class Members(IdentityMap):
         if self._pending.at(*place) is None:
             self._pending.withdraw(instance)
             if self._pending.at(*place) is None:
-                raise InvalidRequestError(f"{instance!r} is to be deleted by its key")
+                raise InvalidRequestError(f"{named(instance)} is to be deleted by its key")
 
     def join(self, instance: Model, operation: Insertion | Upsertion) -> None:
         """Take in a new instance, with the operation that is to store it, and what is new around it."""

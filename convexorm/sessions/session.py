@@ -50,6 +50,7 @@ from convexorm.querying.statements import Count, Exists, Rows, Select, Statement
 from convexorm.querying.texts import TextQuery, check_index
 from convexorm.requests import Cancel, Delete, DeleteRange, Key, KeyValue, Pack, Range, Read, ReadResult, index_key
 from convexorm.sessions.bulk import Bulk, OnProgress
+from convexorm.sessions.changes import stored_alike
 from convexorm.sessions.compiler import Compiler, check_query, check_rows, root_of
 from convexorm.sessions.identities import is_of
 from convexorm.sessions.instances import identity_of, key_of
@@ -924,7 +925,8 @@ class AsyncSession:
             column = model.__mapper__.columns[name]
             shown, lacking = vars(mine).get(name, MISSING), column.defaults(document.get(column.field, MISSING))
             is_set = not lacking or not (shown is MISSING or mine._state.has_made(name, shown))
-            if is_set or value != getattr(mine, name):
+            may_be_held = column.type.mutable and shown is not MISSING
+            if (is_set and not may_be_held) or not stored_alike(column, value, getattr(mine, name)):
                 setattr(mine, name, value)
         return mine
 

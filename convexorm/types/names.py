@@ -6,6 +6,7 @@ there yet. `Names` looks them up where the class body would have; `hints` gives 
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 import sys
@@ -54,11 +55,16 @@ class Names(Mapping[str, Any]):
     """The names that a class body can see: its function's, its module's, and, if those have none, its own.
 
     `frame` is the one that declares the class: names that its function defines later are found too, until it has returned.
+    Its globals are the module's, also where another module has the name that the class gives, or none: what is executed as
+    text says that it is `builtins`.
     """
 
     def __init__(self, owner: type, frame: FrameType | None = None, outer: Names | None = None) -> None:
         self._owner = owner
         self._frame = frame if frame is not None and frame.f_locals is not frame.f_globals else None
+        self._globals: Mapping[str, Any] | None = None
+        if frame is not None and frame.f_globals.get("__name__", "builtins") == owner.__module__:
+            self._globals = frame.f_globals
         self._outer = outer
         self._found: dict[str, Any] = {}
         self._declared = frame is None
@@ -77,15 +83,24 @@ class Names(Mapping[str, Any]):
             return owner
         if self._outer is not None and "<locals>" in owner.__qualname__ and name in self._outer:
             return self._outer[name]
-        module = sys.modules.get(owner.__module__)
-        if module is not None and name in vars(module):
-            return vars(module)[name]
+        here = self._module_names()
+        if name in here:
+            return here[name]
         if self._outer is not None and name in self._outer:
             return self._outer[name]
         inner = vars(owner).get(name)
         if isinstance(inner, type) or typing.get_origin(inner) is not None:
             return inner
         raise KeyError(name)
+
+    def _module_names(self) -> Mapping[str, Any]:
+        """What the module of the class defines."""
+        if self._globals is not None:
+            return self._globals
+        if self._outer is not None and self._outer.module == self.module:
+            return self._outer._module_names()
+        module = sys.modules.get(self.module)
+        return {} if module is None else vars(module)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -195,7 +210,7 @@ def hints(kind: type, variables: Mapping[Any, Any], names: Names) -> dict[str, B
     bound = bindings(kind, variables, names)
     found: dict[str, Bound] = {}
     for base in reversed(_made_of(kind, bound)):
-        if base.__module__ == "builtins":
+        if vars(builtins).get(base.__name__) is base:
             continue
         for name, annotation in annotations_of(base).items():
             if name not in found or found[name].annotation is not annotation:

@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -87,3 +88,76 @@ def test_a_subclass_in_its_parents_table_has_columns_of_both() -> None:
             found = session.get_one(Shape, "a")
             assert isinstance(found, Circle)
             assert found.radius == 2.0
+
+
+_DECLARED = """
+import dataclasses, enum, uuid
+from typing import Generic, NamedTuple, TypedDict, TypeVar
+from convexorm import Index, Mapped, Model, Related, RelatedList, UNSET, field, relationship
+
+T = TypeVar("T")
+
+class Stamped:
+    state: Mapped[State] = field(default=None)
+
+class Payload(Model, Generic[T]):
+    payload: Mapped[T]
+
+class Case(Stamped, Payload[list[bool]], table="cases", primary_key="id"):
+    id: Mapped[str]
+    parts: Mapped[list[Part]] = field(factory=list)
+    exhibits: RelatedList[Exhibit] = relationship("by_case")
+    by_case_id = Index("id")
+
+class Exhibit(Model, table="exhibits"):
+    case_id: Mapped[str] = field(references=Case, default=UNSET)
+    case: Related[Case] = relationship("case_id")
+    by_case = Index("case_id")
+
+class State(enum.Enum):
+    OPEN = 1.0
+
+@dataclasses.dataclass
+class Part:
+    pair: Pair
+    more: More
+
+class Pair(NamedTuple):
+    one: int
+    two: uuid.UUID
+
+class More(TypedDict):
+    state: State
+"""
+
+
+@pytest.mark.parametrize("name", [None, "nowhere", "json"])
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once before Python 3.14")
+def test_names_that_come_later_are_found_by_python_itself(name: str | None) -> None:
+    _stores(_executed(_DECLARED, name))
+
+
+@pytest.mark.parametrize("name", [None, "json"])
+def test_what_is_executed_as_text_sees_its_own_names(name: str | None) -> None:
+    _stores(_executed("from __future__ import annotations" + _DECLARED, name))
+
+
+def _executed(text: str, name: str | None) -> dict[str, Any]:
+    """The names of a text that is executed where no module is, or with the name of another one."""
+    names: dict[str, Any] = {} if name is None else {"__name__": name}
+    exec(compile(text, "<declared>", "exec", dont_inherit=True), names)
+    return names
+
+
+def _stores(names: dict[str, Any]) -> None:
+    part = names["Part"](names["Pair"](1, uuid4()), {"state": names["State"].OPEN})
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            case = names["Case"](id="a", payload=[True, False], state=names["State"].OPEN, parts=[part])
+            case.exhibits.append(names["Exhibit"]())
+            session.add(case)
+            session.commit()
+        with Session(deployment) as session:
+            found = session.get_one(names["Case"], "a", load=[names["Case"].exhibits])
+            assert (found.payload, found.state, found.parts) == ([True, False], names["State"].OPEN, [part])
+            assert [one.case for one in found.exhibits] == [found]

@@ -9,9 +9,10 @@ import pickle
 import tracemalloc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 import pytest
 
 from convexorm import (
@@ -41,6 +42,31 @@ def stored(deployment: Deployment, beginning: str) -> dict[str, tuple[str, list[
     with Session(deployment) as session:
         found = session.all(Note.query().by_index("by_note_id", Note.id.startswith(beginning)))
     return {one.id.removeprefix(beginning): (one.title, one.tags) for one in found}
+
+
+class Secret(Model, table="secrets"):
+    text: Mapped[str]
+
+    def __repr__(self) -> str:
+        return f"Secret({self.text!r})"
+
+
+@pytest.mark.parametrize("state", ["pending", "persistent", "deleted", "detached"])
+def test_an_error_names_an_instance_without_what_it_holds(state: str) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session, Session(deployment) as other:
+        secret = Secret(text="hush")
+        session.add(secret)
+        if state != "pending":
+            session.commit()
+        if state == "deleted":
+            session.delete(secret)
+            session.commit()
+        if state == "detached":
+            session.expunge(secret)
+        for refused in (other.add, other.delete, other.expire, other.refresh, other.expunge):
+            with pytest.raises(InvalidRequestError, match=rf"^<Secret .*\({state}\)> is ") as error:
+                refused(secret)
+            assert "hush" not in str(error.value)
 
 
 # -- copies ----------------------------------------------------------------------------------------------------------
@@ -268,6 +294,94 @@ def test_a_change_in_place_is_written_though_nobody_keeps_the_instance() -> None
         del note, tags
         gc.collect()
         assert kept() is None
+
+
+WAYS_PAST: dict[str, Callable[[Session, Note], Any]] = {
+    "update": lambda session, note: session.update(Note, note.id, {"title": "new"}),
+    "bulk_upsert": lambda session, note: session.bulk_upsert(Note, [{"id": note.id, "title": "new", "tags": ["old"]}]),
+    "update_all": lambda session, note: session.update_all(
+        Note.query().by_index("by_title", title="old"), {"title": "new"}
+    ),
+    "merge": lambda session, note: session.merge(Note(id=note.id, title="new", tags=["old"])),
+    "an attribute": lambda session, note: setattr(note, "title", "new"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS_PAST)
+def test_a_list_that_somebody_holds_stays_that_of_its_instance_unless_it_is_stored_otherwise(way: str) -> None:
+    with connect("memory:") as deployment, Session(deployment) as session:
+        note = Note(id="a", title="old", tags=["old"])
+        session.add(note)
+        session.commit()
+        tags = note.tags
+        WAYS_PAST[way](session, note)
+        session.commit()
+        assert session.get_one(Note, "a").title == "new"
+        tags.append("held")
+        session.commit()
+        assert (note.tags is tags, Session(deployment).get_one(Note, "a").tags) == (True, ["old", "held"])
+        session.update(Note, "a", {"tags": ["another"]})
+        session.commit()
+        assert (note.tags, session.dirty) == (["another"], [])
+
+
+@attrs.define(eq=False)
+class Silent:
+    """One that is equal to nobody, or says so of everybody, or fails to say."""
+
+    number: int = 0
+    says: ClassVar[Any] = NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        if self.says is None:
+            raise RuntimeError("no answer")
+        return bool(self.says) if self.says is not NotImplemented else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Older(Model, table="aged", primary_key="id"):
+    id: Mapped[str]
+    by_aged = Index("id")
+
+
+class Aged(Model, table="aged", primary_key="id"):
+    id: Mapped[str]
+    silent: Mapped[Silent] = field(factory=Silent)
+    vector: Mapped[list[float]] = field(factory=list)
+    by_aged = Index("id")
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+@pytest.mark.parametrize("says", [NotImplemented, True, False, None])
+def test_a_merge_and_a_pickle_ask_no_value_whether_it_is_equal(
+    monkeypatch: pytest.MonkeyPatch, says: Any, looked_at: bool
+) -> None:
+    monkeypatch.setattr(Silent, "says", says)
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add_all([Older(id="a"), Older(id="b")])
+            session.commit()
+        with Session(deployment) as session:
+            mine, other = session.get_one(Aged, "a"), session.get_one(Aged, "b")
+            if looked_at:
+                assert (mine.silent.number, mine.vector, other.silent.number, other.vector) == (0, [], 0, [])
+            assert session.merge(pickle.loads(pickle.dumps(other))) is other
+            assert session.dirty == []
+            vector: Any = np.array([1.0, 2.0])
+            session.merge(Aged(id="a", silent=Silent(7), vector=vector))
+            session.commit()
+        with Session(deployment) as session:
+            mine, other = session.get_one(Aged, "a"), session.get_one(Aged, "b")
+            assert (mine.silent.number, mine.vector, other.silent.number) == (7, [1.0, 2.0], 0)
+            there = pickle.loads(pickle.dumps(other))
+            there.silent.number = 5
+            session.merge(there)
+            session.commit()
+            assert Session(deployment).get_one(Aged, "b").silent.number == 5
 
 
 def test_a_session_does_not_remember_what_nobody_keeps() -> None:

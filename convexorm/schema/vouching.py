@@ -5,13 +5,10 @@ it does not vouch for is looked at value by value (`Table.check`), which finds o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from convexorm.compiling import function
+from convexorm.schema.validators import Property
 from convexorm.values import Value
-
-if TYPE_CHECKING:
-    from convexorm.schema import Property
 
 __all__ = ["vouching"]
 
