@@ -21,7 +21,7 @@ from convexorm.mapping.model import InstanceState, Model, Watcher, named, set_st
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Relation
-from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore
+from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore, tell_items
 from convexorm.requests import Document, Gone
 from convexorm.requests.rows import Row, Rows
 from convexorm.sessions.changes import changed_fields, holds_mutable
@@ -218,6 +218,7 @@ class IdentityMap(Watcher):
             return held
         state.session = self
         instances.put(id_, instance)
+        tell_items(instance)
         if instance._state.looked_at:  # it may have been changed
             self.touch(instance)
         return instance
@@ -231,7 +232,7 @@ class IdentityMap(Watcher):
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:
-                others = list(self.through(instance))
+                others = [*self.through(instance), *self.through(other)]
                 self.let_go(other)
                 instances.put(id_, instance)
                 replaced(instance, other, others)

@@ -190,7 +190,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mastra_convex.vector.upserts._TAKEN_BACK_AT_ONCE", AT_ONCE)
     monkeypatch.setattr("mastra_convex.vector.exact._UPSERTED_AT_ONCE", AT_ONCE)
     for place in (
-        "convexorm.deployments.embedded.transaction",
+        "convexorm.deployments.embedded.removals",
         "convexorm.sessions.bulk",
         "mastra_convex.cache",
     ):
