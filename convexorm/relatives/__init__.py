@@ -16,7 +16,7 @@ from convexorm.relatives.leads import (
     take_along,
     unresolved,
 )
-from convexorm.relatives.lists import RelatedItems, join_row, loaded_list
+from convexorm.relatives.lists import RelatedItems, holders_of, join_row, loaded_list
 from convexorm.relatives.moves import Moves
 from convexorm.relatives.packing import packed, unpack
 from convexorm.relatives.steps import (
@@ -37,6 +37,7 @@ from convexorm.relatives.steps import (
     stand_for,
     stay_in_step,
     strangers,
+    tell_items,
     undo,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "found_stored",
     "gone",
     "hold_to_references",
+    "holders_of",
     "join_lists",
     "join_row",
     "known",
@@ -75,6 +77,7 @@ __all__ = [
     "stay_in_step",
     "strangers",
     "take_along",
+    "tell_items",
     "undo",
     "unpack",
     "unresolved",

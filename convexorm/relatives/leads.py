@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convexorm.mapping.relations import Relation
 
 __all__ = [
+    "HOLDERS",
     "SUCCESSOR",
     "all_found",
     "all_led",
@@ -56,6 +57,10 @@ _NONE: Relatives = {}
 
 SUCCESSOR = ""
 """Under which name an instance that was replaced has the one that has become its document."""
+
+
+HOLDERS = " "
+"""Under which name an instance has who may hold it in lists that go through another model: `ref`s, by their ids."""
 
 
 def relatives_of(instance: Model) -> Relatives:

@@ -6,11 +6,23 @@ from collections.abc import Iterable
 from itertools import takewhile
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from weakref import ref
 
 from convexorm.errors import ValidationError
 from convexorm.given import several
 from convexorm.mapping.references import UNSET
-from convexorm.relatives.leads import found, is_new, known, leads_of, note, peek, references_of, relations_of, relatives_of
+from convexorm.relatives.leads import (
+    HOLDERS,
+    found,
+    is_new,
+    known,
+    leads_of,
+    note,
+    peek,
+    references_of,
+    relations_of,
+    relatives_of,
+)
 
 if TYPE_CHECKING:
     from convexorm.mapping.model import Model
@@ -22,6 +34,7 @@ __all__ = [
     "check_item",
     "fill_in",
     "goes_by",
+    "holders_of",
     "join_row",
     "lists_by",
     "lists_of",
@@ -33,6 +46,15 @@ __all__ = [
     "together",
     "unpair_row",
 ]
+
+
+def holders_of(instance: Model) -> list[Model]:
+    """The instances that may hold one in lists that go through another model."""
+    holders = peek(instance).get(HOLDERS, {})
+    found = {key: held() for key, held in holders.items()}
+    for key in [key for key, one in found.items() if one is None]:
+        del holders[key]
+    return [one for one in found.values() if one is not None]
 
 
 def lists_of(instance: Model) -> list[RelatedItems]:
@@ -164,6 +186,7 @@ class RelatedItems(list[Any]):
         super().__init__(items)
         self._owner = owner
         self._relation = relation
+        self.tell(self)
         self._there = set(map(id, self))
         self.rows: dict[int, list[Model]] = {}
         if rows:
@@ -211,6 +234,7 @@ class RelatedItems(list[Any]):
     def belong(self, owner: Model) -> None:
         """Be the list of another instance of the owner's document, which what is in it refers to from now on."""
         before, self._owner = self._owner, owner
+        self.tell()
         for one in (*self, *self._stored.values(), *[row for rows in self.rows.values() for row in rows]):
             for attribute, value, leads in leads_of(one):
                 if leads is before:
@@ -234,6 +258,17 @@ class RelatedItems(list[Any]):
     def _fill(self, items: Iterable[Model]) -> None:
         list.__setitem__(self, slice(None), list(items))
         self._there = set(map(id, self))
+        self.tell(self)
+
+    def tell(self, items: Iterable[Model] | None = None) -> None:
+        """Let instances know who may hold them from now on, where their references do not say it; all of the list's without
+        `items`. Those that are not made yet, as a pickle is read, are told when the owner comes into a session.
+        """
+        if self._relation.is_through:
+            owner = ref(self._owner)
+            for item in (*self, *self._stored.values()) if items is None else items:
+                if "_state" in vars(item):
+                    relatives_of(item).setdefault(HOLDERS, {})[id(self._owner)] = owner
 
     def holds(self, item: Model) -> bool:
         """Whether this very instance is in it."""
@@ -257,6 +292,7 @@ class RelatedItems(list[Any]):
                 self._fill(())
             list.insert(self, self._place_of(item), item)
             self._there.add(id(item))
+            self.tell((item,))
         if stored:
             if self._relation.sole:
                 self._stored = {}
@@ -309,6 +345,7 @@ class RelatedItems(list[Any]):
 
     def swap(self, item: Model, other: Model, *, stored: bool = True) -> None:
         """Hold another instance in the place of one."""
+        self.tell((other,))
         if self.holds(item):
             self._fill([other if one is item else one for one in self if one is not other])
         if not stored:
@@ -344,6 +381,7 @@ class RelatedItems(list[Any]):
         self.drop(item)
         list.insert(self, place, item)
         self._there.add(id(item))
+        self.tell((item,))
 
     def remove(self, item: Any, /) -> None:
         """Take an instance out, which refers to the owner no longer. ValueError if it is not in the list."""

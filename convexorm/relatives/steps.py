@@ -58,6 +58,7 @@ __all__ = [
     "stand_for",
     "stay_in_step",
     "strangers",
+    "tell_items",
     "undo",
 ]
 
@@ -69,6 +70,12 @@ def strangers(instance: Model) -> Iterator[tuple[Relation, Model]]:
         for item in () if items.relation.is_through else items:
             if item._state.session is not session and not items.has_stored(item):
                 yield items.relation, item
+
+
+def tell_items(instance: Model) -> None:
+    """What the lists of an instance hold knows it, now that it has come into a session."""
+    for items in lists_of(instance):
+        items.tell()
 
 
 def exchange(owner: Model, item: Model, other: Model) -> None:
@@ -148,6 +155,7 @@ def join_lists(instance: Model) -> None:
         if other._state.session is session and value_of(other, reference) == key:
             found(other, reference, key, instance)
     for items in lists_of(instance):
+        items.tell()
         fill_in(instance, items)
 
 

@@ -20,6 +20,7 @@ from convexorm.relatives import (
     around,
     exchange,
     hold_to_references,
+    holders_of,
     join_lists,
     leave,
     leave_rows,
@@ -123,13 +124,7 @@ class Members(IdentityMap):
 
     def through(self, instance: Model) -> Iterator[Model]:
         """The instances of the session that may have an instance in lists that go through another model."""
-        root = root_of(type(instance))
-        pending = self._pending.of_models()
-        models = {*self.of_models, *pending}
-        owners = {relation.mapper.root.model for model in models for relation in _through(model, root)}
-        for model in owners:
-            yield from self.of_models.get(model, ())
-            yield from [one for one in pending.get(model, ()) if is_new(one)]
+        yield from [one for one in holders_of(instance) if one in self]
 
     def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
         for one in gone:
@@ -315,12 +310,3 @@ class Members(IdentityMap):
         delete = Delete(self._compiler.table(model), document["_id"])
         gone = root_of(model), identity_of(key_of(model, document))
         self._pending.ask(Deletion(self, instance, delete, gone))
-
-
-def _through(model: type[Model], target: type[Model]) -> list[Relation]:
-    """The relations of a model's family that lead to another one's through a third."""
-    try:
-        relations = [one for mapper in model.__mapper__.family() for one in mapper.relations.values()]
-    except NameError:
-        return []
-    return [one for one in relations if one.is_through and root_of(one.target) is target]

@@ -361,10 +361,10 @@ def patch_of_values(
     return Patch(table, at, set_, tuple(unset), unique=claims, greatest=tuple(greatest), compute=compute)
 
 
-def _name_of(compiler: Compiler, model: type[Model], name: object) -> str:
+def _name_of(compiler: Compiler, model: type[Model], name: Any) -> str:
     """The name of an attribute that is given by it or as a column."""
     if not isinstance(name, Column):
-        return str(name) if isinstance(name, str) else compiler.column(model, type(name).__name__).name
+        return str(name) if isinstance(name, str) else compiler.column(model, name).name
     if name.table != model.__mapper__.name:
         problem = f"an attribute of {model.__name__} is needed, got one of table {name.table!r}"
         raise ValidationError(problem, table=model.__mapper__.name)
@@ -439,7 +439,7 @@ def _value_of(column: Column[Any], value: Greatest) -> Any:
 
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
     """An instance with these attributes and no others."""
-    instance = model.__new__(model)
+    instance = model.__mapper__.create(model)
     instance.__dict__.update(values)
     set_state(instance, InstanceState(looked_at=True))
     return instance

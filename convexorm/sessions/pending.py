@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -17,12 +17,9 @@ __all__ = ["Pending"]
 
 
 class _Concerned(msgspec.Struct, eq=False):
-    """The instances that operations are about: their ids, and they themselves by the model of their table; of what is
-    upserted, by the key of which index.
-    """
+    """The ids of instances that operations are about; of what is upserted, by the key of which index."""
 
     ids: set[int] = set()
-    of_models: dict[type[Model], list[Model]] = {}
     upserted: dict[int, str] = {}
     rekeyed: set[tuple[type[Model], Identity]] = set()
 
@@ -32,7 +29,6 @@ class _Concerned(msgspec.Struct, eq=False):
             self.rekeyed.add((root_of(operation.model), operation.identity))
         if instance is not None:
             self.ids.add(id(instance))
-            self.of_models.setdefault(root_of(type(instance)), []).append(instance)
             if type(operation) is Upsertion:
                 by = operation.by
                 self.upserted[id(instance)] = by.name if by is not None and by.unique else PRIMARY
@@ -87,10 +83,6 @@ class Pending(msgspec.Struct, eq=False):
     def about(self, instance: Model) -> bool:
         """Whether an operation is about this instance: a new one is to be inserted, a persistent one to be deleted."""
         return bool(self.operations) and id(instance) in self._all_concerned().ids
-
-    def of_models(self) -> Mapping[type[Model], Sequence[Model]]:
-        """The instances that operations are about, by the model of their table."""
-        return self._all_concerned().of_models
 
     def rekeys(self, model: type[Model], identity: Identity) -> bool:
         """Whether the document with this primary key is to have another one, by an update of it."""

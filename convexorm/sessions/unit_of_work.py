@@ -343,7 +343,13 @@ def _check_lists(instance: Model) -> None:
 
 
 def _tell(written: Sequence[Model]) -> None:
-    """Tell instances that the commit that wrote them is applied."""
+    """Tell instances that the commit that wrote them is applied: all of them, whatever the hook of one raises."""
+    failed: list[Exception] = []
     for instance in [one for one in written if one.__mapper__.hooks]:
         if not instance._state.deleted:
-            call_hook("after_commit", instance)
+            try:
+                call_hook("after_commit", instance)
+            except Exception as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]

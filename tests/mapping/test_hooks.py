@@ -219,6 +219,26 @@ def test_what_follows_a_key_or_waits_for_one_has_its_hook_called(calls: list[str
         assert (found.shelf_id, found.stamped, found.box_id is None) == ("new", 2, False)
 
 
+def test_all_are_told_of_a_commit_whatever_the_hook_of_one_raises() -> None:
+    told: list[str] = []
+
+    class Told(Model, table="told"):
+        name: Mapped[str]
+
+        def after_commit(self) -> None:
+            told.append(self.name)
+            if self.name != "c":
+                raise RuntimeError(self.name)
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Told(name=name) for name in "abc"])
+        with pytest.raises(RuntimeError, match="a"):
+            session.commit()
+        assert told == ["a", "b", "c"]
+        session.commit()
+        assert (len(told), session.count(Told.query().full_scan())) == (3, 3)
+
+
 def test_a_hook_that_refuses_writes_nothing_and_leaves_all_pending() -> None:
     class Refusing(Model, table="refusing"):
         text: Mapped[str]
