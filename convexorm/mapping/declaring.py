@@ -23,6 +23,7 @@ from convexorm.errors import ValidationError
 from convexorm.mapping.conversions import adopter
 from convexorm.mapping.expressions import Column, Handed, Mapped, show, unmade
 from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.mapping.hooks import VALIDATE, said_of
 from convexorm.mapping.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.mapping.relations import Relationship
 from convexorm.mapping.validation import check_value_of, telling
@@ -256,7 +257,8 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         search_indexes=_named(
             table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, SearchIndex)}
         ),
-        validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
+        validated=said_of(cls, VALIDATE) is not None
+        or any(details.validator is not None for _, details in declared.values()),
         counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
         abstract=told.abstract,

@@ -10,6 +10,7 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from inspect import signature
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -99,6 +100,7 @@ def field(
     if is_postponed(factory):
         raise ValidationError("a factory waits for nothing; make it a plain function")
     _check_validator(validator)
+    _check_called(validator)
     if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
         raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
     return Field(_told_name(name, "field") or None, type, none, optional, default, factory, validator, references, check)
@@ -116,6 +118,25 @@ def _check_validator(validator: Any) -> None:
             for held in inside:
                 each = held if isinstance(held, list | tuple) else (held,)
                 _check_validator([inner for inner in each if callable(inner) and not isinstance(inner, builtins.type)])
+
+
+def _check_called(validator: Any) -> None:
+    """Raise ValidationError for a validator that cannot be called with the instance, the attribute and the value."""
+    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
+        try:
+            told = signature(one)
+        except (TypeError, ValueError):  # of C, which does not say
+            continue
+        try:
+            told.bind(None, None, None)
+        except TypeError:
+            raise ValidationError(
+                f"a validator is called with the instance, the attribute and the value; {_named(one)} takes {told}"
+            ) from None
+
+
+def _named(one: Any) -> str:
+    return str(getattr(one, "__qualname__", type(one).__qualname__))
 
 
 def _kind(value: object) -> str:

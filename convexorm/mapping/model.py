@@ -21,6 +21,7 @@ from convexorm.given import by_name
 from convexorm.mapping.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.mapping.expressions import Column, Mapped, unmade
 from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.mapping.hooks import Hooked
 from convexorm.mapping.mapper import Mapper, mapper_of
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import UNSET
@@ -168,7 +169,7 @@ def _system_field(name: str, field: str, type: types.ColumnType[Any]) -> Any:
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
-class Model:
+class Model(Hooked):
     """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
 
     `primary_key` names the attribute that identifies the document to the application, or a tuple of several; they are all
