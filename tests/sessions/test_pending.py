@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from convexorm import Index, Mapped, Model, Related, RelatedList, Session, connect, field, relationship
+from tests.stepping import steps
 
 
 class Shelf(Model, table="shelves", primary_key="id"):
@@ -24,24 +22,6 @@ class Book(Model, table="books", primary_key="id"):
     shelf: Related[Shelf | None] = relationship("shelf_id")
     by_book_id = Index("id")
     by_shelf = Index("shelf_id")
-
-
-def steps(work: Callable[[], object]) -> int:
-    """How many lines are gone through, each round of a loop among them."""
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal seen
-        seen += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return seen
 
 
 def delete(session: Session, shelf: Shelf) -> None:
