@@ -13,6 +13,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -123,6 +124,7 @@ def declare(cls: type[Model], told: Declaration, frame: FrameType) -> None:
     _check_told(told)
     _check_bases(cls)
     _check_own_names(cls)
+    _check_new(cls)
     cls._body = body_of(cls, names)
     if told.abstract and (told.table is None or told.discriminator is not None):
         raise ValidationError(
@@ -204,6 +206,21 @@ def _check_bases(cls: type[Model]) -> None:
                 f"{cls.__name__}: {base.__name__} is {kind}, which keeps the defaults of its fields to itself; what models "
                 "share is a plain class"
             )
+
+
+def _check_new(cls: type[Model]) -> None:
+    """Raise ValidationError for a `__new__` that takes more than the class: what is loaded or copied is made without."""
+    if cls.__new__ is object.__new__:
+        return
+    try:
+        signature(cls.__new__).bind(cls)
+    except TypeError:
+        raise ValidationError(
+            f"{cls.__name__}.__new__ cannot be called with the class alone, as it is where a document is loaded; give its "
+            "other parameters defaults, or do it in __init__"
+        ) from None
+    except ValueError:
+        pass  # it does not tell
 
 
 _OWN_NAMES = ("_state", "_body", "_details", "_setters")

@@ -267,7 +267,7 @@ class Model:
 
         Its references lead where those of this one do; its lists are empty, since what is in this one's refers to this one.
         """
-        twin = type(self).__new__(type(self))
+        twin = typing.cast(Self, self.__mapper__.create(type(self)))
         _hold(twin, _values_of(self))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
@@ -275,7 +275,7 @@ class Model:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """The same, with copies of the values."""
-        twin = type(self).__new__(type(self))
+        twin = typing.cast(Self, self.__mapper__.create(type(self)))
         memo[id(self)] = twin
         _hold(twin, copy.deepcopy(_values_of(self), memo))
         set_state(twin, InstanceState(looked_at=True))

@@ -99,7 +99,7 @@ class IdentityMap(Watcher):
             if instances.lacks(ids):
                 return self._enter(model, instances, ids, map(InstanceState, documents, repeat(self)))
         known = refs.get
-        create = model.__new__
+        create = mapper.create
         loaded: list[Any] = []
         told: list[Model] | None = [] if mapper.watches_loads else None
         for document in documents:
@@ -111,7 +111,8 @@ class IdentityMap(Watcher):
                 self.let_go(instance)
                 instance = None
             if instance is None:
-                instance = create(mapper.class_of(document) if polymorphic else model)
+                kind = mapper.class_of(document) if polymorphic else model
+                instance = kind.__mapper__.create(kind) if polymorphic else create(kind)
                 set_state(instance, InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in

@@ -439,7 +439,7 @@ def _value_of(column: Column[Any], value: Greatest) -> Any:
 
 def _partial(model: type[Model], values: Mapping[str, Any]) -> Model:
     """An instance with these attributes and no others."""
-    instance = model.__new__(model)
+    instance = model.__mapper__.create(model)
     instance.__dict__.update(values)
     set_state(instance, InstanceState(looked_at=True))
     return instance

@@ -10,7 +10,7 @@ import pickle
 import types
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 import pytest
@@ -376,6 +376,69 @@ def test_the_state_of_an_instance_is_not_set_by_others() -> None:
 
     with pytest.raises(AttributeError, match=r"^Door\._state is what sessions know of the instance"):
         Door("a")
+
+
+def test_a_class_may_make_its_instances_itself() -> None:
+    made: list[str] = []
+
+    class Herb(Model, table="herbs", primary_key="name"):
+        name: Mapped[str]
+        by_herb = Index("name")
+
+        def __new__(cls, **values: Any) -> Self:
+            made.append(cls.__name__)
+            return super().__new__(cls)
+
+    class Mint(Herb, discriminator="mint"):
+        def __new__(cls, **values: Any) -> Self:
+            made.append("fresh")
+            return super().__new__(cls)
+
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add_all([Herb(name="a"), Mint(name="b")])
+            session.commit()
+        made.clear()
+        with Session(deployment) as session:
+            found = session.all(Herb.query().by_index("by_herb"))
+            copy.copy(found[1])
+        assert [(type(one), one.name) for one in found] == [(Herb, "a"), (Mint, "b")]
+        assert made == ["Herb", "fresh", "Mint", "fresh", "Mint"]
+
+
+def test_a_class_that_makes_no_new_instances_is_refused_before_one_is_taken_for_two_documents() -> None:
+    class Only(Model, table="only", primary_key="name"):
+        name: Mapped[str]
+        by_only = Index("name")
+        kept: ClassVar[dict[str, Any]] = {}
+
+        def __new__(cls, **values: Any) -> Self:
+            return cls.kept.setdefault("one", super().__new__(cls))  # type: ignore[no-any-return]
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.bulk_upsert(Only, [{"name": "b"}, {"name": "c"}])
+        one = Only(name="a")
+        session.add(one)
+        session.commit()
+        for refused in (
+            lambda: copy.copy(one),
+            lambda: copy.deepcopy(one),
+            lambda: session.get(Only, "b"),
+            lambda: Session(deployment).all(Only.query().full_scan()),
+        ):
+            with pytest.raises(InvalidRequestError, match=r"Only\.__new__ does not make a new instance"):
+                refused()
+        assert (one.name, session.dirty) == ("a", [])
+
+
+def test_a_class_that_cannot_be_made_without_more_is_refused_when_declared() -> None:
+    with pytest.raises(ValidationError, match=r"Needy\.__new__ cannot be called with the class alone"):
+
+        class Needy(Model, table="needy"):
+            name: Mapped[str]
+
+            def __new__(cls, *, name: str) -> Self:
+                return super().__new__(cls)
 
 
 def test_a_copy_asks_nothing_of_what_a_class_pickles() -> None:
