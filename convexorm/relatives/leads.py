@@ -23,7 +23,6 @@ __all__ = [
     "HOLDERS",
     "SUCCESSOR",
     "all_found",
-    "all_led",
     "astray",
     "found",
     "held_value",
@@ -32,6 +31,7 @@ __all__ = [
     "lead_alike",
     "leads_of",
     "led",
+    "led_before",
     "led_by_key",
     "led_to_stored",
     "note",
@@ -243,16 +243,17 @@ def unresolved(instance: Model) -> dict[str, Model]:
     return waiting
 
 
-def all_led(instance: Model, reference: Reference) -> list[Model]:
-    """All instances that a reference is known to lead to, whatever it holds."""
-    values = [value for name, value, one in leads_of(instance) if name == reference.attribute and one is not None]
+def led_before(instance: Model, reference: Reference) -> list[Model]:
+    """All instances that a reference is known to lead to while it holds something else than now."""
+    attribute, now = reference.attribute, value_of(instance, reference)
+    values = [value for name, value, one in leads_of(instance) if name == attribute and one is not None and value != now]
     found = [led(instance, reference, value) for value in values]
     return [one for one in found if one is not None]
 
 
 def owners(instance: Model, reference: Reference) -> Iterable[Model]:
     """All instances that may have another in lists by a reference, whatever that holds: also one that is to replace one."""
-    session, found = instance._state.session, [known(instance, reference), *all_led(instance, reference)]
+    session, found = instance._state.session, [known(instance, reference), *led_before(instance, reference)]
     if session is not None:
         told = [value for name, value, _ in leads_of(instance) if name == reference.attribute]
         for value in {value_of(instance, reference), *told} - {None, UNSET}:

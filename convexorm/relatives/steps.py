@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from convexorm.mapping.references import UNSET
 from convexorm.relatives.leads import (
     SUCCESSOR,
-    all_led,
     found,
     held_value,
     is_new,
     known,
     leads_of,
     led,
+    led_before,
     note,
     owners,
     peek,
@@ -291,7 +291,7 @@ def hold_to_references(instance: Model) -> None:
     moved = False
     for reference in references_of(instance):
         one = known(instance, reference)
-        for other in all_led(instance, reference):
+        for other in led_before(instance, reference):
             if other is not one:
                 _forget(other, reference, instance)
                 moved = True

@@ -72,14 +72,19 @@ class Members(IdentityMap):
         self._pending.withdraw(instance)
 
     def known(self, reference: Reference, value: object) -> Model | None:
-        identity = self._identity(reference, value) if reference.key is not None and self._pending.operations else None
-        pending = MISSING if identity is None else self._pending.at(reference.target, identity)
-        return self.stored(reference, value) if pending is MISSING else pending
+        target = reference.target
+        if reference.key is None or not self._pending.concerns(target):
+            return self.stored(reference, value)
+        identity = self._identity(reference, value)
+        pending = MISSING if identity is None else self._pending.at(target, identity)
+        return pending if pending is not MISSING else None if identity is None else self.held(target, identity)
 
     def stored(self, reference: Reference, value: object) -> Model | None:
         target = reference.target
         if reference.key is None:
             return self.by_id(target, value) if isinstance(value, str) else None
+        if root_of(target) not in self.of_models:
+            return None
         identity = self._identity(reference, value)
         return None if identity is None else self.held(target, identity)
 

@@ -646,3 +646,43 @@ def test_a_session_and_a_deployment_are_not_copied(copied: Callable[[object], ob
         ):
             with pytest.raises(TypeError, match=words):
                 copied(one)
+
+
+class Keyless(Model, table="labelled"):
+    """Labels as others write them."""
+
+    title: Mapped[str]
+
+
+class Place(Model, table="places_on_shelves", primary_key=("shelf", "number")):
+    shelf: Mapped[str]
+    number: Mapped[int | None] = field(default=None)
+    by_place = Index("shelf", "number")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda session, model, key: session.get(model, key),
+        lambda session, model, key: session.get_one(model, key),
+        lambda session, model, key: session.get_many(model, [key]),
+        lambda session, model, key: session.delete_key(model, key),
+        lambda session, model, key: session.update(model, key, {}),
+    ],
+    ids=["get", "get_one", "get_many", "delete_key", "update"],
+)
+def test_none_is_no_key_where_it_is_never_stored(ask: Callable[[Session, type[Model], Any], object]) -> None:
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add(Keyless(title="without an id"))
+            session.commit()
+        with Session(deployment) as session:
+            with pytest.raises(ValidationError, match=r"labelled\.id: expected str, got None"):
+                ask(session, Labelled, None)
+            with pytest.raises(ValidationError, match=r"places_on_shelves\.shelf: expected str, got None"):
+                ask(session, Place, (None, 1))
+            session.add(Place(shelf="a"))
+            session.commit()
+            assert session.get_one(Place, ("a", None)).number is None  # which may be None
+        with Session(deployment) as session:
+            assert session.count(Keyless.query().full_scan()) == 1
