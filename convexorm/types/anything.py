@@ -30,7 +30,7 @@ from convexorm.values import (
     is_number_array,
 )
 
-__all__ = ["JSON_MARK", "AnyType", "JsonTextType", "JsonType", "MarkedJsonType", "json_text"]
+__all__ = ["JSON_MARK", "AnyType", "JsonTextType", "JsonType", "MarkedJsonType", "json_text", "json_value"]
 
 _AS_THEY_ARE = frozenset((bool, type(None), bytes))
 _DEEP = "nested too deeply, or in itself"
@@ -242,7 +242,7 @@ class JsonTextType(ColumnType[Any]):
         return text
 
     def load(self, value: Value) -> Any:
-        return _parsed(value) if isinstance(value, str) else copied(value)
+        return json_value(value) if isinstance(value, str) else copied(value)
 
     def sample(self, name: str, number: int) -> Any:
         return {}
@@ -289,7 +289,7 @@ def _holds(value: Value) -> bool:
     return True
 
 
-def _parsed(text: str) -> Any:
+def json_value(text: str) -> Any:
     """What JSON text says, and text that is none. ValidationError for what has been stored from a place where the stack was
     less deep than where it is loaded: taken for text, it would be another value.
     """
@@ -336,7 +336,7 @@ class JsonType(AnyType):
         return plain
 
     def load(self, value: Value) -> Any:
-        return _parsed(value) if isinstance(value, str) else copied(value)
+        return json_value(value) if isinstance(value, str) else copied(value)
 
 
 JSON_MARK = "\t\n\t "
@@ -364,4 +364,4 @@ class MarkedJsonType(JsonType):
     def load(self, value: Value) -> Any:
         if not isinstance(value, str):
             return copied(value)
-        return _parsed(value) if value.startswith(JSON_MARK) else value
+        return json_value(value) if value.startswith(JSON_MARK) else value
