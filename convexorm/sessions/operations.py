@@ -345,7 +345,11 @@ def patch_of_values(
     if compute and not compute.keys().isdisjoint(model.__mapper__.key_fields):
         raise InvalidRequestError("a primary key is not computed")
     if model.__mapper__.validated:
-        validate_changes(model, plain, _partial(model, plain))
+        partial = _partial(model, plain)
+        validate_changes(model, plain, partial)
+        plain = {  # what validators have set with it
+            name: value for name, value in vars(partial).items() if name in columns and columns[name].field not in compute
+        }
     for name, value in plain.items():
         column = compiler.column(model, name)
         dumped = column.dump(value)

@@ -28,7 +28,7 @@ from convexorm.mapping.references import Reference
 from convexorm.moments import Moment
 from convexorm.relatives import hold_to_references, settle, strangers, take_along, unresolved
 from convexorm.requests import Applied, Commit, Delete, DeletedRange, Write, Written
-from convexorm.sessions.changes import changed_fields, changes_of, is_new, patch_of
+from convexorm.sessions.changes import changed_fields, changes_of, is_new, patch_of, valid_changes_of
 from convexorm.sessions.compiler import Compiler
 from convexorm.sessions.graphs import check_lasting, in_order, led, refer_within
 from convexorm.sessions.identities import IdentityMap
@@ -255,7 +255,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
             if id(instance) in doomed:
                 continue
             waiting = unresolved(instance) if instance._state.related else _NOTHING
-            changes = changes_of(instance)
+            changes = valid_changes_of(instance, waiting)
             if changes or waiting:
                 self._identities.check_persistent(instance)
                 model, columns = type(instance), instance.__mapper__.columns

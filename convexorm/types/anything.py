@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
@@ -240,12 +242,7 @@ class JsonTextType(ColumnType[Any]):
         return text
 
     def load(self, value: Value) -> Any:
-        if not isinstance(value, str):
-            return copied(value)
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        return _parsed(value) if isinstance(value, str) else copied(value)
 
     def sample(self, name: str, number: int) -> Any:
         return {}
@@ -293,10 +290,29 @@ def _holds(value: Value) -> bool:
 
 
 def _parsed(text: str) -> Any:
+    """What JSON text says, and text that is none. ValidationError for what has been stored from a place where the stack was
+    less deep than where it is loaded: taken for text, it would be another value.
+    """
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        if _depth(text) <= sys.getrecursionlimit():
+            raise ValidationError("nested too deeply to be loaded from as deep a stack as this one") from None
         return text
+    except ValueError:
+        return text
+
+
+_OF_DEPTH = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def _depth(text: str) -> int:
+    """How deeply the brackets of JSON text are nested."""
+    depth = deepest = 0
+    for bracket in _OF_DEPTH.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 @total
@@ -348,4 +364,4 @@ class MarkedJsonType(JsonType):
     def load(self, value: Value) -> Any:
         if not isinstance(value, str):
             return copied(value)
-        return json.loads(value) if value.startswith(JSON_MARK) else value
+        return _parsed(value) if value.startswith(JSON_MARK) else value
