@@ -69,6 +69,12 @@ class Watcher(typing.Protocol):
     def referring(self, reference: Reference, value: object) -> list[Model]:
         """The instances of the session whose reference has this value."""
 
+    def replacement(self, instance: Model) -> Model | None:
+        """The new instance that is to become the document of one of the session's, if one was upserted for that."""
+
+    def all_referring(self, instance: Model, key: object) -> list[tuple[Model, Reference]]:
+        """All instances of the session that refer to one by this primary key, each with the reference that does."""
+
 
 class InstanceState(msgspec.Struct, eq=False):
     """What a session knows of an instance.

@@ -42,6 +42,7 @@ __all__ = [
     "put_in",
     "refer",
     "refuse_item",
+    "shown_for",
     "take_out",
     "together",
     "unpair_row",
@@ -148,9 +149,16 @@ def join_row(row: Model, *, stored: bool = False, made: bool = False) -> None:
     for near in references if len(references) > 1 else ():
         owner = known(row, near)
         for items in () if owner is None else lists_by(owner, near, through=True, made=made):
-            item = known(row, items.relation.far)  # type: ignore[attr-defined]
+            item = shown_for(known(row, items.relation.far))  # type: ignore[attr-defined]
             if item is not None:
-                items.join(item, (row,), stored=stored)
+                items.join(item, (row,), stored=stored and not is_new(item))
+
+
+def shown_for(instance: Model | None) -> Model | None:
+    """What lists show of an instance: that which was upserted to replace it, if there is one."""
+    if instance is None or is_new(instance) or instance._state.session is None:
+        return instance
+    return instance._state.session.replacement(instance) or instance
 
 
 def check_item(relation: Relation, value: Any) -> None:

@@ -193,17 +193,15 @@ class UnitOfWork(msgspec.Struct, eq=False):
     def _gathered(self) -> tuple[list[Operation], list[Write], list[Reference]]:
         """Everything there is to write, changes first; and the references in it to what the commit may delete."""
         pending, changeable = self._pending.operations, self._identities.changeable()
+        changeable = self._with_followers(changeable)
         hooked, related, ending = _concerned(pending, changeable)
-        if related:
-            changeable = self._with_followers(changeable)
-            hooked = hooked or any(one.__mapper__.hooks for one in changeable)
         if hooked:
             self._calling_hooks = True
             try:
                 self._call_hooks()
             finally:
                 self._calling_hooks = False
-            pending, changeable = self._pending.operations, self._identities.changeable()
+            pending, changeable = self._pending.operations, self._with_followers(self._identities.changeable())
             _, related, ending = _concerned(pending, changeable)
         if related:
             for one in (*changeable, *[one.instance for one in pending]):
@@ -220,11 +218,9 @@ class UnitOfWork(msgspec.Struct, eq=False):
             refer_within(operations, writes)
         return operations, writes, references
 
-    def _with_followers(self, changeable: Sequence[Model]) -> list[Model]:
+    def _with_followers(self, changeable: list[Model]) -> list[Model]:
         """What may have changed, and what refers to that by a primary key, which it follows."""
-        for instance in changeable:
-            take_along(instance)
-        return self._identities.changeable()
+        return self._identities.changeable() if [one for one in changeable if take_along(one)] else changeable
 
     def _call_hooks(self) -> None:
         """Call what is to be called before a commit, before anything of it is looked at: hooks may change instances.
