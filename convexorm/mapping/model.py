@@ -25,12 +25,12 @@ from convexorm.mapping.mapper import Mapper, mapper_of
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import UNSET
 from convexorm.mapping.validation import check_whole, validate
+from convexorm.querying.query import Query
 from convexorm.relatives import lead_alike, packed, undo, unpack
 from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
     from convexorm.mapping.references import Reference
-    from convexorm.querying.query import Query
     from convexorm.relatives import Moves
 
 __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "named", "set_state", "state_of"]
@@ -255,8 +255,6 @@ class Model:
     @classmethod
     def query(cls) -> Query[Self]:
         """All documents of the table: the start of a query."""
-        from convexorm.querying.query import Query
-
         mapper_of(cls)
         return Query(cls)
 
