@@ -28,6 +28,7 @@ from convexorm import (
     connect,
     field,
 )
+from convexorm.sessions import identities
 from tests.conftest import Host
 from tests.faces import FACES, open_session
 from tests.models import Note, Task
@@ -49,6 +50,36 @@ class Secret(Model, table="secrets"):
 
     def __repr__(self) -> str:
         return f"Secret({self.text!r})"
+
+
+class CountedRef(weakref.ref[Any]):
+    """Counts how often somebody looks whether what it refers to is still there."""
+
+    looked: ClassVar[int] = 0
+
+    def __call__(self) -> Any:
+        CountedRef.looked += 1
+        return super().__call__()
+
+
+def test_loading_many_looks_for_the_dead_among_what_was_there_before_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "_ref", CountedRef)
+    monkeypatch.setattr(CountedRef, "looked", 0)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        with Session(deployment) as other:
+            other.add_all([Secret(text=str(number)) for number in range(5_000)])
+            other.commit()
+        half = Secret.query().full_scan().limit(2_000)
+        first = session.all(half)
+        assert CountedRef.looked == 0
+        kept = first[:500]
+        del first
+        assert len(session.all(Secret.query().full_scan().offset(2_000))) == 3_000  # nobody keeps them
+        assert CountedRef.looked == 2_000
+        instances = session._core._members.of_models[Secret]
+        assert len(instances.refs) == 500 + 3_000
+        assert session.all(half)[:500] == kept
+        assert all(instances.get(str(one.convex_id)) is one for one in kept)
 
 
 @pytest.mark.parametrize("state", ["pending", "persistent", "deleted", "detached"])
