@@ -452,6 +452,19 @@ async def test_one_of_two_rows_that_is_to_be_deleted_is_there_again_after_a_roll
         assert member.ties == []
 
 
+async def test_what_is_added_by_a_key_that_another_comes_to_have_is_in_its_list() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(session, Team(id="t"), Member(id="m", team_id="t"), Member(id="n"))
+        team = await session.get_one(Team, "t", load=[Team.members])
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        (other,) = [one for one in await session.all(Member.query().full_scan()) if one.id == "n"]
+        team.id = other.id = "u"
+        await session.add_all([Member(id="x", team_id="u"), Tie(one_id="m", other_id="u")])
+        await session.commit()
+        assert sorted(ids(team.members)) == ["m", "x"]
+        assert member.ties == [other]
+
+
 class Port(Model, table="ports", primary_key="id"):
     """It says nothing of what refers to it."""
 
