@@ -281,7 +281,7 @@ class Model:
         """The same, with copies of the values."""
         twin = typing.cast(Self, self.__mapper__.create(type(self)))
         memo[id(self)] = twin
-        _hold(twin, copy.deepcopy(_values_of(self), memo))
+        _hold(twin, _copied(self, _values_of(self), memo))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
@@ -306,7 +306,7 @@ class Model:
 
     def to_dict(self) -> dict[str, Any]:
         """The columns by attribute, as Python values of their own: what `from_dict` takes."""
-        return copy.deepcopy({name: getattr(self, name) for name in self.__mapper__.columns})
+        return _copied(self, {name: getattr(self, name) for name in self.__mapper__.columns}, {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -344,6 +344,22 @@ def _values_of(instance: Model) -> dict[str, Any]:
     if state_of(instance).held is not None:
         held.update((name, getattr(instance, name)) for name in instance.__mapper__.columns if name not in held)
     return held
+
+
+def _copied(instance: Model, values: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+    """A deep copy of what an instance holds. ValidationError that names what cannot be copied."""
+    try:
+        return copy.deepcopy(values, memo)
+    except Exception:
+        for name, value in values.items():
+            try:
+                copy.deepcopy(value)
+            except Exception as error:
+                mapper = instance.__mapper__
+                field = mapper.columns[name].field if name in mapper.columns else name
+                problem = f"this {type(value).__name__} cannot be copied: it raises {type(error).__name__}"
+                raise ValidationError(problem, table=mapper.name, field=field) from error
+        raise
 
 
 def _slots_of(instance: Model) -> dict[str, Any]:

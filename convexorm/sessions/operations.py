@@ -174,8 +174,12 @@ class Change(msgspec.Struct, eq=False):
         for field in patch.unset:
             document.pop(field, None)
         state.held = document
-        if refers_by(self.instance, patch):
+        refers = refers_by(self.instance, patch)
+        if refers or not type(self.instance).__mapper__.unique_fields.isdisjoint((*patch.set, *patch.unset)):
             self.identities.rekeyed(self.instance)
+            keys = type(self.instance).__mapper__.key_fields
+            self.identities.moves.rekeyed |= any(field in patch.set or field in patch.unset for field in keys)
+        if refers:
             hold_to_references(self.instance)
 
 

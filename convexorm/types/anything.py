@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 from convexorm import schema
 from convexorm.errors import ConvexORMError, LimitExceeded, ValidationError
@@ -67,7 +67,8 @@ def _strict(value: Any) -> Value:
                 members[name] = _strict(item)
             except ValidationError as error:
                 raise within(key_step(name), error) from None
-        check_keys_apart(members, value)
+        if len(members) != len(value):
+            refuse_alike()
         return members
     return _strict_scalar(value)
 
@@ -112,10 +113,9 @@ def checked_key(key: object) -> str:
     return plain
 
 
-def check_keys_apart(members: Mapping[str, Any], value: Mapping[Any, Any]) -> None:
-    """Raise ValidationError where keys that differ, such as of a subclass of str, are one text: a value would be lost."""
-    if len(members) != len(value):
-        raise ValidationError("two of its keys are the same text, so one of their values would be lost")
+def refuse_alike() -> NoReturn:
+    """Raise the ValidationError of keys that differ, as those of a subclass of str may, and are one text."""
+    raise ValidationError("two of its keys are the same text, so one of their values would be lost")
 
 
 def copied(value: Value) -> Value:
@@ -200,7 +200,8 @@ def _check_own_keys(value: Mapping[Any, Any]) -> None:
         if type(key) is not str:
             if not isinstance(key, str):
                 raise ValidationError(f"the keys of JSON are str, got {type(key).__name__}")
-            check_keys_apart(dict.fromkeys(map(str.__str__, value)), value)
+            if len(dict.fromkeys(map(str.__str__, value))) != len(value):
+                refuse_alike()
 
 
 def json_text(value: object) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import pickle
+import threading
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -376,6 +377,19 @@ def test_the_state_of_an_instance_is_not_set_by_others() -> None:
 
     with pytest.raises(AttributeError, match=r"^Door\._state is what sessions know of the instance"):
         Door("a")
+
+
+def test_what_cannot_be_copied_is_named() -> None:
+    with Session(connect("memory:")) as session:
+        wrong = Note(id="a", title=threading.Lock())  # type: ignore[arg-type]
+        for copied in (wrong.to_dict, lambda: copy.deepcopy(wrong), lambda: session.merge(wrong)):
+            with pytest.raises(ValidationError, match=r"^notes\.title: this lock cannot be copied: it raises TypeError"):
+                copied()
+        deep: Any = []
+        for _ in range(10_000):
+            deep = [deep]
+        with pytest.raises(ValidationError, match=r"^notes\.meta: this list cannot be copied: it raises RecursionError"):
+            Note(id="b", meta=deep).to_dict()
 
 
 def test_a_class_may_make_its_instances_itself() -> None:

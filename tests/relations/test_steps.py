@@ -417,6 +417,54 @@ async def test_the_document_of_one_that_was_to_be_replaced_is_deleted_with_it(op
     assert (ids(one.orders), old in session, new in session) == (["o4"], False, False)
 
 
+async def test_a_row_that_is_not_stored_is_not_taken_for_stored_with_another_that_is() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(session, Member(id="m"), Member(id="n"), row := Tie(one_id="m", other_id="n"))
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        await session.add(Tie(one_id="m", other_id="n"))
+        await session.refresh(row)
+        await session.rollback()
+        await session.delete(row)
+        await session.commit()
+        assert member.ties == []
+
+
+async def test_one_of_two_rows_that_is_to_be_deleted_is_there_again_after_a_rollback() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        one, two = Tie(one_id="m", other_id="n"), Tie(one_id="m", other_id="n")
+        await save(session, Member(id="m"), Member(id="n"), one, two)
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        two.other_id = "m"
+        await session.commit()
+        assert ids(member.ties) == ["n", "m"]
+        two.other_id = "n"
+        await session.commit()
+        assert ids(member.ties) == ["n"]
+        new = Tie(one_id="m", other_id="n")
+        await session.add(new)
+        await session.expunge(new)
+        await session.rollback()
+        await session.delete(one)
+        await session.commit()
+        assert ids(member.ties) == ["n"]
+        await session.delete(two)
+        await session.commit()
+        assert member.ties == []
+
+
+async def test_what_is_added_by_a_key_that_another_comes_to_have_is_in_its_list() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(session, Team(id="t"), Member(id="m", team_id="t"), Member(id="n"))
+        team = await session.get_one(Team, "t", load=[Team.members])
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        (other,) = [one for one in await session.all(Member.query().full_scan()) if one.id == "n"]
+        team.id = other.id = "u"
+        await session.add_all([Member(id="x", team_id="u"), Tie(one_id="m", other_id="u")])
+        await session.commit()
+        assert sorted(ids(team.members)) == ["m", "x"]
+        assert member.ties == [other]
+
+
 class Port(Model, table="ports", primary_key="id"):
     """It says nothing of what refers to it."""
 

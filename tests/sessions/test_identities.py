@@ -596,6 +596,26 @@ def test_a_default_that_is_only_looked_at_is_not_stored() -> None:
         assert other.merge(there).tags == []
 
 
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_what_is_written_past_an_instance_reaches_it_by_the_key_that_it_has_now(*, asked_before: bool) -> None:
+    with Session(connect("memory:")) as session:
+        label, other = Labelled(id="a", title="one"), Labelled(id="x")
+        session.add_all([label, other])
+        session.commit()
+        assert not asked_before or session.get(Labelled, "a") is label
+        label.id = "b"
+        session.commit()
+        session.update(Labelled, "b", {"title": "two"})
+        session.commit()
+        assert label.title == "two"
+        label.id, other.id = "x", "b"  # one takes the place of the other
+        session.commit()
+        assert (session.get(Labelled, "x"), session.get(Labelled, "b")) == (label, other)
+        session.delete_key(Labelled, "x")
+        session.commit()
+        assert (label in session, other in session) == (False, True)
+
+
 @pytest.mark.parametrize("renewed", [Session.refresh, Session.expire, lambda session, label: session.rollback()])
 def test_what_is_no_column_stays_when_an_instance_is_shown_anew(renewed: Callable[[Session, Labelled], None]) -> None:
     with connect("memory:") as deployment:
