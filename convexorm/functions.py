@@ -363,6 +363,6 @@ class _DocumentType(ColumnType[Model]):
             return model(**{name: column.load(value.get(column.field, MISSING)) for name, column in columns.items()})
         if not isinstance(value["_id"], str) or not isinstance(value.get("_creationTime"), int | float):
             raise ValidationError(f"expected a document of {self.name}, with _id and _creationTime")
-        instance = model.__new__(model)
+        instance = model.__mapper__.create(model)
         set_state(instance, InstanceState(value))
         return instance if self._session is None else self._session.attach(instance)

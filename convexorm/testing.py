@@ -53,12 +53,12 @@ class Factory(Generic[M]):
     dimensions. Raises TypeError for an attribute of a type it cannot make up.
     """
 
-    def __init__(self, model: type[M], **attributes: Any) -> None:
+    def __init__(self, model: type[M], /, **attributes: Any) -> None:
         self.model = model
         self._attributes = attributes
         self._numbers = count(1)
 
-    def __call__(self, **attributes: Any) -> M:
+    def __call__(self, /, **attributes: Any) -> M:
         """The next entity, transient."""
         number = next(self._numbers)
         given = {**self._attributes, **attributes}
@@ -73,7 +73,7 @@ class Factory(Generic[M]):
         dimensions = next((index.dimensions for index in indexes if index.field == column.field), None)
         return None if dimensions is None else [1.0] * dimensions
 
-    def batch(self, size: int, **attributes: Any) -> list[M]:
+    def batch(self, size: int, /, **attributes: Any) -> list[M]:
         """The next `size` entities, transient."""
         return [self(**attributes) for _ in range(size)]
 

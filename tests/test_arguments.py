@@ -15,12 +15,14 @@ from convexorm import (
     Deployment,
     Functions,
     Index,
+    InvalidRequestError,
     Mapped,
     Model,
     Query,
     Related,
     RelatedList,
     Session,
+    ValidationError,
     VectorIndex,
     connect,
     field,
@@ -81,7 +83,11 @@ def calls(session: Session, deployment: Deployment) -> dict[str, Call]:
         "add": (session.add, [Guest(id="n1")], {}),
         "add_all": (session.add_all, [[Guest(id="n2")]], {}),
         "delete": (session.delete, [stored], {}),
-        "upsert": (session.upsert, [Guest(id="n3")], {"by": "by_email"}),
+        "upsert": (
+            session.upsert,
+            [Guest(id="n3", email="e")],
+            {"by": "by_email", "keep": ["nights"], "greatest": ["nights"]},
+        ),
         "update": (session.update, [Guest, "a", {"nights": 1}], {}),
         "update_all": (session.update_all, [query, {Guest.nights: 1}], {}),
         "delete_key": (session.delete_key, [Guest, "b"], {}),
@@ -143,6 +149,15 @@ WRONG: list[Any] = [
 ]
 NAMES = list(calls(fake_session(Guest(id="a")), connect("memory:")))
 RUNS_WHAT_IT_IS_GIVEN = {("transact", 0)}
+
+
+def test_what_is_several_is_not_one_text() -> None:
+    session = fake_session(Guest(id="a"))
+    for option in ("keep", "greatest"):
+        with pytest.raises(InvalidRequestError, match="are needed, as a list for instance, got str"):
+            session.upsert(Guest(id="a"), **{option: "email"})  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="guests: an attribute is told by its name, got int"):
+        session.update(Guest, "a", {1: 2})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -55,6 +55,15 @@ def test_a_factory_makes_entities_that_are_valid_and_different() -> None:
     assert session.count(Note.query().full_scan()) == 3
 
 
+def test_a_factory_takes_attributes_of_any_name() -> None:
+    class Parcel(Model, table="parcels"):
+        model: Mapped[str]
+        size: Mapped[int]
+
+    parcels = Factory(Parcel, model="box").batch(2, size=7)
+    assert [(one.model, one.size) for one in parcels] == [("box", 7)] * 2
+
+
 def test_a_factory_names_what_it_cannot_make_up() -> None:
 
     class Money(ColumnType[complex]):

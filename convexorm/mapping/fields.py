@@ -12,7 +12,7 @@ from enum import Enum
 from functools import partial
 from inspect import signature
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from uuid import UUID
 
 import attrs
@@ -45,24 +45,35 @@ class Field:
     type: ColumnType[Any] | None
     none: NoneForm
     optional: bool
-    default: Any
+    told_default: Any
     factory: Callable[[], Any] | None
-    validator: Any
+    told_validator: Any
     references: Target | None = None
     check: bool = False
+
+    def validator(self, method: object) -> NoReturn:
+        """Raises ValidationError: the decorator is attrs'."""
+        raise ValidationError(
+            "a column's validator is told by field(validator=...), a function of the instance, attribute and value; "
+            "what looks at several attributes is a method __validate__"
+        )
+
+    def default(self, method: object) -> NoReturn:
+        """Raises ValidationError: the decorator is attrs'."""
+        raise ValidationError("a column's default is told by field(default=...), or made by field(factory=...)")
 
     @property
     def maker(self) -> Callable[[], Any] | None:
         """What makes the default anew for each instance; None where there is none, or where all may share it."""
-        if self.factory is not None or self.default is attrs.NOTHING or isinstance(self.default, _SHARED):
+        if self.factory is not None or self.told_default is attrs.NOTHING or isinstance(self.told_default, _SHARED):
             return self.factory
-        return partial(copy.deepcopy, self.default)
+        return partial(copy.deepcopy, self.told_default)
 
     @property
     def made(self) -> Any:
         """The default as attrs takes it."""
         maker = self.maker
-        return self.default if maker is None else attrs.Factory(maker)
+        return self.told_default if maker is None else attrs.Factory(maker)
 
 
 def field(
@@ -164,9 +175,10 @@ class Index:
         self.unique = unique
         self.staged = staged
         self.name = _told_name(name)
+        self.named = ""
 
     def __set_name__(self, owner: type[Model], name: str) -> None:
-        self.name = self.name or name
+        self.name, self.named = self.name or name, self.named or name
 
     def __repr__(self) -> str:
         return f"<Index {self.name} ({', '.join(self.attributes)}){' unique' if self.unique else ''}>"
@@ -235,10 +247,11 @@ class VectorIndex(typing.Generic[M]):
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)
+        self.named = ""
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name = self.name or name
+        self.name, self.named = self.name or name, self.named or name
         self.model = owner
 
     if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places
@@ -261,10 +274,11 @@ class SearchIndex(typing.Generic[M]):
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)
+        self.named = ""
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name = self.name or name
+        self.name, self.named = self.name or name, self.named or name
         self.model = owner
 
     def __repr__(self) -> str:

@@ -264,6 +264,11 @@ class Mapper:
         return msgspec.json.Decoder(record_type(self.model.__name__, self.columns)).decode
 
     @cached_property
+    def create(self) -> Callable[[type[Model]], Model]:
+        """Makes an instance of the class without attributes, by the `__new__` that it has."""
+        return self.model.__new__ if self.model.__new__ is object.__new__ else _created
+
+    @cached_property
     def _of_instance(self) -> Callable[[Model], dict[str, Value]]:
         return dump_function(self.columns, of_rows=False)
 
@@ -546,6 +551,18 @@ class Mapper:
                 other = inherited.type.validator.noun
                 problem = f"stored as {validator.noun}, and as {other} by its parent, where a query of that looks for it"
                 raise ValidationError(problem, table=self.name, field=name)
+
+
+def _created(model: type[Model]) -> Model:
+    """What a `__new__` of a class's own answers. InvalidRequestError where that is no instance of its own: what is loaded
+    into one that is there already would be written to another document.
+    """
+    instance: object = model.__new__(model)
+    if type(instance) is model and "_state" not in vars(instance):
+        return instance
+    raise InvalidRequestError(
+        f"{model.__name__}.__new__ does not make a new instance, which each document and copy is to be"
+    )
 
 
 def _joined(one: Property | None, other: Property) -> Property:

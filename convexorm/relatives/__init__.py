@@ -11,12 +11,13 @@ from convexorm.relatives.leads import (
     lead_alike,
     led_by_key,
     led_to_stored,
+    references_in,
     refers_otherwise,
     set_to,
     take_along,
     unresolved,
 )
-from convexorm.relatives.lists import RelatedItems, join_row, loaded_list
+from convexorm.relatives.lists import RelatedItems, holders_of, join_row, loaded_list
 from convexorm.relatives.moves import Moves
 from convexorm.relatives.packing import packed, unpack
 from convexorm.relatives.steps import (
@@ -37,6 +38,7 @@ from convexorm.relatives.steps import (
     stand_for,
     stay_in_step,
     strangers,
+    tell_items,
     undo,
 )
 
@@ -52,6 +54,7 @@ __all__ = [
     "found_stored",
     "gone",
     "hold_to_references",
+    "holders_of",
     "join_lists",
     "join_row",
     "known",
@@ -65,6 +68,7 @@ __all__ = [
     "loaded_list",
     "not_whole",
     "packed",
+    "references_in",
     "refers_otherwise",
     "related",
     "replaced",
@@ -75,6 +79,7 @@ __all__ = [
     "stay_in_step",
     "strangers",
     "take_along",
+    "tell_items",
     "undo",
     "unpack",
     "unresolved",

@@ -6,11 +6,23 @@ from collections.abc import Iterable
 from itertools import takewhile
 from operator import is_not
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
+from weakref import ref
 
 from convexorm.errors import ValidationError
 from convexorm.given import several
 from convexorm.mapping.references import UNSET
-from convexorm.relatives.leads import found, is_new, known, leads_of, note, peek, references_of, relations_of, relatives_of
+from convexorm.relatives.leads import (
+    HOLDERS,
+    found,
+    is_new,
+    known,
+    leads_of,
+    note,
+    peek,
+    references_of,
+    relations_of,
+    relatives_of,
+)
 
 if TYPE_CHECKING:
     from convexorm.mapping.model import Model
@@ -22,6 +34,7 @@ __all__ = [
     "check_item",
     "fill_in",
     "goes_by",
+    "holders_of",
     "join_row",
     "lists_by",
     "lists_of",
@@ -29,10 +42,20 @@ __all__ = [
     "put_in",
     "refer",
     "refuse_item",
+    "shown_for",
     "take_out",
     "together",
     "unpair_row",
 ]
+
+
+def holders_of(instance: Model) -> list[Model]:
+    """The instances that may hold one in lists that go through another model."""
+    holders = peek(instance).get(HOLDERS, {})
+    found = {key: held() for key, held in holders.items()}
+    for key in [key for key, one in found.items() if one is None]:
+        del holders[key]
+    return [one for one in found.values() if one is not None]
 
 
 def lists_of(instance: Model) -> list[RelatedItems]:
@@ -126,9 +149,16 @@ def join_row(row: Model, *, stored: bool = False, made: bool = False) -> None:
     for near in references if len(references) > 1 else ():
         owner = known(row, near)
         for items in () if owner is None else lists_by(owner, near, through=True, made=made):
-            item = known(row, items.relation.far)  # type: ignore[attr-defined]
+            item = shown_for(known(row, items.relation.far))  # type: ignore[attr-defined]
             if item is not None:
-                items.join(item, (row,), stored=stored)
+                items.join(item, (row,), stored=stored and not is_new(item))
+
+
+def shown_for(instance: Model | None) -> Model | None:
+    """What lists show of an instance: that which was upserted to replace it, if there is one."""
+    if instance is None or is_new(instance) or instance._state.session is None:
+        return instance
+    return instance._state.session.replacement(instance) or instance
 
 
 def check_item(relation: Relation, value: Any) -> None:
@@ -164,6 +194,7 @@ class RelatedItems(list[Any]):
         super().__init__(items)
         self._owner = owner
         self._relation = relation
+        self.tell(self)
         self._there = set(map(id, self))
         self.rows: dict[int, list[Model]] = {}
         if rows:
@@ -211,6 +242,7 @@ class RelatedItems(list[Any]):
     def belong(self, owner: Model) -> None:
         """Be the list of another instance of the owner's document, which what is in it refers to from now on."""
         before, self._owner = self._owner, owner
+        self.tell()
         for one in (*self, *self._stored.values(), *[row for rows in self.rows.values() for row in rows]):
             for attribute, value, leads in leads_of(one):
                 if leads is before:
@@ -234,6 +266,17 @@ class RelatedItems(list[Any]):
     def _fill(self, items: Iterable[Model]) -> None:
         list.__setitem__(self, slice(None), list(items))
         self._there = set(map(id, self))
+        self.tell(self)
+
+    def tell(self, items: Iterable[Model] | None = None) -> None:
+        """Let instances know who may hold them from now on, where their references do not say it; all of the list's without
+        `items`. Those that are not made yet, as a pickle is read, are told when the owner comes into a session.
+        """
+        if self._relation.is_through:
+            owner = ref(self._owner)
+            for item in (*self, *self._stored.values()) if items is None else items:
+                if "_state" in vars(item):
+                    relatives_of(item).setdefault(HOLDERS, {})[id(self._owner)] = owner
 
     def holds(self, item: Model) -> bool:
         """Whether this very instance is in it."""
@@ -250,19 +293,21 @@ class RelatedItems(list[Any]):
         mine = self.rows.setdefault(id(item), []) if rows else []
         new = [row for row in rows if not any(row is one for one in mine)]
         mine += new
+        if not stored and (new or not self.holds(item)):
+            self.touch()
         if not self.holds(item):
-            if not stored:
-                self.touch()
             if self._relation.sole:
                 self._fill(())
             list.insert(self, self._place_of(item), item)
             self._there.add(id(item))
+            self.tell((item,))
         if stored:
             if self._relation.sole:
                 self._stored = {}
             self._stored.setdefault(id(item), item)
-            if mine:
-                self._stored_rows[id(item)] = list(mine)
+            if rows:
+                kept = self._stored_rows.setdefault(id(item), [])
+                kept += [row for row in rows if not any(row is one for one in kept)]
 
     def _place_of(self, item: Model) -> int:
         """Where an instance joins: where it was when that was stored, else at the end."""
@@ -276,6 +321,8 @@ class RelatedItems(list[Any]):
             for key, some in rows.items():
                 if any(one is row for one in some):
                     left = [one for one in some if one is not row]
+                    if not stored:
+                        self.touch()
                     rows[key] = left
                     if not left:
                         del rows[key]
@@ -290,9 +337,13 @@ class RelatedItems(list[Any]):
             self._take(key)
 
     def drop(self, item: Model) -> None:
-        """Take out this very instance, and say nothing to it."""
+        """Take out this very instance, and say nothing to it. In place of the sole one there is what still refers here."""
         if self.holds(item):
             self._take(id(item))
+            if self._relation.sole:
+                reference: Reference = self._relation.reference  # type: ignore[attr-defined]
+                left = [one for one in self._stored.values() if one is not item and not one._state.deleted]
+                self._fill(one for one in left if known(one, reference) is self._owner)
 
     def _take(self, key: int) -> None:
         last = len(self) - 1
@@ -309,6 +360,7 @@ class RelatedItems(list[Any]):
 
     def swap(self, item: Model, other: Model, *, stored: bool = True) -> None:
         """Hold another instance in the place of one."""
+        self.tell((other,))
         if self.holds(item):
             self._fill([other if one is item else one for one in self if one is not other])
         if not stored:
@@ -344,6 +396,7 @@ class RelatedItems(list[Any]):
         self.drop(item)
         list.insert(self, place, item)
         self._there.add(id(item))
+        self.tell((item,))
 
     def remove(self, item: Any, /) -> None:
         """Take an instance out, which refers to the owner no longer. ValueError if it is not in the list."""

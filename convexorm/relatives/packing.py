@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from convexorm.relatives.leads import peek, relatives_of
+from convexorm.relatives.leads import HOLDERS, peek, relatives_of
 from convexorm.relatives.lists import RelatedItems
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ __all__ = ["packed", "unpack"]
 
 def packed(instance: Model) -> dict[Any, Any]:
     """What is known of an instance's relations, as `unpack` takes it: what its references lead to, and its lists."""
-    return {key: one.packed() if type(one) is RelatedItems else one for key, one in peek(instance).items()}
+    told = {key: one for key, one in peek(instance).items() if key != HOLDERS}
+    return {key: one.packed() if type(one) is RelatedItems else one for key, one in told.items()}
 
 
 def unpack(instance: Model, told: Mapping[Any, Any]) -> None:

@@ -21,7 +21,7 @@ from convexorm.mapping.model import InstanceState, Model, Watcher, named, set_st
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import Reference
 from convexorm.mapping.relations import Relation
-from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore
+from convexorm.relatives import gone, hold_to_references, lists_changed, refers_otherwise, replaced, restore, tell_items
 from convexorm.requests import Document, Gone
 from convexorm.requests.rows import Row, Rows
 from convexorm.sessions.changes import changed_fields, holds_mutable
@@ -99,7 +99,7 @@ class IdentityMap(Watcher):
             if instances.lacks(ids):
                 return self._enter(model, instances, ids, map(InstanceState, documents, repeat(self)))
         known = refs.get
-        create = model.__new__
+        create = mapper.create
         loaded: list[Any] = []
         told: list[Model] | None = [] if mapper.watches_loads else None
         for document in documents:
@@ -111,7 +111,8 @@ class IdentityMap(Watcher):
                 self.let_go(instance)
                 instance = None
             if instance is None:
-                instance = create(mapper.class_of(document) if polymorphic else model)
+                kind = mapper.class_of(document) if polymorphic else model
+                instance = kind.__mapper__.create(kind) if polymorphic else create(kind)
                 set_state(instance, InstanceState(document, self))
                 refs[id_] = ref(instance)
             elif not instance._state.looked_at:  # so the newer document may stand in
@@ -143,6 +144,7 @@ class IdentityMap(Watcher):
         """New instances of a model, all at once, which is what nearly every read comes to."""
         loaded = list(map(model.__new__, repeat(model, len(ids))))
         _exhaust(map(_set, loaded, repeat("_state"), states))
+        instances.make_room(len(loaded))
         instances.refs.update(zip(ids, map(_ref, loaded), strict=True))
         instances.loaded(loaded)
         return loaded
@@ -218,6 +220,7 @@ class IdentityMap(Watcher):
             return held
         state.session = self
         instances.put(id_, instance)
+        tell_items(instance)
         if instance._state.looked_at:  # it may have been changed
             self.touch(instance)
         return instance
@@ -231,7 +234,7 @@ class IdentityMap(Watcher):
         if id_ in instances.refs:
             other = instances.get(id_)
             if other is not None and other is not instance:
-                others = list(self.through(instance))
+                others = [*self.through(instance), *self.through(other)]
                 self.let_go(other)
                 instances.put(id_, instance)
                 replaced(instance, other, others)

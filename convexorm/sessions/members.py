@@ -20,10 +20,12 @@ from convexorm.relatives import (
     around,
     exchange,
     hold_to_references,
+    holders_of,
     join_lists,
     leave,
     leave_rows,
     loaded_list,
+    references_in,
     stand_for,
 )
 from convexorm.requests import Delete, Gone
@@ -71,14 +73,19 @@ class Members(IdentityMap):
         self._pending.withdraw(instance)
 
     def known(self, reference: Reference, value: object) -> Model | None:
-        identity = self._identity(reference, value) if reference.key is not None and self._pending.operations else None
-        pending = MISSING if identity is None else self._pending.at(reference.target, identity)
-        return self.stored(reference, value) if pending is MISSING else pending
+        target = reference.target
+        if reference.key is None or not self._pending.concerns(target):
+            return self.stored(reference, value)
+        identity = self._identity(reference, value)
+        pending = MISSING if identity is None else self._pending.at(target, identity)
+        return pending if pending is not MISSING else None if identity is None else self.held(target, identity)
 
     def stored(self, reference: Reference, value: object) -> Model | None:
         target = reference.target
         if reference.key is None:
             return self.by_id(target, value) if isinstance(value, str) else None
+        if root_of(target) not in self.of_models:
+            return None
         identity = self._identity(reference, value)
         return None if identity is None else self.held(target, identity)
 
@@ -116,6 +123,19 @@ class Members(IdentityMap):
             found += [one for one in held if not self._pending.about(one)]
         return found
 
+    def replacement(self, instance: Model) -> Model | None:
+        return self._pending.replacement(instance)
+
+    def all_referring(self, instance: Model, key: object) -> list[tuple[Model, Reference]]:
+        root = root_of(type(instance))
+        references = {(by.mapper.root.model, by.attribute): by for _, by in self.moves.waiting.get((root, key), ())}
+        for model in self.of_models:
+            for by in [by for mapper in model.__mapper__.family() for by in references_in(mapper)]:
+                if by.key is not None and root_of(by.target) is root:
+                    references[model, by.attribute] = by
+        found = [(one, by) for by in references.values() for one in self.referring(by, key)]
+        return [(one, by) for one, by in found if by.attribute in one.__mapper__.references]
+
     def waiting(self, reference: Reference, value: object) -> Model | None:
         """The new instance that a reference of this value leads to once it is stored, if there is one."""
         found = self.known(reference, value) if self._pending.operations else None
@@ -123,13 +143,7 @@ class Members(IdentityMap):
 
     def through(self, instance: Model) -> Iterator[Model]:
         """The instances of the session that may have an instance in lists that go through another model."""
-        root = root_of(type(instance))
-        pending = self._pending.of_models()
-        models = {*self.of_models, *pending}
-        owners = {relation.mapper.root.model for model in models for relation in _through(model, root)}
-        for model in owners:
-            yield from self.of_models.get(model, ())
-            yield from [one for one in pending.get(model, ()) if is_new(one)]
+        yield from [one for one in holders_of(instance) if one in self]
 
     def told(self, gone: Iterable[Gone], *, surely: bool = False) -> None:
         for one in gone:
@@ -315,12 +329,3 @@ class Members(IdentityMap):
         delete = Delete(self._compiler.table(model), document["_id"])
         gone = root_of(model), identity_of(key_of(model, document))
         self._pending.ask(Deletion(self, instance, delete, gone))
-
-
-def _through(model: type[Model], target: type[Model]) -> list[Relation]:
-    """The relations of a model's family that lead to another one's through a third."""
-    try:
-        relations = [one for mapper in model.__mapper__.family() for one in mapper.relations.values()]
-    except NameError:
-        return []
-    return [one for one in relations if one.is_through and root_of(one.target) is target]

@@ -677,8 +677,8 @@ class AsyncSession:
         if by is None:
             check_keyed(model)
         index = None if by is None else self._compiler.unique_index(model, by)
-        kept = tuple(self._compiler.column(model, name).field for name in keep)
-        rising = tuple(self._compiler.column(model, name).field for name in greatest)
+        kept = tuple([self._compiler.column(model, name).field for name in several(keep, "attributes to keep")])
+        rising = tuple([self._compiler.column(model, name).field for name in several(greatest, "attributes that rise")])
         operation = Upsertion(self._compiler, self._members, instance, kept, rising, returning, index)
         self._members.join(instance, operation)
         return DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import json
@@ -220,6 +221,26 @@ def test_what_follows_a_key_or_waits_for_one_has_its_hook_called(calls: list[str
         assert (found.shelf_id, found.stamped, found.box_id is None) == ("new", 2, False)
 
 
+def test_all_are_told_of_a_commit_whatever_the_hook_of_one_raises() -> None:
+    told: list[str] = []
+
+    class Told(Model, table="told"):
+        name: Mapped[str]
+
+        def after_commit(self) -> None:
+            told.append(self.name)
+            if self.name != "c":
+                raise RuntimeError(self.name)
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.add_all([Told(name=name) for name in "abc"])
+        with pytest.raises(RuntimeError, match="a"):
+            session.commit()
+        assert told == ["a", "b", "c"]
+        session.commit()
+        assert (len(told), session.count(Told.query().full_scan())) == (3, 3)
+
+
 def test_a_hook_that_refuses_writes_nothing_and_leaves_all_pending() -> None:
     class Refusing(Model, table="refusing"):
         text: Mapped[str]
@@ -434,6 +455,57 @@ def test_a_constructor_runs_the_validators_of_columns_and_of_the_class(make: Cal
     for wrong, words in (({"low": -1}, "ranges.low: "), ({"low": 5, "high": 3}, "ranges: low is above high")):
         with pytest.raises(ValidationError, match=words):
             make(id="a", **wrong)
+
+
+class Heading(Model, table="headings", primary_key="id"):
+    id: Mapped[str]
+    title: Mapped[str] = field(default="")
+    slug: Mapped[str] = field(default="")
+    tags: Mapped[list[str]] = field(factory=list)
+    by_heading = Index("id")
+
+    def __validate__(self) -> None:
+        self.title = self.title.strip()
+        self.slug = self.title.lower()
+        if hasattr(self, "tags"):
+            self.tags.sort()
+
+
+GIVEN: dict[str, Any] = {"title": " New ", "tags": ["b", "a"]}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("way", ["insert", "change", "update", "update_all", "bulk_upsert", "merge", "upsert"])
+async def test_what_a_validator_sets_is_stored_with_what_it_has_seen(face: str, way: str) -> None:
+    def given(heading: Heading) -> Heading:
+        for name, value in GIVEN.items():
+            setattr(heading, name, copy.copy(value))
+        return heading
+
+    deployment = connect("memory:")
+    session = open_session(face, deployment)
+    heading = Heading(id="a")
+    if way == "insert":
+        given(heading)
+    await session.add(heading)
+    await session.commit()
+    if way == "change":
+        given(heading)
+    elif way == "update":
+        await session.update(Heading, "a", GIVEN)
+    elif way == "update_all":
+        await session.update_all(Heading.query().full_scan(), GIVEN)
+    elif way == "bulk_upsert":
+        await session.bulk_upsert(Heading, [{"id": "a", **GIVEN}])
+    elif way == "merge":
+        await session.merge(given(Heading(id="a")))
+    elif way == "upsert":
+        await session.upsert(given(Heading(id="a")))
+    await session.commit()
+    assert session.dirty == []
+    shown = {"id": "a", "title": "New", "slug": "new", "tags": ["a", "b"]}
+    assert Session(deployment).get_one(Heading, "a").to_dict() == shown
+    assert (await session.get_one(Heading, "a")).to_dict() == shown
 
 
 def test_what_a_relation_is_to_set_is_not_looked_at_before() -> None:

@@ -7,10 +7,11 @@ import dataclasses
 import inspect
 import itertools
 import pickle
+import threading
 import types
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 import pytest
@@ -18,17 +19,21 @@ import pytest
 from convexorm import (
     Column,
     ConvexORMError,
+    Id,
     Index,
     InvalidRequestError,
     IsoDatetime,
     LimitExceeded,
     Mapped,
     Model,
+    Related,
+    SearchIndex,
     Session,
     ValidationError,
     VectorIndex,
     connect,
     field,
+    relationship,
 )
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.mapping.model import dump
@@ -374,6 +379,82 @@ def test_the_state_of_an_instance_is_not_set_by_others() -> None:
         Door("a")
 
 
+def test_what_cannot_be_copied_is_named() -> None:
+    with Session(connect("memory:")) as session:
+        wrong = Note(id="a", title=threading.Lock())  # type: ignore[arg-type]
+        for copied in (wrong.to_dict, lambda: copy.deepcopy(wrong), lambda: session.merge(wrong)):
+            with pytest.raises(ValidationError, match=r"^notes\.title: this lock cannot be copied: it raises TypeError"):
+                copied()
+        deep: Any = []
+        for _ in range(10_000):
+            deep = [deep]
+        with pytest.raises(ValidationError, match=r"^notes\.meta: this list cannot be copied: it raises RecursionError"):
+            Note(id="b", meta=deep).to_dict()
+
+
+def test_a_class_may_make_its_instances_itself() -> None:
+    made: list[str] = []
+
+    class Herb(Model, table="herbs", primary_key="name"):
+        name: Mapped[str]
+        by_herb = Index("name")
+
+        def __new__(cls, **values: Any) -> Self:
+            made.append(cls.__name__)
+            return super().__new__(cls)
+
+    class Mint(Herb, discriminator="mint"):
+        def __new__(cls, **values: Any) -> Self:
+            made.append("fresh")
+            return super().__new__(cls)
+
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add_all([Herb(name="a"), Mint(name="b")])
+            session.commit()
+        made.clear()
+        with Session(deployment) as session:
+            found = session.all(Herb.query().by_index("by_herb"))
+            copy.copy(found[1])
+        assert [(type(one), one.name) for one in found] == [(Herb, "a"), (Mint, "b")]
+        assert made == ["Herb", "fresh", "Mint", "fresh", "Mint"]
+
+
+def test_a_class_that_makes_no_new_instances_is_refused_before_one_is_taken_for_two_documents() -> None:
+    class Only(Model, table="only", primary_key="name"):
+        name: Mapped[str]
+        by_only = Index("name")
+        kept: ClassVar[dict[str, Any]] = {}
+
+        def __new__(cls, **values: Any) -> Self:
+            return cls.kept.setdefault("one", super().__new__(cls))  # type: ignore[no-any-return]
+
+    with connect("memory:") as deployment, Session(deployment) as session:
+        session.bulk_upsert(Only, [{"name": "b"}, {"name": "c"}])
+        one = Only(name="a")
+        session.add(one)
+        session.commit()
+        for refused in (
+            lambda: copy.copy(one),
+            lambda: copy.deepcopy(one),
+            lambda: session.get(Only, "b"),
+            lambda: Session(deployment).all(Only.query().full_scan()),
+        ):
+            with pytest.raises(InvalidRequestError, match=r"Only\.__new__ does not make a new instance"):
+                refused()
+        assert (one.name, session.dirty) == ("a", [])
+
+
+def test_a_class_that_cannot_be_made_without_more_is_refused_when_declared() -> None:
+    with pytest.raises(ValidationError, match=r"Needy\.__new__ cannot be called with the class alone"):
+
+        class Needy(Model, table="needy"):
+            name: Mapped[str]
+
+            def __new__(cls, *, name: str) -> Self:
+                return super().__new__(cls)
+
+
 def test_a_copy_asks_nothing_of_what_a_class_pickles() -> None:
     class Lean(Model, table="lean"):
         text: Mapped[str]
@@ -406,6 +487,7 @@ def test_a_new_instance_has_no_system_fields_and_they_cannot_be_set() -> None:
         ({"text": "x"}, "owner_id", "required, and not given"),
         ({"text": "x", "owner_id": "u", "ownerId": "u"}, "ownerId", "the attributes are text, owner_id"),
         ({"text": "x", "owner_id": "u", "convex_id": "u"}, "convex_id", "no such attribute"),
+        ({"text": "x", "owner_id": "u", "self": "u"}, "self", "no such attribute"),
         ({}, "text", "required"),
     ],
 )
@@ -495,3 +577,64 @@ def test_identity_never_goes_by_a_users_equality() -> None:
         assert session.dirty == []
         session.expunge_all()
         assert [found.numbers for found in session.all(Equal.query().full_scan())] == [[1, 3], [2, 3]]
+
+
+def _decorated_validator() -> None:
+    class Wrong(Model, table="wrong"):
+        n: Mapped[int] = field(default=1)
+
+        @n.validator  # type: ignore[attr-defined, untyped-decorator]
+        def check(self, attribute: object, value: int) -> None: ...
+
+
+def _decorated_default() -> None:
+    class Wrong(Model, table="wrong"):
+        n: Mapped[int] = field()
+
+        @n.default  # type: ignore[attr-defined, untyped-decorator]
+        def one(self) -> int:
+            return 1
+
+
+@pytest.mark.parametrize(
+    ("declare", "problem"),
+    [
+        (_decorated_validator, r"told by field\(validator=...\), a function of the instance, attribute and value"),
+        (_decorated_default, r"told by field\(default=...\), or made by field\(factory=...\)"),
+    ],
+)
+def test_a_column_has_no_decorators(declare: Callable[[], None], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        declare()
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        (Index, Any),
+        (SearchIndex, str),
+        (lambda name: VectorIndex(name, dimensions=2), list[float]),
+        (relationship, Id[Task]),
+    ],
+    ids=["index", "search index", "vector index", "relationship"],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_object_that_a_class_is_told_has_one_name(kind: Callable[[str], Any], of: Any, *, apart: bool) -> None:
+    shared = kind("n")
+
+    def declare(**body: Any) -> None:
+        related = dict.fromkeys(body, Related[Task]) if kind is relationship else {}
+        type("Wrong", (Model,), {"__annotations__": {"n": of, **related}, **body}, table="wrong")
+
+    if apart:
+        declare(one=shared)
+    with pytest.raises(ValidationError, match=r"one object has two names, '(one|two)' and '(one|two)'; declare"):
+        declare(**{} if apart else {"one": shared}, two=shared)
+
+
+def test_an_index_of_its_own_name_may_be_shared() -> None:
+    shared = Index("n", name="by_n")
+    mixin: Any = type("Mixin", (), {"by_n": shared})
+    first: Any = type("First", (mixin, Model), {"__annotations__": {"n": Any}}, table="first")
+    second: Any = type("Second", (mixin, Model), {"__annotations__": {"n": Any}}, table="second")
+    assert first.__mapper__.indexes["by_n"] is second.__mapper__.indexes["by_n"]
