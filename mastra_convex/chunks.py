@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,7 @@ import attrs
 
 from convexorm.errors import ValidationError
 from convexorm.schema import String
-from convexorm.types import ColumnType, IsoDatetimeType, json_text
+from convexorm.types import ColumnType, IsoDatetimeType, json_text, json_value
 from convexorm.values import Value
 
 __all__ = ["BufferedObservationChunk", "ChunksType"]
@@ -64,10 +63,7 @@ class ChunksType(ColumnType[list[BufferedObservationChunk]]):
             raise ValidationError(f"expected a list of BufferedObservationChunk, got {type(value).__name__}") from error
 
     def load(self, value: Value) -> list[BufferedObservationChunk]:
-        try:
-            stored = json.loads(value)
-        except (ValueError, TypeError, RecursionError):
-            return []
+        stored = json_value(value) if isinstance(value, str) else None
         return [_loaded(one) for one in stored if isinstance(one, dict)] if isinstance(stored, list) else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -20,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convexorm import Int64, IsoDatetime, JsonText, ValidationError
-from convexorm.types import ColumnType, JsonType, column_type, iso_timestamp
+from convexorm.types import JSON_MARK, ColumnType, JsonTextType, JsonType, MarkedJsonType, column_type, iso_timestamp
 from convexorm.values import ConvexInt64, Value, loads_printed, same
 from tests.models import Address, Color, Everything
 
@@ -282,6 +283,24 @@ def test_json_that_convex_cannot_hold_is_stored_as_text(make: Callable[[], Any])
     dumped = JsonType().dump(make())
     assert isinstance(dumped, str)
     assert JsonType().load(dumped) == make()
+
+
+@pytest.mark.parametrize("codec", [JsonTextType(), JsonType(), MarkedJsonType()])
+def test_json_is_not_taken_for_text_where_the_stack_is_deeper(codec: ColumnType[Any]) -> None:
+    def at(depth: int, ask: Callable[[], Any]) -> Any:
+        return ask() if depth == 0 else at(depth - 1, ask)
+
+    value: Any = {'"]"\\': 1}
+    for _ in range(250):
+        value = {"a": [value]}
+    stored = (JSON_MARK if isinstance(codec, MarkedJsonType) else "") + json.dumps(value)
+    here = codec.load(stored)
+    for _ in range(250):
+        here = here["a"][0]
+    assert here == {'"]"\\': 1}
+    with pytest.raises(ValidationError, match="nested too deeply to be loaded"):
+        at(sys.getrecursionlimit() // 2, lambda: codec.load(stored))
+    assert JsonType().load("[" * 100_000) == "[" * 100_000
 
 
 def test_json_columns_read_both_forms() -> None:

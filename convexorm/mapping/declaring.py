@@ -24,6 +24,7 @@ from convexorm.errors import ValidationError
 from convexorm.mapping.conversions import adopter
 from convexorm.mapping.expressions import Column, Handed, Mapped, show, unmade
 from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.mapping.hooks import VALIDATE, said_of
 from convexorm.mapping.mapper import DISCRIMINATOR_FIELD, Mapper
 from convexorm.mapping.relations import Relationship
 from convexorm.mapping.validation import check_value_of, telling
@@ -273,7 +274,8 @@ def _mapper(cls: type[Model], told: Declaration, parent: Mapper | None, names: N
         search_indexes=_named(
             table, {name: _owned(cls, name, value) for name, value in attributes.items() if isinstance(value, SearchIndex)}
         ),
-        validated=hasattr(cls, "__validate__") or any(details.validator is not None for _, details in declared.values()),
+        validated=said_of(cls, VALIDATE) is not None
+        or any(details.told_validator is not None for _, details in declared.values()),
         counters={name: value for name, value in attributes.items() if isinstance(value, Counter)},
         discriminator=told.discriminator,
         abstract=told.abstract,
@@ -299,6 +301,9 @@ def _relationships(cls: type[Model], table: str, names: Names) -> dict[str, tupl
                 continue
             if name in _reserved():
                 raise ValidationError("the name of something that every model has", table=table, field=name)
+            if name != value.name:
+                problem = f"one object has two names, {name!r} and {value.name!r}; declare a relationship() for each"
+                raise ValidationError(problem, table=table, field=name)
             if name not in annotations:
                 problem = "a relationship() without an annotation; write `name: Related[...]` or `name: RelatedList[...]`"
                 raise ValidationError(problem, table=table, field=name)
@@ -316,6 +321,10 @@ def _primary_key(cls: type[Model], told: Declaration) -> str | tuple[str, ...] |
 
 def _named(table: str, indexes: Mapping[str, AnyIndex]) -> Mapping[str, AnyIndex]:
     """Indexes by their own names, which may be others than their attributes'. Raises ValidationError for one told twice."""
+    for name, index in indexes.items():
+        if index.named not in ("", name):
+            problem = f"one object has two names, {index.named!r} and {name!r}; declare an index for each"
+            raise ValidationError(problem, table=table, field=name)
     named = {index.name: index for index in indexes.values()}
     if len(named) < len(indexes):
         raise ValidationError("two indexes have one name", table=table)
@@ -365,7 +374,7 @@ def _overridden(table: str, name: str, details: Field, value: Any) -> Field:
         return _named_alike(value, details)
     if hasattr(value, "__get__"):
         raise ValidationError("hides a column that is inherited; give one of the two another name", table=table, field=name)
-    return attrs.evolve(details, default=value, factory=None)
+    return attrs.evolve(details, told_default=value, factory=None)
 
 
 def _named_alike(details: Field, inherited: Field) -> Field:
@@ -394,18 +403,18 @@ def _check_discriminator(
     def said() -> Any:
         return cls.__mapper__.columns[name].load(told.discriminator)
 
-    declared[name] = (bound, attrs.evolve(details, default=attrs.NOTHING, factory=said))
+    declared[name] = (bound, attrs.evolve(details, told_default=attrs.NOTHING, factory=said))
 
 
 def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
-    if type(details.default).__hash__ is None:
-        made = type(details.default).__name__
+    if type(details.told_default).__hash__ is None:
+        made = type(details.told_default).__name__
         raise ValidationError(
             f"all instances would share this {made}; make one for each with field(factory=...)", table=table, field=name
         )
     default = details.maker
-    if default is None and details.default is not attrs.NOTHING:
-        default = lambda: details.default  # noqa: E731
+    if default is None and details.told_default is not attrs.NOTHING:
+        default = lambda: details.told_default  # noqa: E731
     return Column(
         table=table,
         name=name,
@@ -414,7 +423,7 @@ def _column(table: str, name: str, bound: Bound, details: Field) -> Column[Any]:
         optional=details.optional,
         default=default,
         compile=partial(_compiled, table, name, bound, details.type),
-        told_default=None if details.default is attrs.NOTHING else details.default,
+        told_default=None if details.told_default is attrs.NOTHING else details.told_default,
     )
 
 
@@ -448,7 +457,7 @@ def _define(cls: type[Model], mapper: Mapper) -> None:
     these = {
         name: attrs.field(
             default=details.made,
-            validator=telling(details.validator, mapper.name, mapper.columns[name].field),
+            validator=telling(details.told_validator, mapper.name, mapper.columns[name].field),
             converter=adopters[name],
             kw_only=True,
         )

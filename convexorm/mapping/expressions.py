@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+S = TypeVar("S")
 T_co = TypeVar("T_co", covariant=True)
 
 NoneForm: TypeAlias = Literal["absent", "null", "either"]
@@ -330,6 +331,12 @@ class Some(Protocol[T_co]):
     def _of_some(self) -> T_co: ...
 
 
+class Summed(Protocol[T_co]):
+    """A column, by what its values add up to."""
+
+    def _of_sum(self) -> T_co: ...
+
+
 class Column(_Operand[T], _Number[T]):
     """A field of a model: a typed operand on the class, the attribute's value on an instance.
 
@@ -348,6 +355,12 @@ class Column(_Operand[T], _Number[T]):
         _as_is: builtins.type | None
 
         def _of_some(self) -> T | None: ...
+
+        @overload
+        def _of_sum(self: Column[S | None]) -> S: ...
+        @overload
+        def _of_sum(self) -> T: ...
+        def _of_sum(self) -> Any: ...
     else:
         type = _Compiled()
         nullable = _Compiled()

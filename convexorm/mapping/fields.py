@@ -10,8 +10,9 @@ from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from inspect import signature
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from uuid import UUID
 
 import attrs
@@ -44,24 +45,35 @@ class Field:
     type: ColumnType[Any] | None
     none: NoneForm
     optional: bool
-    default: Any
+    told_default: Any
     factory: Callable[[], Any] | None
-    validator: Any
+    told_validator: Any
     references: Target | None = None
     check: bool = False
+
+    def validator(self, method: object) -> NoReturn:
+        """Raises ValidationError: the decorator is attrs'."""
+        raise ValidationError(
+            "a column's validator is told by field(validator=...), a function of the instance, attribute and value; "
+            "what looks at several attributes is a method __validate__"
+        )
+
+    def default(self, method: object) -> NoReturn:
+        """Raises ValidationError: the decorator is attrs'."""
+        raise ValidationError("a column's default is told by field(default=...), or made by field(factory=...)")
 
     @property
     def maker(self) -> Callable[[], Any] | None:
         """What makes the default anew for each instance; None where there is none, or where all may share it."""
-        if self.factory is not None or self.default is attrs.NOTHING or isinstance(self.default, _SHARED):
+        if self.factory is not None or self.told_default is attrs.NOTHING or isinstance(self.told_default, _SHARED):
             return self.factory
-        return partial(copy.deepcopy, self.default)
+        return partial(copy.deepcopy, self.told_default)
 
     @property
     def made(self) -> Any:
         """The default as attrs takes it."""
         maker = self.maker
-        return self.default if maker is None else attrs.Factory(maker)
+        return self.told_default if maker is None else attrs.Factory(maker)
 
 
 def field(
@@ -99,6 +111,7 @@ def field(
     if is_postponed(factory):
         raise ValidationError("a factory waits for nothing; make it a plain function")
     _check_validator(validator)
+    _check_called(validator)
     if references is not None and not isinstance(references, str) and not isinstance(references, builtins.type):
         raise ValidationError(f"references takes a model or its name, got {_kind(references)}")
     return Field(_told_name(name, "field") or None, type, none, optional, default, factory, validator, references, check)
@@ -116,6 +129,25 @@ def _check_validator(validator: Any) -> None:
             for held in inside:
                 each = held if isinstance(held, list | tuple) else (held,)
                 _check_validator([inner for inner in each if callable(inner) and not isinstance(inner, builtins.type)])
+
+
+def _check_called(validator: Any) -> None:
+    """Raise ValidationError for a validator that cannot be called with the instance, the attribute and the value."""
+    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
+        try:
+            told = signature(one)
+        except (TypeError, ValueError):  # of C, which does not say
+            continue
+        try:
+            told.bind(None, None, None)
+        except TypeError:
+            raise ValidationError(
+                f"a validator is called with the instance, the attribute and the value; {_named(one)} takes {told}"
+            ) from None
+
+
+def _named(one: Any) -> str:
+    return str(getattr(one, "__qualname__", type(one).__qualname__))
 
 
 def _kind(value: object) -> str:
@@ -143,9 +175,10 @@ class Index:
         self.unique = unique
         self.staged = staged
         self.name = _told_name(name)
+        self.named = ""
 
     def __set_name__(self, owner: type[Model], name: str) -> None:
-        self.name = self.name or name
+        self.name, self.named = self.name or name, self.named or name
 
     def __repr__(self) -> str:
         return f"<Index {self.name} ({', '.join(self.attributes)}){' unique' if self.unique else ''}>"
@@ -214,10 +247,11 @@ class VectorIndex(typing.Generic[M]):
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)
+        self.named = ""
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name = self.name or name
+        self.name, self.named = self.name or name, self.named or name
         self.model = owner
 
     if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places
@@ -240,10 +274,11 @@ class SearchIndex(typing.Generic[M]):
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)
+        self.named = ""
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name = self.name or name
+        self.name, self.named = self.name or name, self.named or name
         self.model = owner
 
     def __repr__(self) -> str:

@@ -21,16 +21,17 @@ from convexorm.given import by_name
 from convexorm.mapping.declaring import Body, Declaration, declare, frame_of_declaration
 from convexorm.mapping.expressions import Column, Mapped, unmade
 from convexorm.mapping.fields import Field, Index, SearchIndex, VectorIndex, field
+from convexorm.mapping.hooks import Hooked
 from convexorm.mapping.mapper import Mapper, mapper_of
 from convexorm.mapping.records import Record
 from convexorm.mapping.references import UNSET
 from convexorm.mapping.validation import check_whole, validate
+from convexorm.querying.query import Query
 from convexorm.relatives import lead_alike, packed, undo, unpack
 from convexorm.values import MISSING, Value, dumps, loads
 
 if TYPE_CHECKING:
     from convexorm.mapping.references import Reference
-    from convexorm.querying.query import Query
     from convexorm.relatives import Moves
 
 __all__ = ["Index", "InstanceState", "Model", "SearchIndex", "VectorIndex", "field", "named", "set_state", "state_of"]
@@ -68,6 +69,12 @@ class Watcher(typing.Protocol):
 
     def referring(self, reference: Reference, value: object) -> list[Model]:
         """The instances of the session whose reference has this value."""
+
+    def replacement(self, instance: Model) -> Model | None:
+        """The new instance that is to become the document of one of the session's, if one was upserted for that."""
+
+    def all_referring(self, instance: Model, key: object) -> list[tuple[Model, Reference]]:
+        """All instances of the session that refer to one by this primary key, each with the reference that does."""
 
 
 class InstanceState(msgspec.Struct, eq=False):
@@ -168,7 +175,7 @@ def _system_field(name: str, field: str, type: types.ColumnType[Any]) -> Any:
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(field,))
-class Model:
+class Model(Hooked):
     """The base of entities. `class Task(Model, table="tasks", primary_key="id")` declares one.
 
     `primary_key` names the attribute that identifies the document to the application, or a tuple of several; they are all
@@ -249,8 +256,6 @@ class Model:
     @classmethod
     def query(cls) -> Query[Self]:
         """All documents of the table: the start of a query."""
-        from convexorm.querying.query import Query
-
         mapper_of(cls)
         return Query(cls)
 
@@ -277,7 +282,7 @@ class Model:
         """The same, with copies of the values."""
         twin = typing.cast(Self, self.__mapper__.create(type(self)))
         memo[id(self)] = twin
-        _hold(twin, copy.deepcopy(_values_of(self), memo))
+        _hold(twin, _copied(self, _values_of(self), memo))
         set_state(twin, InstanceState(looked_at=True))
         lead_alike(twin, self)
         return twin
@@ -302,7 +307,7 @@ class Model:
 
     def to_dict(self) -> dict[str, Any]:
         """The columns by attribute, as Python values of their own: what `from_dict` takes."""
-        return copy.deepcopy({name: getattr(self, name) for name in self.__mapper__.columns})
+        return _copied(self, {name: getattr(self, name) for name in self.__mapper__.columns}, {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -340,6 +345,22 @@ def _values_of(instance: Model) -> dict[str, Any]:
     if state_of(instance).held is not None:
         held.update((name, getattr(instance, name)) for name in instance.__mapper__.columns if name not in held)
     return held
+
+
+def _copied(instance: Model, values: dict[str, Any], memo: dict[int, Any]) -> dict[str, Any]:
+    """A deep copy of what an instance holds. ValidationError that names what cannot be copied."""
+    try:
+        return copy.deepcopy(values, memo)
+    except Exception:
+        for name, value in values.items():
+            try:
+                copy.deepcopy(value)
+            except Exception as error:
+                mapper = instance.__mapper__
+                field = mapper.columns[name].field if name in mapper.columns else name
+                problem = f"this {type(value).__name__} cannot be copied: it raises {type(error).__name__}"
+                raise ValidationError(problem, table=mapper.name, field=field) from error
+        raise
 
 
 def _slots_of(instance: Model) -> dict[str, Any]:

@@ -233,7 +233,7 @@ class Relationship:
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
+        self.name = self.name or name
 
     def __get__(self, instance: Model | None, owner: type[Model]) -> Any:
         if instance is None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_value_of", "check_values_of", "check_whole", "telling", "validate", "validate_changes"]
 
+_SHORT = 3
+"""Characters of a text that stands in many a word."""
+
 
 def telling(validator: Any, table: str, field: str) -> Callable[[Any, Any, Any], None] | None:
     """A column's validator, or several in a list, as attrs takes it; it tells of one that would have to be awaited."""
@@ -82,11 +85,21 @@ def check_value_of(instance: Model, attribute: attrs.Attribute[Any], value: Any)
 
 
 def _without(words: str, value: object) -> str:
-    """What is said of a value, without the value. A number is one by itself: `1` is not in `n1`, nor in `10`."""
+    """What is said of a value, without the value.
+
+    A number is one by itself: `1` is not in `n1`, nor in `10`. So is a short text, which is a part of many words; blanks
+    tell of nothing.
+    """
     if isinstance(value, int | float):
-        return re.sub(rf"(?<!\w){re.escape(repr(value))}(?!\w)", "…", words)
+        return _without_alone(words, repr(value))
     words = words.replace(repr(value), "…")
-    return words.replace(value, "…") if isinstance(value, str) and value else words
+    if not isinstance(value, str) or not value.strip():
+        return words
+    return words.replace(value, "…") if len(value) > _SHORT else _without_alone(words, value)
+
+
+def _without_alone(words: str, text: str) -> str:
+    return re.sub(rf"(?<!\w){re.escape(text)}(?!\w)", "…", words)
 
 
 def check_values_of(instance: Model, values: Mapping[str, Any]) -> None:

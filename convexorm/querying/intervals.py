@@ -79,6 +79,11 @@ class Values:
                 joined.append((start, end))
         return cls(joined, {key: value for one in several for key, value in one._ends.items()})
 
+    @classmethod
+    def all_of(cls, several: Sequence[Values]) -> Values:
+        """The values that are in all of several sets. It takes no longer for each where there are many."""
+        return several[0] if len(several) == 1 else ~cls.any_of([~one for one in several])
+
     def __invert__(self) -> Values:
         cuts = [_FIRST, *(cut for interval in self.intervals for cut in interval), _LAST]
         gaps = list(zip(cuts[::2], cuts[1::2], strict=True))

@@ -138,13 +138,9 @@ class _Boxes:
         self._table = table
         self._conditions = conditions
         fields = frozenset(name for index in _indexes(table) for name in table.key_fields(index))
-        self._boxes: Sequence[_Box] = [{}]
-        self._parts: list[_Part] = []
-        for condition in conditions:
-            part = _part(condition, fields)
-            crossed = _crossed(self._boxes, part.boxes)
-            self._boxes = self._boxes if crossed is None else crossed
-            self._parts.append(_UNUSED if crossed is None else part)
+        parts = [_part(condition, fields) for condition in conditions]
+        self._boxes, used = _all_crossed(parts)
+        self._parts = [part if is_used else _UNUSED for part, is_used in zip(parts, used, strict=True)]
 
     def through(self, index: str) -> Access:
         """How an index answers them."""
@@ -218,12 +214,8 @@ def _part_of_combined(condition: Combined, fields: frozenset[str], holds: bool) 
     parts = [_part(one, fields, holds=holds) for one in condition.args]
     exact = all(part.exact for part in parts)
     if (condition.op == "and") == holds:
-        boxes: Sequence[_Box] = [{}]
-        for part in parts:
-            crossed = _crossed(boxes, part.boxes)
-            exact = exact and crossed is not None
-            boxes = boxes if crossed is None else crossed
-        return _Part(boxes, exact)
+        crossed, used = _all_crossed(parts)
+        return _Part(crossed, exact and all(used))
     boxes = _merged([box for part in parts for box in part.boxes])
     return _Part(boxes, exact) if len(boxes) <= _MAX_BOXES else _Part([{}], exact=False)
 
@@ -254,6 +246,24 @@ def _merged(boxes: Sequence[_Box]) -> list[_Box]:
         else:
             others.append(box)
     return [kept for name, several in singles.items() for kept in _kept({name: Values.any_of(several)})] + others
+
+
+def _all_crossed(parts: Sequence[_Part]) -> tuple[Sequence[_Box], list[bool]]:
+    """The boxes of documents that are in a box of each part, and of which parts: not of those that would make too many.
+
+    Of parts of one box, which are many where there are many, all that is said of a field is put together at once.
+    """
+    said: dict[str, list[Values]] = {}
+    for part in parts:
+        for name, values in part.boxes[0].items() if len(part.boxes) == 1 else ():
+            said.setdefault(name, []).append(values)
+    boxes: Sequence[_Box] = _kept({name: Values.all_of(several) for name, several in said.items()})
+    used: list[bool] = []
+    for part in parts:
+        crossed = boxes if len(part.boxes) == 1 else _crossed(boxes, part.boxes)
+        boxes = boxes if crossed is None else crossed
+        used.append(crossed is not None)
+    return boxes, used
 
 
 def _crossed(some: Sequence[_Box], others: Sequence[_Box]) -> list[_Box] | None:

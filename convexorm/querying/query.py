@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from convexorm.conditions import Combined, Comparison, Condition
 from convexorm.errors import FullTableScanError, IndexRangeError, ValidationError
-from convexorm.mapping.expressions import Column, Some
+from convexorm.mapping.expressions import Column, Some, Summed
 from convexorm.mapping.relations import Path, check_paths
 from convexorm.querying.crossing import crossings
 from convexorm.querying.explaining import SYMBOLS, outline
@@ -222,15 +222,11 @@ class Query(Rows[M], frozen=True):
         """A digest of its documents: something `session.read` takes beside queries. The same as long as they are."""
         return Digest(self)
 
-    @overload
-    def sum(self, column: Column[T | None]) -> Aggregate[T]: ...
-    @overload
-    def sum(self, column: Column[T]) -> Aggregate[T]: ...
-    def sum(self, column: Column[Any]) -> Any:
+    def sum(self, column: Summed[T]) -> Aggregate[T]:
         """The sum of an attribute, exactly: something `session.read` takes beside queries. What is missing or null is left
         out; over nothing it is 0. Raises ValidationError for an attribute that is no number.
         """
-        return Aggregate(self, "sum", (self._own(column),))
+        return Aggregate(self, "sum", (self._own(cast("Column[Any]", column)),))
 
     def min(self, column: Some[T]) -> Aggregate[T]:
         """The least value of an attribute that is neither missing nor null, in Convex's order; None if there is none.

@@ -14,6 +14,7 @@ from convexorm.mapping.references import UNSET
 from convexorm.values import MISSING
 
 if TYPE_CHECKING:
+    from convexorm.mapping.mapper import Mapper
     from convexorm.mapping.model import Model
     from convexorm.mapping.records import Record
     from convexorm.mapping.references import Reference
@@ -23,7 +24,6 @@ __all__ = [
     "HOLDERS",
     "SUCCESSOR",
     "all_found",
-    "all_led",
     "astray",
     "found",
     "held_value",
@@ -32,11 +32,13 @@ __all__ = [
     "lead_alike",
     "leads_of",
     "led",
+    "led_before",
     "led_by_key",
     "led_to_stored",
     "note",
     "owners",
     "peek",
+    "references_in",
     "references_of",
     "refers_otherwise",
     "relations_of",
@@ -174,29 +176,38 @@ def led_by_key(instance: Model) -> dict[str, Model]:
     return {name: one for name, one in leads if one is not None and references[name].key is not None}
 
 
-def take_along(instance: Model) -> None:
-    """What the session holds that refers to an instance by its primary key refers to it by that which it has now."""
+def take_along(instance: Model) -> bool:
+    """What the session holds that refers to an instance by its primary key refers to it by that which it has now. Whether
+    there was any.
+    """
     key, session, held = instance.__mapper__.key, instance._state.session, instance._state.held
     if len(key) != 1 or session is None or held is None or key[0] not in instance.__dict__:
-        return
+        return False
     column, now = instance.__mapper__.columns[key[0]], instance.__dict__[key[0]]
-    stored = column.load(held.get(column.field, MISSING))
-    if stored == now:
-        return
-    for relation in relations_of(instance):
-        if not relation.many:
-            continue
-        reference: Reference = relation.near if relation.is_through else relation.reference  # type: ignore[attr-defined]
-        for one in () if reference.key is None else session.referring(reference, stored):
-            if getattr(one, reference.attribute) == stored:
-                setattr(one, reference.attribute, now)
-                found(one, reference, now, instance)
+    stored = held.get(column.field, MISSING)
+    if stored == now and type(stored) is column.type.as_is:
+        return False  # nearly always
+    before = column.load(stored)
+    if before == now:
+        return False
+    taken = False
+    for one, reference in session.all_referring(instance, before):
+        if getattr(one, reference.attribute) == before:
+            setattr(one, reference.attribute, now)
+            found(one, reference, now, instance)
+            taken = True
+    return taken
 
 
 def references_of(instance: Model) -> Sequence[Reference]:
     """The references of an instance; none while a class that they speak of is not there."""
+    return references_in(instance.__mapper__)
+
+
+def references_in(mapper: Mapper) -> Sequence[Reference]:
+    """The references of a model; none while a class that they speak of is not there."""
     try:
-        return instance.__mapper__.leading
+        return mapper.leading
     except (NameError, ValidationError):
         return ()
 
@@ -243,16 +254,17 @@ def unresolved(instance: Model) -> dict[str, Model]:
     return waiting
 
 
-def all_led(instance: Model, reference: Reference) -> list[Model]:
-    """All instances that a reference is known to lead to, whatever it holds."""
-    values = [value for name, value, one in leads_of(instance) if name == reference.attribute and one is not None]
+def led_before(instance: Model, reference: Reference) -> list[Model]:
+    """All instances that a reference is known to lead to while it holds something else than now."""
+    attribute, now = reference.attribute, value_of(instance, reference)
+    values = [value for name, value, one in leads_of(instance) if name == attribute and one is not None and value != now]
     found = [led(instance, reference, value) for value in values]
     return [one for one in found if one is not None]
 
 
 def owners(instance: Model, reference: Reference) -> Iterable[Model]:
     """All instances that may have another in lists by a reference, whatever that holds: also one that is to replace one."""
-    session, found = instance._state.session, [known(instance, reference), *all_led(instance, reference)]
+    session, found = instance._state.session, [known(instance, reference), *led_before(instance, reference)]
     if session is not None:
         told = [value for name, value, _ in leads_of(instance) if name == reference.attribute]
         for value in {value_of(instance, reference), *told} - {None, UNSET}:

@@ -42,6 +42,7 @@ __all__ = [
     "put_in",
     "refer",
     "refuse_item",
+    "shown_for",
     "take_out",
     "together",
     "unpair_row",
@@ -148,9 +149,16 @@ def join_row(row: Model, *, stored: bool = False, made: bool = False) -> None:
     for near in references if len(references) > 1 else ():
         owner = known(row, near)
         for items in () if owner is None else lists_by(owner, near, through=True, made=made):
-            item = known(row, items.relation.far)  # type: ignore[attr-defined]
+            item = shown_for(known(row, items.relation.far))  # type: ignore[attr-defined]
             if item is not None:
-                items.join(item, (row,), stored=stored)
+                items.join(item, (row,), stored=stored and not is_new(item))
+
+
+def shown_for(instance: Model | None) -> Model | None:
+    """What lists show of an instance: that which was upserted to replace it, if there is one."""
+    if instance is None or is_new(instance) or instance._state.session is None:
+        return instance
+    return instance._state.session.replacement(instance) or instance
 
 
 def check_item(relation: Relation, value: Any) -> None:
@@ -285,9 +293,9 @@ class RelatedItems(list[Any]):
         mine = self.rows.setdefault(id(item), []) if rows else []
         new = [row for row in rows if not any(row is one for one in mine)]
         mine += new
+        if not stored and (new or not self.holds(item)):
+            self.touch()
         if not self.holds(item):
-            if not stored:
-                self.touch()
             if self._relation.sole:
                 self._fill(())
             list.insert(self, self._place_of(item), item)
@@ -297,8 +305,9 @@ class RelatedItems(list[Any]):
             if self._relation.sole:
                 self._stored = {}
             self._stored.setdefault(id(item), item)
-            if mine:
-                self._stored_rows[id(item)] = list(mine)
+            if rows:
+                kept = self._stored_rows.setdefault(id(item), [])
+                kept += [row for row in rows if not any(row is one for one in kept)]
 
     def _place_of(self, item: Model) -> int:
         """Where an instance joins: where it was when that was stored, else at the end."""
@@ -312,6 +321,8 @@ class RelatedItems(list[Any]):
             for key, some in rows.items():
                 if any(one is row for one in some):
                     left = [one for one in some if one is not row]
+                    if not stored:
+                        self.touch()
                     rows[key] = left
                     if not left:
                         del rows[key]
@@ -326,9 +337,13 @@ class RelatedItems(list[Any]):
             self._take(key)
 
     def drop(self, item: Model) -> None:
-        """Take out this very instance, and say nothing to it."""
+        """Take out this very instance, and say nothing to it. In place of the sole one there is what still refers here."""
         if self.holds(item):
             self._take(id(item))
+            if self._relation.sole:
+                reference: Reference = self._relation.reference  # type: ignore[attr-defined]
+                left = [one for one in self._stored.values() if one is not item and not one._state.deleted]
+                self._fill(one for one in left if known(one, reference) is self._owner)
 
     def _take(self, key: int) -> None:
         last = len(self) - 1

@@ -19,12 +19,13 @@ __all__ = ["Moves"]
 class Moves(msgspec.Struct, eq=False):
     """What was put into lists, or taken out of them, since the last commit of a session: which instance, by what (the
     attribute that refers, or the model of the rows between), and into whose list. Also which new instances refer to what:
-    that may come after them.
+    that may come after them, and have its key only once it is stored (`rekeyed`).
     """
 
     moved: dict[tuple[int, Any], Model] = {}
     targets: dict[tuple[int, Any], tuple[Model, list[Model]]] = {}
     waiting: dict[tuple[type[Model], Any], list[tuple[Model, Reference]]] = {}
+    rekeyed: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.moved or self.waiting)
@@ -53,12 +54,13 @@ class Moves(msgspec.Struct, eq=False):
         return [] if key is UNSET else self.waiting.get((owner.__mapper__.root.model, key), [])
 
     def set_by_hand(self) -> list[Model]:
-        """The instances that were added with other references than they have now."""
+        """The instances that were added with other references than they have now, or with some that lead elsewhere now."""
         added = [(one, by, value) for (_, value), some in self.waiting.items() for one, by in some]
-        return [one for one, by, value in added if value_of(one, by) != value]
+        return [one for one, by, value in added if self.rekeyed or value_of(one, by) != value]
 
     def clear(self) -> None:
         """All of it is stored, or undone."""
         self.moved.clear()
         self.targets.clear()
         self.waiting.clear()
+        self.rekeyed = False

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from convexorm.mapping.references import UNSET
 from convexorm.relatives.leads import (
     SUCCESSOR,
-    all_led,
     found,
     held_value,
     is_new,
     known,
     leads_of,
     led,
+    led_before,
     note,
     owners,
     peek,
@@ -30,6 +30,7 @@ from convexorm.relatives.lists import (
     lists_by,
     lists_of,
     put_in,
+    shown_for,
     take_out,
     unpair_row,
 )
@@ -100,7 +101,11 @@ def found_stored(instance: Model, reference: Reference, value: Any, one: Model |
     found(instance, reference, value, one)
     if one is not None and one._state.related and held_value(instance, reference) == value == value_of(instance, reference):
         for items in lists_of(one):
-            if goes_by(items.relation, reference, through=False) and not items.holds(instance):
+            if (
+                goes_by(items.relation, reference, through=False)
+                and not items.holds(instance)
+                and shown_for(instance) is instance
+            ):
                 items.join(instance, stored=True)
 
 
@@ -291,7 +296,7 @@ def hold_to_references(instance: Model) -> None:
     moved = False
     for reference in references_of(instance):
         one = known(instance, reference)
-        for other in all_led(instance, reference):
+        for other in led_before(instance, reference):
             if other is not one:
                 _forget(other, reference, instance)
                 moved = True
@@ -299,7 +304,7 @@ def hold_to_references(instance: Model) -> None:
             continue
         found(instance, reference, value_of(instance, reference), one)
         for items in lists_of(one):
-            if goes_by(items.relation, reference, through=False):
+            if goes_by(items.relation, reference, through=False) and shown_for(instance) is instance:
                 items.join(instance, stored=True)
     if moved:  # a row that leads to another instance than before
         for reference in references_of(instance):

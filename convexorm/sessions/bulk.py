@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -29,6 +30,7 @@ from convexorm.requests import (
     DeleteRange,
     Key,
     Patch,
+    Read,
     Recount,
     Upsert,
     Write,
@@ -40,7 +42,8 @@ from convexorm.sessions.instances import identity_of
 from convexorm.sessions.operations import check_keyed, dump_valid, patch_of_values
 from convexorm.sessions.results import Progress
 from convexorm.sessions.writer import Writer, less
-from convexorm.values import MISSING
+from convexorm.values import MISSING, canonical, dumps, loads
+from convexorm.wire import encode_read
 
 __all__ = ["Bulk", "OnProgress"]
 
@@ -143,9 +146,10 @@ class Bulk:
         patch.where = self._compiler.condition(query)
         sorted_by = [one.field for one in read.sort or ()]
         selected = replace(read, select=tuple(dict.fromkeys(["_creationTime", "_id", *sorted_by])))
+        told = _digest(read, query, patch)
+        behind, taken, planned = _decode(resume, table.name, told)
         found = await self._reader.one(selected)
         places = [(float(one["_creationTime"]), str(one["_id"])) for one in query.cut(found.docs)]
-        behind, taken, planned = _decode(resume, table.name)
         done, size = 0, _UPDATED
         if planned is not None:
             applied = await self._writer.settle(Commit(planned.id, [patch] * planned.count))
@@ -171,7 +175,7 @@ class Bulk:
                 self._doubt({table.name})
             planned = _planned(left[:size])
             if on_progress is not None and behind is not None:
-                on_progress(Progress(done, len(places), _encode(table.name, behind, taken, planned)))
+                on_progress(Progress(done, len(places), _encode(table.name, told, behind, taken, planned)))
         return done
 
     async def recount(self, model: type[Model], on_progress: OnProgress | None) -> int:
@@ -209,17 +213,26 @@ def _planned(places: Sequence[tuple[float, str]]) -> _Planned | None:
     return _Planned(Commit.new(()).id, len(places), places[-1]) if places else None
 
 
-def _encode(table: str, place: tuple[float, str], taken: int, planned: _Planned | None) -> str:
-    told = [table, taken, *place, *(() if planned is None else (planned.id, planned.count, *planned.last))]
+def _digest(read: Read, query: Query[Any], patch: Patch) -> str:
+    """What makes two calls the same: whose documents they change, and which fields. To what may be of the moment."""
+    fields = sorted({*patch.set, *patch.unset, *patch.compute})
+    asked = [encode_read(replace(read, follow=())), query._offset, query._limit, fields]
+    return sha256(canonical(loads(dumps(asked)))).hexdigest()[:16]
+
+
+def _encode(table: str, digest: str, place: tuple[float, str], taken: int, planned: _Planned | None) -> str:
+    told = [table, digest, taken, *place, *(() if planned is None else (planned.id, planned.count, *planned.last))]
     return base64.urlsafe_b64encode(json.dumps(told).encode()).decode()
 
 
-def _decode(cursor: str | None, table: str) -> tuple[tuple[float, str] | None, int, _Planned | None]:
-    """The last document that was changed, how many were, and the commit that was to follow."""
+def _decode(cursor: str | None, table: str, digest: str) -> tuple[tuple[float, str] | None, int, _Planned | None]:
+    """The last document that was changed, how many were, and the commit that was to follow. Raises InvalidCursorError for
+    what is no cursor, or one of another call.
+    """
     if cursor is None:
         return None, 0, None
     try:
-        of, taken, time, id_, *planned = json.loads(base64.urlsafe_b64decode(cursor))
+        of, call, taken, time, id_, *planned = json.loads(base64.urlsafe_b64decode(cursor))
         place = float(time), str(id_)
         following = None
         if planned:
@@ -230,4 +243,7 @@ def _decode(cursor: str | None, table: str) -> tuple[tuple[float, str] | None, i
         raise InvalidCursorError("not a cursor; pass that of the progress, unchanged", table=table) from None
     if of != table:
         raise InvalidCursorError("the cursor is of a change of another table", table=table)
+    if call != digest:
+        problem = "the cursor is of a change of another query, or of other attributes; resume with the same call"
+        raise InvalidCursorError(problem, table=table)
     return place, taken, following

@@ -17,7 +17,16 @@ from convexorm.schema import Table
 from convexorm.types.codec import key_step
 from convexorm.values import MAX_DOCUMENT_SIZE, MISSING, Missing, Value, owned, same
 
-__all__ = ["Changes", "changed_fields", "changes_of", "holds_mutable", "is_new", "patch_of", "stored_alike"]
+__all__ = [
+    "Changes",
+    "changed_fields",
+    "changes_of",
+    "holds_mutable",
+    "is_new",
+    "patch_of",
+    "stored_alike",
+    "valid_changes_of",
+]
 
 Changes = Mapping[str, tuple[Value | Missing, Value | Missing]]
 """For each field that differs what it held and what it is to hold."""
@@ -76,6 +85,17 @@ def changes_of(instance: Model) -> Changes:
     return changes
 
 
+def valid_changes_of(instance: Model, waiting: Collection[str] = ()) -> Changes:
+    """The same, once the validators have seen it: they may set attributes, too. Of `waiting` attributes it is not known yet
+    what they will be stored as. Raises ValidationError.
+    """
+    changes = changes_of(instance)
+    if instance.__mapper__.validated and (changes or waiting):
+        validate(instance, changes)  # what was not touched may be older than its validator
+        return changes_of(instance)
+    return changes
+
+
 def changed_fields(instance: Model) -> set[str]:
     """The fields that differ from the loaded document, those included that hold what cannot be stored."""
     try:
@@ -106,8 +126,6 @@ def patch_of(
     Raises ValidationError.
     """
     mapper, state = instance.__mapper__, instance._state
-    if mapper.validated:
-        validate(instance, changes)  # what was not touched may be older than its validator
     if mapper.polymorphic:
         mapper.check_kept({field: new for field, (_, new) in changes.items()}, read=True)
     set_: dict[str, Value] = {}

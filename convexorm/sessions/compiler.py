@@ -288,12 +288,12 @@ class Compiler(msgspec.Struct, eq=False):
                 raise ValidationError("an _id is ASCII", table=mapper.name, field="_id")
             return Key("by_id", (key,))
         if len(names) == 1:
-            return Key(mapper.primary_index, (mapper.columns[names[0]].operand(key),))
+            return Key(mapper.primary_index, (_key_operand(mapper.columns[names[0]], key),))
         values = key
         if not isinstance(values, tuple) or len(values) != len(names):
             raise ValidationError(f"the primary key is a tuple ({', '.join(names)})", table=mapper.name)
         parts = zip(names, values, strict=True)
-        return Key(mapper.primary_index, tuple(mapper.columns[name].operand(value) for name, value in parts))
+        return Key(mapper.primary_index, tuple(_key_operand(mapper.columns[name], value) for name, value in parts))
 
     def target(self, model: type[Model], key: Any) -> str | Key:
         """`key` as a write names a document."""
@@ -438,6 +438,13 @@ class Compiler(msgspec.Struct, eq=False):
         columns = {name: self.column(model, name) for name in values or ()}
         expect = {columns[name].field: columns[name].dump(value) for name, value in (values or {}).items()}
         return {**mapper_of(model).expected, **expect}
+
+
+def _key_operand(column: Column[Any], value: Any) -> Value | Missing:
+    """What a document holds of a key's attribute. ValidationError for None where it is never that."""
+    if value is None and not column.nullable and not column.type.holds_none:
+        raise ValidationError(f"expected {column.type.name}, got None", table=column.table, field=column.name)
+    return column.operand(value)
 
 
 def relations_of(mapper: Mapper) -> list[Relation]:

@@ -144,6 +144,7 @@ class IdentityMap(Watcher):
         """New instances of a model, all at once, which is what nearly every read comes to."""
         loaded = list(map(model.__new__, repeat(model, len(ids))))
         _exhaust(map(_set, loaded, repeat("_state"), states))
+        instances.make_room(len(loaded))
         instances.refs.update(zip(ids, map(_ref, loaded), strict=True))
         instances.loaded(loaded)
         return loaded

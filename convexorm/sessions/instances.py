@@ -39,8 +39,8 @@ class Instances(msgspec.Struct, eq=False):
     """A weak mapping without callbacks: what has died is swept out when the mapping has doubled since the last sweep.
 
     Loading many documents is mostly entering them here, and this takes a third of what a WeakValueDictionary does.
-    `refs` is open to the session for that; whoever adds to it calls `loaded` afterwards. Who is known by which primary key
-    is found out when it is first asked for, and kept from then on.
+    `refs` is open to the session for that; whoever adds to it calls `loaded` afterwards, and `make_room` before if it adds
+    many. Who is known by which primary key is found out when it is first asked for, and kept from then on.
     """
 
     _model: type[Model]
@@ -92,6 +92,11 @@ class Instances(msgspec.Struct, eq=False):
         """Forget the instance with this `_id`, if there is one."""
         self.refs.pop(id, None)
 
+    def make_room(self, number: int) -> None:
+        """So many are about to be entered: a sweep that they make due is done now, and so looks at none of them."""
+        if len(self.refs) + number > self._sweep_at:
+            self._sweep(number)
+
     def loaded(self, instances: Collection[Model]) -> None:
         """These were entered, or their documents have other primary keys now."""
         if self._ids is not None:
@@ -119,13 +124,13 @@ class Instances(msgspec.Struct, eq=False):
         document = instance._state.document
         return None if document is None else identity_of(key_of(self._model, document))
 
-    def _sweep(self) -> None:
-        """Forget what has died."""
+    def _sweep(self, coming: int = 0) -> None:
+        """Forget what has died, before so many more come."""
         self.refs = {id: held for id, held in self.refs.items() if held() is not None}
         if self._ids is not None:
             self._ids = {identity: id for identity, id in self._ids.items() if id in self.refs}
         self._by = {}
-        self._sweep_at = max(_SWEEP_FROM, 2 * len(self.refs))
+        self._sweep_at = max(_SWEEP_FROM, 2 * (len(self.refs) + coming))
 
 
 def _held_in(instance: Model, fields: Sequence[str]) -> Identity | None:

@@ -25,6 +25,7 @@ from convexorm.relatives import (
     leave,
     leave_rows,
     loaded_list,
+    references_in,
     stand_for,
 )
 from convexorm.requests import Delete, Gone
@@ -72,14 +73,19 @@ class Members(IdentityMap):
         self._pending.withdraw(instance)
 
     def known(self, reference: Reference, value: object) -> Model | None:
-        identity = self._identity(reference, value) if reference.key is not None and self._pending.operations else None
-        pending = MISSING if identity is None else self._pending.at(reference.target, identity)
-        return self.stored(reference, value) if pending is MISSING else pending
+        target = reference.target
+        if reference.key is None or not self._pending.concerns(target):
+            return self.stored(reference, value)
+        identity = self._identity(reference, value)
+        pending = MISSING if identity is None else self._pending.at(target, identity)
+        return pending if pending is not MISSING else None if identity is None else self.held(target, identity)
 
     def stored(self, reference: Reference, value: object) -> Model | None:
         target = reference.target
         if reference.key is None:
             return self.by_id(target, value) if isinstance(value, str) else None
+        if root_of(target) not in self.of_models:
+            return None
         identity = self._identity(reference, value)
         return None if identity is None else self.held(target, identity)
 
@@ -116,6 +122,19 @@ class Members(IdentityMap):
             held = instances.holding((reference.field,), identity_of((stored,)))
             found += [one for one in held if not self._pending.about(one)]
         return found
+
+    def replacement(self, instance: Model) -> Model | None:
+        return self._pending.replacement(instance)
+
+    def all_referring(self, instance: Model, key: object) -> list[tuple[Model, Reference]]:
+        root = root_of(type(instance))
+        references = {(by.mapper.root.model, by.attribute): by for _, by in self.moves.waiting.get((root, key), ())}
+        for model in self.of_models:
+            for by in [by for mapper in model.__mapper__.family() for by in references_in(mapper)]:
+                if by.key is not None and root_of(by.target) is root:
+                    references[model, by.attribute] = by
+        found = [(one, by) for by in references.values() for one in self.referring(by, key)]
+        return [(one, by) for one, by in found if by.attribute in one.__mapper__.references]
 
     def waiting(self, reference: Reference, value: object) -> Model | None:
         """The new instance that a reference of this value leads to once it is stored, if there is one."""

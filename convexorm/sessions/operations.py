@@ -174,8 +174,12 @@ class Change(msgspec.Struct, eq=False):
         for field in patch.unset:
             document.pop(field, None)
         state.held = document
-        if refers_by(self.instance, patch):
+        refers = refers_by(self.instance, patch)
+        if refers or not type(self.instance).__mapper__.unique_fields.isdisjoint((*patch.set, *patch.unset)):
             self.identities.rekeyed(self.instance)
+            keys = type(self.instance).__mapper__.key_fields
+            self.identities.moves.rekeyed |= any(field in patch.set or field in patch.unset for field in keys)
+        if refers:
             hold_to_references(self.instance)
 
 
@@ -345,7 +349,11 @@ def patch_of_values(
     if compute and not compute.keys().isdisjoint(model.__mapper__.key_fields):
         raise InvalidRequestError("a primary key is not computed")
     if model.__mapper__.validated:
-        validate_changes(model, plain, _partial(model, plain))
+        partial = _partial(model, plain)
+        validate_changes(model, plain, partial)
+        plain = {  # what validators have set with it
+            name: value for name, value in vars(partial).items() if name in columns and columns[name].field not in compute
+        }
     for name, value in plain.items():
         column = compiler.column(model, name)
         dumped = column.dump(value)

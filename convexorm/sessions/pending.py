@@ -17,17 +17,23 @@ __all__ = ["Pending"]
 
 
 class _Concerned(msgspec.Struct, eq=False):
-    """The ids of instances that operations are about; of what is upserted, by the key of which index."""
+    """What operations are about: the models of tables, and the ids of instances; of what is upserted by the key of which
+    index, and which documents are to have another primary key.
+    """
 
+    roots: set[type[Model]] = set()
     ids: set[int] = set()
     upserted: dict[int, str] = {}
     rekeyed: set[tuple[type[Model], Identity]] = set()
 
     def add(self, operation: Operation) -> None:
         instance = operation.instance
+        if operation.gone is not None:
+            self.roots.add(operation.gone[0])
         if type(operation) is ChangeByKey and operation.rekeys:
             self.rekeyed.add((root_of(operation.model), operation.identity))
         if instance is not None:
+            self.roots.add(root_of(type(instance)))
             self.ids.add(id(instance))
             if type(operation) is Upsertion:
                 by = operation.by
@@ -84,6 +90,10 @@ class Pending(msgspec.Struct, eq=False):
         """Whether an operation is about this instance: a new one is to be inserted, a persistent one to be deleted."""
         return bool(self.operations) and id(instance) in self._all_concerned().ids
 
+    def concerns(self, model: type[Model]) -> bool:
+        """Whether an operation is about a document of a model's table that is known by its key."""
+        return bool(self.operations) and root_of(model) in self._all_concerned().roots
+
     def rekeys(self, model: type[Model], identity: Identity) -> bool:
         """Whether the document with this primary key is to have another one, by an update of it."""
         return (model, identity) in self._all_concerned().rekeyed
@@ -121,7 +131,7 @@ class Pending(msgspec.Struct, eq=False):
         """What is to have this primary key, or this key in a unique index, after the next commit: an instance, None, or
         MISSING if that decides nothing. What is to be deleted is known by its primary key alone.
         """
-        if not self.operations:
+        if not self.concerns(model):
             return MISSING
         if self._ahead is None:
             self._ahead, self._rekeyed = {}, []

@@ -39,7 +39,7 @@ from convexorm.errors import (
 )
 from convexorm.faces import DONE, finish, named
 from convexorm.given import a_function, by_name, several
-from convexorm.mapping.expressions import Column
+from convexorm.mapping.expressions import Column, Some, Summed
 from convexorm.mapping.hooks import call_hook
 from convexorm.mapping.mapper import mapper_of
 from convexorm.mapping.model import Index, Model, SearchIndex, VectorIndex, state_of
@@ -334,23 +334,19 @@ class AsyncSession:
         """Whether the query has a document. One is read."""
         return await self._answer(Exists(check_query(query)))
 
-    @overload
-    async def sum(self, query: Query[Any], column: Column[T | None]) -> T: ...
-    @overload
-    async def sum(self, query: Query[Any], column: Column[T]) -> T: ...
-    async def sum(self, query: Query[Any], column: Column[Any]) -> Any:
+    async def sum(self, query: Query[Any], column: Summed[T]) -> T:
         """The sum of an attribute over the query's documents, exactly, computed where they are; 0 over nothing.
 
         What is missing or null is left out. Raises ValidationError for an attribute that is no number.
         """
         return await self._of(check_query(query).sum(column))
 
-    async def min(self, query: Query[Any], column: Column[T]) -> T | None:
+    async def min(self, query: Query[Any], column: Some[T]) -> T:
         """The least value of an attribute that is neither missing nor null, or None; of an index, one document is read."""
         statement = check_query(query).min(column)
         return await self._of(statement)
 
-    async def max(self, query: Query[Any], column: Column[T]) -> T | None:
+    async def max(self, query: Query[Any], column: Some[T]) -> T:
         """The greatest value of an attribute that is neither missing nor null, or None; likewise."""
         statement = check_query(query).max(column)
         return await self._of(statement)
@@ -360,8 +356,8 @@ class AsyncSession:
         self, query: Query[Any], column: Column[int] | Column[float] | Column[int | None] | Column[float | None]
     ) -> float | None: ...
     @overload
-    async def avg(self, query: Query[Any], column: Column[T]) -> T | None: ...
-    async def avg(self, query: Query[Any], column: Column[Any]) -> Any:
+    async def avg(self, query: Query[Any], column: Some[T]) -> T: ...
+    async def avg(self, query: Query[Any], column: Any) -> Any:
         """The average of an attribute over the query's documents; None of nothing. What is missing or null is left out."""
         return await self._of(check_query(query).avg(column))
 

@@ -7,7 +7,7 @@ A family a module: `scalars`, `times`, `texts`, `choices`, `anything` (without a
 """
 
 from convexorm.types.annotations import Int64, IsoDatetime, JsonText, column_type, compiled, result_type
-from convexorm.types.anything import JSON_MARK, AnyType, JsonTextType, JsonType, MarkedJsonType, json_text
+from convexorm.types.anything import JSON_MARK, AnyType, JsonTextType, JsonType, MarkedJsonType, json_text, json_value
 from convexorm.types.codec import ColumnType, dumper, loader, quick_adopt_of, quick_load_of, quick_of
 from convexorm.types.names import Names, annotations_of, bindings
 from convexorm.types.scalars import FloatType, StrType
@@ -35,6 +35,7 @@ __all__ = [
     "dumper",
     "iso_timestamp",
     "json_text",
+    "json_value",
     "loader",
     "quick_adopt_of",
     "quick_load_of",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NoReturn
 
 from convexorm import schema
 from convexorm.errors import ConvexORMError, LimitExceeded, ValidationError
@@ -28,7 +30,7 @@ from convexorm.values import (
     is_number_array,
 )
 
-__all__ = ["JSON_MARK", "AnyType", "JsonTextType", "JsonType", "MarkedJsonType", "json_text"]
+__all__ = ["JSON_MARK", "AnyType", "JsonTextType", "JsonType", "MarkedJsonType", "json_text", "json_value"]
 
 _AS_THEY_ARE = frozenset((bool, type(None), bytes))
 _DEEP = "nested too deeply, or in itself"
@@ -65,7 +67,8 @@ def _strict(value: Any) -> Value:
                 members[name] = _strict(item)
             except ValidationError as error:
                 raise within(key_step(name), error) from None
-        check_keys_apart(members, value)
+        if len(members) != len(value):
+            refuse_alike()
         return members
     return _strict_scalar(value)
 
@@ -110,10 +113,9 @@ def checked_key(key: object) -> str:
     return plain
 
 
-def check_keys_apart(members: Mapping[str, Any], value: Mapping[Any, Any]) -> None:
-    """Raise ValidationError where keys that differ, such as of a subclass of str, are one text: a value would be lost."""
-    if len(members) != len(value):
-        raise ValidationError("two of its keys are the same text, so one of their values would be lost")
+def refuse_alike() -> NoReturn:
+    """Raise the ValidationError of keys that differ, as those of a subclass of str may, and are one text."""
+    raise ValidationError("two of its keys are the same text, so one of their values would be lost")
 
 
 def copied(value: Value) -> Value:
@@ -198,7 +200,8 @@ def _check_own_keys(value: Mapping[Any, Any]) -> None:
         if type(key) is not str:
             if not isinstance(key, str):
                 raise ValidationError(f"the keys of JSON are str, got {type(key).__name__}")
-            check_keys_apart(dict.fromkeys(map(str.__str__, value)), value)
+            if len(dict.fromkeys(map(str.__str__, value))) != len(value):
+                refuse_alike()
 
 
 def json_text(value: object) -> str:
@@ -240,12 +243,7 @@ class JsonTextType(ColumnType[Any]):
         return text
 
     def load(self, value: Value) -> Any:
-        if not isinstance(value, str):
-            return copied(value)
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        return json_value(value) if isinstance(value, str) else copied(value)
 
     def sample(self, name: str, number: int) -> Any:
         return {}
@@ -292,11 +290,30 @@ def _holds(value: Value) -> bool:
     return True
 
 
-def _parsed(text: str) -> Any:
+def json_value(text: str) -> Any:
+    """What JSON text says, and text that is none. ValidationError for what has been stored from a place where the stack was
+    less deep than where it is loaded: taken for text, it would be another value.
+    """
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except RecursionError:
+        if _depth(text) <= sys.getrecursionlimit():
+            raise ValidationError("nested too deeply to be loaded from as deep a stack as this one") from None
         return text
+    except ValueError:
+        return text
+
+
+_OF_DEPTH = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def _depth(text: str) -> int:
+    """How deeply the brackets of JSON text are nested."""
+    depth = deepest = 0
+    for bracket in _OF_DEPTH.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 @total
@@ -320,7 +337,7 @@ class JsonType(AnyType):
         return plain
 
     def load(self, value: Value) -> Any:
-        return _parsed(value) if isinstance(value, str) else copied(value)
+        return json_value(value) if isinstance(value, str) else copied(value)
 
 
 JSON_MARK = "\t\n\t "
@@ -348,4 +365,4 @@ class MarkedJsonType(JsonType):
     def load(self, value: Value) -> Any:
         if not isinstance(value, str):
             return copied(value)
-        return json.loads(value) if value.startswith(JSON_MARK) else value
+        return json_value(value) if value.startswith(JSON_MARK) else value

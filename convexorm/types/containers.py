@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from convexorm import schema
 from convexorm.errors import ValidationError
 from convexorm.schema import AnyOf
-from convexorm.types.anything import check_keys_apart, checked_key
+from convexorm.types.anything import checked_key, refuse_alike
 from convexorm.types.codec import ColumnType, dumper, key_step, loader, refuse, rounded, total, within
 from convexorm.types.scalars import FloatType
 from convexorm.values import Value, canonical, is_number_array
@@ -245,7 +245,8 @@ class DictType(ColumnType[dict[str, T]]):
                 members[name] = dump(item)
             except ValidationError as error:
                 raise within(key_step(name), error) from error.__cause__
-        check_keys_apart(members, value)
+        if len(members) != len(value):
+            refuse_alike()
         return members
 
     def load(self, value: Value) -> dict[str, T]:

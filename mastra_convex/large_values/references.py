@@ -18,6 +18,7 @@ import attrs
 
 from convexorm import Condition, Model
 from convexorm.files import MAX_CONTENT_TYPE
+from convexorm.types import json_value
 from convexorm.values import MAX_DOCUMENT_SIZE
 from mastra_convex.entities import BackgroundTask, Message, WorkflowSnapshot
 
@@ -168,10 +169,7 @@ def restored(owner: Owner, text: str, body: bytes) -> str | None:
 
 def _named(text: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What stands beside the name of a file, and that."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    value = json_value(text)
     if not isinstance(value, dict) or not isinstance(value.get(_MEMBER), dict):
         return None
     named = value.pop(_MEMBER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import functools
 import json
@@ -30,6 +31,7 @@ from convexorm import (
     field,
     relationship,
 )
+from convexorm.mapping.hooks import HOOKS
 from tests.faces import FACES, open_session
 from tests.test_conformance import Lossy
 
@@ -291,7 +293,7 @@ def test_a_hook_that_would_have_to_be_awaited_is_refused_when_declared() -> None
         class Awaited(Model, table="awaited"):
             text: Mapped[str]
 
-            async def before_insert(self) -> None: ...
+            async def before_insert(self) -> None: ...  # type: ignore[override]
 
 
 def test_a_validator_that_would_have_to_be_awaited_is_refused_when_declared() -> None:
@@ -455,6 +457,57 @@ def test_a_constructor_runs_the_validators_of_columns_and_of_the_class(make: Cal
             make(id="a", **wrong)
 
 
+class Heading(Model, table="headings", primary_key="id"):
+    id: Mapped[str]
+    title: Mapped[str] = field(default="")
+    slug: Mapped[str] = field(default="")
+    tags: Mapped[list[str]] = field(factory=list)
+    by_heading = Index("id")
+
+    def __validate__(self) -> None:
+        self.title = self.title.strip()
+        self.slug = self.title.lower()
+        if hasattr(self, "tags"):
+            self.tags.sort()
+
+
+GIVEN: dict[str, Any] = {"title": " New ", "tags": ["b", "a"]}
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("way", ["insert", "change", "update", "update_all", "bulk_upsert", "merge", "upsert"])
+async def test_what_a_validator_sets_is_stored_with_what_it_has_seen(face: str, way: str) -> None:
+    def given(heading: Heading) -> Heading:
+        for name, value in GIVEN.items():
+            setattr(heading, name, copy.copy(value))
+        return heading
+
+    deployment = connect("memory:")
+    session = open_session(face, deployment)
+    heading = Heading(id="a")
+    if way == "insert":
+        given(heading)
+    await session.add(heading)
+    await session.commit()
+    if way == "change":
+        given(heading)
+    elif way == "update":
+        await session.update(Heading, "a", GIVEN)
+    elif way == "update_all":
+        await session.update_all(Heading.query().full_scan(), GIVEN)
+    elif way == "bulk_upsert":
+        await session.bulk_upsert(Heading, [{"id": "a", **GIVEN}])
+    elif way == "merge":
+        await session.merge(given(Heading(id="a")))
+    elif way == "upsert":
+        await session.upsert(given(Heading(id="a")))
+    await session.commit()
+    assert session.dirty == []
+    shown = {"id": "a", "title": "New", "slug": "new", "tags": ["a", "b"]}
+    assert Session(deployment).get_one(Heading, "a").to_dict() == shown
+    assert (await session.get_one(Heading, "a")).to_dict() == shown
+
+
 def test_what_a_relation_is_to_set_is_not_looked_at_before() -> None:
     class Owner(Model, table="owners"):
         pass
@@ -488,6 +541,103 @@ def test_what_a_validator_says_is_said_without_the_value() -> None:
         Sized(n1=1)
     with pytest.raises(ValidationError, match=r"^sized\.word: 'word' must match regex '\[a-z\]\*' \(… doesn't\)$"):
         Sized(word="No")
+
+
+@pytest.mark.parametrize("value", [" ", "\n", "a", "no", "ut", "-"])
+def test_what_a_validator_says_can_be_read_where_the_value_is_a_part_of_its_words(value: str) -> None:
+    def not_blank(instance: object, attribute: object, value: str) -> None:
+        raise ValueError("must-not-be\nblank, author: it needs text")
+
+    class Named(Model, table="named"):
+        name: Mapped[str] = field(validator=not_blank)
+
+    with pytest.raises(ValidationError) as raised:
+        Named(name=value)
+    assert str(raised.value) == "named.name: must-not-be\nblank, author: it needs text"
+
+
+def test_a_validator_that_takes_something_else_is_refused_when_it_is_declared() -> None:
+    def not_blank(value: str) -> None:
+        raise NotImplementedError
+
+    for given in (not_blank, [attrs.validators.min_len(1), not_blank], lambda: None):
+        with pytest.raises(ValidationError, match=r"called with the instance, the attribute and the value; .* takes"):
+            field(validator=given)
+
+
+def test_hooks_and_validators_of_mixins_go_on_by_super() -> None:
+    told: list[str] = []
+
+    class Plain:
+        def before_insert(self) -> None:
+            told.append("plain")
+
+        def __validate__(self) -> None:
+            told.append("plain's")
+
+    class Stamped(Model):
+        def before_insert(self) -> None:
+            told.append("stamped")
+            super().before_insert()
+
+        def __validate__(self) -> None:
+            told.append("stamped's")
+            super().__validate__()
+
+    class Kept(Model):
+        def before_insert(self) -> None:
+            told.append("kept")
+            super().before_insert()
+
+        def __validate__(self) -> None:
+            told.append("kept's")
+            super().__validate__()
+
+    class Page(Stamped, Kept, table="pages"):
+        text: Mapped[str]
+
+    class Leaf(Kept, Plain, table="leaves"):
+        text: Mapped[str]
+
+    class Sheet(Model, Plain, table="sheets"):
+        text: Mapped[str]
+
+    with Session(connect("memory:")) as session:
+        for model, names in ((Page, ["stamped", "kept"]), (Leaf, ["kept", "plain"]), (Sheet, ["plain"])):
+            told.clear()
+            session.add(model(text="x"))
+            assert told == [f"{name}'s" for name in names]
+            told.clear()
+            session.commit()
+            assert [one for one in told if "'" not in one] == names
+
+
+def test_what_a_hook_goes_on_to_is_no_coroutine() -> None:
+    class Plain:
+        async def before_insert(self) -> None:
+            raise NotImplementedError
+
+    class Leaf(Model, Plain, table="leaves"):
+        text: Mapped[str]
+
+        def before_insert(self) -> None:  # type: ignore[override]
+            super().before_insert()
+
+    with Session(connect("memory:")) as session:
+        session.add(Leaf(text="x"))
+        with pytest.raises(ValidationError, match=r"leaves\.before_insert: a hook waits for nothing"):
+            session.commit()
+
+
+def test_all_hooks_end_in_nothing_to_be_done() -> None:
+    class Plain(Model, table="plain"):
+        text: Mapped[str]
+
+    one = Plain(text="x")
+    for name in (*HOOKS, "__validate__"):
+        assert getattr(one, name)() is None
+    assert Plain.__mapper__.hooks == {}
+    assert not Plain.__mapper__.validated
 
 
 def test_an_attribute_that_is_refused_stays_as_it_is() -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import pickle
+import threading
 import types
 from collections.abc import Callable
 from datetime import datetime
@@ -18,17 +19,21 @@ import pytest
 from convexorm import (
     Column,
     ConvexORMError,
+    Id,
     Index,
     InvalidRequestError,
     IsoDatetime,
     LimitExceeded,
     Mapped,
     Model,
+    Related,
+    SearchIndex,
     Session,
     ValidationError,
     VectorIndex,
     connect,
     field,
+    relationship,
 )
 from convexorm.deployments import EmbeddedDeployment
 from convexorm.mapping.model import dump
@@ -374,6 +379,19 @@ def test_the_state_of_an_instance_is_not_set_by_others() -> None:
         Door("a")
 
 
+def test_what_cannot_be_copied_is_named() -> None:
+    with Session(connect("memory:")) as session:
+        wrong = Note(id="a", title=threading.Lock())  # type: ignore[arg-type]
+        for copied in (wrong.to_dict, lambda: copy.deepcopy(wrong), lambda: session.merge(wrong)):
+            with pytest.raises(ValidationError, match=r"^notes\.title: this lock cannot be copied: it raises TypeError"):
+                copied()
+        deep: Any = []
+        for _ in range(10_000):
+            deep = [deep]
+        with pytest.raises(ValidationError, match=r"^notes\.meta: this list cannot be copied: it raises RecursionError"):
+            Note(id="b", meta=deep).to_dict()
+
+
 def test_a_class_may_make_its_instances_itself() -> None:
     made: list[str] = []
 
@@ -559,3 +577,64 @@ def test_identity_never_goes_by_a_users_equality() -> None:
         assert session.dirty == []
         session.expunge_all()
         assert [found.numbers for found in session.all(Equal.query().full_scan())] == [[1, 3], [2, 3]]
+
+
+def _decorated_validator() -> None:
+    class Wrong(Model, table="wrong"):
+        n: Mapped[int] = field(default=1)
+
+        @n.validator  # type: ignore[attr-defined, untyped-decorator]
+        def check(self, attribute: object, value: int) -> None: ...
+
+
+def _decorated_default() -> None:
+    class Wrong(Model, table="wrong"):
+        n: Mapped[int] = field()
+
+        @n.default  # type: ignore[attr-defined, untyped-decorator]
+        def one(self) -> int:
+            return 1
+
+
+@pytest.mark.parametrize(
+    ("declare", "problem"),
+    [
+        (_decorated_validator, r"told by field\(validator=...\), a function of the instance, attribute and value"),
+        (_decorated_default, r"told by field\(default=...\), or made by field\(factory=...\)"),
+    ],
+)
+def test_a_column_has_no_decorators(declare: Callable[[], None], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        declare()
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [
+        (Index, Any),
+        (SearchIndex, str),
+        (lambda name: VectorIndex(name, dimensions=2), list[float]),
+        (relationship, Id[Task]),
+    ],
+    ids=["index", "search index", "vector index", "relationship"],
+)
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_object_that_a_class_is_told_has_one_name(kind: Callable[[str], Any], of: Any, *, apart: bool) -> None:
+    shared = kind("n")
+
+    def declare(**body: Any) -> None:
+        related = dict.fromkeys(body, Related[Task]) if kind is relationship else {}
+        type("Wrong", (Model,), {"__annotations__": {"n": of, **related}, **body}, table="wrong")
+
+    if apart:
+        declare(one=shared)
+    with pytest.raises(ValidationError, match=r"one object has two names, '(one|two)' and '(one|two)'; declare"):
+        declare(**{} if apart else {"one": shared}, two=shared)
+
+
+def test_an_index_of_its_own_name_may_be_shared() -> None:
+    shared = Index("n", name="by_n")
+    mixin: Any = type("Mixin", (), {"by_n": shared})
+    first: Any = type("First", (mixin, Model), {"__annotations__": {"n": Any}}, table="first")
+    second: Any = type("Second", (mixin, Model), {"__annotations__": {"n": Any}}, table="second")
+    assert first.__mapper__.indexes["by_n"] is second.__mapper__.indexes["by_n"]

@@ -6,14 +6,17 @@ An error is of the contract, names an argument by its name in Python, and repeat
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from convexorm import Deployment, LimitExceeded
+from convexorm import Deployment, LimitExceeded, ValidationError
 from mastra_convex import ConvexStore, MastraError, Memory
+from mastra_convex.chunks import ChunksType
+from mastra_convex.large_values.references import file_of
 from tests.mastra.support import at, message, thread
 
 pytestmark = pytest.mark.usefixtures("nothing_collected")
@@ -245,3 +248,17 @@ def attempts(deployment: Deployment, method: str, hostile: list[Any]) -> None:
 
 NAMED = {"date_range", "message_filter", "metadata", "chunk", "buffered_chunks"}
 """What is refused inside another argument, by its own name."""
+
+
+def test_what_is_too_deep_for_the_stack_is_not_taken_for_nothing() -> None:
+    def loaded(depth: int, text: str) -> Any:
+        return (ChunksType().load(text), file_of(text)) if depth == 0 else loaded(depth - 1, text)
+
+    deep = '{"a":[' * 250 + "]}" * 250
+    chunks = f'[{{"id":"c","other":{deep}}}]'
+    named = f'{{"other":{deep},"largeValue":{{"file":"f"}}}}'
+    assert loaded(0, chunks)[0][0].id == "c"
+    assert loaded(0, named)[1] == "f"
+    for text in (chunks, named):
+        with pytest.raises(ValidationError, match="nested too deeply"):
+            loaded(sys.getrecursionlimit() // 2, text)

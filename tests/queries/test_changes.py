@@ -15,6 +15,7 @@ from convexorm import (
     Deployment,
     InvalidCursorError,
     InvalidRequestError,
+    Query,
     Session,
     StaleDataError,
     ValidationError,
@@ -212,6 +213,19 @@ async def test_a_change_of_all_goes_on_behind_its_progress(open_: Open) -> None:
             await session.update_all(query, {"text": "x"}, resume=bad)
     with pytest.raises(InvalidCursorError, match="another table"):
         await session.update_all(Note.query().full_scan(), {"title": "x"}, resume=seen[0].cursor)
+    others: list[tuple[Query[Task], dict[Any, Any]]] = [
+        (query.where(Task.rank == 1.0), {Task.rank: Task.rank + 1.0}),
+        (Task.query().where(Task.owner_id == "b"), {Task.rank: Task.rank + 1.0}),
+        (query.limit(5), {Task.rank: Task.rank + 1.0}),
+        (query.order("desc"), {Task.rank: Task.rank + 1.0}),
+        (query, {Task.text: "x"}),
+        (query, {Task.rank: Task.rank + 1.0, Task.text: "x"}),
+    ]
+    for of_others, values in others:
+        with pytest.raises(InvalidCursorError, match="of another query, or of other attributes; resume with the same call"):
+            await session.update_all(of_others, values, resume=seen[0].cursor)
+    assert await session.all(query.distinct(Task.rank)) == [1.0]
+    assert await session.count(query.where(Task.text == "x")) == 0
     deleted: list[int] = []
     assert await session.delete_all(query, on_progress=lambda progress: deleted.append(progress.done)) == 2_100
     assert deleted[-1] == 2_100

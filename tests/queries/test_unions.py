@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import pytest
 
-from convexorm import AsyncSession, Condition, Query, Session, connect, or_
+from convexorm import AsyncSession, Condition, Query, Session, and_, connect, not_, or_
 from convexorm.deployments.embedded import reads, walks
 from convexorm.deployments.filters import compile_filter
 from convexorm.faces import finish
@@ -14,6 +15,7 @@ from convexorm.requests import Commit, DeleteRange, Insert, Range
 from convexorm.values import canonical
 from tests.conftest import Host
 from tests.models import Anything, Task
+from tests.stepping import steps
 
 TASKS = [(f"{owner}{rank}", owner, rank) for rank in range(6) for owner in "cab"]
 
@@ -138,3 +140,20 @@ def test_a_limit_reads_no_more_documents_than_it_answers(models_host: Host) -> N
         metrics = models_host.metrics()
     assert [task.owner_id for task in found] == [owner for owner in owners[:10] for _ in range(2)]
     assert (metrics["calls"], metrics["documentsRead"]) == (1, 20)
+
+
+@pytest.mark.parametrize("kind", ["chained", "together", "negated"])
+def test_many_conditions_on_one_attribute_are_planned_with_no_more_steps_for_each(kind: str) -> None:
+    def query(size: int) -> Query[Task]:
+        apart = [Task.rank != float(number) for number in range(size)]
+        if kind == "chained":
+            return reduce(Query.where, apart, Task.query())
+        together = and_(*apart) if kind == "together" else not_(or_(*(Task.rank == float(n) for n in range(size))))
+        return Task.query().where(together)
+
+    one, two, four = [query(size) for size in (100, 200, 400)]
+    taken = [steps(each.plan) for each in (one, two, four)]
+    assert taken[2] - taken[1] < 2.3 * (taken[1] - taken[0])
+    union = four.plan().range.union
+    assert union is not None
+    assert len(union) == 401

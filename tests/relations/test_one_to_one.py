@@ -161,3 +161,27 @@ async def test_a_copy_may_go_into_another_session(open_: Open) -> None:
     await session.add(again)  # its reference leads to what another session holds
     with pytest.raises(StaleDataError):
         await session.commit()
+
+
+@pytest.mark.parametrize("way", ["expunge", "delete", "delete_range", "elsewhere"])
+async def test_what_was_there_before_shows_again_when_what_came_in_its_place_is_gone(open_: Open, way: str) -> None:
+    session = open_()
+    await save(session, Person(id="ada"), Passport(number="old", holder_id="ada"), Person(id="bob"))
+    ada = await session.get_one(Person, "ada", load=[Person.passport])
+    old = ada.passport
+    new = Passport(number="new", holder=ada)
+    await session.add(new)
+    assert ada.passport is new
+    if way == "expunge":
+        await session.expunge(new)
+    elif way == "delete":
+        await session.delete(new)
+    elif way == "delete_range":
+        await session.delete_range(Passport.query().by_index("by_number", number="new"))
+        await session.commit()
+    else:
+        new.holder = await session.get_one(Person, "bob")
+    assert ada.passport is old
+    assert old is not None
+    old.holder = await session.get_one(Person, "bob")
+    assert ada.passport is None

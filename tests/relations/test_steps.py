@@ -417,6 +417,118 @@ async def test_the_document_of_one_that_was_to_be_replaced_is_deleted_with_it(op
     assert (ids(one.orders), old in session, new in session) == (["o4"], False, False)
 
 
+async def test_a_row_that_is_not_stored_is_not_taken_for_stored_with_another_that_is() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(session, Member(id="m"), Member(id="n"), row := Tie(one_id="m", other_id="n"))
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        await session.add(Tie(one_id="m", other_id="n"))
+        await session.refresh(row)
+        await session.rollback()
+        await session.delete(row)
+        await session.commit()
+        assert member.ties == []
+
+
+async def test_one_of_two_rows_that_is_to_be_deleted_is_there_again_after_a_rollback() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        one, two = Tie(one_id="m", other_id="n"), Tie(one_id="m", other_id="n")
+        await save(session, Member(id="m"), Member(id="n"), one, two)
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        two.other_id = "m"
+        await session.commit()
+        assert ids(member.ties) == ["n", "m"]
+        two.other_id = "n"
+        await session.commit()
+        assert ids(member.ties) == ["n"]
+        new = Tie(one_id="m", other_id="n")
+        await session.add(new)
+        await session.expunge(new)
+        await session.rollback()
+        await session.delete(one)
+        await session.commit()
+        assert ids(member.ties) == ["n"]
+        await session.delete(two)
+        await session.commit()
+        assert member.ties == []
+
+
+async def test_what_is_added_by_a_key_that_another_comes_to_have_is_in_its_list() -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(session, Team(id="t"), Member(id="m", team_id="t"), Member(id="n"))
+        team = await session.get_one(Team, "t", load=[Team.members])
+        member = await session.get_one(Member, "m", load=[Member.ties])
+        (other,) = [one for one in await session.all(Member.query().full_scan()) if one.id == "n"]
+        team.id = other.id = "u"
+        await session.add_all([Member(id="x", team_id="u"), Tie(one_id="m", other_id="u")])
+        await session.commit()
+        assert sorted(ids(team.members)) == ["m", "x"]
+        assert member.ties == [other]
+
+
+class Port(Model, table="ports", primary_key="id"):
+    """It says nothing of what refers to it."""
+
+    id: Mapped[str]
+    by_port_id = Index("id")
+
+
+class Ship(Model, table="ships", primary_key="id"):
+    id: Mapped[str]
+    port_id: Mapped[str | None] = field(references=Port, default=None)
+    port: Related[Port | None] = related_by("port_id")
+    by_ship_id = Index("id")
+
+
+@pytest.mark.parametrize("load", [True, False])
+@pytest.mark.parametrize("new", [True, False])
+async def test_a_key_that_changes_takes_along_what_refers_to_it_though_no_relation_was_looked_at(
+    *, load: bool, new: bool
+) -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(
+            session, Port(id="p"), Ship(id="a", port_id="p"), Ship(id="b"), Team(id="t"), Member(id="m", team_id="t")
+        )
+        await session.expunge_all()
+        port, team = await session.get_one(Port, "p"), await session.get_one(Team, "t")
+        ships = await session.get_many(Ship, ["a", "b"], load=[Ship.port] if load else [])
+        member = await session.get_one(Member, "m", load=[Member.team] if load else [])
+        if new:
+            await session.add(Ship(id="c", port_id="p"))
+        port.id, team.id = "q", "u"
+        await session.commit()
+        assert [ship.port_id for ship in await session.all(Ship.query().full_scan())] == [
+            "q",
+            None,
+            *(["q"] if new else []),
+        ]
+        assert member.team_id == "u"
+        assert ships[0] is not None
+        assert ships[0].port_id == "q"
+        assert not load or (ships[0].port, member.team) == (port, team)
+
+
+@pytest.mark.parametrize("way", ["refresh", "expire", "load"])
+async def test_what_is_to_be_replaced_does_not_come_back_because_it_is_read_again(way: str) -> None:
+    async with AsyncSession(connect("memory:")) as session:
+        await save(
+            session, Team(id="t"), Member(id="m", team_id="t"), Member(id="n", team_id="t"), Tie(one_id="m", other_id="n")
+        )
+        await session.expunge_all()
+        team = await session.get_one(Team, "t", load=[Team.members.load(Member.ties)])
+        member, old = team.members
+        (row,) = await session.all(Tie.query().full_scan())
+        new = Member(id="n", team_id="t")
+        await session.upsert(new)
+        for one in (row, old):
+            if way == "load":
+                await session.load(old, Member.team)
+            else:
+                await (session.refresh(one) if way == "refresh" else session.expire(one))
+            assert (member.ties, team.members) == ([new], [member, new])
+        await session.rollback()
+        assert (member.ties, team.members) == ([old], [member, old])
+
+
 async def test_rows_between_that_are_added_and_changed_by_hand_are_followed(open_: Open) -> None:
     await filled(open_)
     await save(open_(), Tag(id="new"))

@@ -28,6 +28,7 @@ from convexorm import (
     connect,
     field,
 )
+from convexorm.sessions import identities
 from tests.conftest import Host
 from tests.faces import FACES, open_session
 from tests.models import Note, Task
@@ -49,6 +50,36 @@ class Secret(Model, table="secrets"):
 
     def __repr__(self) -> str:
         return f"Secret({self.text!r})"
+
+
+class CountedRef(weakref.ref[Any]):
+    """Counts how often somebody looks whether what it refers to is still there."""
+
+    looked: ClassVar[int] = 0
+
+    def __call__(self) -> Any:
+        CountedRef.looked += 1
+        return super().__call__()
+
+
+def test_loading_many_looks_for_the_dead_among_what_was_there_before_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "_ref", CountedRef)
+    monkeypatch.setattr(CountedRef, "looked", 0)
+    with connect("memory:") as deployment, Session(deployment) as session:
+        with Session(deployment) as other:
+            other.add_all([Secret(text=str(number)) for number in range(5_000)])
+            other.commit()
+        half = Secret.query().full_scan().limit(2_000)
+        first = session.all(half)
+        assert CountedRef.looked == 0
+        kept = first[:500]
+        del first
+        assert len(session.all(Secret.query().full_scan().offset(2_000))) == 3_000  # nobody keeps them
+        assert CountedRef.looked == 2_000
+        instances = session._core._members.of_models[Secret]
+        assert len(instances.refs) == 500 + 3_000
+        assert session.all(half)[:500] == kept
+        assert all(instances.get(str(one.convex_id)) is one for one in kept)
 
 
 @pytest.mark.parametrize("state", ["pending", "persistent", "deleted", "detached"])
@@ -565,6 +596,26 @@ def test_a_default_that_is_only_looked_at_is_not_stored() -> None:
         assert other.merge(there).tags == []
 
 
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_what_is_written_past_an_instance_reaches_it_by_the_key_that_it_has_now(*, asked_before: bool) -> None:
+    with Session(connect("memory:")) as session:
+        label, other = Labelled(id="a", title="one"), Labelled(id="x")
+        session.add_all([label, other])
+        session.commit()
+        assert not asked_before or session.get(Labelled, "a") is label
+        label.id = "b"
+        session.commit()
+        session.update(Labelled, "b", {"title": "two"})
+        session.commit()
+        assert label.title == "two"
+        label.id, other.id = "x", "b"  # one takes the place of the other
+        session.commit()
+        assert (session.get(Labelled, "x"), session.get(Labelled, "b")) == (label, other)
+        session.delete_key(Labelled, "x")
+        session.commit()
+        assert (label in session, other in session) == (False, True)
+
+
 @pytest.mark.parametrize("renewed", [Session.refresh, Session.expire, lambda session, label: session.rollback()])
 def test_what_is_no_column_stays_when_an_instance_is_shown_anew(renewed: Callable[[Session, Labelled], None]) -> None:
     with connect("memory:") as deployment:
@@ -646,3 +697,43 @@ def test_a_session_and_a_deployment_are_not_copied(copied: Callable[[object], ob
         ):
             with pytest.raises(TypeError, match=words):
                 copied(one)
+
+
+class Keyless(Model, table="labelled"):
+    """Labels as others write them."""
+
+    title: Mapped[str]
+
+
+class Place(Model, table="places_on_shelves", primary_key=("shelf", "number")):
+    shelf: Mapped[str]
+    number: Mapped[int | None] = field(default=None)
+    by_place = Index("shelf", "number")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda session, model, key: session.get(model, key),
+        lambda session, model, key: session.get_one(model, key),
+        lambda session, model, key: session.get_many(model, [key]),
+        lambda session, model, key: session.delete_key(model, key),
+        lambda session, model, key: session.update(model, key, {}),
+    ],
+    ids=["get", "get_one", "get_many", "delete_key", "update"],
+)
+def test_none_is_no_key_where_it_is_never_stored(ask: Callable[[Session, type[Model], Any], object]) -> None:
+    with connect("memory:") as deployment:
+        with Session(deployment) as session:
+            session.add(Keyless(title="without an id"))
+            session.commit()
+        with Session(deployment) as session:
+            with pytest.raises(ValidationError, match=r"labelled\.id: expected str, got None"):
+                ask(session, Labelled, None)
+            with pytest.raises(ValidationError, match=r"places_on_shelves\.shelf: expected str, got None"):
+                ask(session, Place, (None, 1))
+            session.add(Place(shelf="a"))
+            session.commit()
+            assert session.get_one(Place, ("a", None)).number is None  # which may be None
+        with Session(deployment) as session:
+            assert session.count(Keyless.query().full_scan()) == 1

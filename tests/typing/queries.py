@@ -65,7 +65,23 @@ def aggregates(session: Session, column: Column[int]) -> None:
         tuple[list[tuple[str, float | None]], list[tuple[int]]],
     )
     assert_type(session.sum(query, column), int)
-    session.sum(query, "total")  # type: ignore[call-overload]
+    session.sum(query, "total")  # type: ignore[arg-type]
+
+
+def show(*values: object) -> None: ...
+
+
+async def where_anything_is_taken(session: AsyncSession, blocking: Session) -> None:
+    show(await session.sum(query, Order.pieces))
+    show(await session.sum(query, Order.discount))
+    show(await session.min(query, Order.pieces))
+    show(await session.max(query, Order.placed_at))
+    show(await session.avg(query, Order.took))
+    show(await session.all(query.distinct(Order.status)))
+    total: object = await session.sum(query, Order.total)
+    most: float | None = await session.max(query, Order.pieces)
+    least: int | str | None = blocking.min(query, Order.pieces)
+    show(total, most, least, blocking.sum(query, Order.pieces))
 
 
 async def groups(session: AsyncSession) -> None:
