@@ -40,9 +40,20 @@ class ConvexORMError(Travelling, Exception):
 
     `lost` says that the deployment may have done what was asked, or may do it yet: it was sent, and only the answer to that
     is not there, though another attempt may have had one.
+
+    Where it is about one of several, `write` is the position of the write in the commit, `instance` the one it was for, and
+    `row` the place of the row among those of a `bulk_upsert`.
     """
 
     lost: bool = False
+    write: int | None = None
+    instance: object | None = None
+    row: int | None = None
+
+    def of_row(self, row: int) -> None:
+        """It is about this one of several rows."""
+        self.row = row
+        self.add_note(f"row {row} of those given, the first being row 0")
 
 
 def _rebuilt(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
@@ -158,8 +169,7 @@ class StaleDataError(ConvexORMError):
 
     `reason` is `missing` (the document is gone, or what its `fields` refer to is not there), `changed` (another writer
     changed `fields`) or `exists` (another document has the primary key, or the key in a unique index, whose fields are
-    `fields`; or there are documents of a `relation` that forbids to delete the one they refer to). `write` is the position
-    of the write in the commit, `instance` the one it was for, if any.
+    `fields`; or there are documents of a `relation` that forbids to delete the one they refer to).
     """
 
     _REASONS: ClassVar[dict[str, str]] = {
@@ -182,7 +192,6 @@ class StaleDataError(ConvexORMError):
         self.write = write
         self.fields = tuple(fields)
         self.relation = relation
-        self.instance: object | None = None
         where = "" if write is None else f" (write {write} of the commit)"
         which = f": {', '.join(self.fields)}" if self.fields else ""
         why = f"{self._REASONS[reason]}{which}"

@@ -243,3 +243,41 @@ def test_the_greatest_is_of_the_attribute_it_is_set_on() -> None:
             session.update(Counter, "a", {"count": func.greatest(Anything.a, 1)})
         with pytest.raises(ValidationError):
             session.update(Counter, "a", {"count": func.greatest(Counter.count, cast("Any", "1"))})
+
+
+def test_an_error_about_one_of_several_says_which(deployment: Deployment, unique: str) -> None:
+    wrongs: list[tuple[dict[str, Any], type[ValidationError | LimitExceeded]]] = [
+        ({"title": 5}, ValidationError),
+        ({"title": "\ud800"}, ValidationError),
+        ({"body": "x" * (1 << 20)}, LimitExceeded),
+    ]
+    for wrong, error in wrongs:
+        rows: list[dict[str, Any]] = [{"id": f"{unique}{number}", **(wrong if number == 2 else {})} for number in range(4)]
+        with Session(deployment) as session:
+            notes = [Note(**row) for row in rows]
+            session.add_all(notes)
+            with pytest.raises(error) as refused:
+                session.commit()
+            assert refused.value.instance is notes[2]
+            session.rollback()
+            with pytest.raises(error) as refused:
+                session.bulk_upsert(Note, rows)
+            assert (refused.value.row, refused.value.__notes__) == (2, ["row 2 of those given, the first being row 0"])
+            assert session.get(Note, f"{unique}0") is None
+
+
+def test_an_error_about_one_of_several_changes_says_which(deployment: Deployment, unique: str) -> None:
+    with Session(deployment) as session:
+        notes = [Note(id=f"{unique}{number}") for number in range(3)]
+        session.add_all(notes)
+        session.commit()
+        notes[0].title = "a"
+        notes[1].title = 5  # type: ignore[assignment]
+        with pytest.raises(ValidationError) as refused:
+            session.commit()
+        assert refused.value.instance is notes[1]
+        session.rollback()
+        session.add_all([Note(id=f"{unique}new"), clash := Note(id=f"{unique}1")])
+        with pytest.raises(StaleDataError) as stale:
+            session.commit()
+        assert stale.value.instance is clash

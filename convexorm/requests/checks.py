@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from convexorm.conditions import MAX_LEVELS
-from convexorm.errors import IndexRangeError, LimitExceeded, ValidationError
+from convexorm.errors import ConvexORMError, IndexRangeError, LimitExceeded, ValidationError
 from convexorm.requests.commits import Commit
 from convexorm.requests.limits import (
     MAX_MERGED,
@@ -118,19 +118,23 @@ def check_commit(commit: Commit) -> None:
         raise LimitExceeded("writes of one commit", maximum=MAX_WRITES, actual=len(writes))
     scheduled: list[Schedule] = []
     write: Any
-    for position, write in enumerate(writes):
-        kind = type(write)
-        if kind is Schedule:
-            scheduled.append(write)
-        elif write.table.name in SYSTEM_TABLES and kind is not Cancel:
-            raise ValidationError(
-                "a table of Convex's own, which it writes itself; it can only be read", table=write.table.name
-            )
-        elif kind is Recount and len(writes) > 1:
-            raise ValidationError("a recount is a commit of its own", table=write.table.name)
-        _CHECKS[kind](write)
-        if kind in _REFERRING and write.refs:
-            _check_refs(writes, position)
+    position = 0
+    try:
+        for position, write in enumerate(writes):
+            kind = type(write)
+            if kind is Schedule:
+                scheduled.append(write)
+            elif write.table.name in SYSTEM_TABLES and kind is not Cancel:
+                problem = "a table of Convex's own, which it writes itself; it can only be read"
+                raise ValidationError(problem, table=write.table.name)
+            elif kind is Recount and len(writes) > 1:
+                raise ValidationError("a recount is a commit of its own", table=write.table.name)
+            _CHECKS[kind](write)
+            if kind in _REFERRING and write.refs:
+                _check_refs(writes, position)
+    except ConvexORMError as error:
+        error.write = position
+        raise
     if scheduled:
         _check_scheduled(scheduled)
 

@@ -14,6 +14,7 @@ from convexorm.data import Data
 from convexorm.deployments.base import Port
 from convexorm.deployments.reader import Reader
 from convexorm.errors import (
+    ConvexORMError,
     FunctionFailed,
     InvalidCursorError,
     InvalidRequestError,
@@ -71,14 +72,19 @@ class Bulk:
         columns, key_fields = mapper.columns, mapper.key_fields
         unique = tuple(one for one in self._compiler.unique(model) if one.index != mapper.primary_index)
         writes: list[Write] = []
-        for row in several(rows, "rows"):
-            if not isinstance(row, Mapping):
-                raise ValidationError(f"rows are attributes by name, got {type(row).__name__}", table=table.name)
-            if not row.keys() <= columns.keys():
-                self._compiler.column(model, min(row.keys() - columns.keys(), key=str))
-            document = dump_valid(model(**row)) if mapper.validated else mapper.document(row)
-            key = tuple([document.get(field, MISSING) for field in key_fields])
-            writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
+        given = several(rows, "rows")
+        try:
+            for row in given:
+                if not isinstance(row, Mapping):
+                    raise ValidationError(f"rows are attributes by name, got {type(row).__name__}", table=table.name)
+                if not row.keys() <= columns.keys():
+                    self._compiler.column(model, min(row.keys() - columns.keys(), key=str))
+                document = dump_valid(model(**row)) if mapper.validated else mapper.document(row)
+                key = tuple([document.get(field, MISSING) for field in key_fields])
+                writes.append(Upsert(table, Key(mapper.primary_index, key), document, unique=unique))
+        except ConvexORMError as error:
+            error.of_row(len(writes))
+            raise
         if not writes:
             return
         guards: list[Write] = []
@@ -86,7 +92,12 @@ class Bulk:
             known = self._identities.document_of(under)
             expect = {name: value for name, value in known.items() if not name.startswith("_")}
             guards.append(Patch(self._compiler.table(type(under)), known["_id"], {}, expect=expect))
-        applied = (await self._writer.commit(self._compiler.commit([*guards, *writes])))[len(guards) :]
+        try:
+            applied = (await self._writer.commit(self._compiler.commit([*guards, *writes])))[len(guards) :]
+        except ConvexORMError as error:
+            if error.write is not None and error.write >= len(guards):
+                error.of_row(error.write - len(guards))
+            raise
         if not self._identities.knows(model):
             return
         for write, one in zip(writes, applied, strict=True):

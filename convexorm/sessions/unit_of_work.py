@@ -15,6 +15,7 @@ import msgspec
 
 from convexorm.deployments.base import Port
 from convexorm.errors import (
+    ConvexORMError,
     FunctionNotFound,
     IndexRangeError,
     InvalidRequestError,
@@ -129,7 +130,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
                 self._unsettled = None  # refused, and for good
             if isinstance(error, FunctionNotFound) and not error.lost:
                 self._unsettled = None  # what was to be scheduled, or what applies commits
-            if isinstance(error, StaleDataError) and error.write is not None and 0 <= error.write < len(operations):
+            if isinstance(error, ConvexORMError) and error.write is not None and 0 <= error.write < len(operations):
                 error.instance = operations[error.write].instance
             raise
         if hooked:
@@ -213,7 +214,7 @@ class UnitOfWork(msgspec.Struct, eq=False):
         if ending:
             check_lasting(operations, self._identities.fate)
         references = led(operations) if ending and related else []
-        writes = [operation.write() for operation in operations]
+        writes = _written(operations)
         if related:
             refer_within(operations, writes)
         return operations, writes, references
@@ -251,18 +252,22 @@ class UnitOfWork(msgspec.Struct, eq=False):
         found: list[Operation] = []
         compiler, pending = self._compiler, self._pending.operations
         doomed = {id(one.instance) for one in pending} if pending else ()
-        for instance in changeable:
-            if id(instance) in doomed:
-                continue
-            waiting = unresolved(instance) if instance._state.related else _NOTHING
-            changes = valid_changes_of(instance, waiting)
-            if changes or waiting:
-                self._identities.check_persistent(instance)
-                model, columns = type(instance), instance.__mapper__.columns
-                changed = {*changes, *[columns[name].field for name in waiting]} if waiting else changes
-                table, unique = compiler.table(model), compiler.unique(model, changed)
-                patch = patch_of(instance, changes, table, unique, waiting, measured=compiler.measures)
-                found.append(Change(self._identities, instance, patch, waiting))
+        try:
+            for instance in changeable:
+                if id(instance) in doomed:
+                    continue
+                waiting = unresolved(instance) if instance._state.related else _NOTHING
+                changes = valid_changes_of(instance, waiting)
+                if changes or waiting:
+                    self._identities.check_persistent(instance)
+                    model, columns = type(instance), instance.__mapper__.columns
+                    changed = {*changes, *[columns[name].field for name in waiting]} if waiting else changes
+                    table, unique = compiler.table(model), compiler.unique(model, changed)
+                    patch = patch_of(instance, changes, table, unique, waiting, measured=compiler.measures)
+                    found.append(Change(self._identities, instance, patch, waiting))
+        except ConvexORMError as error:
+            error.instance = instance
+            raise
         return found
 
     # -- a commit without an answer --------------------------------------------------------------------------------
@@ -322,6 +327,18 @@ def _concerned(pending: Sequence[Operation], changeable: Sequence[Model]) -> tup
         hooked = hooked or bool(instance.__mapper__.hooks)
         related = related or bool(instance._state.related)
     return hooked, related, ending
+
+
+def _written(operations: Sequence[Operation]) -> list[Write]:
+    """The writes of operations. What one raises says of which instance it is."""
+    writes: list[Write] = []
+    try:
+        for operation in operations:
+            writes.append(operation.write())
+    except ConvexORMError as error:
+        error.instance = operation.instance
+        raise
+    return writes
 
 
 def _call_once(name: str, instance: Model, called: dict[tuple[str, int], Model]) -> None:
