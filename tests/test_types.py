@@ -298,8 +298,11 @@ def test_json_is_not_taken_for_text_where_the_stack_is_deeper(codec: ColumnType[
     for _ in range(250):
         here = here["a"][0]
     assert here == {'"]"\\': 1}
-    with pytest.raises(ValidationError, match="nested too deeply to be loaded"):
-        at(sys.getrecursionlimit() // 2, lambda: codec.load(stored))
+    if sys.version_info >= (3, 12):  # where code in C has a depth of its own
+        assert at(sys.getrecursionlimit() // 2, lambda: codec.load(stored)) == codec.load(stored)
+    else:
+        with pytest.raises(ValidationError, match="nested too deeply to be loaded"):
+            at(sys.getrecursionlimit() // 2, lambda: codec.load(stored))
     assert JsonType().load("[" * 100_000) == "[" * 100_000
 
 

@@ -260,5 +260,8 @@ def test_what_is_too_deep_for_the_stack_is_not_taken_for_nothing() -> None:
     assert loaded(0, chunks)[0][0].id == "c"
     assert loaded(0, named)[1] == "f"
     for text in (chunks, named):
+        if sys.version_info >= (3, 12):  # where code in C has a depth of its own
+            assert loaded(sys.getrecursionlimit() // 2, text) == loaded(0, text)
+            continue
         with pytest.raises(ValidationError, match="nested too deeply"):
             loaded(sys.getrecursionlimit() // 2, text)
