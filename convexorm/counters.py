@@ -16,7 +16,7 @@ from convexorm.given import several
 from convexorm.schema import CounterDef, Table
 from convexorm.values import MISSING, Value, canonical
 
-__all__ = ["Change", "Counter", "Counting", "Sum", "counter_id", "counter_key"]
+__all__ = ["Added", "Counter", "Counting", "Sum", "counter_id", "counter_key"]
 
 
 class Counter:
@@ -60,7 +60,7 @@ def counter_key(counter: CounterDef, document: Mapping[str, Value]) -> str:
     return b"".join(canonical(document.get(field, MISSING)) for field in counter.by).hex()
 
 
-class Change(msgspec.Struct):
+class Added(msgspec.Struct):
     """What is to be added to a counter's row: how many documents there are more, and what they add up to."""
 
     documents: int = 0
@@ -70,7 +70,7 @@ class Change(msgspec.Struct):
 class Counting(msgspec.Struct, eq=False):
     """What the writes of a commit add to counters."""
 
-    changes: dict[tuple[str, str], Change] = {}
+    changes: dict[tuple[str, str], Added] = {}
 
     def add(self, table: Table, document: Mapping[str, Value]) -> None:
         """A document is there that was not."""
@@ -86,11 +86,11 @@ class Counting(msgspec.Struct, eq=False):
             change.documents -= 1
             change.total = change.total.less(_share(counter, document))
 
-    def _of(self, table: Table, counter: CounterDef, document: Mapping[str, Value]) -> Change:
+    def _of(self, table: Table, counter: CounterDef, document: Mapping[str, Value]) -> Added:
         at = counter_id(table.name, counter.name), counter_key(counter, document)
         change = self.changes.get(at)
         if change is None:
-            change = self.changes[at] = Change()
+            change = self.changes[at] = Added()
         return change
 
 

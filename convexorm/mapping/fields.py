@@ -22,6 +22,7 @@ from convexorm.errors import ValidationError
 from convexorm.mapping.expressions import NoneForm
 from convexorm.mapping.hooks import is_postponed
 from convexorm.mapping.references import Target
+from convexorm.mapping.validation import validators_in
 from convexorm.types import ColumnType
 from convexorm.values import is_whole
 
@@ -119,7 +120,7 @@ def field(
 
 def _check_validator(validator: Any) -> None:
     """Raise ValidationError for a validator that is none, or would have to be awaited, be it inside another."""
-    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
+    for one in validators_in(validator):
         if not callable(one):
             raise ValidationError(f"a validator is called with the instance, the attribute and the value, got {_kind(one)}")
         if is_postponed(one):
@@ -133,7 +134,7 @@ def _check_validator(validator: Any) -> None:
 
 def _check_called(validator: Any) -> None:
     """Raise ValidationError for a validator that cannot be called with the instance, the attribute and the value."""
-    for one in validator if isinstance(validator, list | tuple) else () if validator is None else (validator,):
+    for one in validators_in(validator):
         try:
             told = signature(one)
         except (TypeError, ValueError):  # of C, which does not say
@@ -154,7 +155,17 @@ def _kind(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else value.__class__.__name__
 
 
-class Index:
+class _Named:
+    """What has a name of its own in Convex, or else that of its attribute: `named`, the one it was given to first."""
+
+    name: str
+    named = ""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name, self.named = self.name or name, self.named or name
+
+
+class Index(_Named):
     """An index over attributes, in order: `by_owner = Index("owner_id", "done")`. The attribute's name is its name, unless
     `name` says another.
 
@@ -175,10 +186,6 @@ class Index:
         self.unique = unique
         self.staged = staged
         self.name = _told_name(name)
-        self.named = ""
-
-    def __set_name__(self, owner: type[Model], name: str) -> None:
-        self.name, self.named = self.name or name, self.named or name
 
     def __repr__(self) -> str:
         return f"<Index {self.name} ({', '.join(self.attributes)}){' unique' if self.unique else ''}>"
@@ -218,7 +225,7 @@ M = TypeVar("M", bound="Model", default=Any)
 M2 = TypeVar("M2", bound="Model")
 
 
-class VectorIndex(typing.Generic[M]):
+class VectorIndex(_Named, typing.Generic[M]):
     """A native vector index: `by_embedding = VectorIndex("embedding", dimensions=384, filter_fields=("tag",))`.
 
     `dimensions` is 2 to 4,096. The attribute holds a list of that many floats, or None where it may. `filter_fields` are
@@ -247,11 +254,10 @@ class VectorIndex(typing.Generic[M]):
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)
-        self.named = ""
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name, self.named = self.name or name, self.named or name
+        super().__set_name__(owner, name)
         self.model = owner
 
     if TYPE_CHECKING:  # `Place.by_embedding` is a VectorIndex[Place], so that a search for it answers Places
@@ -259,7 +265,7 @@ class VectorIndex(typing.Generic[M]):
         def __get__(self, instance: object, owner: type[M2]) -> VectorIndex[M2]: ...
 
 
-class SearchIndex(typing.Generic[M]):
+class SearchIndex(_Named, typing.Generic[M]):
     """An index of the words of a text: `by_text = SearchIndex("text", filter_fields=("channel",))`.
 
     `filter_fields`, up to 16, are attributes that a search may ask to be equal to something. A `staged` index is built by
@@ -274,11 +280,10 @@ class SearchIndex(typing.Generic[M]):
         self.filter_fields = _told_fields(filter_fields)
         self.staged = staged
         self.name = _told_name(name)
-        self.named = ""
         self.model: type[M] | None = None
 
     def __set_name__(self, owner: type[M], name: str) -> None:
-        self.name, self.named = self.name or name, self.named or name
+        super().__set_name__(owner, name)
         self.model = owner
 
     def __repr__(self) -> str:

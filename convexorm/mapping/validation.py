@@ -18,15 +18,20 @@ from convexorm.mapping.hooks import check_done
 if TYPE_CHECKING:
     from convexorm.mapping.model import Model
 
-__all__ = ["check_value_of", "check_values_of", "check_whole", "telling", "validate", "validate_changes"]
+__all__ = ["check_value_of", "check_values_of", "check_whole", "telling", "validate", "validate_changes", "validators_in"]
 
 _SHORT = 3
 """Characters of a text that stands in many a word."""
 
 
+def validators_in(told: Any) -> tuple[Any, ...]:
+    """What a column was told as its validator: none, one, or several in a list."""
+    return tuple(told) if isinstance(told, list | tuple) else () if told is None else (told,)
+
+
 def telling(validator: Any, table: str, field: str) -> Callable[[Any, Any, Any], None] | None:
     """A column's validator, or several in a list, as attrs takes it; it tells of one that would have to be awaited."""
-    each = tuple(validator) if isinstance(validator, list | tuple) else () if validator is None else (validator,)
+    each = validators_in(validator)
     if not each or all(attrs.has(type(one)) for one in each):  # attrs' own: they answer nothing
         return validator  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from convexorm.aggregates import Group, Groups, Sum, Tally
 from convexorm.conditions import Comparison
-from convexorm.counters import Change, counter_id
+from convexorm.counters import Added, counter_id
 from convexorm.errors import ValidationError
 from convexorm.querying.forms import values_of
 from convexorm.requests import Bound, Document, Range, Read
@@ -56,9 +56,9 @@ def groups_of(counter: CounterDef, rows: Sequence[Document], by: Sequence[str], 
 
     Raises ValidationError where they are of a counter that had this name and counted by other fields.
     """
-    kept: dict[str, Change] = {}
+    kept: dict[str, Added] = {}
     for row in rows:
-        change = kept.setdefault(row["key"], Change())
+        change = kept.setdefault(row["key"], Added())
         change.documents += int(row["count"])
         change.total = change.total.joined(Sum.of_text(row["sum"]))
     found: dict[bytes, Group] = {}

@@ -34,7 +34,7 @@ class Outcomes:
 
     def remember(self, connection: Connection, commit: Commit, results: list[Applied]) -> None:
         """Know the answer to a commit, unless the open transaction is lost. Raises Remembered if there is one already."""
-        if commit.outcomes and self._of(commit) is not None:
+        if self._of(commit) is not None:
             raise Remembered
         connection.landing = outcome = _Outcome(results)  # first, so that it is lost with the transaction
         commit.outcomes[self] = outcome

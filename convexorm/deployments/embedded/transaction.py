@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from convexorm.aggregates import Sum
 from convexorm.computed import computed
 from convexorm.conditions import Condition
-from convexorm.counters import Change, Counting, counter_id
+from convexorm.counters import Added, Counting, counter_id
 from convexorm.data import Data
 from convexorm.deployments.embedded.batches import Batches
 from convexorm.deployments.embedded.changes import note_deletions
@@ -241,20 +241,20 @@ class Transaction(msgspec.Struct, eq=False):
             return replace(write, set={**write.set, **ids})
         return replace(write, doc={**write.doc, **ids})
 
-    def _count(self, counter: str, key: str, change: Change) -> None:
+    def _count(self, counter: str, key: str, change: Added) -> None:
         """Keep what a commit adds to a counter: all of it in one row, as there is one writer at a time."""
-        if change == Change():
+        if change == Added():
             return
         stored = self.stored(COUNTERS)
         row = self._find(stored, COUNTERS, Key("by_counter", (counter, key, 0.0)))
         if row is not None:
             documents = int(row.fields["count"]) + change.documents
-            change = Change(documents, Sum.of_text(row.fields["sum"]).joined(change.total))
+            change = Added(documents, Sum.of_text(row.fields["sum"]).joined(change.total))
         count, text = float(change.documents), change.total.text()
         document = {"counter": counter, "key": key, "shard": 0.0, "count": count, "sum": text}
         if row is None:
             self._add(COUNTERS, stored, document)
-        elif change == Change():
+        elif change == Added():
             self.remove(stored, [row.id], [(row.tick,)])
         else:
             self._store(COUNTERS, stored, row, document)
